@@ -1,0 +1,1 @@
+"""Find the photos that show the same place or object, with geometric evidence."""

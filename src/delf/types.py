@@ -1,0 +1,153 @@
+"""What passes between the stages: frozen dataclasses of numpy arrays.
+
+Conventions, kept everywhere in the package:
+
+- Images are `(H, W, 3)` uint8 RGB arrays, upright (the EXIF orientation has been applied).
+- Points are `(x, y)` in pixels of that upright original; (0, 0) is the centre of the first pixel.
+- A size is `(width, height)`; a box is `(x1, y1, x2, y2)`.
+- Transforms are 3x3, act on column vectors `(x, y, 1)`, and map the query image to the database image.
+- Descriptors are L2-normalised, so that a similarity is a cosine.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float32]
+IntArray = NDArray[np.int64]
+ImageArray = NDArray[np.uint8]
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """The local features of one image, best score first.
+
+    keypoints: (N, 2) float32, (x, y) in pixels of the upright original.
+    scales: (N,) float32, original pixels per pixel of the level where the feature was found: the inverse of the
+        resize factor, so that the image patch of a feature grows with it.
+    scores: (N,) float32, attention (or feature norm, for a model without trained attention).
+    descriptors: (N, D) float32, L2-normalised.
+    image_size: (width, height) of the upright original.
+    global_descriptor: (G,) float32, L2-normalised, or None where it was not asked for.
+    """
+
+    keypoints: FloatArray
+    scales: FloatArray
+    scores: FloatArray
+    descriptors: FloatArray
+    image_size: tuple[int, int]
+    global_descriptor: FloatArray | None = None
+
+    def __post_init__(self) -> None:
+        n = len(self.keypoints)
+        if self.keypoints.shape != (n, 2) or self.descriptors.ndim != 2:
+            raise ValueError(f"keypoints must be (N, 2) and descriptors (N, D), not "
+                             f"{self.keypoints.shape} and {self.descriptors.shape}")
+        if not len(self.scales) == len(self.scores) == len(self.descriptors) == n:
+            raise ValueError("keypoints, scales, scores and descriptors must have one row per feature")
+
+    def __len__(self) -> int:
+        return len(self.keypoints)
+
+    def select(self, rows: NDArray[Any] | slice) -> Features:
+        """The features of the given rows (indices, a boolean mask, or a slice), in that order."""
+        return replace(self, keypoints=self.keypoints[rows], scales=self.scales[rows],
+                       scores=self.scores[rows], descriptors=self.descriptors[rows])
+
+
+@dataclass(frozen=True, eq=False)
+class Neighbours:
+    """What an index answers: for each of Q query descriptors its K most similar stored descriptors, best first.
+
+    ids: (Q, K) int64 row numbers of stored descriptors, -1 where fewer than K were found.
+    similarities: (Q, K) float32 cosines (approximate for a compressed index), -inf where the id is -1.
+    """
+
+    ids: IntArray
+    similarities: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class Matches:
+    """Tentative matches: pairs of features that look alike, before geometry.
+
+    query, database: (M,) int64 row numbers of the features of the query and of the database image.
+    similarities: (M,) float32 cosines.
+    """
+
+    query: IntArray
+    database: IntArray
+    similarities: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.query)
+
+
+@dataclass(frozen=True, eq=False)
+class Verification:
+    """What geometry says of two images.
+
+    inliers: (I, 2) int64, each row a (query, database) pair of features that agree with the transform,
+        one-to-one, most similar first.
+    transform: (3, 3) float64 from query to database pixels, or None where no transform was found.
+    tentative: how many tentative matches were tried.
+    """
+
+    inliers: IntArray
+    transform: NDArray[np.float64] | None
+    tentative: int
+
+    def __len__(self) -> int:
+        return len(self.inliers)
+
+
+@dataclass(frozen=True, eq=False)
+class ImageMatch:
+    """The evidence that two images show the same thing.
+
+    inlier_points: (I, 4) float32 rows x0, y0, x1, y1: a point of the query and its partner in the database image.
+    transform: (3, 3) float64 from query to database pixels, or None.
+    inliers, tentative: counts. probability: that the two images show the same thing, 0 to 1.
+    """
+
+    inlier_points: FloatArray
+    transform: NDArray[np.float64] | None
+    inliers: int
+    tentative: int
+    probability: float
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """One image of a collection, as the answer to a query.
+
+    image: the path as it was indexed. score: what the ranking sorts by. The other fields as in `ImageMatch`.
+    """
+
+    rank: int
+    image: str
+    score: float
+    inliers: int
+    probability: float
+    transform: NDArray[np.float64] | None
+    inlier_points: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class SearchResult:
+    """The answer to one query: the images of a collection, best first.
+
+    match: whether the best image shows the same thing as the query, i.e. its probability passes the threshold.
+    seconds: time by stage.
+    """
+
+    query: str
+    method: str
+    match: bool
+    results: tuple[Result, ...]
+    seconds: dict[str, float] = field(default_factory=dict)
