@@ -1,0 +1,32 @@
+"""Images in: safe decoding, EXIF, crops, the one resize, and the walk over folders.
+
+    find_images([folder]) -> load(path) -> pixels, metadata, sha-256
+                             read_image(anything) -> pixels
+                             crop(pixels, box) -> pixels, offset
+
+Whatever bytes arrive, the only error that comes out is an `ImageError` with a sentence that names the file.
+Every function may be called from many threads at once, and no global setting of Pillow is changed.
+"""
+
+from delf.images.decoding import ImageOptions
+from delf.images.geometry import crop, limit_size, parse_box, resize
+from delf.images.metadata import ImageMetadata
+from delf.images.paths import IMAGE_EXTENSIONS, display_path, find_images
+from delf.images.reading import ImageSource, LoadedImage, load, read_image, read_metadata
+
+__all__ = [
+    "IMAGE_EXTENSIONS",
+    "ImageMetadata",
+    "ImageOptions",
+    "ImageSource",
+    "LoadedImage",
+    "crop",
+    "display_path",
+    "find_images",
+    "limit_size",
+    "load",
+    "parse_box",
+    "read_image",
+    "read_metadata",
+    "resize",
+]

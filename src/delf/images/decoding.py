@@ -1,0 +1,258 @@
+"""Bytes to upright 8-bit RGB, with Pillow kept on a short leash.
+
+`Image.open` is not used: it tries every format that Pillow knows, among them some that start other programs,
+and its limit on the number of pixels is a global variable. Here the first bytes choose one of a few decoders,
+and the size in the header is compared with our own limit before anything is decoded.
+
+What becomes of the pixels:
+
+- Transparency is laid over white, as a viewer would show it. CMYK and YCCK (inverted, as Adobe writes it) and
+  L*a*b* become RGB. Of animations the first frame is read, of documents the first page.
+- 16-bit samples keep their high byte. Floats from 0 to 1 are multiplied by 255; any other floats, and 32-bit
+  integers, have no agreed white, so they are stretched from their smallest to their largest value (NaN is
+  black).
+- Embedded colour profiles are ignored, as in the pipelines that published DELF models were trained with.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import (
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    ImageFile,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
+
+from delf.errors import DelfError, ImageError
+from delf.images.geometry import limit_size
+from delf.images.metadata import ImageMetadata, metadata_of, orientation_of
+from delf.images.paths import printable
+from delf.types import ImageArray
+
+_Opener = Callable[[io.BytesIO, str], ImageFile.ImageFile]
+
+_OPENERS: dict[str, _Opener] = {
+    "BMP": BmpImagePlugin.BmpImageFile,
+    "GIF": GifImagePlugin.GifImageFile,
+    "JPEG": JpegImagePlugin.JpegImageFile,
+    "PNG": PngImagePlugin.PngImageFile,
+    "TIFF": TiffImagePlugin.TiffImageFile,
+    "WebP": WebPImagePlugin.WebPImageFile,
+}
+_SIGNATURES = {
+    "BMP": rb"BM",
+    "GIF": rb"GIF8[79]a",
+    "JPEG": rb"\xff\xd8\xff",
+    "PNG": rb"\x89PNG\r\n\x1a\n",
+    "TIFF": rb"II[*+]\0|MM\0[*+]",
+    "WebP": rb"RIFF....WEBP",
+    # Both are ISO media files; AVIF may also stand among the compatible brands of another major brand.
+    "AVIF": rb"....ftyp(?:....){0,16}?avi[fs]",
+    "HEIF": rb"....ftyp(?:he[iv][cmsx]|mif1|msf1)",
+}
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+@dataclass(frozen=True)
+class ImageOptions:
+    """Which images are accepted.
+
+    max_pixels: width x height, looked up in the header before decoding (a small file can claim any size).
+    max_bytes: the size of the file. min_side: the shorter side in pixels.
+    """
+
+    max_pixels: int = 200_000_000
+    max_bytes: int = 1 << 29
+    min_side: int = 1
+
+
+def decode(data: bytes, name: str, options: ImageOptions,
+           shrink_to: int | None) -> tuple[ImageArray, ImageMetadata]:
+    """Pixels (H, W, 3) and metadata of an encoded image; `name` stands in the error. Raises `ImageError`.
+
+    With `shrink_to`, a JPEG may come out smaller than its metadata say: see `delf.images.load`.
+    """
+    with _opened(data, name, options) as (image, metadata):
+        full_size = image.size
+        if shrink_to is not None:
+            image.draft(None, limit_size(*full_size, shrink_to))
+        shrunk = image.size != full_size
+        pixels = upright_rgb(image)
+    height, width = pixels.shape[:2]
+    if not shrunk:  # some decoders learn the size only while decoding
+        metadata = ImageMetadata(width, height, metadata.captured_at, metadata.latitude, metadata.longitude)
+    return pixels, metadata
+
+
+def decode_metadata(data: bytes, name: str, options: ImageOptions) -> ImageMetadata:
+    """The metadata alone, from the header wherever the format has them there. Raises `ImageError`."""
+    with _opened(data, name, options) as (_, metadata):
+        return metadata
+
+
+@contextmanager
+def _opened(data: bytes, name: str,
+            options: ImageOptions) -> Iterator[tuple[ImageFile.ImageFile, ImageMetadata]]:
+    """A picture whose header has been read and found acceptable; every failure inside becomes an
+    `ImageError`.
+    """
+    kind = _format_of(data, name)
+    opener = _opener(kind, name)
+    with failures_as_image_error(name, kind), opener(io.BytesIO(data), "") as image:
+        check_size(image.size, name, options)
+        yield image, metadata_of(image)
+
+
+def _format_of(data: bytes, name: str) -> str:
+    for kind, signature in _SIGNATURES.items():
+        if re.match(signature, data, re.DOTALL):
+            return kind
+    if not data:
+        raise ImageError(f"{name} is empty: copy it again from where it came from.")
+    raise ImageError(f"{name} is not an image that can be read: convert it to JPEG or PNG "
+                     f"(it can be {', '.join(sorted(_SIGNATURES))}).")
+
+
+def _opener(kind: str, name: str) -> _Opener:
+    """The decoder of a format; those of AVIF and HEIF are loaded when the first such file comes."""
+    try:
+        if kind == "HEIF":
+            import pi_heif
+
+            pi_heif.register_heif_opener()
+            return cast(_Opener, Image.OPEN["HEIF"][0])
+        if kind == "AVIF":
+            from PIL import AvifImagePlugin
+
+            return AvifImagePlugin.AvifImageFile
+    except ImportError as error:
+        cure = "pip install pi-heif" if kind == "HEIF" else "pip install 'pillow>=11.3'"
+        raise ImageError(f"{name} is in the format {kind}, for which a package is missing: {cure}, or "
+                         "convert it to JPEG.") from error
+    return _OPENERS[kind]
+
+
+def check_size(size: tuple[int, int], name: str, options: ImageOptions) -> None:
+    """Raises `ImageError` for a (width, height) that the options refuse."""
+    width, height = size
+    if width * height > options.max_pixels:
+        raise ImageError(f"{name} has {width} x {height} pixels, over the limit of {options.max_pixels}: "
+                         "make it smaller, or raise max_pixels.")
+    if min(width, height) < max(options.min_side, 1):
+        raise ImageError(f"{name} has {width} x {height} pixels, too few to look at: the shorter side "
+                         f"must have at least {max(options.min_side, 1)}. Leave it out.")
+
+
+def upright_rgb(image: Image.Image) -> ImageArray:
+    """The pixels of a Pillow image: (H, W, 3) uint8 RGB, contiguous, upright."""
+    image.load()  # before the orientation is asked for, which a TIFF loses on loading
+    turn = _TURNS.get(orientation_of(image))
+    rgb = _rgb(image)
+    return np.array(rgb if turn is None else rgb.transpose(turn))
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        return Image.fromarray(_deep_grey(image)).convert("RGB")
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    if image.mode == "La":  # from which Pillow converts to nothing else
+        image = image.convert("LA")
+    white = Image.new("RGBA", image.size, "white")
+    return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
+
+
+def _deep_grey(image: Image.Image) -> ImageArray:
+    """The 8-bit form of a grey picture with more than 8 bits."""
+    samples = np.asarray(image)
+    tags = getattr(image, "tag_v2", {})
+    if image.mode == "I" and image.format == "PNG":  # how Pillow before 11 read 16 bits
+        samples = samples.astype(np.uint16)
+    if tags.get(TiffImagePlugin.BITSPERSAMPLE) == (12,):
+        samples = samples << 4
+    grey = eight_bit(samples)
+    zero_is_white = tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0
+    return 255 - grey if zero_is_white else grey
+
+
+def eight_bit(samples: NDArray[Any]) -> ImageArray:
+    """Samples of any real type as uint8, as the head of this file says."""
+    if samples.dtype == np.uint8:
+        return samples
+    if samples.dtype == np.bool_:
+        return samples.astype(np.uint8) * np.uint8(255)
+    if samples.dtype.kind == "u" and samples.dtype.itemsize == 2:
+        return (samples >> 8).astype(np.uint8)
+    finite = samples[np.isfinite(samples)]
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
+    if samples.dtype.kind == "f" and low >= 0 and high <= 1:
+        low, high = 0.0, 1.0
+    values = np.nan_to_num(samples.astype(np.float64), nan=low, posinf=high, neginf=low)
+    return np.rint((values - low) * (255 / max(high - low, 1e-300))).astype(np.uint8)
+
+
+@contextmanager
+def failures_as_image_error(name: str, kind: str) -> Iterator[None]:
+    """Around all work of a decoder: its warnings are dropped, its exceptions become an `ImageError`."""
+    with _without_warnings():
+        try:
+            yield
+        except DelfError:
+            raise
+        except Exception as error:  # hostile bytes make decoders fail in every way that Python knows
+            detail = printable(str(error)) or type(error).__name__
+            raise ImageError(f"{name} cannot be decoded as {kind} ({detail}): it is damaged or of a rare "
+                             "kind. Copy it again from where it came from, or save it as JPEG or PNG in an "
+                             "image editor.") from error
+
+
+class _DecodingThreads(threading.local):
+    """The module pattern of a warning filter that holds only in threads that are decoding.
+
+    `warnings.catch_warnings` changes the filters of all threads and restores them in the wrong order when
+    threads overlap; this filter is put in once and stays.
+    """
+
+    active = False
+
+    def match(self, _module: str) -> bool:
+        return self.active
+
+
+_decoding_threads = _DecodingThreads()
+_FILTER = ("ignore", None, Warning, _decoding_threads, 0)
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    filters = cast(list[Any], warnings.filters)
+    if filters[:1] != [_FILTER]:  # the first time, or since someone else changed the filters
+        filters[:] = [_FILTER, *(each for each in filters if each is not _FILTER)]
+    _decoding_threads.active = True
+    try:
+        yield
+    finally:
+        _decoding_threads.active = False

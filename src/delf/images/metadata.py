@@ -1,0 +1,103 @@
+"""What EXIF says of a photo: which way up, when, where. Hostile EXIF says nothing; it never raises."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from PIL import ExifTags, Image
+
+_DATE = re.compile(r"([0-9]{4}):([0-9]{2}):([0-9]{2}) ([0-9]{2}:[0-9]{2}:[0-9]{2})")
+_HEMISPHERES = {"N": 1, "S": -1, "E": 1, "W": -1}
+
+
+@dataclass(frozen=True)
+class ImageMetadata:
+    """Size and origin of a photo.
+
+    width, height: pixels of the upright image (the EXIF orientation has been applied). captured_at: ISO 8601
+    time of the exposure, local to the camera, with a UTC offset only where EXIF has one. latitude, longitude:
+    degrees, north and east positive (WGS 84); both or neither.
+    """
+
+    width: int
+    height: int
+    captured_at: str | None = None
+    latitude: float | None = None
+    longitude: float | None = None
+
+
+def metadata_of(image: Image.Image) -> ImageMetadata:
+    """The metadata of a picture that has been opened, before its pixels are decoded."""
+    width, height = image.size
+    if orientation_of(image) >= 5:  # turned by a quarter
+        width, height = height, width
+    latitude, longitude = _position(_tags(image, ExifTags.IFD.GPSInfo))
+    return ImageMetadata(width, height, _capture_time(_tags(image, ExifTags.IFD.Exif)), latitude, longitude)
+
+
+def orientation_of(image: Image.Image) -> int:
+    """The EXIF orientation that is still to be applied, 1 to 8; 1 (upright) where there is none that makes
+    sense.
+
+    Always 1 for TIFF, which Pillow turns while loading, and whose `size` is that of the turned picture.
+    """
+    if image.format == "TIFF":
+        return 1
+    with suppress(Exception):  # damaged EXIF fails in as many ways as there are types
+        value = image.getexif().get(ExifTags.Base.Orientation)
+        if isinstance(value, int) and 1 <= value <= 8:
+            return value
+    return 1
+
+
+def _tags(image: Image.Image, directory: ExifTags.IFD) -> Mapping[int, Any]:
+    try:
+        return dict(image.getexif().get_ifd(directory))
+    except Exception:  # as above
+        return {}
+
+
+def _capture_time(exif: Mapping[int, Any]) -> str | None:
+    original = _iso_time(exif.get(ExifTags.Base.DateTimeOriginal), exif.get(ExifTags.Base.OffsetTimeOriginal))
+    return original or _iso_time(exif.get(ExifTags.Base.DateTimeDigitized),
+                                 exif.get(ExifTags.Base.OffsetTimeDigitized))
+
+
+def _iso_time(date: object, offset: object) -> str | None:
+    found = _DATE.match(date) if isinstance(date, str) else None
+    if found is None:
+        return None
+    year, month, day, time = found.groups()
+    for zone in (str(offset).strip(" \0"), ""):
+        with suppress(ValueError):
+            return datetime.fromisoformat(f"{year}-{month}-{day}T{time}{zone}").isoformat()
+    return None
+
+
+def _position(gps: Mapping[int, Any]) -> tuple[float, float] | tuple[None, None]:
+    latitude = _degrees(gps.get(ExifTags.GPS.GPSLatitude), gps.get(ExifTags.GPS.GPSLatitudeRef), "NS", 90)
+    longitude = _degrees(gps.get(ExifTags.GPS.GPSLongitude), gps.get(ExifTags.GPS.GPSLongitudeRef), "EW", 180)
+    if latitude is None or longitude is None or latitude == longitude == 0:  # zeros: a receiver without a fix
+        return None, None
+    return latitude, longitude
+
+
+def _degrees(angle: Any, reference: Any, letters: str, largest: int) -> float | None:
+    """Degrees from the three rationals of EXIF (degrees, minutes, seconds) and the letter of the
+    hemisphere.
+    """
+    try:
+        degrees, minutes, seconds = (float(part) for part in angle)
+        letter = reference.strip(" \0").upper()
+    except Exception:  # wrong types, wrong counts, numbers too large for a float
+        return None
+    value = degrees + minutes / 60 + seconds / 3600
+    if letter not in tuple(letters) or not (degrees >= 0 and 0 <= minutes <= 60 and 0 <= seconds <= 60
+                                            and value <= largest):  # NaN (a zero denominator) fails too
+        return None
+    return _HEMISPHERES[letter] * value
