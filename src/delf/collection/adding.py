@@ -1,0 +1,166 @@
+"""Adding photos to a collection: find, read, extract, publish."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from delf.collection.catalogue import Catalogue, FileRecord, ImageRecord
+from delf.collection.segment import flush_folder, write_segment
+from delf.errors import ImageError
+from delf.images import LoadedImage, find_images, load
+from delf.types import Features, ImageArray
+
+
+class Extractor(Protocol):
+    """What a collection needs of `delf.features.Delf`."""
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Name and fingerprint of the model, and the options: what must be equal for features to mix."""
+        ...
+
+    @property
+    def longest_side(self) -> int | None:
+        """The longest side, in pixels, that extraction makes use of."""
+        ...
+
+    @property
+    def threads(self) -> int:
+        """How many images are in flight."""
+        ...
+
+    def extract_many(self, images: Iterable[tuple[ImageArray, tuple[int, int]]]) -> Iterator[Features]:
+        """The features of (pixels, original size) pairs, in order."""
+        ...
+
+
+@dataclass(frozen=True)
+class AddReport:
+    """What `Collection.add` did, in numbers of files.
+
+    duplicates: files with the very bytes of another one. skipped: a sentence for each file or folder that could not be
+    read. interrupted: whether Ctrl-C ended it early.
+    """
+
+    added: int
+    unchanged: int
+    duplicates: int
+    skipped: tuple[str, ...]
+    interrupted: bool
+
+
+class Adding:
+    """One run of `Collection.add`. Memory is bounded by one segment and the few images in flight."""
+
+    def __init__(self, catalogue: Catalogue, segments: Path, extractor: Extractor, images_per_segment: int) -> None:
+        self._catalogue = catalogue
+        self._segments = segments
+        self._extractor = extractor
+        self._images_per_segment = images_per_segment
+        # The files of each content that is not published yet, whether it is in flight or in the batch.
+        self._files: dict[str, list[FileRecord]] = {}
+        self._batch: list[tuple[str, ImageRecord, Features]] = []
+        self._links: list[tuple[FileRecord, int]] = []
+        self._added = self._unchanged = self._duplicates = 0
+        self._skipped: list[str] = []
+
+    def run(self, paths: list[Path], progress: Callable[[int, int], None]) -> AddReport:
+        """Add what is new or changed; `progress` is called with (files done, files to do)."""
+        total = sum(1 for _ in find_images(paths, on_error=lambda _: None))
+        interrupted = False
+        in_flight: deque[tuple[str, ImageRecord]] = deque()
+
+        def pixels() -> Iterator[tuple[ImageArray, tuple[int, int]]]:
+            for loaded in self._new_images(paths):
+                in_flight.append((loaded.sha256, _image_record(loaded)))
+                yield loaded.pixels, loaded.size
+
+        try:
+            for features in self._extractor.extract_many(pixels()):
+                self._batch.append((*in_flight.popleft(), features))
+                self._added += 1
+                if len(self._batch) >= self._images_per_segment:
+                    self._publish()
+                progress(self._added + self._unchanged + self._duplicates + len(self._skipped), total)
+        except KeyboardInterrupt:
+            interrupted = True
+        self._publish()
+        progress(self._added + self._unchanged + self._duplicates + len(self._skipped), total)
+        return AddReport(self._added, self._unchanged, self._duplicates, tuple(self._skipped), interrupted)
+
+    def _new_images(self, paths: list[Path]) -> Iterator[LoadedImage]:
+        """Each content that the collection lacks, once; its files are noted, so are all others."""
+        for record, loaded in self._loaded(self._new_files(paths)):
+            if loaded.sha256 in self._files:
+                self._files[loaded.sha256].append(record)
+                self._duplicates += 1
+            elif (image := self._catalogue.image_of(bytes.fromhex(loaded.sha256))) is not None:
+                self._links.append((record, image))
+                self._duplicates += 1
+            else:
+                self._files[loaded.sha256] = [record]
+                yield loaded
+
+    def _new_files(self, paths: list[Path]) -> Iterator[tuple[Path, FileRecord]]:
+        """The files that the catalogue does not know as they are now."""
+        for path in find_images(paths, on_error=lambda error: self._skipped.append(str(error))):
+            try:
+                status = path.stat()
+            except (OSError, ValueError):
+                status = None  # reading it says what is wrong
+            size, mtime = (status.st_size, status.st_mtime_ns) if status else (0, 0)
+            record = FileRecord(file_key(path), os.fsencode(path), size, mtime)
+            if self._catalogue.file(record.path) == (size, mtime):
+                self._unchanged += 1
+            else:
+                yield path, record
+
+    def _loaded(self, files: Iterable[tuple[Path, FileRecord]]) -> Iterator[tuple[FileRecord, LoadedImage]]:
+        """Read and decode ahead in threads; what cannot be read is noted and left out."""
+        waiting: deque[tuple[FileRecord, Future[LoadedImage]]] = deque()
+        with ThreadPoolExecutor(self._extractor.threads, thread_name_prefix="delf-decode") as pool:
+            for path, record in files:
+                waiting.append((record, pool.submit(load, path, shrink_to=self._extractor.longest_side)))
+                if len(waiting) > self._extractor.threads:
+                    yield from self._result(*waiting.popleft())
+            for item in waiting:
+                yield from self._result(*item)
+
+    def _result(self, record: FileRecord, future: Future[LoadedImage]) -> Iterator[tuple[FileRecord, LoadedImage]]:
+        try:
+            yield record, future.result()
+        except ImageError as error:
+            self._skipped.append(str(error))
+
+    def _publish(self) -> None:
+        """Write the batch as a segment, flush it, and make it visible in one transaction."""
+        if self._batch:
+            name = uuid.uuid4().hex
+            write_segment(self._segments / f".{name}", [features for *_, features in self._batch],
+                          fingerprint=self._extractor.identity["model"]["fingerprint"])
+            (self._segments / f".{name}").rename(self._segments / name)
+            flush_folder(self._segments)
+            self._catalogue.publish(name, sum(len(features) for *_, features in self._batch),
+                                    [(image, self._files.pop(digest)) for digest, image, _ in self._batch])
+            self._batch = []
+        if self._links:
+            self._catalogue.link(self._links)
+            self._links = []
+
+
+def file_key(path: Path) -> bytes:
+    """What the catalogue knows a file by: its absolute path as bytes, links not resolved."""
+    return os.fsencode(os.path.abspath(path))  # noqa: PTH100 (resolve would follow links)
+
+
+def _image_record(loaded: LoadedImage) -> ImageRecord:
+    metadata = loaded.metadata
+    return ImageRecord(bytes.fromhex(loaded.sha256), metadata.width, metadata.height, metadata.captured_at,
+                       metadata.latitude, metadata.longitude)

@@ -1,0 +1,258 @@
+"""A collection of photos and their features, in a folder on disk."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from delf.collection.adding import Adding, AddReport, Extractor, file_key
+from delf.collection.catalogue import NAME, Catalogue
+from delf.collection.segment import Segment, open_segment
+from delf.errors import CollectionError
+from delf.images import display_path
+from delf.types import Features, FloatArray, IntArray
+
+IMAGES_PER_SEGMENT = 512
+SEGMENTS = "segments"
+
+
+@dataclass(frozen=True)
+class StoredImage:
+    """An image of a collection. path: as it was indexed; file: absolute; the rest from the photo's EXIF data."""
+
+    path: str
+    file: Path
+    captured_at: str | None
+    latitude: float | None
+    longitude: float | None
+
+
+@dataclass(frozen=True, eq=False)
+class _Snapshot:
+    """The state of a collection at one instant.
+
+    bases: (S + 1,) ordinal of the first image of each segment, and the number of all.
+    starts: (n + 1,) first row of each image among the features of all segments, and the number of all.
+    alive: (n,) whether the image still has a file.
+    """
+
+    ids: tuple[int, ...]
+    segments: tuple[Segment, ...]
+    bases: IntArray
+    starts: IntArray
+    alive: NDArray[np.bool_]
+
+
+class Collection:
+    """Photos and their features. It answers for the state it opened until `refresh` is called.
+
+        collection = Collection.create("places.delf", Delf.load())
+        collection.add(["photos/"])
+
+    Images are numbered by ordinals 0 to n - 1 in the order in which they were added, removed ones included; features
+    by rows, image after image.
+    """
+
+    def __init__(self, folder: Path, catalogue: Catalogue, extractor: Extractor | None) -> None:
+        self.folder = folder
+        self._catalogue = catalogue
+        self._extractor = extractor
+        self.about = catalogue.about()
+        if extractor is not None:
+            self._check_identity(extractor)
+        self.refresh()
+
+    @classmethod
+    def create(cls, folder: str | Path, extractor: Extractor) -> Collection:
+        """Make a new, empty collection in a folder that does not exist or is empty.
+
+        Raises:
+            CollectionError: there is something in the folder already, or it cannot be written.
+        """
+        folder = Path(folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if any(folder.iterdir()):
+                raise CollectionError(f"{display_path(folder)} is not empty: give the name of a new folder")
+            (folder / SEGMENTS).mkdir()
+        except OSError as error:
+            raise CollectionError(f"cannot make a collection at {display_path(folder)}: {error.strerror}") from error
+        return cls(folder, Catalogue.create(folder, extractor.identity), extractor)
+
+    @classmethod
+    def open(cls, folder: str | Path, extractor: Extractor | None = None) -> Collection:
+        """Open a collection; an extractor is only needed to add to it.
+
+        Raises:
+            CollectionError: there is none, it is damaged, or it was made with another model or other options than
+                the extractor's.
+        """
+        folder = Path(folder)
+        return cls(folder, Catalogue.open(folder), extractor)
+
+    @staticmethod
+    def exists(folder: str | Path) -> bool:
+        """Whether there is a collection in this folder."""
+        return (Path(folder) / NAME).is_file()
+
+    def close(self) -> None:
+        """Let go of the catalogue. The arrays are unmapped when nothing uses them any more."""
+        self._catalogue.close()
+
+    def __enter__(self) -> Collection:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def refresh(self) -> None:
+        """Look at the state on disk anew."""
+        rows = self._catalogue.segments()
+        segments = tuple(open_segment(self._segment_folder(name)) for _, name in rows)
+        ids = tuple(number for number, _ in rows)
+        bases = np.cumsum([0, *(segment.images for segment in segments)])
+        row_bases = np.cumsum([0, *(segment.rows for segment in segments)])
+        starts = [segment.offsets[:-1] + base for segment, base in zip(segments, row_bases, strict=False)]
+        alive = np.ones(bases[-1], dtype=bool)
+        place = dict(zip(ids, bases, strict=False))
+        for segment, position in self._catalogue.removed():
+            alive[place[segment] + position] = False
+        self._snapshot = _Snapshot(ids, segments, bases, np.concatenate([*starts, row_bases[-1:]]), alive)
+
+    def __len__(self) -> int:
+        """How many images there are, removed ones left out."""
+        return int(self._snapshot.alive.sum())
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """The segments, in the order of their rows."""
+        return self._snapshot.segments
+
+    @property
+    def segment_ids(self) -> tuple[int, ...]:
+        """The number of each segment in the catalogue."""
+        return self._snapshot.ids
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """The catalogue, for those who build indexes."""
+        return self._catalogue
+
+    @property
+    def rows(self) -> int:
+        """How many features are stored, those of removed images included."""
+        return int(self._snapshot.starts[-1])
+
+    @property
+    def dimensions(self) -> int:
+        """Of the stored descriptors."""
+        return int(self.about["options"]["dimensions"])
+
+    @property
+    def alive(self) -> NDArray[np.bool_]:
+        """(n,) whether each image is still there."""
+        return self._snapshot.alive
+
+    @property
+    def starts(self) -> IntArray:
+        """(n + 1,) first row of each image, and the number of rows."""
+        return self._snapshot.starts
+
+    def images_of(self, rows: IntArray) -> IntArray:
+        """The ordinals of the images that features belong to."""
+        return np.searchsorted(self._snapshot.starts, rows, side="right") - 1
+
+    def image(self, ordinal: int) -> StoredImage:
+        """What is known of an image.
+
+        Raises:
+            CollectionError: it was removed after this state was opened.
+        """
+        segment, position = self._place(ordinal)
+        row = self._catalogue.image_at(self._snapshot.ids[segment], position)
+        if row is None:
+            raise CollectionError(f"image {ordinal} is not in {self.folder} any more; refresh the collection")
+        shown, path, captured_at, latitude, longitude = row
+        return StoredImage(os.fsdecode(shown), Path(os.fsdecode(path)), captured_at, latitude, longitude)
+
+    def features(self, ordinal: int) -> Features:
+        """The stored features of an image."""
+        segment, position = self._place(ordinal)
+        return self._snapshot.segments[segment].features(position)
+
+    def ordinal_of(self, path: str | Path) -> int | None:
+        """The ordinal of the image in a file, or None where the file is not in the collection."""
+        place = self._catalogue.place_of(file_key(Path(path)))
+        if place is None or place[0] not in self._snapshot.ids:
+            return None
+        return int(self._snapshot.bases[self._snapshot.ids.index(place[0])]) + place[1]
+
+    def global_descriptors(self) -> FloatArray:
+        """(n, G) float32 unit vectors of all images."""
+        return np.concatenate([segment.global_descriptors() for segment in self.segments])
+
+    def files(self) -> int:
+        """How many files the images have; copies of one image count each."""
+        return self._catalogue.counts()[1]
+
+    def bytes_by_kind(self) -> dict[str, int]:
+        """Bytes on disk: the catalogue, each kind of array, and the indexes."""
+        sizes = {"catalogue": (self.folder / NAME).stat().st_size}
+        for path in sorted(self.folder.rglob("*")):
+            if path.is_file() and path.suffix in (".npy", ".faiss"):
+                kind = path.stem if path.suffix == ".npy" else "index"
+                sizes[kind] = sizes.get(kind, 0) + path.stat().st_size
+        return sizes
+
+    def add(self, paths: Iterable[str | Path], *, progress: Callable[[int, int], None] = lambda done, total: None,
+            images_per_segment: int = IMAGES_PER_SEGMENT) -> AddReport:
+        """Add the photos in files and folders: what is new or changed; the rest is left as it is.
+
+        Each batch of photos is published as a segment by one transaction, so that whatever ends the work, what was
+        published stays, and the next call goes on from there. Ctrl-C publishes what is done and returns.
+
+        Args:
+            progress: called with (files done, files to do) now and then.
+
+        Raises:
+            CollectionError: the collection was opened without an extractor, or the disk cannot be written.
+            ImageError: a path does not exist.
+        """
+        if self._extractor is None:
+            raise CollectionError("to add photos, open the collection with an extractor: "
+                                  "Collection.open(folder, Delf.load())")
+        adding = Adding(self._catalogue, self.folder / SEGMENTS, self._extractor, images_per_segment)
+        try:
+            report = adding.run([Path(path) for path in paths], progress)
+        except OSError as error:
+            raise CollectionError(f"cannot write to {display_path(self.folder)} ({error.strerror}); "
+                                  "what was published before is safe") from error
+        self.refresh()
+        return report
+
+    def _check_identity(self, extractor: Extractor) -> None:
+        wanted, stored = extractor.identity, self.about
+        if wanted["model"] != stored["model"]:
+            raise CollectionError(f"{display_path(self.folder)} was made with the model {stored['model']['name']} "
+                                  f"({stored['model']['fingerprint'][:8]}), not {wanted['model']['name']} "
+                                  f"({wanted['model']['fingerprint'][:8]}); use that model or a new collection")
+        different = [f"{key} {stored['options'][key]} (now {value})" for key, value in wanted["options"].items()
+                     if stored["options"].get(key) != value]
+        if different:
+            raise CollectionError(f"{display_path(self.folder)} was made with other options: {', '.join(different)}; "
+                                  "use those or a new collection")
+
+    def _place(self, ordinal: int) -> tuple[int, int]:
+        segment = int(np.searchsorted(self._snapshot.bases, ordinal, side="right")) - 1
+        return segment, int(ordinal - self._snapshot.bases[segment])
+
+    def _segment_folder(self, name: str) -> Path:
+        if Path(name).name != name:
+            raise CollectionError(f"the catalogue of {display_path(self.folder)} is damaged: {name!r} is not the name "
+                                  "of a segment; index the photos again")
+        return self.folder / SEGMENTS / name

@@ -1,0 +1,242 @@
+"""From an image to its features: the same steps as the paper's, on a pyramid of resized images."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from delf.errors import OptionError
+from delf.features.reduction import normalise, reduce
+from delf.features.suppression import suppress
+from delf.images import limit_size, resize
+from delf.models import DEFAULT_MODEL
+from delf.models.receptive_field import receptive_field
+from delf.runtimes import Runtime, open_runtime
+from delf.types import Features, FloatArray, ImageArray, IntArray
+
+SCALES = (0.25, 0.3536, 0.5, 0.7071, 1.0, 1.4142, 2.0)
+SMALLEST_SIDE = 10  # pixels; the reference finds nothing in a smaller image
+
+
+@dataclass(frozen=True)
+class ExtractionOptions:
+    """How features are extracted. A model may carry other values than these (`ModelConfig.extraction`).
+
+    scales: factors of the pyramid, relative to the image after `max_image_size`.
+    max_image_size: longest side in pixels to which a larger image is reduced first; None leaves it.
+    score_threshold: features with a lower score are left out; it belongs to the model.
+    max_features: the best so many are kept.
+    suppression_iou: patches that overlap more than this with a better one are left out; 1.0 is off.
+    dimensions: of the descriptors, at most as many as the model's PCA has.
+    whitening: divide each component by its standard deviation.
+    """
+
+    scales: tuple[float, ...] = SCALES
+    max_image_size: int | None = 1024
+    score_threshold: float = 0.0
+    max_features: int = 1000
+    suppression_iou: float = 1.0
+    dimensions: int = 128
+    whitening: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.scales or any(not 0 < scale <= 8 for scale in self.scales):
+            raise OptionError(f"scales must be numbers above 0 and at most 8, not {self.scales!r}")
+        if self.max_features < 1:
+            raise OptionError(f"max_features must be 1 or more, not {self.max_features!r}")
+        if self.max_image_size is not None and self.max_image_size < SMALLEST_SIDE:
+            raise OptionError(f"max_image_size must be {SMALLEST_SIDE} or more, not {self.max_image_size!r}")
+
+
+@dataclass(frozen=True, eq=False)
+class _Level:
+    """Candidates of one level of one image: raw features (N, C), scores (N,), cells (N, 2) as (column, row)."""
+
+    raw: FloatArray
+    scores: FloatArray
+    cells: IntArray
+    global_descriptor: FloatArray
+    size: tuple[int, int]
+
+
+_Batch = list[tuple[ImageArray, tuple[int, int] | None]]
+
+
+class Delf:
+    """The feature extractor: a model in a runtime, with options.
+
+        extractor = Delf.load()
+        features = extractor.extract(image)
+
+    It may be used from several threads. The features of an image depend on nothing but the image, the model and the
+    options.
+    """
+
+    def __init__(self, runtime: Runtime, options: ExtractionOptions | None = None, *,
+                 threads: int | None = None) -> None:
+        self.runtime = runtime
+        self.options = options or default_options(runtime)
+        self.threads = threads or available_cores()
+        if self.options.dimensions > len(runtime.pca.components):
+            raise OptionError(f"the model {runtime.config.name!r} has {len(runtime.pca.components)} dimensions, "
+                              f"not {self.options.dimensions}")
+        self._field = receptive_field(runtime.config.trunk, stride=runtime.config.stride)
+        self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="delf-extract")
+
+    @classmethod
+    def load(cls, model: str | Path = DEFAULT_MODEL, *, runtime: str = "auto", device: str = "cpu",
+             threads: int | None = None, **options: Any) -> Delf:
+        """Load a model by packaged name, file, folder or `hub:owner/name`.
+
+        Args:
+            runtime, device: as for `delf.runtimes.open_runtime`.
+            threads: how many levels and images are computed at once; all cores by default.
+            options: fields of `ExtractionOptions` to change, e.g. `dimensions=40`.
+
+        Raises:
+            ModelError, OptionError, MissingDependencyError: with a sentence that says what to do.
+        """
+        opened = open_runtime(model, runtime, device)
+        try:
+            return cls(opened, replace(default_options(opened), **options), threads=threads)
+        except TypeError as error:
+            raise OptionError(f"unknown extraction option: {error}") from error
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Name and fingerprint of the model, and the options: what must be equal for features to be comparable."""
+        config = self.runtime.config
+        return {"model": {"name": config.name, "fingerprint": config.fingerprint},
+                "options": json.loads(json.dumps(asdict(self.options)))}
+
+    @property
+    def longest_side(self) -> int | None:
+        """The longest side, in pixels, of the largest level: more detail than that is not looked at."""
+        if self.options.max_image_size is None:
+            return None
+        return math.ceil(self.options.max_image_size * max(self.options.scales))
+
+    def extract(self, image: ImageArray, *, image_size: tuple[int, int] | None = None) -> Features:
+        """The features of one (H, W, 3) uint8 RGB image, best score first.
+
+        Args:
+            image_size: (width, height) of the original, if `image` is a reduced copy: keypoints are in its pixels.
+        """
+        return next(self._gather([(image, image_size)], self._submit([image])))
+
+    def extract_many(self, images: Iterable[ImageArray | tuple[ImageArray, tuple[int, int]]], *,
+                     batch_size: int | None = None) -> Iterator[Features]:
+        """The features of many images, in their order, with a few batches in flight at a time.
+
+        Args:
+            images: images, or pairs of a reduced copy and the original's (width, height).
+            batch_size: neighbours of one size are computed together, up to so many; by default 1 on the CPU, where
+                a batch gains nothing, and 8 elsewhere. The features are the same for any value.
+        """
+        batch_size = batch_size or (1 if self.runtime.device == "cpu" else 8)
+        sized = ((item, None) if isinstance(item, np.ndarray) else item for item in images)
+        pending: deque[tuple[_Batch, list[Future[list[_Level]]]]] = deque()
+        for batch in _batches(sized, batch_size):
+            pending.append((batch, self._submit([image for image, _ in batch])))
+            if len(pending) > self.threads:
+                yield from self._gather(*pending.popleft())
+        for batch, levels in pending:
+            yield from self._gather(batch, levels)
+
+    def _submit(self, images: Sequence[ImageArray]) -> list[Future[list[_Level]]]:
+        """Start on all levels of images of one size, the largest first so that the cores finish together."""
+        sizes = self._level_sizes(images[0])
+        order = sorted(range(len(sizes)), key=lambda i: -sizes[i][0])
+        futures = {i: self._pool.submit(self._level, images, sizes[i]) for i in order}
+        return [futures[i] for i in range(len(sizes))]
+
+    def _level_sizes(self, image: ImageArray) -> list[tuple[int, int]]:
+        """(width, height) of each level of the pyramid; none for an image that is too small."""
+        width, height = image.shape[1], image.shape[0]
+        if self.options.max_image_size is not None:
+            width, height = limit_size(width, height, self.options.max_image_size)
+        if min(width, height) < SMALLEST_SIDE:
+            return []
+        return [(max(1, round(width * scale)), max(1, round(height * scale))) for scale in self.options.scales]
+
+    def _level(self, images: Sequence[ImageArray], size: tuple[int, int]) -> list[_Level]:
+        pixels = np.stack([resize(image, size).transpose(2, 0, 1) for image in images])
+        output = self.runtime.run(pixels.astype(np.float32))
+        return [self._candidates(*outputs, size) for outputs in
+                zip(output.feature_map, output.attention, output.global_descriptor, strict=True)]
+
+    def _candidates(self, feature_map: FloatArray, attention: FloatArray, global_descriptor: FloatArray,
+                    size: tuple[int, int]) -> _Level:
+        """The cells of one level of one image that may be in the result."""
+        scores = attention.ravel()
+        candidates = np.flatnonzero(scores >= self.options.score_threshold)
+        if self.options.suppression_iou >= 1.0:  # else any of them may be in the result
+            candidates = candidates[np.argsort(-scores[candidates], kind="stable")[: self.options.max_features]]
+        rows, columns = np.divmod(candidates, attention.shape[1])
+        raw = np.ascontiguousarray(feature_map.reshape(len(feature_map), -1)[:, candidates].T)
+        return _Level(raw, scores[candidates], np.stack([columns, rows], axis=1), global_descriptor, size)
+
+    def _gather(self, batch: _Batch, futures: Sequence[Future[list[_Level]]]) -> Iterator[Features]:
+        levels = [future.result() for future in futures]
+        for i, (image, image_size) in enumerate(batch):
+            yield self._join([level[i] for level in levels], image_size or (image.shape[1], image.shape[0]))
+
+    def _join(self, levels: Sequence[_Level], image_size: tuple[int, int]) -> Features:
+        """Join the levels of an image: select by score over all of them, then reduce only what was selected."""
+        width, height = image_size
+        if not levels:
+            return self._empty(image_size)
+        scores = np.concatenate([level.scores for level in levels])
+        factors = [np.array([width / level.size[0], height / level.size[1]]) for level in levels]
+        # Cell i is centred on pixel `stride * i` of its level; a pixel p of the level covers the original around
+        # (p + 0.5) * factor - 0.5, as every resize with half-pixel centres has it.
+        keypoints = np.concatenate([(level.cells * self._field.stride + 0.5) * factor - 0.5
+                                    for level, factor in zip(levels, factors, strict=True)]).astype(np.float32)
+        scales = np.concatenate([np.full(len(level.scores), np.sqrt(factor.prod()), dtype=np.float32)
+                                 for level, factor in zip(levels, factors, strict=True)])
+        kept = suppress(keypoints, scales * self._field.size, scores, self.options.suppression_iou,
+                        self.options.max_features)
+        raw = np.concatenate([level.raw for level in levels])[kept]
+        descriptors = reduce(raw, self.runtime.pca, self.options.dimensions, whitening=self.options.whitening)
+        pooled = normalise(np.stack([level.global_descriptor for level in levels]))
+        return Features(keypoints[kept], scales[kept], scores[kept], descriptors, image_size,
+                        normalise(pooled.mean(axis=0, keepdims=True))[0])
+
+    def _empty(self, size: tuple[int, int]) -> Features:
+        zeros = np.zeros(0, np.float32)
+        return Features(zeros.reshape(0, 2), zeros, zeros, zeros.reshape(0, self.options.dimensions), size,
+                        np.zeros(self.runtime.config.channels, np.float32))
+
+
+def _batches(sized: Iterable[tuple[ImageArray, tuple[int, int] | None]], batch_size: int) -> Iterator[_Batch]:
+    """Group neighbours whose pixels have one size, at most `batch_size` together."""
+    batch: _Batch = []
+    for image, size in sized:
+        if batch and (len(batch) == batch_size or batch[0][0].shape != image.shape):
+            yield batch
+            batch = []
+        batch.append((image, size))
+    if batch:
+        yield batch
+
+
+def available_cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def default_options(runtime: Runtime) -> ExtractionOptions:
+    """The options that a model carries, on top of the package's defaults."""
+    values = dict(runtime.config.extraction)
+    if "scales" in values:
+        values["scales"] = tuple(values["scales"])
+    return ExtractionOptions(**values)

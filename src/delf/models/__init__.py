@@ -1,0 +1,206 @@
+"""Model files: what a model is, where it is found, and what can be read of it without torch.
+
+A model is one name with up to two files beside each other:
+
+- `NAME.safetensors`: all weights, for torch (training, export, GPUs);
+- `NAME.onnx`: the same computation for a plain install, made from the former by `delf export`.
+
+Either file alone is complete: it carries the configuration as JSON and the PCA of its descriptors.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from delf.errors import ModelError, missing_dependency
+from delf.types import FloatArray
+
+DEFAULT_MODEL = "delf-r18"
+PACKAGED = Path(__file__).parent
+METADATA_KEY = "delf"
+PCA_KEYS = ("pca.mean", "pca.components", "pca.variances")
+
+
+@dataclass(frozen=True)
+class TrunkLayout:
+    """The units of conv2 to conv5 of a ResNet, and whether a unit is a bottleneck."""
+
+    units: tuple[int, int, int, int]
+    bottleneck: bool
+
+    @property
+    def channels(self) -> int:
+        """Channels of conv4, the map that local features come from."""
+        return 1024 if self.bottleneck else 256
+
+
+TRUNKS = {
+    "resnet18": TrunkLayout((2, 2, 2, 2), bottleneck=False),
+    "resnet34": TrunkLayout((3, 4, 6, 3), bottleneck=False),
+    "resnet50": TrunkLayout((3, 4, 6, 3), bottleneck=True),
+    "resnet101": TrunkLayout((3, 4, 23, 3), bottleneck=True),
+}
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What a model file says of itself.
+
+    trunk: a key of `TRUNKS`. stride: 16, or 32 for every second cell as in the released DELF.
+    attention: whether a trained attention head is in the file; else the feature norm scores the features.
+    mean, std: of RGB values in 0..255, subtracted and divided by before the trunk.
+    pooling: "gem" or "rmac", the pooling of the global descriptor.
+    extraction: values that differ from the defaults of `delf.features.ExtractionOptions`.
+    about: one sentence on what it was trained from; licence: of the weights.
+    fingerprint: SHA-256 over weights and PCA, the same in both files of a model; features of models with different
+        fingerprints do not mix.
+    """
+
+    name: str
+    trunk: str = "resnet18"
+    stride: int = 16
+    attention: bool = False
+    attention_hidden: int = 512
+    attention_batch_norm: bool = True
+    mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
+    std: tuple[float, float, float] = (58.395, 57.12, 57.375)
+    pooling: str = "gem"
+    extraction: Mapping[str, Any] = field(default_factory=dict)
+    about: str = ""
+    licence: str = ""
+    fingerprint: str = ""
+
+    def __post_init__(self) -> None:
+        if self.trunk not in TRUNKS:
+            raise ModelError(f"unknown trunk {self.trunk!r}; known are {', '.join(TRUNKS)}")
+        if self.stride not in (16, 32):
+            raise ModelError(f"the stride of a model is 16 or 32, not {self.stride!r}")
+
+    @property
+    def channels(self) -> int:
+        """Channels of the feature map."""
+        return TRUNKS[self.trunk].channels
+
+    def to_json(self) -> str:
+        """The configuration as one line of JSON."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str, source: Path) -> ModelConfig:
+        """Read back what `to_json` wrote; `source` is the file to name in errors."""
+        try:
+            values = json.loads(text)
+            unknown = set(values) - {f.name for f in fields(cls)}
+            if unknown:
+                raise ModelError(f"{source} was written by a newer version of delf (it knows "
+                                 f"{', '.join(sorted(unknown))}); upgrade delf-retrieval")
+            return cls(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
+        except (ValueError, TypeError, KeyError) as error:
+            raise ModelError(f"{source} has a damaged configuration ({error}); get the file again") from error
+
+
+@dataclass(frozen=True, eq=False)
+class PCA:
+    """Principal components of L2-normalised features, learnt with the model.
+
+    mean: (C,) float32. components: (D, C) float32, one component a row, strongest first. variances: (D,) float32.
+    """
+
+    mean: FloatArray
+    components: FloatArray
+    variances: FloatArray
+
+    def to_metadata(self) -> dict[str, str]:
+        """The three arrays as base64 of little-endian float32, for the metadata of an ONNX file."""
+        return {key: base64.b64encode(np.asarray(array, "<f4").tobytes()).decode("ascii")
+                for key, array in zip(PCA_KEYS, (self.mean, self.components, self.variances), strict=True)}
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, str], source: Path) -> PCA:
+        """Read back what `to_metadata` wrote."""
+        try:
+            mean, components, variances = (np.frombuffer(base64.b64decode(metadata[key], validate=True), "<f4")
+                                           .astype(np.float32) for key in PCA_KEYS)
+            return cls(mean, components.reshape(len(variances), len(mean)), variances)
+        except (KeyError, ValueError) as error:
+            raise ModelError(f"{source} has no readable PCA ({error}); export it again with 'delf export'") from error
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """Where the two files of a model are; at least one is there."""
+
+    name: str
+    safetensors: Path | None
+    onnx: Path | None
+
+    def require(self, kind: str) -> Path:
+        """The path of the "safetensors" or "onnx" file.
+
+        Raises:
+            ModelError: the model lacks it; the text says how to make it.
+        """
+        path: Path | None = getattr(self, kind)
+        if path is None:
+            other = self.onnx or self.safetensors
+            cure = (f"make it with: delf export {other}" if kind == "onnx"
+                    else "use the runtime 'onnx', or get the .safetensors file of the model")
+            raise ModelError(f"the model {self.name!r} has no .{kind} file beside {other}; {cure}")
+        return path
+
+
+def find_model(model: str | Path = DEFAULT_MODEL) -> ModelFiles:
+    """Find a model by packaged name, by file, by folder that holds one, or by `hub:owner/name`.
+
+    Raises:
+        ModelError: there is no such model; the text lists the packaged ones.
+    """
+    text = str(model)
+    if text.startswith("hub:"):
+        return _in_folder(_download(text.removeprefix("hub:")))
+    path = Path(model).expanduser()
+    if path.suffix in (".safetensors", ".onnx") and path.is_file():
+        return _beside(path)
+    if path.is_dir():
+        return _in_folder(path)
+    if text in packaged_models():
+        return _beside(PACKAGED / f"{text}.onnx")
+    raise ModelError(f"there is no model {text!r}: give a packaged name ({', '.join(packaged_models()) or 'none'}), "
+                     "a .safetensors or .onnx file, a folder that holds one, or hub:OWNER/NAME")
+
+
+def packaged_models() -> list[str]:
+    """Names of the models that come with the package."""
+    return sorted({path.stem for path in PACKAGED.glob("*.onnx")} | {p.stem for p in PACKAGED.glob("*.safetensors")})
+
+
+def _beside(path: Path) -> ModelFiles:
+    pair = [path.with_suffix(suffix) for suffix in (".safetensors", ".onnx")]
+    safetensors, onnx = (candidate if candidate.is_file() else None for candidate in pair)
+    return ModelFiles(path.stem, safetensors, onnx)
+
+
+def _in_folder(folder: Path) -> ModelFiles:
+    stems = sorted({p.stem for p in folder.iterdir() if p.suffix in (".safetensors", ".onnx")})
+    if len(stems) != 1:
+        found = f"{len(stems)} models ({', '.join(stems)})" if stems else "no model"
+        raise ModelError(f"the folder {folder} holds {found}; name one .safetensors or .onnx file")
+    return _beside(folder / f"{stems[0]}.onnx")
+
+
+def _download(repository: str) -> Path:
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError as error:
+        raise missing_dependency("huggingface_hub", "hub", "a model from the hub") from error
+    try:
+        return Path(snapshot_download(repository, allow_patterns=["*.safetensors", "*.onnx", "*.md"]))
+    except Exception as error:  # the hub client raises many unrelated classes
+        raise ModelError(f"could not get {repository!r} from the hub: {error}") from error

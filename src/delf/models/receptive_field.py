@@ -1,0 +1,40 @@
+"""Which pixels a cell of the feature map sees.
+
+For a chain of convolutions the receptive field and the stride multiply up layer by layer; under symmetric padding the
+centre of cell i lies at pixel `stride * i`, whatever the size of the field, so that the field's size only matters for
+boxes. `tests/network` proves both by the gradient.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from delf.models import TRUNKS
+
+
+@dataclass(frozen=True)
+class ReceptiveField:
+    """size, stride, padding in pixels: cell i sees pixels `stride i - padding` to `stride i - padding + size - 1`."""
+
+    size: int
+    stride: int
+    padding: int
+
+
+def receptive_field(trunk: str, *, stride: int = 16) -> ReceptiveField:
+    """The receptive field of conv4 of a trunk (a key of `delf.models.TRUNKS`).
+
+    `stride` 32 stands for taking every second cell, which leaves the field itself as it is.
+    """
+    layout = TRUNKS[trunk]
+    layers = [(7, 2, 3), (3, 2, 1)]
+    for stage, units in enumerate(layout.units[:3]):
+        for unit in range(units):
+            first = 2 if stage > 0 and unit == 0 else 1
+            layers += [(1, 1, 0), (3, first, 1), (1, 1, 0)] if layout.bottleneck else [(3, first, 1), (3, 1, 1)]
+    size, jump, offset = 1, 1, 0
+    for kernel, step, padding in layers:
+        size += (kernel - 1) * jump
+        offset += padding * jump
+        jump *= step
+    return ReceptiveField(size, stride, offset)

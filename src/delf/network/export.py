@@ -1,0 +1,70 @@
+"""The ONNX file of a model: one file, images of any size, half-precision weights computed in single."""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from delf.errors import ModelError, missing_dependency
+from delf.models import METADATA_KEY
+from delf.network.model import DelfModel
+
+OUTPUTS = ("feature_map", "attention", "global_descriptor")
+
+
+def export_onnx(model: DelfModel, path: Path) -> None:
+    """Write `model` as an ONNX file that carries its configuration and PCA.
+
+    The batch norms are folded. Weights are stored in half precision with a cast to single behind each, which the
+    runtime folds away when it loads the file, so that the file is half the size and all sums are in single precision.
+
+    Raises:
+        ModelError: the model has no PCA, or its pooling depends on the image's size (R-MAC).
+    """
+    if model.pca is None:
+        raise ModelError(f"the model {model.config.name!r} has no PCA, so that it cannot describe features yet")
+    if model.config.pooling == "rmac":
+        raise ModelError("R-MAC regions depend on the image's size, which an ONNX file cannot express; "
+                         "use the runtime 'torch', or GeM pooling")
+    try:
+        import onnx
+    except ImportError as error:
+        raise missing_dependency("onnx", "torch", "the export of a model") from error
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".exporting-") as folder:
+        traced = Path(folder) / "traced.onnx"
+        with warnings.catch_warnings():
+            # The tracing exporter is deprecated, but gives dynamic sizes in one file without guards on them.
+            warnings.simplefilter("ignore")
+            torch.onnx.export(model.folded(), (torch.zeros(1, 3, 224, 192),), str(traced), dynamo=False,
+                              input_names=["images"], output_names=list(OUTPUTS), opset_version=17,
+                              dynamic_axes={"images": {0: "batch", 2: "height", 3: "width"},
+                                            "feature_map": {0: "batch", 2: "rows", 3: "columns"},
+                                            "attention": {0: "batch", 1: "rows", 2: "columns"},
+                                            "global_descriptor": {0: "batch"}})
+        graph = onnx.load(traced)
+        _halve_weights(graph.graph)
+        onnx.helper.set_model_props(graph, {METADATA_KEY: model.config.to_json(), **model.pca.to_metadata()})
+        onnx.checker.check_model(graph)
+        onnx.save(graph, traced)
+        traced.replace(path)
+
+
+def _halve_weights(graph: object) -> None:
+    """Store every convolution weight in float16, with a Cast back to float32 in front of its use."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    casts = []
+    for tensor in graph.initializer:  # type: ignore[attr-defined]
+        if tensor.data_type != TensorProto.FLOAT or len(tensor.dims) < 4:
+            continue
+        name = tensor.name
+        half = numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), name=f"{name}.half")
+        tensor.CopyFrom(half)
+        casts.append(helper.make_node("Cast", [f"{name}.half"], [name], to=TensorProto.FLOAT, name=f"{name}.single"))
+    for cast in reversed(casts):
+        graph.node.insert(0, cast)  # type: ignore[attr-defined]

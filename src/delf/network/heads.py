@@ -1,0 +1,92 @@
+"""What sits on the trunk: attention over local features, and pooling into one global descriptor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Attention(nn.Module):
+    """Scores each cell of a feature map: conv 1x1, ReLU, conv 1x1, softplus (Noh et al., ICCV 2017, section 4.2).
+
+    The reference code has a batch norm behind the first convolution, which the paper does not mention.
+    """
+
+    def __init__(self, channels: int, hidden: int = 512, *, batch_norm: bool = True) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, hidden, 1, bias=not batch_norm)
+        self.bn1 = nn.BatchNorm2d(hidden) if batch_norm else nn.Identity()
+        self.conv2 = nn.Conv2d(hidden, 1, 1)
+
+    def forward(self, feature_map: Tensor) -> Tensor:
+        """(B, C, h, w) un-normalised features -> (B, h, w) scores, positive."""
+        return F.softplus(self.conv2(F.relu(self.bn1(self.conv1(feature_map))))).squeeze(1)
+
+
+class FeatureNorm(nn.Module):
+    """The length of each feature, which stands in for attention where none was trained (the paper's ablation)."""
+
+    def forward(self, feature_map: Tensor) -> Tensor:
+        """(B, C, h, w) features -> (B, h, w) Euclidean norms."""
+        return feature_map.square().sum(dim=1).sqrt()
+
+
+class GeM(nn.Module):
+    """Generalised mean over all positions (Radenovic et al., TPAMI 2019); p = 1 is the average, large p the maximum."""
+
+    def __init__(self, p: float = 3.0, floor: float = 1e-6) -> None:
+        super().__init__()
+        self.p = nn.Parameter(torch.tensor(float(p)))
+        self.floor = floor
+
+    def forward(self, feature_map: Tensor) -> Tensor:
+        """(B, C, h, w) non-negative features -> (B, C)."""
+        return feature_map.clamp(min=self.floor).pow(self.p).mean(dim=(2, 3)).pow(1.0 / self.p)
+
+
+class RMAC(nn.Module):
+    """Regional maximum activations (Tolias et al., ICLR 2016): sum of the L2-normalised maxima of square regions.
+
+    Level l = 1..levels has regions of side 2 min(h, w) / (l + 1), spread evenly with at least 40 % overlap; the whole
+    map counts as one more region.
+    """
+
+    def __init__(self, levels: int = 3) -> None:
+        super().__init__()
+        self.levels = levels
+
+    def forward(self, feature_map: Tensor) -> Tensor:
+        """(B, C, h, w) features -> (B, C)."""
+        height, width = feature_map.shape[-2:]
+        total = F.normalize(feature_map.amax(dim=(2, 3)), dim=1)
+        for top, left, side in regions(height, width, self.levels):
+            region = feature_map[:, :, top : top + side, left : left + side]
+            total = total + F.normalize(region.amax(dim=(2, 3)), dim=1)
+        return total
+
+
+def regions(height: int, width: int, levels: int) -> list[tuple[int, int, int]]:
+    """(top, left, side) of the square regions of R-MAC, in cells."""
+    short, long = min(height, width), max(height, width)
+    # The number of regions along the long side whose overlap comes nearest to 40 %.
+    steps = range(2, 8)
+    overlaps = [abs((short**2 - short * (long - short) / (n - 1)) / short**2 - 0.4) for n in steps]
+    extra = 0 if long == short else 1 + overlaps.index(min(overlaps))
+    result = []
+    for level in range(1, levels + 1):
+        side = max(1, int(2 * short / (level + 1)))
+        rows, columns = level + (extra if height > width else 0), level + (extra if width > height else 0)
+        result += [(top, left, side) for top in _starts(height, side, rows) for left in _starts(width, side, columns)]
+    return result
+
+
+def _starts(length: int, side: int, count: int) -> list[int]:
+    if count == 1:
+        return [(length - side) // 2]
+    return [round(i * (length - side) / (count - 1)) for i in range(count)]
+
+
+POOLINGS: dict[str, Callable[[], nn.Module]] = {"gem": GeM, "rmac": RMAC}

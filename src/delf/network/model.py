@@ -1,0 +1,125 @@
+"""The DELF model: trunk, attention and global pooling, with its configuration and PCA in one safetensors file."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from delf.errors import ModelError
+from delf.models import METADATA_KEY, PCA, PCA_KEYS, ModelConfig, find_model
+from delf.network.heads import POOLINGS, Attention, FeatureNorm
+from delf.network.resnet import ResNetTrunk, fold_batch_norm, unfold_batch_norm
+
+
+class DelfModel(nn.Module):
+    """Images -> feature map, attention and global descriptor.
+
+    The model normalises the images itself, so that every runtime takes the same input.
+    """
+
+    def __init__(self, config: ModelConfig, pca: PCA | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.pca = pca
+        self.trunk = ResNetTrunk(config.trunk)
+        self.attention: nn.Module = FeatureNorm()
+        if config.attention:
+            self.attention = Attention(config.channels, config.attention_hidden,
+                                       batch_norm=config.attention_batch_norm)
+        self.pooling = POOLINGS[config.pooling]()
+        self.mean: Tensor
+        self.std: Tensor
+        self.register_buffer("mean", torch.tensor(config.mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(config.std).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, 3, H, W) float RGB in 0..255 -> (B, C, h, w) map, (B, h, w) attention, (B, C) global descriptor."""
+        feature_map = self.trunk((images - self.mean) / self.std)
+        if self.config.stride == 32:
+            feature_map = feature_map[:, :, ::2, ::2]
+        return feature_map, self.attention(feature_map), self.pooling(feature_map)
+
+    def folded(self) -> DelfModel:
+        """A copy in evaluation mode whose batch norms are folded into the convolutions: same output, faster."""
+        copy = DelfModel(self.config, self.pca)
+        copy.load_state_dict(self.state_dict())
+        copy.trunk = fold_batch_norm(self.trunk)
+        return copy.eval()
+
+    @classmethod
+    def from_pretrained(cls, model: str | Path) -> DelfModel:
+        """Load a model by packaged name, file, folder or `hub:owner/name`, in evaluation mode.
+
+        Raises:
+            ModelError: the file is missing, damaged, or not a model of this package.
+        """
+        path = find_model(model).require("safetensors")
+        config, tensors = read_safetensors(path)
+        arrays = [tensors.pop(key, None) for key in PCA_KEYS]
+        pca = None
+        if all(array is not None for array in arrays):
+            pca = PCA(*(np.asarray(array.float().numpy()) for array in arrays if array is not None))
+        instance = cls(config, pca)
+        own = {key: tensor.shape for key, tensor in instance.state_dict().items()
+               if not key.endswith("num_batches_tracked")}
+        if own != {key: tensor.shape for key, tensor in tensors.items()}:
+            raise ModelError(f"{path} says it is a {config.trunk} but its weights are of another model; get it again")
+        instance.load_state_dict({key: tensor.float() for key, tensor in tensors.items()}, strict=False)
+        return instance.eval()
+
+    def save_pretrained(self, path: Path, *, half: bool = True) -> None:
+        """Write weights, PCA and configuration to one safetensors file, through a temporary file.
+
+        Args:
+            path: ends in `.safetensors`; its stem becomes the name in the configuration.
+            half: store convolutions in half precision; vectors and the PCA stay in single. Batch norms are first
+                folded into the convolutions, so that the ONNX file, which has them folded, holds the same halves.
+        """
+        folded = unfold_batch_norm(fold_batch_norm(self.trunk))
+        tensors = {**self.state_dict(), **{f"trunk.{key}": tensor for key, tensor in folded.items()}}
+        tensors = {key: tensor.half() if half and tensor.ndim == 4 else tensor for key, tensor in tensors.items()
+                   if not key.endswith("num_batches_tracked")}
+        if self.pca is not None:
+            arrays = (self.pca.mean, self.pca.components, self.pca.variances)
+            tensors |= {key: torch.from_numpy(array) for key, array in zip(PCA_KEYS, arrays, strict=True)}
+        config = dataclasses.replace(self.config, name=path.stem, fingerprint=_fingerprint(tensors))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".saving-") as folder:
+            temporary = Path(folder) / path.name
+            save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, temporary,
+                      metadata={METADATA_KEY: config.to_json()})
+            temporary.replace(path)
+
+
+def _fingerprint(tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for key in sorted(tensors):
+        digest.update(key.encode() + b"\0" + tensors[key].contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def read_safetensors(path: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
+    """Configuration and tensors of a model file.
+
+    Raises:
+        ModelError: the file is damaged or not a model of this package.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path} cannot be read as a safetensors file ({error}); get it again") from error
+    if METADATA_KEY not in metadata:
+        raise ModelError(f"{path} is not a delf model: its configuration is missing (a bare ImageNet file becomes a "
+                         "model with DelfModel(ModelConfig(...)).trunk.load_torchvision)")
+    return ModelConfig.from_json(metadata[METADATA_KEY], path), tensors

@@ -1,0 +1,165 @@
+"""ResNet trunks (He et al., CVPR 2016), fully convolutional, with torchvision's parameter names.
+
+Any ImageNet file of torchvision's `resnet18/34/50/101` loads into the trunk of the same name; its classifier, and the
+stage conv5 (`layer4`) where it is not wanted, are left aside. The layout is the "v1.5" one: in a bottleneck the
+stride is in the 3x3 convolution.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import OrderedDict
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from delf.errors import ModelError
+from delf.models import TRUNKS
+
+
+def _convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=False)
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions with a shortcut: the unit of ResNet-18 and ResNet-34."""
+
+    expansion = 1
+
+    def __init__(self, inputs: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = _convolution(inputs, width, 3, stride)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = _convolution(width, width, 3)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample = _shortcut(inputs, width, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, width, H / stride, W / stride)."""
+        shortcut = x if self.downsample is None else self.downsample(x)
+        y = self.relu(self.bn1(self.conv1(x)))
+        return self.relu(self.bn2(self.conv2(y)) + shortcut)
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3, 1x1 convolutions with a shortcut: the unit of ResNet-50 and ResNet-101."""
+
+    expansion = 4
+
+    def __init__(self, inputs: int, width: int, stride: int) -> None:
+        super().__init__()
+        outputs = width * self.expansion
+        self.conv1 = _convolution(inputs, width, 1)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = _convolution(width, width, 3, stride)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv3 = _convolution(width, outputs, 1)
+        self.bn3 = nn.BatchNorm2d(outputs)
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample = _shortcut(inputs, outputs, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, 4 width, H / stride, W / stride)."""
+        shortcut = x if self.downsample is None else self.downsample(x)
+        y = self.relu(self.bn1(self.conv1(x)))
+        y = self.relu(self.bn2(self.conv2(y)))
+        return self.relu(self.bn3(self.conv3(y)) + shortcut)
+
+
+def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Sequential | None:
+    if stride == 1 and inputs == outputs:
+        return None
+    return nn.Sequential(_convolution(inputs, outputs, 1, stride), nn.BatchNorm2d(outputs))
+
+
+class ResNetTrunk(nn.Module):
+    """The convolutional part of a ResNet up to conv4 (`layer3`), or to conv5 (`layer4`).
+
+    Args:
+        name: a key of `delf.models.TRUNKS`.
+        conv5: build `layer4` as well, for a global head; `forward` stops at conv4 either way.
+    """
+
+    def __init__(self, name: str, *, conv5: bool = False) -> None:
+        super().__init__()
+        layout = TRUNKS[name]
+        block = Bottleneck if layout.bottleneck else BasicBlock
+        self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(64)
+        self.relu = nn.ReLU(inplace=True)
+        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
+        channels = 64
+        for stage, units in enumerate(layout.units if conv5 else layout.units[:3]):
+            width = 64 * 2**stage
+            blocks = []
+            for unit in range(units):
+                blocks.append(block(channels, width, stride=2 if stage > 0 and unit == 0 else 1))
+                channels = width * block.expansion
+            self.add_module(f"layer{stage + 1}", nn.Sequential(*blocks))
+        self.has_conv5 = conv5
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) normalised images -> (B, C, ceil(H / 16), ceil(W / 16)) output of conv4."""
+        x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
+        return self.get_submodule("layer3")(self.get_submodule("layer2")(self.get_submodule("layer1")(x)))
+
+    def forward_conv5(self, feature_map: Tensor) -> Tensor:
+        """(B, C, h, w) output of conv4 -> (B, 2 C, ceil(h / 2), ceil(w / 2)) output of conv5."""
+        return self.get_submodule("layer4")(feature_map)
+
+    def load_torchvision(self, state: Mapping[str, Tensor]) -> None:
+        """Load a torchvision state dict; the classifier and stages that this trunk lacks are left aside.
+
+        Raises:
+            ModelError: a tensor is missing or has another shape, i.e. the file is of another architecture.
+        """
+        own = self.state_dict()
+        wanted = {key: state[key] for key in own if key in state and state[key].shape == own[key].shape}
+        missing = [key for key in own if key not in wanted and not key.endswith("num_batches_tracked")]
+        if missing:
+            raise ModelError(f"these weights do not fit the trunk: {len(missing)} tensors are missing or of another "
+                             f"shape, the first is {missing[0]!r}; check the name of the architecture")
+        self.load_state_dict(wanted, strict=False)
+
+
+def _conv_bn_pairs(module: nn.Module) -> list[tuple[nn.Module, str, str]]:
+    """(parent, name of a convolution, name of the batch norm behind it) for every such pair below `module`."""
+    pairs = []
+    for parent in module.modules():
+        names = [name for name, _ in parent.named_children()]
+        for name in names:
+            follower = name.replace("conv", "bn") if name.startswith("conv") else "1" if name == "0" else ""
+            if follower in names and isinstance(getattr(parent, follower), (nn.BatchNorm2d, nn.Identity)):
+                pairs.append((parent, name, follower))
+    return pairs
+
+
+def fold_batch_norm(trunk: ResNetTrunk) -> ResNetTrunk:
+    """A copy with each batch norm folded into the convolution before it: the same function, less memory traffic."""
+    folded = copy.deepcopy(trunk).eval()
+    for parent, conv, norm in _conv_bn_pairs(folded):
+        setattr(parent, conv, fuse_conv_bn_eval(getattr(parent, conv), getattr(parent, norm)))
+        setattr(parent, norm, nn.Identity())
+    return folded
+
+
+def unfold_batch_norm(folded: ResNetTrunk) -> dict[str, Tensor]:
+    """The state dict, with torchvision's names, of a trunk that computes what the folded one does.
+
+    Each bias becomes the shift of a batch norm whose statistics are zero mean and unit variance.
+    """
+    state: dict[str, Tensor] = OrderedDict()
+    names = {module: name for name, module in folded.named_modules()}
+    for parent, conv, norm in _conv_bn_pairs(folded):
+        prefix = f"{names[parent]}." if names[parent] else ""
+        convolution = getattr(parent, conv)
+        ones = torch.ones_like(convolution.bias)
+        state[f"{prefix}{conv}.weight"] = convolution.weight.detach().clone()
+        state[f"{prefix}{norm}.weight"] = ones
+        state[f"{prefix}{norm}.bias"] = convolution.bias.detach().clone()
+        state[f"{prefix}{norm}.running_mean"] = torch.zeros_like(ones)
+        state[f"{prefix}{norm}.running_var"] = ones - nn.BatchNorm2d(1).eps
+    return state

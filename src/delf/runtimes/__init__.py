@@ -1,0 +1,79 @@
+"""What computes the network: one contract, several runtimes, the fastest that is installed by default.
+
+A runtime takes `(B, 3, H, W)` float32 RGB images in 0..255 and gives the feature map, the attention and the global
+descriptor of each. The model normalises the images itself. A new runtime is one file and one line in `RUNTIMES`; the
+conformance suite in `tests/runtimes` runs over every key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from delf.errors import OptionError
+from delf.models import DEFAULT_MODEL, PCA, ModelConfig, ModelFiles, find_model
+from delf.types import FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class NetworkOutput:
+    """What the network says of B images of one size.
+
+    feature_map: (B, C, h, w) float32, un-normalised. attention: (B, h, w) float32, non-negative.
+    global_descriptor: (B, G) float32, un-normalised.
+    """
+
+    feature_map: FloatArray
+    attention: FloatArray
+    global_descriptor: FloatArray
+
+
+class Runtime(Protocol):
+    """The contract. `run` may be called from several threads at once; the result for an image does not depend on the
+    others of its batch.
+    """
+
+    name: str
+    device: str
+    config: ModelConfig
+    pca: PCA
+
+    def run(self, images: FloatArray) -> NetworkOutput:
+        """(B, 3, H, W) float32 RGB in 0..255 -> the outputs of the network."""
+        ...
+
+
+def _onnx(files: ModelFiles, device: str) -> Runtime:
+    from delf.runtimes.onnx import OnnxRuntime
+
+    return OnnxRuntime(files, device)
+
+
+def _torch(files: ModelFiles, device: str) -> Runtime:
+    from delf.runtimes.torch import TorchRuntime
+
+    return TorchRuntime(files, device)
+
+
+RUNTIMES: dict[str, Callable[[ModelFiles, str], Runtime]] = {"onnx": _onnx, "torch": _torch}
+
+
+def open_runtime(model: str | Path = DEFAULT_MODEL, runtime: str = "auto", device: str = "cpu") -> Runtime:
+    """Load a model into a runtime.
+
+    Args:
+        model: as for `delf.models.find_model`.
+        runtime: a key of `RUNTIMES`, or "auto": ONNX on the CPU where the model has that file, else torch.
+        device: "cpu", or a device that torch knows, such as "cuda" or "mps".
+
+    Raises:
+        OptionError: unknown runtime. ModelError: unknown or damaged model. MissingDependencyError: torch is needed.
+    """
+    files = find_model(model)
+    if runtime == "auto":
+        runtime = "onnx" if device == "cpu" and files.onnx is not None else "torch"
+    if runtime not in RUNTIMES:
+        raise OptionError(f"unknown runtime {runtime!r}; known are auto, {', '.join(RUNTIMES)}")
+    return RUNTIMES[runtime](files, device)

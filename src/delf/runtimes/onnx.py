@@ -1,0 +1,48 @@
+"""ONNX Runtime on the CPU: the default, and all that a plain install needs."""
+
+from __future__ import annotations
+
+import onnxruntime
+
+from delf.errors import ModelError, OptionError
+from delf.models import METADATA_KEY, PCA, ModelConfig, ModelFiles
+from delf.runtimes import NetworkOutput
+from delf.types import FloatArray
+
+
+class OnnxRuntime:
+    """Each call runs on the calling thread alone: parallel work comes from calling it on several threads at once.
+
+    That is faster than splitting one convolution over the cores, and makes results independent of their number.
+    """
+
+    name = "onnx"
+
+    def __init__(self, files: ModelFiles, device: str = "cpu") -> None:
+        if device != "cpu":
+            raise OptionError(f"the runtime 'onnx' computes on the CPU only, not on {device!r}; "
+                              "use the runtime 'torch'")
+        path = files.require("onnx")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        options.enable_mem_pattern = False  # sizes differ from call to call
+        options.log_severity_level = 4  # what goes wrong comes back as an exception
+        try:
+            self._session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime's own classes are not public
+            raise ModelError(f"{path} cannot be read as an ONNX model ({_first_line(error)}); get it again") from error
+        metadata = self._session.get_modelmeta().custom_metadata_map
+        if METADATA_KEY not in metadata:
+            raise ModelError(f"{path} is an ONNX file but not of a delf model; make one with 'delf export'")
+        self.device = device
+        self.config = ModelConfig.from_json(metadata[METADATA_KEY], path)
+        self.pca = PCA.from_metadata(metadata, path)
+
+    def run(self, images: FloatArray) -> NetworkOutput:
+        """(B, 3, H, W) float32 RGB in 0..255 -> the outputs of the network."""
+        return NetworkOutput(*self._session.run(["feature_map", "attention", "global_descriptor"], {"images": images}))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
