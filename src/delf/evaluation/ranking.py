@@ -1,0 +1,117 @@
+"""Rankings on disk: `{"ranks": [[database index or name, best first], ...]}`, one list per query, and free
+other keys.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from delf.errors import EvaluationError, OptionError
+from delf.evaluation.files import AnyPath, parse_json_object, read_bytes, shown
+from delf.evaluation.ground_truth import GroundTruth
+from delf.types import IntArray
+
+Ranks = Sequence[Sequence[int | str] | IntArray]
+
+
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """The answers of a method to the queries of a benchmark.
+
+    ranks: for each query the (R,) int64 database indices, best first; R may be any number up to the database
+    size.
+    metadata: what else the file says (method, model, options).
+    """
+
+    ranks: tuple[IntArray, ...]
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read_ranking(path: AnyPath, truth: GroundTruth) -> Ranking:
+    """Reads a ranking and checks it against the ground truth that it answers.
+
+    Raises EvaluationError, naming the file, as `resolve_ranks` does and for what is not a ranking at all.
+    """
+    content = parse_json_object(read_bytes(path), path)
+    ranks = content.pop("ranks", None)
+    if not isinstance(ranks, list):
+        raise EvaluationError(f"{path} is no ranking: it must have a list 'ranks' with one list per query.")
+    return Ranking(resolve_ranks(ranks, truth, str(path)), content)
+
+
+def write_ranking(path: AnyPath, ranks: Ranks, metadata: Mapping[str, Any] | None = None) -> None:
+    """Writes a ranking (indices or names) and what is to be remembered with it; the file appears whole or not
+    at all.
+
+    Raises OptionError where the metadata is not plain JSON or has a key `ranks`, EvaluationError where the
+    file cannot be written.
+    """
+    if metadata and "ranks" in metadata:
+        raise OptionError("The metadata of a ranking cannot have the key 'ranks'.")
+    rows = [row.tolist() if isinstance(row, np.ndarray) else
+            [item if isinstance(item, str) else int(item) for item in row] for row in ranks]
+    try:
+        text = json.dumps({**(metadata or {}), "ranks": rows}, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise OptionError(f"The metadata of a ranking must be plain JSON: {error}.") from error
+    unfinished = Path(f"{os.fspath(path)}.part")
+    try:
+        unfinished.write_text(text + "\n", encoding="utf-8")
+        unfinished.replace(path)
+    except OSError as error:
+        raise EvaluationError(f"Cannot write the ranking {path}: {error}.") from error
+
+
+def resolve_ranks(ranks: Ranks, truth: GroundTruth, source: str = "the ranking") -> tuple[IntArray, ...]:
+    """Ranks of indices or names of `truth.images` as (R,) int64 indices per query.
+
+    A ranking may stop early. Raises EvaluationError, naming `source`, where the number of rankings is not
+    that of the queries, or one has an unknown name, an index outside the database, an image twice or
+    something else.
+    """
+    if len(ranks) != len(truth):
+        raise EvaluationError(f"{source} has {len(ranks)} rankings, but {truth.source} {len(truth)} queries: "
+                              "it needs one list per query, in the same order.")
+    index_of = {name: index for index, name in enumerate(truth.images or ())}
+    return tuple(_resolve(row, index_of, truth, f"query {number} (from 0) in {source}")
+                 for number, row in enumerate(ranks))
+
+
+def _resolve(row: Any, index_of: Mapping[str, int], truth: GroundTruth, place: str) -> IntArray:
+    items = row.tolist() if isinstance(row, np.ndarray) else row
+    if not isinstance(items, list | tuple):
+        raise EvaluationError(f"The ranking for {place} must be a list, not {shown(items)}.")
+    limit = np.iinfo(np.int64).max if truth.images is None else len(truth.images)
+    if set(map(type, items)) - {int}:  # a ranking may hold a million indices, which need no second look
+        items = [_index(item, index_of, truth, place) for item in items]
+    extremes = (min(items), max(items)) if items else ()
+    if outside := [item for item in extremes if not 0 <= item < limit]:
+        raise EvaluationError(f"The ranking for {place} has {shown(outside[0])}, which is not the index of a "
+                              "database image.")
+    indices = np.array(items, dtype=np.int64)
+    values, counts = np.unique(indices, return_counts=True)
+    if len(values) != len(indices):
+        raise EvaluationError(f"The ranking for {place} has the database image {values[counts.argmax()]} "
+                              "more than once: list an image only at its best place.")
+    return indices
+
+
+def _index(item: Any, index_of: Mapping[str, int], truth: GroundTruth, place: str) -> int:
+    if isinstance(item, np.integer) or type(item) is int:
+        return int(item)
+    if not isinstance(item, str):
+        raise EvaluationError(f"The ranking for {place} has {shown(item)}, neither an index nor a name.")
+    if truth.images is None:
+        raise EvaluationError(f"The ranking for {place} has names, but {truth.source} has no 'imlist' to "
+                              "look them up: use database indices.")
+    if item not in index_of:
+        raise EvaluationError(f"The ranking for {place} has the name {shown(item)}, which the 'imlist' of "
+                              f"{truth.source} lacks; its names look like {shown(next(iter(index_of), ''))}.")
+    return index_of[item]
