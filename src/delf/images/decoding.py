@@ -65,6 +65,8 @@ _SIGNATURES = {
     "AVIF": rb"....ftyp(?:....){0,16}?avi[fs]",
     "HEIF": rb"....ftyp(?:he[iv][cmsx]|mif1|msf1)",
 }
+_MAX_SCANS = 100  # the limit of libtiff, too; progressive files have about ten
+_MARKER = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -121,6 +123,11 @@ def _opened(data: bytes, name: str,
     """
     kind = _format_of(data, name)
     opener = _opener(kind, name)
+    if kind == "JPEG" and _scans(data) > _MAX_SCANS:
+        raise ImageError(f"{name} is a JPEG file of more than {_MAX_SCANS} scans, which is made to keep a decoder "
+                         "busy: leave it out.")
+    if kind == "HEIF" and not _item_names_are_text(data):
+        raise ImageError(f"{name} is a damaged HEIF file: copy it again from where it came from.")
     with failures_as_image_error(name, kind), opener(io.BytesIO(data), "") as image:
         check_size(image.size, name, options)
         yield image, metadata_of(image)
@@ -134,6 +141,33 @@ def _format_of(data: bytes, name: str) -> str:
         raise ImageError(f"{name} is empty: copy it again from where it came from.")
     raise ImageError(f"{name} is not an image that can be read: convert it to JPEG or PNG "
                      f"(it can be {', '.join(sorted(_SIGNATURES))}).")
+
+
+def _scans(jpeg: bytes) -> int:
+    """The number of scans of the first picture in a JPEG file.
+
+    Each scan goes over the whole picture, but may take as little as a hundred bytes, so that a file of a
+    megabyte can keep a decoder busy for an hour: an attack known since 2016.
+    """
+    scans, position = 0, 2
+    while marker := _MARKER.search(jpeg, position):  # what is not a marker here is compressed data
+        end = marker.end()
+        if jpeg[end - 1] == 0xD9:  # end of image
+            break
+        scans += jpeg[end - 1] == 0xDA  # start of scan
+        position = end + int.from_bytes(jpeg[end:end + 2], "big")
+    return scans
+
+
+def _item_names_are_text(heif: bytes) -> bool:
+    """Whether the items of a HEIF file have types and names in UTF-8; pi-heif 1.4 ends the process otherwise."""
+    for entry in re.finditer(rb"(....)infe([\2\3])...", heif, re.DOTALL):  # box size, name, version, flags
+        start = entry.end() + (4 if entry[2] == b"\2" else 6)  # after the item's number and protection
+        try:
+            heif[start:entry.start() + int.from_bytes(entry[1], "big")].decode()
+        except UnicodeDecodeError:
+            return False
+    return True
 
 
 def _opener(kind: str, name: str) -> _Opener:
@@ -178,7 +212,7 @@ def _rgb(image: Image.Image) -> Image.Image:
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         return Image.fromarray(_deep_grey(image)).convert("RGB")
     if not image.has_transparency_data:
-        return image.convert("RGB")
+        return image if image.mode == "RGB" else image.convert("RGB")
     if image.mode == "La":  # from which Pillow converts to nothing else
         image = image.convert("LA")
     white = Image.new("RGBA", image.size, "white")
