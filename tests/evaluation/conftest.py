@@ -2,7 +2,6 @@ import json
 import os
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 SHARED = Path(os.environ.get("DELF_SHARED", Path(__file__).parents[3] / "shared"))
@@ -41,16 +40,3 @@ def content():
     return {"imlist": ["a", "b", "c", "d", "e"], "qimlist": ["p", "q"],
             "gnd": [{"easy": [1], "hard": [0], "junk": [4], "bbx": [0, 0.5, 10, 20]},
                     {"easy": [], "hard": [3, 2], "junk": []}]}
-
-
-def approximately(value):
-    """`value` with a relative and absolute tolerance of 1e-9 at every depth of lists and dictionaries."""
-    if isinstance(value, dict):
-        return {key: approximately(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [approximately(item) for item in value]
-    return value if value is None else pytest.approx(value, rel=1e-9, abs=1e-9)
-
-
-def indices(*values):
-    return np.array(values, dtype=np.int64)

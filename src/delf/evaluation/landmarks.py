@@ -30,8 +30,7 @@ USAGES = ("Public", "Private", "Ignored")
 class Challenge(Generic[PredictionT, TruthT]):
     """Predictions and solution by image, without what is ignored.
 
-    predictions: a (landmark, score) pair, or index images, best first; images without a prediction may be
-    missing.
+    predictions: a (landmark, score) pair, or index images, best first; an image may have none.
     solution: the true landmarks or the relevant index images, maybe none. usage: `Public` or `Private`.
     """
 
@@ -96,9 +95,7 @@ def _read_predictions(path: AnyPath, column: str, parse: Callable[[str], T], usa
 
 
 def _read_rows(path: AnyPath, columns: tuple[str, ...]) -> list[tuple[str, list[str]]]:
-    """The cells of `columns` in every row that is not empty, each with its place (file and line) for
-    messages.
-    """
+    """The cells of `columns` in every row that is not empty, each with its file and line, for messages."""
     try:
         text = read_bytes(path).decode("utf-8-sig")
         reader = csv.reader(io.StringIO(text, newline=""), strict=True)

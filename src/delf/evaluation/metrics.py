@@ -144,8 +144,7 @@ def mean_precisions(predictions: Mapping[ImageId, Sequence[ImageId]],
 def first_correct_positions(predictions: Mapping[ImageId, Sequence[ImageId]],
                             solution: Mapping[ImageId, Collection[ImageId]],
                             max_predictions: int = MAX_PREDICTIONS) -> IntArray:
-    """(Q,) place, from 1, of the first relevant image of each query; `max_predictions` + 1 where there is
-    none.
+    """(Q,) place, from 1, of each query's first relevant image; `max_predictions` + 1 where there is none.
 
     Arguments and errors as for `mean_average_precision`, but a query without a relevant image counts.
     """

@@ -185,12 +185,18 @@ def _array_values(raw: Any, data_type: Any) -> list[Any]:
         if not isinstance(raw, list):
             raise ValueError("it holds an array of objects without the objects")
         return list(raw)
-    memory = _raw_bytes(raw)
-    if not memory:
-        return []
-    order = data_type.order if data_type.order in ("<", ">") else "="
-    values = np.frombuffer(memory, np.dtype(order + data_type.code))
-    return list((values.astype(str) if values.dtype.kind == "S" else values).tolist())
+    memory, big_endian = _raw_bytes(raw), data_type.order == ">"
+    if data_type.code.startswith("U"):
+        return _texts(memory, 4 * int(data_type.code[1:]), "utf-32-be" if big_endian else "utf-32-le")
+    if data_type.code.startswith("S"):
+        return _texts(memory, int(data_type.code[1:]), "latin-1")
+    values = np.frombuffer(memory, np.dtype((">" if big_endian else "<") + data_type.code)) if memory else ()
+    return list(np.asarray(values).tolist())
+
+
+def _texts(memory: bytes, width: int, encoding: str) -> list[str]:
+    """Texts of `width` bytes each, filled up with zeros."""
+    return [memory[start:start + width].decode(encoding).rstrip("\0") for start in range(0, len(memory), width)]
 
 
 _REBUILD: dict[str, Callable[..., Any]] = {

@@ -26,8 +26,7 @@ Percent = float | None  # None where a metric is undefined
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of a ranking by setting (`easy`, `medium`, `hard`, or `classic`), in percent, None where
-    undefined.
+    """Scores by setting (`easy`, `medium`, `hard`, or `classic`), in percent, None where undefined.
 
     map: mean average precision. mp: mean precision at each k. ap: average precision of each query.
     """
@@ -84,8 +83,7 @@ class LandmarkProtocol(Generic[PredictionT, TruthT]):
     measure: Callable[[Challenge[PredictionT, TruthT]], dict[str, Any]]
 
     def score_files(self, ranking: AnyPath, truth: AnyPath, at: Sequence[int]) -> dict[str, Any]:
-        """The metrics over all images that count, and under `usage` those of the public and of the private
-        ones.
+        """The metrics over all images that count, and under `usage` those of each part (public, private).
 
         `at` has no meaning here: the challenge fixes the depths.
         """
@@ -129,8 +127,7 @@ PROTOCOLS: dict[str, EvaluationProtocol] = {
 
 def score(ranking_path: AnyPath, truth_path: AnyPath, protocol: str = "revisited",
           at: Sequence[int] = DEFAULT_AT) -> dict[str, Any]:
-    """Scores a file of predictions against a file of truth; plain JSON, rates in percent, None where
-    undefined.
+    """Scores a file of predictions against a file of truth: plain JSON, in percent, None where undefined.
 
     `revisited`, `classic`: a ranking (`read_ranking`) and a ground truth (`read_ground_truth`) give `map`,
     `mp` and `ap` as in `Scores`, with precisions at the depths `at`. `gld-recognition`, `gld-retrieval`: the
@@ -146,10 +143,9 @@ def score(ranking_path: AnyPath, truth_path: AnyPath, protocol: str = "revisited
 
 def score_ranks(ranks: Ranks, truth: GroundTruth, protocol: str = "revisited",
                 at: Sequence[int] = DEFAULT_AT) -> Scores:
-    """Scores, for each query of `truth`, database indices or names, best first; the twin of `score` in
-    memory.
+    """Scores, for each query of `truth`, database indices or names, best first: `score` in memory.
 
-    Raises OptionError for a protocol that is not one of rankings, and as `score` does.
+    Raises OptionError for a protocol that is not one of rankings, EvaluationError as `resolve_ranks` does.
     """
     chosen = _protocol(protocol)
     if not isinstance(chosen, RankingProtocol):

@@ -47,11 +47,10 @@ def read_ranking(path: AnyPath, truth: GroundTruth) -> Ranking:
 
 
 def write_ranking(path: AnyPath, ranks: Ranks, metadata: Mapping[str, Any] | None = None) -> None:
-    """Writes a ranking (indices or names) and what is to be remembered with it; the file appears whole or not
-    at all.
+    """Writes a ranking (indices or names) and what is to be remembered with it.
 
-    Raises OptionError where the metadata is not plain JSON or has a key `ranks`, EvaluationError where the
-    file cannot be written.
+    The file appears whole or not at all. Raises OptionError where the metadata is not plain JSON or has a key
+    `ranks`, EvaluationError where the file cannot be written.
     """
     if metadata and "ranks" in metadata:
         raise OptionError("The metadata of a ranking cannot have the key 'ranks'.")
@@ -85,22 +84,36 @@ def resolve_ranks(ranks: Ranks, truth: GroundTruth, source: str = "the ranking")
 
 
 def _resolve(row: Any, index_of: Mapping[str, int], truth: GroundTruth, place: str) -> IntArray:
+    indices = _indices(row, index_of, truth, place)
+    limit = np.iinfo(np.int64).max if truth.images is None else len(truth.images)
+    outside = indices[(indices < 0) | (indices >= limit)]
+    if len(outside):
+        raise EvaluationError(f"The ranking for {place} has {outside[0]}, which is not the index of a database "
+                              "image.")
+    ordered = np.sort(indices)
+    repeated = ordered[1:][ordered[1:] == ordered[:-1]]
+    if len(repeated):
+        raise EvaluationError(f"The ranking for {place} has the database image {repeated[0]} more than once: "
+                              "list an image only at its best place.")
+    return indices
+
+
+def _indices(row: Any, index_of: Mapping[str, int], truth: GroundTruth, place: str) -> IntArray:
+    """(R,) int64 of the indices and names in `row`. Arrays and lists of integers, maybe a million, go
+    quickly.
+    """
+    if isinstance(row, np.ndarray) and row.ndim == 1 and row.dtype.kind in "iu":
+        return row.astype(np.int64)
     items = row.tolist() if isinstance(row, np.ndarray) else row
     if not isinstance(items, list | tuple):
         raise EvaluationError(f"The ranking for {place} must be a list, not {shown(items)}.")
-    limit = np.iinfo(np.int64).max if truth.images is None else len(truth.images)
-    if set(map(type, items)) - {int}:  # a ranking may hold a million indices, which need no second look
+    if set(map(type, items)) - {int}:
         items = [_index(item, index_of, truth, place) for item in items]
-    extremes = (min(items), max(items)) if items else ()
-    if outside := [item for item in extremes if not 0 <= item < limit]:
-        raise EvaluationError(f"The ranking for {place} has {shown(outside[0])}, which is not the index of a "
-                              "database image.")
-    indices = np.array(items, dtype=np.int64)
-    values, counts = np.unique(indices, return_counts=True)
-    if len(values) != len(indices):
-        raise EvaluationError(f"The ranking for {place} has the database image {values[counts.argmax()]} "
-                              "more than once: list an image only at its best place.")
-    return indices
+    try:
+        return np.array(items, dtype=np.int64)
+    except OverflowError as error:
+        raise EvaluationError(f"The ranking for {place} has {shown(max(items, key=abs))}, which is not the index "
+                              "of a database image.") from error
 
 
 def _index(item: Any, index_of: Mapping[str, int], truth: GroundTruth, place: str) -> int:
