@@ -1,0 +1,16 @@
+"""Descriptors -> stored neighbours: one contract (`delf.index.contract`), several indexes."""
+
+from delf.index.contract import Index, Joined, Quantiser
+from delf.index.exact import ExactIndex, Unquantised
+from delf.index.ivfpq import PAPER, IvfPqIndex, IvfPqOptions, IvfPqQuantiser
+
+INDEXES: dict[str, type[Unquantised] | type[IvfPqQuantiser]] = {
+    "exact": Unquantised,
+    "ivfpq": IvfPqQuantiser,
+}
+"""Each index by the name that options and collections use: the class whose `train` makes its quantiser."""
+
+__all__ = [
+    "INDEXES", "PAPER", "ExactIndex", "Index", "IvfPqIndex", "IvfPqOptions", "IvfPqQuantiser", "Joined",
+    "Quantiser", "Unquantised",
+]

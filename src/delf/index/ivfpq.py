@@ -1,0 +1,324 @@
+"""Inverted lists of product-quantised residuals (IVF-PQ; Jégou, Douze and Schmid, PAMI 2011), searched by
+faiss.
+
+A descriptor x is given to its most similar coarse word c, and the residual x - c is cut into M subvectors of
+which each is replaced by one of 2^bits centroids: M bits / 8 bytes. A query is compared with the descriptors
+of its few most similar words, itself uncompressed (asymmetric distance).
+
+The metric is the inner product: <q, c + r> = <q, c> + <q, r>, where <q, r> is a sum of M numbers from a table
+made once a query. Euclidean distance would need a table for each word and query, or one of words x M x 2^bits
+kept in memory by every segment. A similarity is the cosine up to the error of quantisation; a reconstruction
+is not renormalised.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import faiss as _faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from delf.codes import Codes, decode
+from delf.errors import CollectionError, OptionError
+from delf.index.contract import Index, Mask, Quantiser, best, rescored
+from delf.index.exact import checked
+from delf.index.storage import ArrayFile, ArrayWriter
+from delf.types import FloatArray, IntArray, Neighbours
+
+faiss: Any = _faiss  # its type stubs do not know what its Python layer adds
+KIND = "ivfpq"
+BLOCK = 65536  # rows of the spilled codes that are put into their lists at a time
+RANGES = {"words": (1, 2**24), "subquantizers": (1, 4096), "bits": (4, 8), "probes": (1, 2**24),
+          "iterations": (1, 1000), "seed": (0, 2**31 - 1), "refine": (1, 1000)}
+POINTS_PER_WORD = 39  # fewer make faiss warn that a centroid is badly estimated
+
+
+@dataclass(frozen=True)
+class IvfPqOptions:
+    """How to quantise and how far to search.
+
+    words: of the coarse quantiser; None takes 4 sqrt(N), and no more than the sample can teach.
+    subquantizers: M, a divisor of D; None takes D / 4, which is 10 for 40 and 32 for 128 dimensions. bits: of
+    a subquantiser, 4 to 8. probes: words searched for a query. iterations: of k-means. refine: where the
+    8-bit codes are at hand, how many times k candidates are ranked by them; 1 leaves the quantised order.
+    """
+
+    words: int | None = None
+    subquantizers: int | None = None
+    bits: int = 8
+    probes: int = 16
+    iterations: int = 10
+    seed: int = 0
+    refine: int = 4
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in RANGES.items():
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:
+                raise OptionError(f"The option {name} of the ivfpq index must be {low} to {high}, "
+                                  f"not {value}.")
+
+
+PAPER = IvfPqOptions(words=8192, subquantizers=10, bits=5, probes=5)
+"""Noh et al. (ICCV 2017): 50 bits for 40 dimensions, 8K words of which five are searched. Their further
+division of each word's cell (k-d tree and locally optimised product quantisation) is not part of this
+index."""
+
+
+class IvfPqQuantiser(Quantiser):
+    """Coarse words and subquantiser centroids.
+
+    words: (W, D) float32 unit vectors. centroids: (M, 2^bits, D / M) float32.
+    """
+
+    def __init__(self, words: FloatArray, centroids: FloatArray, options: IvfPqOptions) -> None:
+        self._words, self._centroids, self.options = words, centroids, options
+        self.fingerprint = hashlib.sha256(words.tobytes() + centroids.tobytes()).hexdigest()
+
+    @classmethod
+    def train(cls, sample: FloatArray, options: IvfPqOptions | None = None, total: int | None = None) -> Self:
+        """Learn from a sample (S, D) of the unit vectors to be stored; the same sample and seed give the same
+        words.
+
+        total: how many descriptors the collection is expected to hold, for the number of words; None means S.
+        A sample of fewer than 2^bits is repeated until it is enough. `CollectionError` where the sample is
+        empty or not finite, `OptionError` where the options do not fit its size.
+        """
+        options = options or IvfPqOptions()
+        if not len(sample) or not np.isfinite(sample).all():
+            raise CollectionError("An ivfpq index cannot be trained, as its sample of descriptors is empty or "
+                                  "not finite; add photos with features, or use the exact index.")
+        subquantizers = _subquantizers(options, sample.shape[1])
+        words = _word_count(options, len(sample), total or len(sample))
+        enough = max(words, 2**options.bits)
+        index = _faiss_index(sample.shape[1], words, subquantizers, options.bits)
+        index.cp.niter = index.pq.cp.niter = options.iterations
+        index.cp.seed = index.pq.cp.seed = options.seed
+        index.cp.min_points_per_centroid = 1  # or faiss writes to stderr
+        index.pq.cp.min_points_per_centroid = 1
+        index.train(np.resize(sample, (max(len(sample), enough), sample.shape[1])).astype(np.float32))
+        centroids = faiss.vector_to_array(index.pq.centroids)
+        return cls(index.quantizer.reconstruct_n(0, words),
+                   centroids.reshape(subquantizers, 2**options.bits, -1), options)
+
+    @property
+    def dimensions(self) -> int:
+        """D."""
+        return int(self._words.shape[1])
+
+    @property
+    def words(self) -> int:
+        """How many coarse words there are."""
+        return len(self._words)
+
+    @property
+    def code_size(self) -> int:
+        """Bytes of a quantised descriptor, without its id (8 bytes)."""
+        return math.ceil(len(self._centroids) * self.options.bits / 8)
+
+    def save(self, path: Path) -> None:
+        """Write words, centroids and options."""
+        resolved = {"words": self.words, "subquantizers": len(self._centroids), "dimensions": self.dimensions}
+        with ArrayWriter(path, f"{KIND} quantiser", asdict(self.options) | resolved) as writer:
+            writer.write(self._words)
+            writer.write(self._centroids)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read what `save` wrote, comparing the hash: the file is small and everything depends on it."""
+        file = ArrayFile.open(path, f"{KIND} quantiser")
+        file.verify()
+        try:
+            options = IvfPqOptions(**{name: file.integer(name) for name in IvfPqOptions.__dataclass_fields__})
+        except OptionError as error:
+            raise file.damaged(str(error)) from None
+        dimensions = file.integer("dimensions", minimum=1)
+        words, subquantizers = file.integer("words", minimum=1), file.integer("subquantizers", minimum=1)
+        size = words * dimensions
+        if dimensions % subquantizers or file.integer("bytes") != 4 * (size + 2**options.bits * dimensions):
+            raise file.damaged("its size is not that of its words and centroids")
+        numbers = file.bytes().view(np.float32)
+        if not np.isfinite(numbers).all():
+            raise file.damaged("it holds numbers that are not finite")
+        shape = (subquantizers, 2**options.bits, dimensions // subquantizers)
+        coarse, centroids = np.array(numbers[:size]), np.array(numbers[size:])
+        return cls(coarse.reshape(words, dimensions), centroids.reshape(shape), options)
+
+    def build(self, blocks: Iterable[Codes], path: Path) -> IvfPqIndex:
+        """Write the inverted lists of the codes.
+
+        Two passes: quantised codes and their words are spilled to a file beside `path`, then put into their
+        lists.
+        """
+        spilled = path.with_name(path.name + ".spill")
+        try:
+            sizes = self._spill(blocks, spilled)
+            entries = np.memmap(spilled, self._entry, "r") if sizes.any() else np.empty(0, self._entry)
+            fields = {"dimensions": self.dimensions, "quantiser": self.fingerprint, "rows": int(sizes.sum())}
+            with ArrayWriter(path, KIND, fields) as writer:
+                writer.write(sizes)
+                _fill(writer.reserve(len(entries) * (self.code_size + 8)), entries, sizes)
+        finally:
+            spilled.unlink(missing_ok=True)
+        return self.open(path)
+
+    def open(self, path: Path, codes: Codes | None = None, probes: int | None = None) -> IvfPqIndex:
+        """Map the inverted lists of a file.
+
+        codes: (N, D) int8, the codes the index was built from, for refinement. probes: other than the options
+        say.
+        """
+        file = ArrayFile.open(path, KIND)
+        file.require("dimensions", self.dimensions)
+        file.require("quantiser", self.fingerprint)
+        return IvfPqIndex(self, file, codes, probes or self.options.probes)
+
+    def faiss_index(self) -> Any:
+        """A trained and empty `faiss.IndexIVFPQ`."""
+        index = _faiss_index(self.dimensions, self.words, len(self._centroids), self.options.bits)
+        index.quantizer.add(self._words)
+        faiss.copy_array_to_vector(self._centroids.ravel(), index.pq.centroids)
+        index.is_trained = True
+        return index
+
+    @property
+    def _entry(self) -> np.dtype[np.void]:
+        return np.dtype([("word", np.int32), ("code", np.uint8, (self.code_size,))])
+
+    def _spill(self, blocks: Iterable[Codes], path: Path) -> IntArray:
+        """Write the quantised codes in the order of their rows; returns the sizes (W,) of the lists."""
+        index, sizes = self.faiss_index(), np.zeros(self.words, np.int64)
+        with path.open("wb") as stream:
+            for block in blocks:
+                for start in range(0, len(checked(block, self.dimensions)), BLOCK):
+                    vectors = decode(block[start : start + BLOCK])
+                    words = index.quantizer.assign(vectors, 1).ravel()
+                    entries = np.zeros(len(vectors), self._entry)
+                    entries["word"], entries["code"] = words, _quantised(index, vectors, words)
+                    stream.write(entries.data)
+                    sizes += np.bincount(words, minlength=self.words)
+        return sizes
+
+
+class IvfPqIndex(Index):
+    """The inverted lists of one segment, memory-mapped. Made by `IvfPqQuantiser.open`."""
+
+    def __init__(self, quantiser: IvfPqQuantiser, file: ArrayFile, codes: Codes | None, probes: int) -> None:
+        self._file, self._codes = file, codes
+        self._rows = file.integer("rows")
+        self._probes = min(probes, quantiser.words)
+        self._refine = quantiser.options.refine if codes is not None else 1
+        self._dimensions = quantiser.dimensions
+        if codes is not None and codes.shape != (self._rows, self._dimensions):
+            raise ValueError(f"codes must be ({self._rows}, {self._dimensions}), not {codes.shape}")
+        self._lists = _mapped_lists(file, quantiser.words, quantiser.code_size, self._rows)
+        self._index = quantiser.faiss_index()
+        self._index.replace_invlists(self._lists, False)
+        self._index.ntotal = self._rows
+
+    @property
+    def dimensions(self) -> int:
+        """D."""
+        return self._dimensions
+
+    @property
+    def nbytes(self) -> int:
+        """Codes and ids of the lists, and the sizes of the lists."""
+        return self._file.integer("bytes")
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def verify(self) -> None:
+        """Compare the file with the hash in its header."""
+        self._file.verify()
+
+    def _search(self, queries: FloatArray, k: int, keep: Mask | None) -> Neighbours:
+        bitmap = None if keep is None else faiss.IDSelectorBitmap(np.packbits(keep, bitorder="little"))
+        options = faiss.SearchParametersIVF(nprobe=self._probes, sel=bitmap)
+        similarities, ids = self._index.search(queries, min(k * self._refine, self._rows), params=options)
+        if ids.max() >= self._rows or ids.min() < -1:
+            raise self._file.damaged("it names rows that it does not have")
+        if self._refine > 1 and self._codes is not None:
+            return rescored(queries, self._codes, ids, k)
+        similarities[ids < 0] = -np.inf
+        return best(ids, similarities, k)
+
+
+def _subquantizers(options: IvfPqOptions, dimensions: int) -> int:
+    subquantizers = options.subquantizers or max(1, dimensions // 4)
+    if dimensions % subquantizers:
+        raise OptionError(f"The ivfpq index cannot cut {dimensions} dimensions into {subquantizers} equal "
+                          "parts; set the option subquantizers to a divisor of the dimensions.")
+    return subquantizers
+
+
+def _word_count(options: IvfPqOptions, sample: int, total: int) -> int:
+    if options.words is None:
+        return max(1, min(round(4 * math.sqrt(total)), sample // POINTS_PER_WORD))
+    if options.words > sample:
+        raise OptionError(f"{options.words} words cannot be learnt from a sample of {sample} descriptors; "
+                          "give more photos, or leave the option words to be chosen.")
+    return options.words
+
+
+def _faiss_index(dimensions: int, words: int, subquantizers: int, bits: int) -> Any:
+    coarse = faiss.IndexFlatIP(dimensions)
+    return faiss.IndexIVFPQ(coarse, dimensions, words, subquantizers, bits, faiss.METRIC_INNER_PRODUCT)
+
+
+def _quantised(index: Any, vectors: FloatArray, words: IntArray) -> NDArray[np.uint8]:
+    codes = np.empty((len(vectors), index.code_size), np.uint8)
+    index.encode_vectors(len(vectors), faiss.swig_ptr(vectors), faiss.swig_ptr(words), faiss.swig_ptr(codes))
+    return codes
+
+
+def _list_starts(sizes: IntArray, entry: int) -> IntArray:
+    """Where each list starts, in bytes: a list is its codes and then its ids, as faiss reads them."""
+    return (np.cumsum(sizes) - sizes) * entry
+
+
+def _fill(content: NDArray[np.uint8], entries: NDArray[np.void], sizes: IntArray) -> None:
+    """Put the entries, in the order of their rows, into their lists in `content`."""
+    code_size = entries.dtype["code"].shape[0]
+    starts, filled = _list_starts(sizes, code_size + 8), np.zeros_like(sizes)
+    for first in range(0, len(entries), BLOCK):
+        block = entries[first : first + BLOCK]
+        order = np.argsort(block["word"], kind="stable")  # stable: ids rise within a list
+        words, codes = block["word"][order], block["code"][order]
+        counts = np.bincount(words, minlength=len(sizes))
+        place = filled[words] + np.arange(len(words)) - (np.cumsum(counts) - counts)[words]
+        content[(starts[words] + place * code_size)[:, None] + np.arange(code_size)] = codes
+        ids = (first + order).astype(np.int64)[:, None].view(np.uint8)
+        content[(starts[words] + sizes[words] * code_size + place * 8)[:, None] + np.arange(8)] = ids
+        filled += counts
+
+
+def _mapped_lists(file: ArrayFile, words: int, code_size: int, rows: int) -> Any:
+    """The lists of a file as `faiss.OnDiskInvertedLists`; `CollectionError` where their sizes do not add up.
+
+    faiss is told where each list lies rather than given a file to parse, so that no content can lead it
+    astray.
+    """
+    content, table = file.bytes(), words * 8
+    if len(content) != table + rows * (code_size + 8):
+        raise file.damaged("its size is not that of its rows")
+    sizes = np.array(content[:table]).view(np.int64)
+    if sizes.min() < 0 or sizes.max() > rows or sizes.sum() != rows:
+        raise file.damaged("the sizes of its lists do not add up")
+    lists = faiss.OnDiskInvertedLists()
+    lists.nlist, lists.code_size, lists.read_only, lists.prefetch_nthread = words, code_size, True, 0
+    lists.filename, lists.totsize = str(file.path), file.path.stat().st_size
+    lists.lists.resize(words)
+    offsets = lists.totsize - len(content) + table + _list_starts(sizes, code_size + 8)
+    places = np.column_stack([sizes, sizes, offsets])  # size, capacity, offset: faiss.OnDiskOneList
+    faiss.memcpy(lists.lists.data(), faiss.swig_ptr(places), places.nbytes)
+    if rows:  # an empty table of lists has nothing to map
+        lists.do_mmap()
+    return lists

@@ -1,0 +1,150 @@
+"""The one file format of the indexes: a page of header, then an array of bytes.
+
+The header is JSON: what kind of index it is, the numbers that belong to it, and the length and SHA-256 of
+what follows. It says enough to refuse a foreign, truncated or overlong file when it is opened, which reads
+the header alone; the hash is compared on demand (`verify`). faiss never parses these files: it crashes or
+takes absurd amounts of memory when fed hostile bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from delf.errors import CollectionError
+
+MAGIC = b"delf index 1\n"
+PAGE = 4096  # of the header, so that what follows is aligned to a page
+
+
+class ArrayWriter:
+    """Writes a file under a temporary name, and gives it its own when all is on disk.
+
+    A `with` block that ends in an exception leaves no file and what was there before untouched.
+    """
+
+    def __init__(self, path: Path, kind: str, fields: dict[str, Any]) -> None:
+        self._path, self._temporary = path, path.with_name(path.name + ".partial")
+        self._header: dict[str, Any] = {"kind": kind, **fields}
+
+    def __enter__(self) -> Self:
+        self._stream = self._temporary.open("wb+")
+        self._stream.seek(PAGE)
+        return self
+
+    def write(self, array: NDArray[Any]) -> None:
+        """Append an array's bytes."""
+        self._stream.write(np.ascontiguousarray(array).data)
+
+    def reserve(self, nbytes: int) -> NDArray[np.uint8]:
+        """Append that many bytes, all zero, and map them into memory to be filled in any order."""
+        start = self._stream.tell()
+        self._stream.truncate(start + nbytes)
+        self._stream.seek(start + nbytes)
+        return _mapped(self._temporary, start, nbytes, "r+")
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        with self._stream as stream:
+            if kind is None:
+                length = stream.tell() - PAGE
+                stream.seek(PAGE)
+                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+                header = json.dumps({**self._header, "bytes": length, "sha256": digest}, sort_keys=True)
+                stream.seek(0)
+                stream.write((MAGIC + header.encode()).ljust(PAGE))
+                stream.flush()
+                os.fsync(stream.fileno())
+        if kind is None:
+            self._temporary.replace(self._path)
+        else:
+            self._temporary.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class ArrayFile:
+    """A file whose header and size have been checked. `fields`: what its header says."""
+
+    path: Path
+    fields: dict[str, Any]
+
+    @classmethod
+    def open(cls, path: Path, kind: str) -> Self:
+        """Read the header; `CollectionError` where the file is missing, damaged, or of another kind."""
+        try:
+            with path.open("rb") as stream:
+                page = stream.read(PAGE)
+                size = stream.seek(0, os.SEEK_END)
+        except OSError as error:
+            raise CollectionError(f"The index file {path} cannot be read ({error.strerror}); "
+                                  "build the index again.") from None
+        file = cls(path, _header(page, path))
+        if file.fields.get("kind") != kind:
+            raise CollectionError(f"{path} is not a file of the kind {kind!r}; name another file or build "
+                                  "the index again.")
+        if file.integer("bytes") != size - PAGE:
+            raise CollectionError(f"The index file {path} has been cut or has grown since it was written; "
+                                  "build the index again.")
+        return file
+
+    def integer(self, name: str, minimum: int = 0) -> int:
+        """A whole number of the header, at least `minimum` and at most 2**48."""
+        value = self.fields.get(name)
+        if type(value) is not int or not minimum <= value <= 2**48:
+            raise self.damaged(f"{name!r} is not a sensible number")
+        return value
+
+    def require(self, name: str, value: int | str) -> None:
+        """Refuse the file unless its header has this value."""
+        if self.fields.get(name) != value:
+            raise CollectionError(f"The index file {self.path} was made with another value of {name!r} than "
+                                  f"this collection's {value}; build the index again.")
+
+    def bytes(self) -> NDArray[np.uint8]:
+        """Everything after the header, memory-mapped."""
+        return _mapped(self.path, PAGE, self.integer("bytes"), "r")
+
+    def array(self, dtype: DTypeLike, columns: int) -> NDArray[Any]:
+        """Everything after the header as rows of `columns` numbers, memory-mapped."""
+        content, row = self.bytes(), columns * np.dtype(dtype).itemsize
+        if len(content) % row:
+            raise self.damaged("its last row is not complete")
+        return content.view(dtype).reshape(-1, columns)
+
+    def verify(self) -> None:
+        """Read everything and compare it with the hash in the header; `CollectionError` where they differ."""
+        with self.path.open("rb") as stream:
+            stream.seek(PAGE)
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        if digest != self.fields.get("sha256"):
+            raise self.damaged("its content is not what was written")
+
+    def damaged(self, reason: str) -> CollectionError:
+        """The error that says so."""
+        return CollectionError(f"The index file {self.path} is damaged: {reason}; build the index again.")
+
+
+def _header(page: bytes, path: Path) -> dict[str, Any]:
+    if not page.startswith(MAGIC) or len(page) != PAGE:
+        raise CollectionError(f"{path} is not an index file; name another file or build the index again.")
+    try:
+        header = json.loads(page[len(MAGIC):].decode())
+    except (ValueError, RecursionError):  # text that is not UTF-8, or not JSON, is a ValueError
+        header = None
+    if not isinstance(header, dict):
+        raise CollectionError(f"The header of the index file {path} is damaged; build the index again.")
+    return header
+
+
+def _mapped(path: Path, offset: int, nbytes: int, mode: str) -> NDArray[np.uint8]:
+    if nbytes == 0:  # an empty file cannot be mapped
+        return np.empty(0, np.uint8)
+    return np.memmap(path, np.uint8, mode, offset, (nbytes,))  # type: ignore[call-overload]

@@ -1,0 +1,270 @@
+"""Spatial verification: which tentative matches agree with one transform of the image plane.
+
+A verifier estimates the transform of points given in the order of their similarity. All the rest is common to
+all: `verify` puts the matches in their canonical order, refuses transforms that no pair of photos has, and
+takes as inliers the matches within the threshold, each feature at most once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from delf.errors import OptionError
+from delf.types import Features, IntArray, Matches, Verification
+from delf.verification.matching import ordered
+
+Points = NDArray[np.float64]  # (M, 2)
+Transform = NDArray[np.float64]  # (3, 3)
+
+LARGEST_SCALE = 10.0  # of one photo against the other, either way: more than any pyramid spans
+LARGEST_STRETCH = 6.0  # the longer over the shorter axis of the ellipse that a circle becomes
+REFINEMENTS = 10  # rounds of fitting a homography to its inliers; they have grown all they will in fewer
+
+
+@dataclass(frozen=True)
+class VerificationOptions:
+    """How a transform is estimated and what agrees with it.
+
+    verifier: a key of `VERIFIERS`. threshold: pixels of a database image whose longest side is 1024; for a
+    larger original it grows in proportion, for a smaller one it stays. minimum_inliers: fewer count as no
+    match. iterations: the most hypotheses that are tried. confidence: of having tried a sample without
+    outliers, at which the search stops early ("reference" always tries them all). seed: of the random
+    samples.
+    """
+
+    verifier: str = "homography"
+    threshold: float = 10.0
+    minimum_inliers: int = 5
+    iterations: int = 5000
+    confidence: float = 0.999
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.verifier not in VERIFIERS:
+            raise OptionError(f"The verifier must be one of {', '.join(VERIFIERS)}, "
+                              f"not {self.verifier!r}.")
+        if not 0.0 < self.threshold < float("inf"):
+            raise OptionError("The option threshold must be a positive number of pixels, "
+                              f"not {self.threshold}.")
+        if self.minimum_inliers < 3:
+            raise OptionError(f"The option minimum_inliers must be 3 or more, not {self.minimum_inliers}: "
+                              "three matches always fit an affine transform.")
+        if not 1 <= self.iterations <= 1_000_000:
+            raise OptionError(f"The option iterations must be 1 to 1000000, not {self.iterations}.")
+        if not 0.0 < self.confidence < 1.0:
+            raise OptionError(f"The option confidence must lie between 0 and 1, not {self.confidence}.")
+        if not 0 <= self.seed < 2**31:
+            raise OptionError(f"The option seed must be 0 to 2147483647, not {self.seed}.")
+
+
+def verify(query: Features, database: Features, matches: Matches,
+           options: VerificationOptions | None = None) -> Verification:
+    """The matches that agree with one transform from the query to the database image.
+
+    The order of the matches makes no difference. Where there is no transform (too few points, all on a line,
+    not finite, or only a mirrored, collapsed or folded picture would fit) there are no inliers.
+    """
+    options = options or VerificationOptions()
+    ranked = ordered(matches)
+    source = query.keypoints[ranked.query].astype(np.float64)
+    target = database.keypoints[ranked.database].astype(np.float64)
+    finite = np.flatnonzero(np.isfinite(source).all(axis=1) & np.isfinite(target).all(axis=1))
+    source, target = source[finite], target[finite]
+    threshold = options.threshold * max(1.0, max(database.image_size) / 1024)
+    transform = None
+    if len(finite) >= options.minimum_inliers and spread(source) and spread(target):
+        transform = VERIFIERS[options.verifier](source, target, threshold, options)
+    if transform is None or not plausible(transform, source[agreeing(transform, source, target, threshold)]):
+        return _nothing(len(matches))
+    rows = finite[agreeing(transform, source, target, threshold)]
+    inliers = one_to_one(np.column_stack([ranked.query[rows], ranked.database[rows]]))
+    if len(inliers) < options.minimum_inliers:
+        return _nothing(len(matches))
+    return Verification(inliers, transform, len(matches))
+
+
+def affine(source: Points, target: Points, threshold: float,
+           options: VerificationOptions) -> Transform | None:
+    """An affine transform by MAGSAC++ (Barath et al., CVPR 2020), as OpenCV has it."""
+    settings = cv2.UsacParams()
+    settings.threshold = threshold
+    settings.maxIterations = options.iterations
+    settings.confidence = options.confidence
+    settings.randomGeneratorState = options.seed  # cv2.setRNGSeed does not reach this estimator
+    settings.score = cv2.SCORE_METHOD_MAGSAC
+    settings.loMethod = cv2.LOCAL_OPTIM_SIGMA
+    settings.loIterations, settings.loSampleSize = 10, 50
+    try:
+        estimate, _ = cv2.estimateAffine2D(source, target, settings)
+    except cv2.error:  # too few points, or a sample that its solver rejects
+        return None
+    return None if estimate is None else _square(estimate)
+
+
+def homography(source: Points, target: Points, threshold: float,
+               options: VerificationOptions) -> Transform | None:
+    """A homography grown from the inliers of an affine transform; that transform itself where it explains as
+    much.
+
+    An affine transform, found from three points where a homography needs four, holds on a part of the
+    picture. Least squares on its inliers reaches a little farther, finds more, and so on.
+    """
+    start = affine(source, target, threshold, options)
+    if start is None:
+        return None
+    best, most = start, agreeing(start, source, target, threshold)
+    current = most
+    for _ in range(REFINEMENTS):
+        grown = _least_squares_homography(source[current], target[current])
+        if grown is None:
+            break
+        current = agreeing(grown, source, target, threshold)
+        if current.sum() <= most.sum() or not plausible(grown, source[current]):
+            break
+        best, most = grown, current
+    return best
+
+
+def reference(source: Points, target: Points, threshold: float,
+              options: VerificationOptions) -> Transform | None:
+    """An affine transform by plain RANSAC, in the setting of the TensorFlow reference.
+
+    That is `skimage.measure.ransac` with three points a sample: the hypothesis with most inliers wins, of
+    equals the one with the smallest squared residuals, and is fitted again to its inliers. Its options are
+    `REFERENCE`; here all hypotheses are made at once.
+    """
+    samples = _samples(len(source), options.iterations, np.random.default_rng(options.seed))
+    hypotheses = _exact_affines(source[samples], target[samples])
+    if not len(hypotheses):
+        return None
+    counts, residuals = _support(hypotheses, source, target, threshold)
+    winner = hypotheses[np.lexsort((residuals, -counts))[0]]
+    inliers = np.square(source @ winner[:, :2].T + winner[:, 2] - target).sum(axis=1) < threshold**2
+    design = np.column_stack([source[inliers], np.ones(inliers.sum())])
+    solution, _, rank, _ = np.linalg.lstsq(design, target[inliers], rcond=None)
+    return _square(solution.T) if rank == 3 else None
+
+
+Verifier = Callable[[Points, Points, float, VerificationOptions], Transform | None]
+VERIFIERS: dict[str, Verifier] = {"homography": homography, "affine": affine, "reference": reference}
+"""Each verifier by its name: points of the query and of the database image, most similar first, finite and
+not all on a line, and the threshold in pixels of the database image -> a transform, or None."""
+
+REFERENCE = VerificationOptions(verifier="reference", threshold=20.0, iterations=1000)
+"""The match_images script of the TensorFlow reference (its 20 pixels do not grow with the image)."""
+
+
+def transformed(transform: Transform, points: Points) -> Points:
+    """(M, 2) points -> (M, 2); not finite where a point goes to infinity."""
+    mapped = points @ transform[:, :2].T + transform[:, 2]
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        return mapped[:, :2] / mapped[:, 2:]
+
+
+def agreeing(transform: Transform, source: Points, target: Points, threshold: float) -> NDArray[np.bool_]:
+    """(M,) bool: which pairs the transform brings within the threshold, in pixels of the database image."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        near: NDArray[np.bool_] = np.square(transformed(transform, source) - target).sum(axis=1) <= threshold**2
+    return near
+
+
+def plausible(transform: Transform, points: Points) -> bool:
+    """Whether a photo could have been so transformed at these points (M, 2) of the query: not mirrored, not
+    folded over the horizon, neither collapsed nor blown up, nor squeezed to a strip.
+
+    At the corners of the points' bounding box, the Jacobian of a transform says how it scales and stretches
+    there.
+    """
+    if not len(points) or not np.isfinite(transform).all():
+        return False
+    (left, top), (right, bottom) = points.min(axis=0), points.max(axis=0)
+    corners = np.array([(left, top), (right, top), (right, bottom), (left, bottom), points.mean(axis=0)])
+    depth = corners @ transform[2, :2] + transform[2, 2]
+    if (depth <= 0).any():
+        return False
+    moved = transformed(transform, corners)
+    jacobians = (transform[:2, :2] - moved[:, :, None] * transform[2, :2]) / depth[:, None, None]
+    if not np.isfinite(jacobians).all():
+        return False
+    longest, shortest = np.linalg.svd(jacobians, compute_uv=False).T
+    return bool((np.linalg.det(jacobians) > 0).all() and (longest < LARGEST_SCALE).all()
+                and (shortest > 1 / LARGEST_SCALE).all() and (longest < LARGEST_STRETCH * shortest).all())
+
+
+def spread(points: Points) -> bool:
+    """Whether the points span the plane by a pixel or more: three that are not on a line, nor in one
+    place.
+    """
+    if len(points) < 3:
+        return False
+    centred = points - points.mean(axis=0)
+    return bool(np.linalg.svd(centred, compute_uv=False)[-1] >= 1.0)
+
+
+def one_to_one(pairs: IntArray) -> IntArray:
+    """The pairs (M, 2), best first, without those of which a better pair has a feature already."""
+    if all(len(np.unique(pairs[:, side])) == len(pairs) for side in (0, 1)):
+        return pairs
+    seen: tuple[set[int], set[int]] = (set(), set())
+    kept = []
+    for row, (query, database) in enumerate(pairs.tolist()):
+        if query not in seen[0] and database not in seen[1]:
+            seen[0].add(query)
+            seen[1].add(database)
+            kept.append(row)
+    return pairs[kept]
+
+
+def _nothing(tentative: int) -> Verification:
+    return Verification(np.empty((0, 2), np.int64), None, tentative)
+
+
+def _square(affinity: NDArray[Any]) -> Transform:
+    return np.vstack([affinity, (0.0, 0.0, 1.0)]).astype(np.float64)
+
+
+def _least_squares_homography(source: Points, target: Points) -> Transform | None:
+    if len(source) < 4:
+        return None
+    estimate, _ = cv2.findHomography(source, target, 0)
+    return None if estimate is None else np.asarray(estimate, np.float64)
+
+
+def _samples(points: int, trials: int, generator: np.random.Generator) -> IntArray:
+    """(T, 3) different rows of `points` in each sample."""
+    first = generator.integers(points, size=trials)
+    second = (first + generator.integers(1, points, size=trials)) % points
+    low, high = np.minimum(first, second), np.maximum(first, second)
+    third = generator.integers(points - 2, size=trials)
+    third += third >= low
+    third += third >= high
+    return np.column_stack([first, second, third])
+
+
+def _exact_affines(source: Points, target: Points) -> NDArray[np.float64]:
+    """(T, 3, 2) triples of points -> (T', 2, 3) transforms, leaving out triples on a line."""
+    edges, images = source[:, 1:] - source[:, :1], target[:, 1:] - target[:, :1]
+    solvable = np.abs(np.linalg.det(edges)) > 1e-6
+    linear = np.swapaxes(np.linalg.solve(edges[solvable], images[solvable]), 1, 2)
+    shift = target[solvable, 0] - np.einsum("tij,tj->ti", linear, source[solvable, 0])
+    return np.concatenate([linear, shift[:, :, None]], axis=2)
+
+
+def _support(hypotheses: NDArray[np.float64], source: Points, target: Points,
+             threshold: float) -> tuple[IntArray, NDArray[np.float64]]:
+    """How many points each hypothesis (T, 2, 3) brings within the threshold, and the sum of all squared
+    residuals.
+    """
+    homogeneous = np.column_stack([source, np.ones(len(source))]).T
+    counts, sums = [], []
+    for start in range(0, len(hypotheses), 100):  # with 1000 points 1.6 MB, which stay in the cache
+        residuals = np.square(hypotheses[start : start + 100] @ homogeneous - target.T).sum(axis=1)
+        counts.append((residuals < threshold**2).sum(axis=1))
+        sums.append(residuals.sum(axis=1))
+    return np.concatenate(counts), np.concatenate(sums)
