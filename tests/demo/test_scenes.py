@@ -126,22 +126,16 @@ def test_homographies_bring_each_query_onto_its_photos(scenes: Scenes, other_see
                 for each in (scenes, other_seed) for query in each.queries
                 for name, homography in query.homographies.items()}
     assert len(measured) >= 30
-    assert {pair: found for pair, found in measured.items() if found[0] > 0.25 or found[1] < 0.6} == {}
+    assert {pair: found for pair, found in measured.items() if found[0] > 0.15 or found[1] < 0.8} == {}
 
 
-def test_the_ruler_sees_a_wrong_pixel_convention(scenes: Scenes) -> None:
-    """Were (0, 0) the corner of the first pixel, photos of another zoom would lie half a pixel or more apart."""
-    query = named(scenes, 4)
-    photo = scenes.database[0].parent / "camera-part-1.jpg"
-    right = query.homographies[photo.name]
-    half = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])
-    right_offset, _ = misalignment(query.path, photo, right)
-    for number, name in ((7, "coffee.jpg"), (10, "galaxies.jpg")):
-        query = named(scenes, number)
-        corners = half @ query.homographies[name] @ np.linalg.inv(half)
-        offset, _ = misalignment(query.path, scenes.database[0].parent / name, corners)
-        assert offset > 0.35
-    assert right_offset < 0.25
+@pytest.mark.parametrize(("number", "photo"), [(7, "coffee.jpg"), (10, "galaxies.jpg")])
+def test_the_ruler_sees_a_wrong_pixel_convention(scenes: Scenes, number: int, photo: str) -> None:
+    """Were (0, 0) the corner of the first pixel, photos of another zoom would lie beside one another."""
+    query = named(scenes, number)
+    to_corner = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])
+    wrong = to_corner @ query.homographies[photo] @ np.linalg.inv(to_corner)
+    assert misalignment(query.path, scenes.database[0].parent / photo, wrong)[0] > 0.4
 
 
 def test_each_camera_of_the_stereo_pair_finds_the_other(scenes: Scenes) -> None:

@@ -42,19 +42,17 @@ _OTHER = 0.02
 class SceneQuery:
     """A query and what a search should answer.
 
-    path: the JPEG file. title: what it shows. changes: how it differs from the photos of the collection.
-    matches: the file names of the database photos that show the same thing; empty where there is none.
-    homographies: for those of `matches` that show the same photograph, 3x3 float64 from query to database photo,
-    pixel centres. A match without one was taken by another camera, from another place. sample: the photograph that
-    it was made from.
+    path: the JPEG file. sample: the photograph that it was made from. changes: how it differs from the photos of
+    the collection, in words. matches: the file names of the database photos that show the same thing; empty where
+    there is none. homographies: for those of `matches` that were made from the same photograph, 3x3 float64 from
+    query to database photo, pixel centres. A match without one was taken by another camera, from another place.
     """
 
     path: Path
-    title: str
+    sample: Sample
     changes: str
     matches: frozenset[str]
     homographies: Mapping[str, Homography]
-    sample: Sample
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,11 +110,11 @@ _QUERIES = (
     _query(7, "coffee", View(zoom=0.55), Light(noise=8, quality=30)),
     _query(8, "coins", View((0, 0, 1, 0.62), zoom=2.2, yaw=-35), Light(gamma=1.3)),
     _query(9, "coins", View(zoom=1.6, pitch=15, roll=-12), Light(post=0.14)),
-    _query(10, "galaxies", View((0, 0, 0.72, 0.72), zoom=0.5, roll=9), Light()),
+    _query(10, "galaxies", View((0, 0, 0.72, 0.72), zoom=0.52, roll=9), Light()),
     _query(11, "galaxies", View((0.3, 0.35, 0.65, 0.7), zoom=1.8, yaw=30), Light(gamma=0.8)),
     _query(12, "rocket", View((0.1, 0.05, 0.9, 1), zoom=1.3, yaw=24, roll=5), Light(gamma=0.6, noise=6)),
     _query(13, "rocket", View((0, 0.2, 0.62, 1), zoom=1.6, roll=-4), Light(post=0.12, warmth=0.12)),
-    _query(14, "retina", View((0.05, 0.1, 0.75, 0.9), zoom=0.6, yaw=-40), Light(gamma=1.5)),
+    _query(14, "retina", View((0.05, 0.1, 0.75, 0.9), zoom=0.7, yaw=-32), Light(gamma=1.3)),
     _query(15, "motorcycle-right", View((0.37, 0, 1, 1), zoom=1.2), Light(), _OTHER_CAMERA),
     _query(16, "motorcycle-left", View((0, 0, 0.395, 1), zoom=1.2), Light(gamma=1.3), _OTHER_CAMERA),
     _query(17, "motorcycle-right", View((0.37, 0.2, 0.72, 0.85), zoom=1.9, yaw=25), Light(warmth=0.15),
@@ -209,12 +207,15 @@ def _write(photo: _Photo, folder: Path, samples: Mapping[str, ImageArray], seed:
 
 def _answered(query: _Photo, database: list[_Photo], path: Path) -> SceneQuery:
     matches = {photo.file: photo for photo in database if _shared(query, photo) >= _SAME}
-    to_sample = _inverse(query.homography)
-    homographies = {file: photo.homography @ to_sample for file, photo in matches.items()
+    homographies = {file: _from_to(query, photo) for file, photo in matches.items()
                     if photo.shot.sample == query.shot.sample}
-    sample = SAMPLES[query.shot.sample]
-    return SceneQuery(path, sample.title, _changes(query, list(matches.values())), frozenset(matches), homographies,
-                      sample)
+    return SceneQuery(path, SAMPLES[query.shot.sample], _changes(query, list(matches.values())),
+                      frozenset(matches), homographies)
+
+
+def _from_to(query: _Photo, database: _Photo) -> Homography:
+    homography = database.homography @ _inverse(query.homography)
+    return cast(Homography, homography / homography[2, 2])
 
 
 def _changes(query: _Photo, matches: list[_Photo]) -> str:
