@@ -119,11 +119,12 @@ def projected_outline(
     None where there is no transform, or where it degenerates: not finite, a corner on or behind the horizon, or
     less than `SMALLEST_OUTLINE` left inside the picture.
     """
-    if transform is None or not np.isfinite(transform).all():
+    largest = 0.0 if transform is None else float(np.abs(transform).max())
+    if transform is None or not 0.0 < largest < np.inf:
         return None
-    projected = np.column_stack([outline, np.ones(len(outline))]) @ np.asarray(transform, np.float64).T
+    projected = np.column_stack([outline, np.ones(len(outline))]) @ (transform / largest).T
     projected *= np.sign(projected[0, 2])
-    if (projected[:, 2] <= 1e-9 * np.abs(projected).max(initial=1e-300)).any():
+    if (projected[:, 2] <= 1e-9 * np.abs(projected).max()).any():
         return None
     clipped = _clip(projected, database)
     if len(clipped) < 3:
