@@ -1,0 +1,70 @@
+"""Features as a table for spreadsheets and scripts: `x,y,scale,score,d0,d1,...` and one row per feature."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+
+from delf.formats.assembly import assemble, writable
+from delf.formats.files import read_bytes, wrapped, write_atomically
+from delf.types import Features, FloatArray
+
+_COLUMNS = ("x", "y", "scale", "score")
+_MOST_COLUMNS = 2**16
+
+
+def write(path: Path, features: Features) -> None:
+    """Write a `.csv` file; the image size and the global descriptor are left out.
+
+    Raises:
+        DelfError: the file cannot be written, or a value is not finite.
+    """
+    features = writable(features, path)
+    table = np.column_stack([features.keypoints, features.scales, features.scores, features.descriptors])
+    # Nine digits give every float32 back, even to a reader that rounds to float64 first: they miss the number by less
+    # than a fifth of half its spacing. The shortest digits that would do may come close to a tie.
+    row = ",".join(["%.9g"] * table.shape[1])
+    lines = [",".join(_header(features.descriptors.shape[1])), *(row % tuple(numbers) for numbers in table.tolist())]
+    write_atomically(path, "".join(f"{line}\n" for line in lines).encode("ascii"))
+
+
+def read(path: Path) -> Features:
+    """Read a `.csv` file; the image size is unknown, (0, 0).
+
+    Raises:
+        DelfError: the file is missing or is not such a table.
+    """
+    with wrapped(path):
+        lines = io.TextIOWrapper(io.BytesIO(read_bytes(path)), encoding="utf-8-sig")
+        header = lines.readline().strip()
+        columns = header.count(",") + 1
+        if columns > _MOST_COLUMNS or header.split(",") != _header(columns - len(_COLUMNS)):
+            raise ValueError("its first line is not x,y,scale,score,d0,d1,... with commas")
+        table = _numbers(lines, columns)
+        return assemble(table[:, :2], table[:, 2], table[:, 3], table[:, 4:])
+
+
+def _header(dimensions: int) -> list[str]:
+    return [*_COLUMNS, *(f"d{number}" for number in range(dimensions))]
+
+
+def _numbers(lines: Iterator[str], columns: int) -> FloatArray:
+    rows = _rows(lines, columns)
+    first = next(rows, None)
+    if first is None:
+        return np.empty((0, columns), np.float32)
+    return np.loadtxt(chain([first], rows), np.float32, delimiter=",", comments=None, ndmin=2)
+
+
+def _rows(lines: Iterator[str], columns: int) -> Iterator[str]:
+    """The lines that are not blank, counting their columns before anything is kept for each."""
+    for number, line in enumerate(lines, start=2):
+        if line.isspace():
+            continue
+        if line.count(",") + 1 != columns:
+            raise ValueError(f"line {number} has {line.count(',') + 1} columns and the first line {columns}")
+        yield line
