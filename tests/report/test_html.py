@@ -124,6 +124,16 @@ def test_pictures_are_small_jpegs_without_metadata(scene) -> None:
     assert found == {"img": [100], "image": [200, 200]}
 
 
+def test_pictures_keep_their_colours(scene) -> None:
+    orange = np.full((20, 30, 3), (230, 120, 20), np.uint8)
+    query = replace(entry(scene, [scene.result()]), query_image=orange, load_image=lambda path: orange)
+    root = page_of(query)
+    for element in root.all("img") + root.all("image"):
+        uri = element.attributes.get("src") or element.attributes["href"]
+        with Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1]))) as picture:
+            assert picture.getpixel((9, 9)) == pytest.approx((230, 120, 20), abs=6)
+
+
 def test_cards_say_what_the_search_said(scene) -> None:
     results = [scene.result(1, "a.jpg", 0.93), scene.result(2, "b.jpg", 0.4, 7), scene.result(3, "c.jpg", 0.004, 1)]
     cards = page_of(entry(scene, results)).all(css="card")
