@@ -52,7 +52,7 @@ class IvfPqOptions:
     words: int | None = None
     subquantizers: int | None = None
     bits: int = 8
-    probes: int = 16
+    probes: int = 32
     iterations: int = 10
     seed: int = 0
     refine: int = 4

@@ -1,0 +1,125 @@
+"""Recall, size and speed of the indexes on real descriptors.
+
+    python benchmarks/index.py PHOTOS [--count 800] [--queries 20] [--dimensions 40 128]
+
+PHOTOS is a folder; the descriptors are RootSIFT of `count` of its photos (128 dimensions, and 40 after a PCA
+learnt from them). Queries are the features of further photos, 1000 at a time; recall@60 is the share of their
+60 exact nearest neighbours that an index returns. Bytes are those of the index file; "+ codes" marks what
+also reads the 8-bit codes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from delf.codes import Codes, encode
+from delf.index import PAPER, ExactIndex, Index, IvfPqOptions, IvfPqQuantiser
+from delf.types import FloatArray, IntArray
+
+K = 60
+
+
+def main() -> None:
+    """Print a table for 40 and for 128 dimensions."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("photos", type=Path, help="a folder of photos")
+    parser.add_argument("--count", type=int, default=800, help="photos in the index")
+    parser.add_argument("--queries", type=int, default=20, help="photos to query with")
+    parser.add_argument("--dimensions", type=int, nargs="+", choices=(40, 128), default=(40, 128))
+    arguments = parser.parse_args()
+    paths = sorted(path for path in arguments.photos.rglob("*") if path.suffix in (".webp", ".jpg", ".jpeg", ".png"))
+    order = np.random.default_rng(0).permutation(len(paths))[: arguments.count + arguments.queries]
+    described = [root_sift(paths[number]) for number in order]
+    queries = np.concatenate(described[: arguments.queries])
+    stored = np.concatenate(described[arguments.queries :])
+    basis = principal_axes(stored, 40)
+    print(f"{len(stored)} descriptors, {len(queries) // 1000} x 1000 queries, recall@{K}\n")
+    print(f"{'dim':>4}  {'index':16}{'words':>7}{'code':>8}{'probes':>8}{'refine':>8}{'recall':>8}{'bytes':>8}"
+          f"{'ms/1000':>9}{'train s':>9}{'build s':>9}")
+    for dimensions in arguments.dimensions:
+        axes = basis if dimensions == 40 else (np.zeros(128, np.float32), np.eye(128, dtype=np.float32))
+        table(projected(stored, *axes), projected(queries[: len(queries) // 1000 * 1000], *axes))
+
+
+def table(stored: FloatArray, queries: FloatArray) -> None:
+    """Print a line for every index and number of probes."""
+    codes, dimensions = encode(stored), stored.shape[1]
+    exact = ExactIndex(codes)
+    truth, milliseconds = timed(exact, queries)
+    print(f"{dimensions:4}  {'exact':16}{'':31}{1:8.3f}{exact.nbytes / len(exact):8.1f}{milliseconds:9.0f}", flush=True)
+    presets = {"default": IvfPqOptions()}
+    if dimensions == 40:
+        presets = {"paper": PAPER, "paper, 8 bits": IvfPqOptions(words=8192, probes=5), **presets}
+    for name, options in presets.items():
+        compare(name, options, codes, stored, queries, truth)
+
+
+def compare(name: str, options: IvfPqOptions, codes: Codes, stored: FloatArray, queries: FloatArray,
+            truth: IntArray) -> None:
+    """Train and build once, then search with several numbers of probes, without and with refinement."""
+    start = time.perf_counter()
+    sample = stored[np.random.default_rng(1).permutation(len(stored))[:250_000]]
+    quantiser = IvfPqQuantiser.train(sample, options, total=len(stored))
+    trained = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "segment"
+        quantiser.build([codes], path)
+        built = time.perf_counter()
+        for probes in sorted({5, 8, 16, 32, options.probes}):
+            for refined in (False, True):
+                index = quantiser.open(path, codes if refined else None, probes)
+                ids, milliseconds = timed(index, queries)
+                subquantizers = quantiser.dimensions // 4 if options.subquantizers is None else options.subquantizers
+                print(f"{quantiser.dimensions:4}  {name:16}{quantiser.words:7}{subquantizers:5}x{options.bits:<2}"
+                      f"{probes:8}{f'x{options.refine}' if refined else '':>8}{recall(ids, truth):8.3f}"
+                      f"{index.nbytes / len(index):8.1f}{milliseconds:9.0f}{trained - start:9.1f}"
+                      f"{built - trained:9.1f}{'  + codes' if refined else ''}", flush=True)
+
+
+def timed(index: Index, queries: FloatArray) -> tuple[IntArray, float]:
+    """The ids of all queries, and the median time of a thousand in milliseconds."""
+    ids, seconds = [], []
+    for start in range(0, len(queries), 1000):
+        began = time.perf_counter()
+        ids.append(index.search(queries[start : start + 1000], K).ids)
+        seconds.append(time.perf_counter() - began)
+    return np.concatenate(ids), 1e3 * float(np.median(seconds))
+
+
+def recall(found: IntArray, truth: IntArray) -> float:
+    """The share of the true neighbours that were found."""
+    return float(np.mean([np.isin(right, answer).mean() for answer, right in zip(found, truth, strict=True)]))
+
+
+def root_sift(path: Path) -> FloatArray:
+    """(N, 128) square-rooted SIFT descriptors (Arandjelović and Zisserman, CVPR 2012), at most 1000."""
+    image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    if image is None:
+        raise SystemExit(f"{path} is not an image.")
+    _, descriptors = cv2.SIFT.create(1000).detectAndCompute(image, None)
+    values = np.zeros((0, 128), np.float32) if descriptors is None else np.asarray(descriptors, np.float32)
+    return np.sqrt(values / np.maximum(values.sum(axis=1, keepdims=True), 1e-9))
+
+
+def principal_axes(vectors: FloatArray, dimensions: int) -> tuple[FloatArray, FloatArray]:
+    """The mean (D,) and the axes (D, dimensions) of largest variance."""
+    mean = vectors.mean(axis=0)
+    _, axes = np.linalg.eigh((vectors - mean).T @ (vectors - mean))
+    return mean, np.ascontiguousarray(axes[:, ::-1][:, :dimensions])
+
+
+def projected(vectors: FloatArray, mean: FloatArray, axes: FloatArray) -> FloatArray:
+    """The unit vectors along the axes."""
+    reduced = (vectors - mean) @ axes
+    reduced /= np.maximum(np.linalg.norm(reduced, axis=1, keepdims=True), 1e-9)
+    return reduced.astype(np.float32)
+
+
+if __name__ == "__main__":
+    main()
