@@ -1,1 +1,61 @@
-"""Find the photos that show the same place or object, with geometric evidence."""
+"""Find the photos that show the same place or object, with the matched points as evidence.
+
+    from delf import Collection, Delf, SearchEngine, match
+
+    extractor = Delf.load()                                    # image -> features
+    collection = Collection.create("places.delf", extractor)   # a folder on disk
+    collection.add(["photos/"])
+    engine = SearchEngine(collection, extractor)
+    answer = engine.search("query.jpg")                        # neighbours -> votes -> verified matches -> ranking
+    for result in answer.results:
+        print(result.rank, result.image, result.inliers, result.probability)
+
+    print(match("a.jpg", "b.jpg", extractor).inliers)          # two photos alone
+
+Importing the package loads nothing heavy; a name is loaded when it is used first.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from delf.collection import Collection
+    from delf.errors import DelfError
+    from delf.evaluate import evaluate_folder
+    from delf.features import Delf, ExtractionOptions
+    from delf.images import read_image
+    from delf.indexing import build_index
+    from delf.search import SearchEngine, SearchOptions, match
+    from delf.types import Features, ImageMatch, Result, SearchResult
+
+_HOMES = {
+    "Collection": "delf.collection",
+    "Delf": "delf.features",
+    "DelfError": "delf.errors",
+    "ExtractionOptions": "delf.features",
+    "Features": "delf.types",
+    "ImageMatch": "delf.types",
+    "Result": "delf.types",
+    "SearchEngine": "delf.search",
+    "SearchOptions": "delf.search",
+    "SearchResult": "delf.types",
+    "build_index": "delf.indexing",
+    "evaluate_folder": "delf.evaluate",
+    "match": "delf.search",
+    "read_image": "delf.images",
+}
+
+__all__ = [
+    "Collection", "Delf", "DelfError", "ExtractionOptions", "Features", "ImageMatch", "Result", "SearchEngine",
+    "SearchOptions", "SearchResult", "build_index", "evaluate_folder", "match", "read_image",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'delf' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value

@@ -6,7 +6,6 @@ import os
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,7 +13,7 @@ from typing import Any, Protocol
 from delf.collection.catalogue import Catalogue, FileRecord, ImageRecord
 from delf.collection.segment import flush_folder, write_segment
 from delf.errors import ImageError
-from delf.images import LoadedImage, find_images, load
+from delf.images import LoadedImage, find_images, load_ahead
 from delf.types import Features, ImageArray
 
 
@@ -97,7 +96,8 @@ class Adding:
 
     def _new_images(self, paths: list[Path]) -> Iterator[LoadedImage]:
         """Each content that the collection lacks, once; its files are noted, so are all others."""
-        for record, loaded in self._loaded(self._new_files(paths)):
+        for record, loaded in load_ahead(self._new_files(paths), threads=self._extractor.threads,
+                                         shrink_to=self._extractor.longest_side, on_error=self._skip):
             if loaded.sha256 in self._files:
                 self._files[loaded.sha256].append(record)
                 self._duplicates += 1
@@ -108,9 +108,9 @@ class Adding:
                 self._files[loaded.sha256] = [record]
                 yield loaded
 
-    def _new_files(self, paths: list[Path]) -> Iterator[tuple[Path, FileRecord]]:
+    def _new_files(self, paths: list[Path]) -> Iterator[tuple[FileRecord, Path]]:
         """The files that the catalogue does not know as they are now."""
-        for path in find_images(paths, on_error=lambda error: self._skipped.append(str(error))):
+        for path in find_images(paths, on_error=self._skip):
             try:
                 status = path.stat()
             except (OSError, ValueError):
@@ -120,24 +120,10 @@ class Adding:
             if self._catalogue.file(record.path) == (size, mtime):
                 self._unchanged += 1
             else:
-                yield path, record
+                yield record, path
 
-    def _loaded(self, files: Iterable[tuple[Path, FileRecord]]) -> Iterator[tuple[FileRecord, LoadedImage]]:
-        """Read and decode ahead in threads; what cannot be read is noted and left out."""
-        waiting: deque[tuple[FileRecord, Future[LoadedImage]]] = deque()
-        with ThreadPoolExecutor(self._extractor.threads, thread_name_prefix="delf-decode") as pool:
-            for path, record in files:
-                waiting.append((record, pool.submit(load, path, shrink_to=self._extractor.longest_side)))
-                if len(waiting) > self._extractor.threads:
-                    yield from self._result(*waiting.popleft())
-            for item in waiting:
-                yield from self._result(*item)
-
-    def _result(self, record: FileRecord, future: Future[LoadedImage]) -> Iterator[tuple[FileRecord, LoadedImage]]:
-        try:
-            yield record, future.result()
-        except ImageError as error:
-            self._skipped.append(str(error))
+    def _skip(self, error: ImageError) -> None:
+        self._skipped.append(str(error))
 
     def _publish(self) -> None:
         """Write the batch as a segment, flush it, and make it visible in one transaction."""

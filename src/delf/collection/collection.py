@@ -64,7 +64,7 @@ class Collection:
         self._extractor = extractor
         self.about = catalogue.about()
         if extractor is not None:
-            self._check_identity(extractor)
+            self.require(extractor)
         self.refresh()
 
     @classmethod
@@ -94,6 +94,11 @@ class Collection:
         """
         folder = Path(folder)
         return cls(folder, Catalogue.open(folder), extractor)
+
+    @classmethod
+    def open_or_create(cls, folder: str | Path, extractor: Extractor) -> Collection:
+        """Open the collection in a folder, or make a new one there."""
+        return cls.open(folder, extractor) if cls.exists(folder) else cls.create(folder, extractor)
 
     @staticmethod
     def exists(folder: str | Path) -> bool:
@@ -235,7 +240,12 @@ class Collection:
         self.refresh()
         return report
 
-    def _check_identity(self, extractor: Extractor) -> None:
+    def require(self, extractor: Extractor) -> None:
+        """Make sure that an extractor is the one that the collection was made with.
+
+        Raises:
+            CollectionError: its model or its options differ; the text says both.
+        """
         wanted, stored = extractor.identity, self.about
         if wanted["model"] != stored["model"]:
             raise CollectionError(f"{display_path(self.folder)} was made with the model {stored['model']['name']} "

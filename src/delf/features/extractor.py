@@ -107,6 +107,8 @@ class Delf:
         """
         opened = open_runtime(model, runtime, device)
         try:
+            if "scales" in options:
+                options["scales"] = tuple(options["scales"])
             return cls(opened, replace(default_options(opened), **options), threads=threads)
         except TypeError as error:
             raise OptionError(f"unknown extraction option: {error}") from error

@@ -25,7 +25,7 @@ def reduce(raw: FloatArray, pca: PCA, dimensions: int, *, whitening: bool = Fals
     """
     if not 0 < dimensions <= len(pca.components):
         raise OptionError(f"this model reduces to 1 to {len(pca.components)} dimensions, not to {dimensions}")
-    projected = (normalise(raw) - pca.mean) @ pca.components[:dimensions].T
+    projected = np.matmul(normalise(raw) - pca.mean, pca.components[:dimensions].T, dtype=np.float32)
     if whitening:
-        projected /= np.sqrt(np.maximum(pca.variances[:dimensions], np.float32(1e-12)))
+        projected = (projected / np.sqrt(np.maximum(pca.variances[:dimensions], 1e-12))).astype(np.float32)
     return normalise(projected)

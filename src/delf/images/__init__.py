@@ -12,7 +12,7 @@ from delf.images.decoding import ImageOptions
 from delf.images.geometry import crop, limit_size, parse_box, resize
 from delf.images.metadata import ImageMetadata
 from delf.images.paths import IMAGE_EXTENSIONS, display_path, find_images
-from delf.images.reading import ImageSource, LoadedImage, load, read_image, read_metadata
+from delf.images.reading import ImageSource, LoadedImage, load, load_ahead, read_image, read_metadata
 
 __all__ = [
     "IMAGE_EXTENSIONS",
@@ -25,6 +25,7 @@ __all__ = [
     "find_images",
     "limit_size",
     "load",
+    "load_ahead",
     "parse_box",
     "read_image",
     "read_metadata",

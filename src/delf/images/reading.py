@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +35,7 @@ ImageSource = _Encoded | Image.Image | NDArray[Any]
 
 
 _DEFAULTS = ImageOptions()
+_Key = TypeVar("_Key")
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +88,30 @@ def load(source: _Encoded, *, shrink_to: int | None = None,
     data, name = _encoded(source, options)
     pixels, metadata = decode(data, name, options, shrink_to)
     return LoadedImage(pixels, metadata, hashlib.sha256(data).hexdigest(), len(data))
+
+
+def load_ahead(sources: Iterable[tuple[_Key, Path]], *, threads: int, on_error: Callable[[ImageError], None],
+               shrink_to: int | None = None) -> Iterator[tuple[_Key, LoadedImage]]:
+    """`load` in threads, a few files ahead of the consumer and in their order.
+
+    sources: pairs of anything, which comes back with the image, and a path. on_error: is told of what cannot be
+    read, which is left out.
+    """
+    waiting: deque[tuple[_Key, Future[LoadedImage]]] = deque()
+
+    def result(key: _Key, future: Future[LoadedImage]) -> Iterator[tuple[_Key, LoadedImage]]:
+        try:
+            yield key, future.result()
+        except ImageError as error:
+            on_error(error)
+
+    with ThreadPoolExecutor(threads, thread_name_prefix="delf-decode") as pool:
+        for key, path in sources:
+            waiting.append((key, pool.submit(load, path, shrink_to=shrink_to)))
+            if len(waiting) > threads:
+                yield from result(*waiting.popleft())
+        for item in waiting:
+            yield from result(*item)
 
 
 def read_metadata(source: _Encoded, *, options: ImageOptions = _DEFAULTS) -> ImageMetadata:

@@ -97,6 +97,7 @@ class DelfModel(nn.Module):
             temporary = Path(folder) / path.name
             save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, temporary,
                       metadata={METADATA_KEY: config.to_json()})
+            temporary.chmod(0o644)
             temporary.replace(path)
 
 

@@ -1,0 +1,182 @@
+"""`delf index`, `delf search` and `delf info`: the main job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from delf.cli.console import counted, print_json, progress, report_skipped, say
+from delf.cli.options import (
+    MODEL,
+    Device,
+    Json,
+    Method,
+    Model,
+    Photos,
+    Quiet,
+    Runtime,
+    Strict,
+    Threads,
+    Top,
+    load_extractor,
+)
+
+if TYPE_CHECKING:
+    from delf.collection import AddReport, Collection
+    from delf.types import Box, SearchResult
+
+Folder = Annotated[Path, typer.Argument(metavar="COLLECTION", help="The folder of a collection.")]
+
+
+def index(
+    photos: Photos,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="COLLECTION", help="The collection to make, or to "
+                                         "add to: what it has already is left as it is.")],
+    model: Model = MODEL, dimensions: Annotated[int | None, typer.Option(help="Of the descriptors.")] = None,
+    max_features: Annotated[int | None, typer.Option(help="Features kept for each photo.")] = None,
+    kind: Annotated[str, typer.Option("--index", help="auto, exact or ivfpq.")] = "auto",
+    runtime: Runtime = "auto", device: Device = "cpu", threads: Threads = None,
+    strict: Strict = False, json: Json = False, quiet: Quiet = False,
+) -> None:
+    """Index photos: extract their features into a collection that can be searched.
+
+    Run it again to add what is new or changed. It may be interrupted at any time.
+
+    Example: [bold]delf index ~/Pictures -o places.delf[/bold]
+    """
+    from delf.collection import Collection
+    from delf.indexing import IndexOptions, build_index
+
+    index_options = IndexOptions(kind=kind)
+    options = {key: value for key, value in (("dimensions", dimensions), ("max_features", max_features)) if value}
+    extractor = load_extractor(model, runtime, device, threads, quiet or json, **options)
+    with Collection.open_or_create(output, extractor) as collection:
+        with progress("Extracting", "photos", quiet or json) as update:
+            report = collection.add(photos, progress=update)
+        if not report.interrupted:
+            with progress("Indexing", "segments", quiet or json) as update:
+                build_index(collection, index_options, progress=update)
+        _print_added(collection, report, json)
+    report_skipped(report.skipped, strict)
+    if report.interrupted:
+        say("Interrupted: what is listed above is stored; run the same command to go on.")
+        raise typer.Exit(130)
+
+
+def _print_added(collection: Collection, report: AddReport, json: bool) -> None:
+    if json:
+        print_json({"collection": str(collection.folder), "added": report.added, "unchanged": report.unchanged,
+                    "duplicates": report.duplicates, "skipped": list(report.skipped), "images": len(collection),
+                    "features": collection.rows})
+    else:
+        print(f"{collection.folder}: {counted(report.added, 'photo')} added, {report.unchanged:,} unchanged, "
+              f"{report.duplicates:,} exact copies; "
+              f"now {counted(len(collection), 'image')} with {counted(collection.rows, 'feature')}")
+
+
+def search(
+    collection: Folder,
+    query: Annotated[list[Path], typer.Argument(metavar="QUERY...", help="Photos to search with.")],
+    box: Annotated[str | None, typer.Option(metavar="X1,Y1,X2,Y2", help="Search for this part of the query, "
+                                            "in pixels of the upright photo.")] = None,
+    top: Top = 10, method: Method = "delf",
+    html: Annotated[Path | None, typer.Option(metavar="REPORT", help="Write a page with the matched points.")] = None,
+    model: Annotated[str | None, typer.Option(help="The model file, where it is not a packaged one.")] = None,
+    runtime: Runtime = "auto", device: Device = "cpu", threads: Threads = None,
+    strict: Strict = False, json: Json = False, quiet: Quiet = False,
+) -> None:
+    """Search a collection with photos: which of its images show the same thing, and how sure that is.
+
+    Example: [bold]delf search places.delf query.jpg --html report.html[/bold]
+    """
+    from delf.collection import Collection
+    from delf.errors import DelfError, ImageError
+    from delf.images import parse_box
+    from delf.search import SearchEngine
+
+    region = parse_box(box) if box is not None else None
+    with Collection.open(collection) as opened:
+        name = model or opened.about["model"]["name"]
+        extractor = load_extractor(name, runtime, device, threads, quiet or json, **opened.about["options"])
+        engine = SearchEngine(opened, extractor, method=method)
+        answers, skipped = [], []
+        for path in query:
+            try:
+                answers.append(engine.search(path, box=region, top=top))
+            except ImageError as error:
+                skipped.append(str(error))
+                continue
+            print_json(result_json(answers[-1])) if json else _print_answer(answers[-1])
+        if html is not None and answers:
+            _write_report(html, answers, region, opened)
+            say(f"The matched points are drawn in {html}", quiet or json)
+    report_skipped(skipped, strict)
+    if not answers:
+        raise DelfError("no query could be read")
+
+
+def result_json(answer: SearchResult) -> dict[str, Any]:
+    """An answer in the form that `delf search --json` prints."""
+    return {"query": answer.query, "method": answer.method, "match": answer.match, "seconds": answer.seconds,
+            "results": [{"rank": result.rank, "image": result.image, "score": result.score,
+                         "inliers": result.inliers, "probability": result.probability,
+                         "transform": None if result.transform is None else result.transform.tolist()}
+                        for result in answer.results]}
+
+
+def _print_answer(answer: SearchResult) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from delf.images import display_path
+
+    verdict = "found" if answer.match else "no match in this collection; the nearest are"
+    table = Table(title=Text(f"{display_path(answer.query)}: {verdict}"), title_justify="left", box=None,
+                  pad_edge=False)
+    for heading, side in (("rank", "right"), ("probability", "right"), ("inliers", "right"), ("image", "left")):
+        table.add_column(heading, justify="right" if side == "right" else "left", no_wrap=heading != "image",
+                         overflow="fold")
+    for result in answer.results:
+        table.add_row(str(result.rank), f"{result.probability:.1%}", str(result.inliers),
+                      Text(display_path(result.image)))
+    Console().print(table)
+
+
+def _write_report(path: Path, answers: list[SearchResult], box: Box | None, collection: Collection) -> None:
+    from delf.images import read_image
+    from delf.report.html import ReportEntry, write_report
+
+    entries = [ReportEntry(answer, read_image(answer.query), box, read_image) for answer in answers]
+    write_report(path, entries, title=f"Search in {collection.folder.name}",
+                 note=f"{counted(len(collection), 'image')}, model {collection.about['model']['name']}")
+
+
+def info(collection: Folder, json: Json = False) -> None:
+    """Say what a collection holds: images, features, bytes by kind, model, and which index and why.
+
+    Example: [bold]delf info places.delf[/bold]
+    """
+    from delf.collection import Collection
+
+    with Collection.open(collection) as opened:
+        sizes = opened.bytes_by_kind()
+        about = opened.about
+        facts = {"collection": str(collection), "images": len(opened), "files": opened.files(),
+                 "features": opened.rows, "segments": len(opened.segments), "bytes": sizes,
+                 "bytes_per_image": round(sum(sizes.values()) / max(1, len(opened))),
+                 "model": about["model"], "options": about["options"],
+                 "index": about.get("index", {"kind": "exact", "reason": "none was built yet"})}
+    if json:
+        print_json(facts)
+        return
+    print(f"{facts['collection']}: {counted(facts['images'], 'image')} from {counted(facts['files'], 'file')}, "
+          f"{counted(facts['features'], 'feature')} in {counted(facts['segments'], 'segment')}")
+    print(f"model    {about['model']['name']} ({about['model']['fingerprint'][:12]})")
+    print("options  " + ", ".join(f"{key}={value}" for key, value in about["options"].items()))
+    print(f"index    {facts['index']['kind']}: {facts['index']['reason']}")
+    print(f"bytes    {sum(sizes.values()):,} in all, {facts['bytes_per_image']:,} an image")
+    for kind, size in sizes.items():
+        print(f"  {kind:<12}{size:>16,}")

@@ -1,0 +1,62 @@
+"""What the commands print: remarks and progress to stderr, results to stdout."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+
+SHOWN = 10
+
+
+def say(text: str, quiet: bool = False) -> None:
+    """A remark."""
+    if not quiet:
+        print(text, file=sys.stderr)
+
+
+def print_json(value: Any) -> None:
+    """One line of JSON on stdout; a number that is not finite becomes null."""
+    print(json.dumps(value, allow_nan=False))
+
+
+def counted(number: int, noun: str, plural: str = "s") -> str:
+    """A number and its noun: 1 photo, 2 photos; `plural` is the ending."""
+    return f"{number:,} {noun}{'' if number == 1 else plural}"
+
+
+def report_skipped(skipped: Sequence[str], strict: bool) -> None:
+    """List what was skipped on stderr; with `strict`, end with exit code 1."""
+    if not skipped:
+        return
+    print(f"Skipped {counted(len(skipped), 'file')}:", file=sys.stderr)
+    for sentence in skipped[:SHOWN]:
+        print(f"  {sentence}", file=sys.stderr)
+    if len(skipped) > SHOWN:
+        print(f"  and {len(skipped) - SHOWN:,} more", file=sys.stderr)
+    if strict:
+        raise typer.Exit(1)
+
+
+@contextmanager
+def progress(what: str, unit: str, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr with rate and time left; yields what takes (done, total). Shown in a terminal only."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    bar = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+                   TextColumn("{task.fields[rate]}"), TimeRemainingColumn(), console=console,
+                   disable=quiet or not console.is_terminal)
+    with bar:
+        task = bar.add_task(what, total=None, rate="")
+
+        def update(done: int, total: int) -> None:
+            speed = bar.tasks[0].speed
+            bar.update(task, completed=done, total=total, rate=f"{speed:.1f} {unit}/s" if speed else "")
+
+        yield update

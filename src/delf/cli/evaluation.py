@@ -1,0 +1,86 @@
+"""`delf evaluate` and `delf score`: measure rankings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from delf.cli.console import print_json, progress, report_skipped, say
+from delf.cli.options import MODEL, Device, Json, Method, Model, Quiet, Runtime, Threads, load_extractor
+
+
+def evaluate(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="images/ and gnd.json, as the revisited "
+                                           "Oxford and Paris benchmarks have them.")],
+    method: Method = "delf",
+    save_predictions: Annotated[Path | None, typer.Option(metavar="RANKING", help="Where the rankings go, for "
+                                                          "'delf score'.")] = None,
+    collection: Annotated[Path | None, typer.Option(help="Keep the collection here, and use it again.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many queries.")] = None,
+    model: Model = MODEL, dimensions: Annotated[int | None, typer.Option(help="Of the descriptors.")] = None,
+    runtime: Runtime = "auto", device: Device = "cpu", threads: Threads = None,
+    json: Json = False, quiet: Quiet = False,
+) -> None:
+    """Measure retrieval on a benchmark: mean average precision under the Easy, Medium and Hard protocols.
+
+    Each query is cropped by its box before anything else, and ranked against all images of the benchmark.
+
+    Example: [bold]delf evaluate roxford5k/ --save-predictions ranks.json[/bold]
+    """
+    from delf.evaluate import evaluate_folder
+
+    options = {"dimensions": dimensions} if dimensions else {}
+    extractor = load_extractor(model, runtime, device, threads, quiet or json, **options)
+    with progress("Extracting", "photos", quiet or json) as extracting, \
+            progress("Searching", "queries", quiet or json) as searching:
+        result = evaluate_folder(folder, extractor, method=method, collection=collection, limit=limit,
+                                 save_predictions=save_predictions, extracting=extracting, searching=searching)
+    report_skipped(result.skipped, strict=False)
+    if result.learnt:
+        say(f"The {result.learnt} index learnt its quantisers from the images that are searched.", quiet)
+    if json:
+        print_json(result.to_json())
+    else:
+        print(f"{result.dataset}: {result.images:,} images, {result.queries} queries, method {result.method}, "
+              f"model {result.model}")
+        _print_scores(result.to_json())
+
+
+def score(
+    ranking: Annotated[Path, typer.Argument(metavar="RANKING", help='{"ranks": [[image, ...], ...]}, best first.')],
+    truth: Annotated[Path, typer.Argument(metavar="TRUTH", help="The ground truth: JSON, the benchmarks' .pkl, or a "
+                                          "solution in CSV.")],
+    protocol: Annotated[str, typer.Option(help="revisited, classic, gld-recognition or gld-retrieval.")] = "revisited",
+    at: Annotated[str, typer.Option(metavar="K,K,...", help="Ranks for the mean precision.")] = "1,5,10",
+    json: Json = False,
+) -> None:
+    """Score anyone's ranking against a ground truth.
+
+    Example: [bold]delf score ranks.json gnd.json --protocol revisited[/bold]
+    """
+    from delf.errors import OptionError
+    from delf.evaluation import score as score_files
+
+    try:
+        ranks = tuple(int(k) for k in at.split(","))
+    except ValueError as error:
+        raise OptionError(f"--at takes whole numbers with commas between them, such as 1,5,10, not {at!r}") from error
+    scores = score_files(ranking, truth, protocol, ranks)
+    print_json(scores) if json else _print_scores(scores)
+
+
+def _print_scores(scores: dict[str, Any]) -> None:
+    if not isinstance(scores.get("map"), dict):
+        for key, value in scores.items():
+            if not isinstance(value, (list, dict)):
+                print(f"{key:<26}{_number(value)}")
+        return
+    for setting, value in scores["map"].items():
+        precisions = "  ".join(f"mP@{k} {_number(v)}" for k, v in scores["mp"][setting].items())
+        print(f"{setting:<8} mAP {_number(value)}  {precisions}")
+
+
+def _number(value: float | None) -> str:
+    return "    -" if value is None else f"{value:5.1f}"

@@ -1,0 +1,66 @@
+"""`delf match` and `delf extract`: what is done with photos alone, without a collection."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from delf.cli.console import counted, print_json, progress, report_skipped, say
+from delf.cli.options import MODEL, Device, Json, Model, Photos, Quiet, Runtime, Strict, Threads, load_extractor
+
+
+def match(
+    image0: Annotated[Path, typer.Argument(metavar="A", help="A photo.")],
+    image1: Annotated[Path, typer.Argument(metavar="B", help="Another photo.")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="PICTURE",
+                                                help="Draw the matched points into this .png or .jpg.")] = None,
+    model: Model = MODEL, runtime: Runtime = "auto", device: Device = "cpu", threads: Threads = None,
+    json: Json = False, quiet: Quiet = False,
+) -> None:
+    """Match two photos: do they show the same thing, and which points are the same?
+
+    Example: [bold]delf match a.jpg b.jpg -o matches.png[/bold]
+    """
+    from delf.images import display_path, read_image
+    from delf.report.drawing import save_matches
+    from delf.search import match as match_images
+
+    extractor = load_extractor(model, runtime, device, threads, quiet or json)
+    found = match_images(image0, image1, extractor)
+    if output is not None:
+        save_matches(output, read_image(image0), read_image(image1), found, names=(image0.name, image1.name))
+        say(f"The matched points are drawn in {display_path(output)}", quiet or json)
+    if json:
+        print_json({"images": [str(image0), str(image1)], "match": found.probability >= 0.5,
+                    "probability": found.probability, "inliers": found.inliers, "tentative": found.tentative,
+                    "transform": None if found.transform is None else found.transform.tolist(),
+                    "points": found.inlier_points.tolist()})
+    else:
+        print(f"{counted(found.inliers, 'inlier')} of {counted(found.tentative, 'tentative match', 'es')}, "
+              f"probability {found.probability:.1%}: "
+              f"{'the same thing' if found.probability >= 0.5 else 'no match'}")
+
+
+def extract(
+    photos: Photos,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where the feature files go.")],
+    form: Annotated[str, typer.Option("--format", help="npz, delf (the reference's file), csv or h5.")] = "npz",
+    dimensions: Annotated[int | None, typer.Option(help="Of the descriptors.")] = None,
+    max_features: Annotated[int | None, typer.Option(help="Features kept for each photo.")] = None,
+    model: Model = MODEL, runtime: Runtime = "auto", device: Device = "cpu", threads: Threads = None,
+    strict: Strict = False, quiet: Quiet = False,
+) -> None:
+    """Extract features to files that other programs read; photos whose file is there already are passed over.
+
+    Example: [bold]delf extract photos/ -o features/ --format npz[/bold]
+    """
+    from delf.exporting import extract_files
+
+    options = {key: value for key, value in (("dimensions", dimensions), ("max_features", max_features)) if value}
+    extractor = load_extractor(model, runtime, device, threads, quiet, **options)
+    with progress("Extracting", "photos", quiet) as update:
+        report = extract_files(photos, output, form, extractor, progress=update)
+    print(f"{output}: {counted(report.written, 'file')} written, {report.unchanged:,} there already")
+    report_skipped(report.skipped, strict)

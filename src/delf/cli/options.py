@@ -1,0 +1,36 @@
+"""Options that several commands share, so that they have one name and one help text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from delf.features import Delf
+
+Model = Annotated[str, typer.Option(
+    help="A packaged model, a .safetensors or .onnx file, a folder that holds one, or hub:OWNER/NAME.")]
+Runtime = Annotated[str, typer.Option(help="What computes the network: auto, onnx or torch.")]
+Device = Annotated[str, typer.Option(help="cpu, or a device of torch such as cuda.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="How many cores to use; all by default.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars and no remarks.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
+Strict = Annotated[bool, typer.Option(help="Fail (exit code 1) if any file was skipped.")]
+Method = Annotated[str, typer.Option(help="delf (recommended), delf-paper (inliers rank) or delf-votes.")]
+Top = Annotated[int, typer.Option(min=1, help="How many results to show.")]
+Photos = Annotated[list[Path], typer.Argument(metavar="PHOTOS...", help="Files and folders of photos.")]
+
+MODEL = "delf-r18"
+
+
+def load_extractor(model: str, runtime: str, device: str, threads: int | None, quiet: bool, **options: Any) -> Delf:
+    """Load a model, and say so where something about it matters for the results."""
+    from delf.cli.console import say
+    from delf.features import Delf
+
+    extractor = Delf.load(model, runtime=runtime, device=device, threads=threads, **options)
+    if not extractor.runtime.config.attention:
+        say(f"{extractor.runtime.config.name} has no trained attention: features are chosen by their norm.", quiet)
+    return extractor

@@ -1,0 +1,82 @@
+"""Features of many photos as files: one file a photo, finished ones passed over."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from delf.errors import DelfError, OptionError
+from delf.features import Delf
+from delf.formats import FORMATS, write_features
+from delf.images import find_images, load_ahead
+from delf.types import ImageArray
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """Numbers of files, and a sentence for each photo that could not be read."""
+
+    written: int
+    unchanged: int
+    skipped: tuple[str, ...]
+
+
+def extract_files(photos: Iterable[str | Path], folder: Path, form: str, extractor: Delf, *,
+                  progress: Callable[[int, int], None] = lambda done, total: None) -> ExportReport:
+    """Extract the features of the photos in files and folders into `folder`, one file each.
+
+    The file of `ROOT/a/b.jpg` is `folder/ROOT/a/b.jpg.FORM`, so that no two photos share one. A file that is there and
+    newer than its photo is left as it is; files appear whole or not at all, so that the work may be interrupted.
+
+    Args:
+        form: a suffix of `delf.formats.FORMATS` without its dot.
+
+    Raises:
+        OptionError: unknown format. DelfError: two roots have one name, or the folder cannot be written.
+    """
+    if f".{form}" not in FORMATS:
+        raise OptionError(f"unknown format {form!r}; known are {', '.join(suffix[1:] for suffix in FORMATS)}")
+    targets = _targets([Path(root) for root in photos], folder, form)
+    skipped: list[str] = []
+    missing = [(target, source) for target, source in targets if not _is_newer(target, source)]
+    in_flight: deque[Path] = deque()
+
+    def pixels() -> Iterator[tuple[ImageArray, tuple[int, int]]]:
+        for target, loaded in load_ahead(missing, threads=extractor.threads, shrink_to=extractor.longest_side,
+                                         on_error=lambda error: skipped.append(str(error))):
+            in_flight.append(target)
+            yield loaded.pixels, loaded.size
+
+    written = 0
+    for features in extractor.extract_many(pixels()):
+        target = in_flight.popleft()
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DelfError(f"cannot make the folder {target.parent}: {error.strerror}") from error
+        write_features(target, features)
+        written += 1
+        progress(written + len(skipped), len(missing))
+    return ExportReport(written, len(targets) - len(missing), tuple(skipped))
+
+
+def _targets(roots: list[Path], folder: Path, form: str) -> list[tuple[Path, Path]]:
+    """Pairs of a feature file and its photo."""
+    targets: dict[Path, Path] = {}
+    for root in roots:
+        for source in find_images([root]):
+            target = folder / root.resolve().name / source.relative_to(root)
+            target = target.with_name(f"{target.name}.{form}")
+            if targets.setdefault(target, source) != source:
+                raise DelfError(f"{source} and {targets[target]} would share the file {target}; "
+                                "extract them into different folders")
+    return list(targets.items())
+
+
+def _is_newer(target: Path, source: Path) -> bool:
+    try:
+        return target.stat().st_mtime_ns >= source.stat().st_mtime_ns
+    except OSError:
+        return False

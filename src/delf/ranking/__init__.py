@@ -1,0 +1,7 @@
+"""From votes and verified matches to an order of images and a probability."""
+
+from delf.ranking.confidence import probability
+from delf.ranking.order import RANKINGS
+from delf.ranking.votes import Votes, count_votes
+
+__all__ = ["RANKINGS", "Votes", "count_votes", "probability"]

@@ -1,0 +1,48 @@
+"""Votes: each neighbour of a query feature speaks for the image it belongs to (Noh et al., ICCV 2017, section 5)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from delf.types import FloatArray, IntArray, Neighbours
+
+
+@dataclass(frozen=True, eq=False)
+class Votes:
+    """The images that got votes, best first.
+
+    images: (V,) int64 ordinals. counts: (V,) int64, how many query features have a neighbour there.
+    weights: (V,) float32, the same with each vote weighed by its similarity.
+    """
+
+    images: IntArray
+    counts: IntArray
+    weights: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+def count_votes(neighbours: Neighbours, images: IntArray, *, power: float = 0.0) -> Votes:
+    """Aggregate neighbours by image; a query feature counts at most its best neighbour in each image.
+
+    Args:
+        neighbours: of Q query features, K each.
+        images: (Q, K) ordinals of the images that the neighbours belong to; ignored where the id is -1.
+        power: a vote weighs `max(similarity, 0) ** power`: 0 counts, more trusts close neighbours more.
+
+    Returns:
+        the images in order of weight, then of count, then of ordinal.
+    """
+    queries, columns = np.nonzero(neighbours.ids >= 0)
+    voted, similarities = images[queries, columns], neighbours.similarities[queries, columns]
+    # Neighbours come best first, so that the first of each (query, image) pair is the best one.
+    width = int(voted.max(initial=-1)) + 1
+    _, first = np.unique(queries * width + voted, return_index=True)
+    ordinals, inverse = np.unique(voted[first], return_inverse=True)
+    counts = np.bincount(inverse, minlength=len(ordinals))
+    weights = np.bincount(inverse, np.maximum(similarities[first], 0.0) ** power, minlength=len(ordinals))
+    order = np.lexsort((ordinals, -counts, -weights))
+    return Votes(ordinals[order], counts[order], weights[order].astype(np.float32))

@@ -1,0 +1,97 @@
+"""The last step of training: the PCA and the score threshold that a model carries, learnt on training photos."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from delf.errors import DelfError
+from delf.features import Delf, ExtractionOptions
+from delf.images import read_image
+from delf.models import PCA, find_model
+from delf.network.model import DelfModel
+from delf.runtimes.torch import TorchRuntime
+
+
+@dataclass(frozen=True)
+class FinishOptions:
+    """How a model is finished.
+
+    photos: how many, drawn at random. dimensions: components that are kept; extraction may use fewer of them.
+    threshold_percentile: of the scores of all cells of all levels; features below it are left out, so that a picture
+        of nothing (sky, fog, a blank page) has few or none.
+    """
+
+    photos: int = 600
+    dimensions: int = 128
+    threshold_percentile: float = 20.0
+    seed: int = 0
+
+
+def finish(model: DelfModel, photos: Sequence[Path], options: FinishOptions | None = None, *,
+           progress: Callable[[int, int], None] = lambda done, total: None) -> DelfModel:
+    """A copy of `model` with a PCA learnt on the selected features of photos, and a score threshold.
+
+    Raises:
+        DelfError: there are fewer features than twice the dimensions.
+    """
+    options = options or FinishOptions()
+    rng = np.random.default_rng(options.seed)
+    chosen = [photos[i] for i in sorted(rng.permutation(len(photos))[: options.photos])]
+    extractor = _raw_extractor(model)
+    threshold = _score_threshold(extractor, chosen[:: max(1, len(chosen) // 60)], options.threshold_percentile)
+    mean, covariance, count = _moments(extractor, chosen, threshold, progress)
+    if count < 2 * options.dimensions:
+        raise DelfError(f"{len(chosen)} photos gave {count} features, too few for a PCA of {options.dimensions} "
+                        "dimensions; give more photos")
+    variances, vectors = np.linalg.eigh(covariance)
+    strongest = np.argsort(-variances, kind="stable")[: options.dimensions]
+    components = vectors[:, strongest].T
+    # An eigenvector's sign is arbitrary; this makes it the same on every machine.
+    components *= np.sign(components[np.arange(len(components)), np.abs(components).argmax(axis=1)])[:, None]
+    pca = PCA(mean.astype(np.float32), np.ascontiguousarray(components, np.float32),
+              variances[strongest].astype(np.float32))
+    config = dataclasses.replace(model.config, extraction={**model.config.extraction, "score_threshold": threshold})
+    finished = DelfModel(config, pca)
+    finished.load_state_dict(model.state_dict())
+    return finished.eval()
+
+
+def _raw_extractor(model: DelfModel) -> Delf:
+    """An extractor whose descriptors are the L2-normalised features themselves: its PCA is the identity."""
+    channels = model.config.channels
+    identity = PCA(np.zeros(channels, np.float32), np.eye(channels, dtype=np.float32), np.ones(channels, np.float32))
+    copy = DelfModel(model.config, identity)
+    copy.load_state_dict(model.state_dict())
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "raw.safetensors"
+        copy.save_pretrained(path)
+        return Delf(TorchRuntime(find_model(path)), ExtractionOptions(dimensions=channels), threads=2)
+
+
+def _score_threshold(extractor: Delf, photos: Sequence[Path], percentile: float) -> float:
+    every_cell = dataclasses.replace(extractor.options, max_features=1_000_000)
+    scores = [features.scores for features in
+              Delf(extractor.runtime, every_cell, threads=2).extract_many(read_image(photo) for photo in photos)]
+    return float(np.percentile(np.concatenate(scores), percentile))
+
+
+def _moments(extractor: Delf, photos: Sequence[Path], threshold: float,
+             progress: Callable[[int, int], None]) -> tuple[NDArray[np.float64], NDArray[np.float64], int]:
+    """Mean and covariance of the selected features, summed photo by photo in double precision, and their number."""
+    channels = extractor.options.dimensions
+    total, products, count = np.zeros(channels), np.zeros((channels, channels)), 0
+    for done, features in enumerate(extractor.extract_many(read_image(photo) for photo in photos), start=1):
+        vectors = features.descriptors[features.scores >= threshold].astype(np.float64)
+        total += vectors.sum(axis=0)
+        products += vectors.T @ vectors
+        count += len(vectors)
+        progress(done, len(photos))
+    mean = total / max(count, 1)
+    return mean, products / max(count, 1) - np.outer(mean, mean), count
