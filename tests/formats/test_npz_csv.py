@@ -166,6 +166,7 @@ def test_tables_of_other_writers(tmp_path: Path) -> None:
     (b"x,y,scale,score\n1,2,3,4\x00\n", "convert"),
     (b"x,y,scale,score\n1,2,3," + b"z" * 10**6 + b"\n", "convert"),
     (b"x,y,scale,score\n# 1,2,3,4\n", "convert"),
+    (b"x,y,scale,score\n" + b"\n" * 2**20, "more than 1048576 lines"),
 ])
 def test_tables_that_make_no_sense(content: bytes, reason: str, tmp_path: Path) -> None:
     path = tmp_path / "odd.csv"

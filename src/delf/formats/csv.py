@@ -14,7 +14,7 @@ from delf.formats.files import read_bytes, wrapped, write_atomically
 from delf.types import Features, FloatArray
 
 _COLUMNS = ("x", "y", "scale", "score")
-_MOST_COLUMNS = 2**16
+_MOST_COLUMNS, _MOST_LINES = 2**16, 2**20  # which bounds the time and memory that a hostile file can take
 
 
 def write(path: Path, features: Features) -> None:
@@ -63,6 +63,8 @@ def _numbers(lines: Iterator[str], columns: int) -> FloatArray:
 def _rows(lines: Iterator[str], columns: int) -> Iterator[str]:
     """The lines that are not blank, counting their columns before anything is kept for each."""
     for number, line in enumerate(lines, start=2):
+        if number > _MOST_LINES:
+            raise ValueError(f"it has more than {_MOST_LINES} lines")
         if line.isspace():
             continue
         if line.count(",") + 1 != columns:
