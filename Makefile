@@ -1,0 +1,40 @@
+# Every target does its own set-up: Python 3.11 or newer is all that is needed.
+PYTHON ?= python3
+PLAIN := .venv
+DEV := .venv-dev
+PHOTOS ?=
+
+.PHONY: install demo test lint bench clean
+
+install: $(PLAIN)/.installed            ## .venv with bin/delf: a plain install, without torch
+
+$(PLAIN)/.installed: pyproject.toml requirements/plain.txt
+	$(PYTHON) -m venv $(PLAIN)
+	$(PLAIN)/bin/python -m pip install --quiet --upgrade pip
+	$(PLAIN)/bin/python -m pip install --quiet --constraint requirements/plain.txt --editable .
+	@touch $@
+
+demo: install                           ## the main job on real photographs; PHOTOS=folder for your own
+	@$(PLAIN)/bin/python -m pip install --quiet --constraint requirements/plain.txt --editable '.[demo]'
+	$(PLAIN)/bin/delf demo $(if $(PHOTOS),"$(PHOTOS)") --output $(if $(PHOTOS),demo/photos,demo/scenes)
+
+$(DEV)/.installed: pyproject.toml requirements/dev.txt
+	$(PYTHON) -m venv $(DEV)
+	$(DEV)/bin/python -m pip install --quiet --upgrade pip
+	$(DEV)/bin/python -m pip install --quiet --requirement requirements/dev.txt
+	$(DEV)/bin/python -m pip install --quiet --no-deps --editable .
+	@touch $@
+
+test: $(DEV)/.installed install lint     ## all tests, in an environment of their own
+	DELF_PLAIN=$(CURDIR)/$(PLAIN) $(DEV)/bin/python -m pytest --cov=delf --cov-report=term:skip-covered $(PYTEST)
+
+lint: $(DEV)/.installed                 ## ruff and mypy
+	$(DEV)/bin/ruff check src tests benchmarks examples
+	$(DEV)/bin/mypy
+
+bench: $(DEV)/.installed                ## the full tables of benchmarks/RESULTS.md; takes an hour or so
+	$(DEV)/bin/python benchmarks/quality.py
+	$(DEV)/bin/python benchmarks/speed.py
+
+clean:                                  ## remove environments and what the demo made
+	rm -rf $(PLAIN) $(DEV) demo
