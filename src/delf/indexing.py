@@ -18,7 +18,7 @@ from delf.errors import OptionError
 from delf.index import ExactIndex, Index, IvfPqOptions, IvfPqQuantiser, Joined
 from delf.types import FloatArray
 
-EXACT_UP_TO = 2_000_000
+EXACT_UP_TO = 1_000_000
 BLOCK = 65536
 
 

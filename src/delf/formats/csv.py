@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from delf.files import write_atomically
 from delf.formats.assembly import assemble, writable
-from delf.formats.files import read_bytes, wrapped, write_atomically
+from delf.formats.files import read_bytes, wrapped
 from delf.types import Features, FloatArray
 
 _COLUMNS = ("x", "y", "scale", "score")

@@ -1,10 +1,9 @@
-"""Reading files that strangers wrote, and writing files that appear complete or not at all."""
+"""Reading files that strangers wrote."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -54,41 +53,3 @@ def damaged(path: Path, reason: object) -> DelfError:
     """The error of a file whose bytes make no sense."""
     return DelfError(f"{str(path)!r} is damaged or of another format: {str(reason)[:200].rstrip('.')}. Get or write "
                      "the file again.")
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Make `data` the content of `path`. Raises a `DelfError` as `replacing` does."""
-    with replacing(path) as temporary:
-        temporary.write_bytes(data)
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`, whose file takes the place of `path` if the block ends well.
-
-    If it does not, nothing is left behind and what was at `path` is untouched.
-
-    Raises:
-        DelfError: the place cannot be written, or is something else than a file.
-    """
-    if _occupied(path):
-        raise DelfError(f"{str(path)!r} is not a file, so nothing was written: name a file inside a folder.")
-    temporary = path.with_name(f".{secrets.token_hex(8)}.partial")
-    try:
-        yield temporary
-        temporary.replace(path)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise DelfError(f"{str(path)!r} could not be written ({reason}): choose a folder that exists and that you "
-                        "may write to.") from error
-    finally:
-        with contextlib.suppress(OSError, ValueError):
-            temporary.unlink(missing_ok=True)
-
-
-def _occupied(path: Path) -> bool:
-    """Whether `path` is a folder or a device, which a rename must not replace."""
-    try:
-        return path.exists() and not path.is_file()
-    except (OSError, ValueError):  # cannot be looked at: writing will say why
-        return False

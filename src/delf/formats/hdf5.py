@@ -22,8 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from delf.errors import DelfError, missing_dependency
+from delf.files import replacing
 from delf.formats.assembly import UNKNOWN_SIZE, assemble, writable
-from delf.formats.files import MAX_BYTES, damaged, replacing, require_file
+from delf.formats.files import MAX_BYTES, damaged, require_file
 from delf.types import Features
 
 

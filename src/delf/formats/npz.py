@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from delf.files import write_atomically
 from delf.formats.assembly import assemble, writable
-from delf.formats.files import MAX_BYTES, read_bytes, wrapped, write_atomically
+from delf.formats.files import MAX_BYTES, read_bytes, wrapped
 from delf.types import Features
 
 VERSION = 1

@@ -23,9 +23,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from delf.files import write_atomically
 from delf.formats import wire
 from delf.formats.assembly import assemble, finite, writable
-from delf.formats.files import read_bytes, wrapped, write_atomically
+from delf.formats.files import read_bytes, wrapped
 from delf.types import Features, FloatArray, IntArray
 
 _SCALARS = {"x": 2, "y": 3, "scale": 4, "orientation": 5, "strength": 6}

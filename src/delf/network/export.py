@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import warnings
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import numpy as np
 import torch
 
 from delf.errors import ModelError, missing_dependency
+from delf.files import replacing
 from delf.models import METADATA_KEY
 from delf.network.model import DelfModel
 
@@ -34,24 +34,21 @@ def export_onnx(model: DelfModel, path: Path) -> None:
         import onnx
     except ImportError as error:
         raise missing_dependency("onnx", "torch", "the export of a model") from error
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".exporting-") as folder:
-        traced = Path(folder) / "traced.onnx"
+    with replacing(path) as temporary:
         with warnings.catch_warnings():
             # The tracing exporter is deprecated, but gives dynamic sizes in one file without guards on them.
             warnings.simplefilter("ignore")
-            torch.onnx.export(model.folded(), (torch.zeros(1, 3, 224, 192),), str(traced), dynamo=False,
+            torch.onnx.export(model.folded(), (torch.zeros(1, 3, 224, 192),), str(temporary), dynamo=False,
                               input_names=["images"], output_names=list(OUTPUTS), opset_version=17,
                               dynamic_axes={"images": {0: "batch", 2: "height", 3: "width"},
                                             "feature_map": {0: "batch", 2: "rows", 3: "columns"},
                                             "attention": {0: "batch", 1: "rows", 2: "columns"},
                                             "global_descriptor": {0: "batch"}})
-        graph = onnx.load(traced)
+        graph = onnx.load(temporary)
         _halve_weights(graph.graph)
         onnx.helper.set_model_props(graph, {METADATA_KEY: model.config.to_json(), **model.pca.to_metadata()})
         onnx.checker.check_model(graph)
-        onnx.save(graph, traced)
-        traced.replace(path)
+        onnx.save(graph, temporary)
 
 
 def _halve_weights(graph: object) -> None:

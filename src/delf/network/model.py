@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from delf.errors import ModelError
+from delf.files import replacing
 from delf.models import METADATA_KEY, PCA, PCA_KEYS, ModelConfig, find_model
 from delf.network.heads import POOLINGS, Attention, FeatureNorm
 from delf.network.resnet import ResNetTrunk, fold_batch_norm, unfold_batch_norm
@@ -92,13 +92,10 @@ class DelfModel(nn.Module):
             arrays = (self.pca.mean, self.pca.components, self.pca.variances)
             tensors |= {key: torch.from_numpy(array) for key, array in zip(PCA_KEYS, arrays, strict=True)}
         config = dataclasses.replace(self.config, name=path.stem, fingerprint=_fingerprint(tensors))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".saving-") as folder:
-            temporary = Path(folder) / path.name
+        with replacing(path) as temporary:
             save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, temporary,
                       metadata={METADATA_KEY: config.to_json()})
             temporary.chmod(0o644)
-            temporary.replace(path)
 
 
 def _fingerprint(tensors: Mapping[str, Tensor]) -> str:

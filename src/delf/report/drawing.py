@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from delf.errors import DelfError, OptionError
+from delf.files import write_atomically
 from delf.report.evidence import (
     Verdicts,
     colour_ramp,
@@ -26,7 +27,6 @@ from delf.report.evidence import (
     printable,
     projected_outline,
 )
-from delf.report.files import write_atomically
 from delf.report.layout import Layout, Panel, arrange
 from delf.types import Box, Features, ImageArray, ImageMatch
 

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from delf.errors import DelfError, OptionError
+from delf.files import write_atomically
 from delf.report.evidence import (
     Verdicts,
     corners,
@@ -30,7 +31,6 @@ from delf.report.evidence import (
     printable,
     projected_outline,
 )
-from delf.report.files import write_atomically
 from delf.report.layout import Layout, Panel, side_by_side, stacked
 from delf.types import Box, ImageArray, Result, SearchResult
 
