@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -63,17 +63,31 @@ def evaluate_folder(folder: Path, extractor: Delf, *, method: str = "delf", coll
     Args:
         collection: keep the collection in this folder and use it again; by default it is thrown away.
         limit: only the first so many queries.
-        save_predictions: where the rankings go, in the form that `delf score` reads; they are scored from there.
+        save_predictions: where the rankings go, in the form that `delf score` reads.
         index: which index to build.
         extracting, searching: called with (done, total).
 
     Raises:
         EvaluationError: the folder is not a benchmark, or images are missing.
     """
+    predictions = {} if save_predictions is None else {method: save_predictions}
+    return evaluate_methods(folder, extractor, [method], collection=collection, limit=limit,
+                            save_predictions=predictions, index=index, extracting=extracting,
+                            searching=searching)[method]
+
+
+def evaluate_methods(folder: Path, extractor: Delf, methods: Sequence[str], *, collection: Path | None = None,
+                     limit: int | None = None, save_predictions: Mapping[str, Path] | None = None,
+                     index: IndexOptions | None = None, extracting: Progress = lambda done, total: None,
+                     searching: Progress = lambda done, total: None) -> dict[str, Evaluation]:
+    """As `evaluate_folder`, for several search methods; the features of an image are extracted once for all of them.
+
+    Args:
+        save_predictions: where the rankings of a method go.
+    """
     truth = first_queries(read_ground_truth(truth_file(folder)), limit)
     names, queries = names_of(truth)
-    paths = find_named(folder, names)
-    query_paths = find_named(folder, queries)
+    paths, query_paths = find_named(folder, names), find_named(folder, queries)
     with nullcontext(str(collection)) if collection else tempfile.TemporaryDirectory() as place:
         target = Path(place) if collection else Path(place) / "benchmark.delf"
         with Collection.open_or_create(target, extractor) as opened:
@@ -81,20 +95,23 @@ def evaluate_folder(folder: Path, extractor: Delf, *, method: str = "delf", coll
             report = opened.add(paths, progress=extracting)
             extract_seconds = time.perf_counter() - start
             kind = build_index(opened, index)
-            engine = SearchEngine(opened, extractor, method=method)
-            answers = _search_all(engine, query_paths, truth, searching)
+            engines = [SearchEngine(opened, extractor, method=method) for method in methods]
+            answers = _search_all(engines, query_paths, truth, searching)
             positions = _positions(opened, paths)
-            ranks = [[number for result in answer.results for number in positions.get(result.image, ())]
-                     for answer in answers]
             size = sum(opened.bytes_by_kind().values())
-    metadata = {"dataset": folder.name, "method": method, **extractor.identity}
-    if save_predictions is not None:
-        write_ranking(save_predictions, ranks, metadata)
-    return Evaluation(
-        dataset=folder.resolve().name, method=method, model=extractor.runtime.config.name, images=len(paths),
-        queries=len(answers), scores=score_ranks(ranks, truth), bytes_per_image=round(size / max(1, len(paths))),
-        seconds={"extract": extract_seconds, **_latency(answers)}, skipped=report.skipped,
-        learnt=kind if kind != "exact" else "")
+    evaluations = {}
+    for method, answered in answers.items():
+        ranks = [[number for result in answer.results for number in positions.get(result.image, ())]
+                 for answer in answered]
+        if save_predictions is not None and method in save_predictions:
+            write_ranking(save_predictions[method], ranks,
+                          {"dataset": folder.resolve().name, "method": method, **extractor.identity})
+        evaluations[method] = Evaluation(
+            dataset=folder.resolve().name, method=method, model=extractor.runtime.config.name, images=len(paths),
+            queries=len(answered), scores=score_ranks(ranks, truth), bytes_per_image=round(size / max(1, len(paths))),
+            seconds={"extract": extract_seconds, **_latency(answered)}, skipped=report.skipped,
+            learnt=kind if kind != "exact" else "")
+    return evaluations
 
 
 def truth_file(folder: Path) -> Path:
@@ -152,11 +169,14 @@ def first_queries(truth: GroundTruth, limit: int | None) -> GroundTruth:
     return GroundTruth(truth.images, queries, truth.entries[:limit], truth.source)
 
 
-def _search_all(engine: SearchEngine, queries: Sequence[Path], truth: GroundTruth,
-                progress: Progress) -> list[SearchResult]:
-    answers = []
+def _search_all(engines: Sequence[SearchEngine], queries: Sequence[Path], truth: GroundTruth,
+                progress: Progress) -> dict[str, list[SearchResult]]:
+    answers: dict[str, list[SearchResult]] = {engine.method: [] for engine in engines}
     for done, (path, entry) in enumerate(zip(queries, truth.entries, strict=True), start=1):
-        answers.append(engine.search(path, box=entry.box, top=None))
+        seconds: dict[str, float] = {}
+        query = engines[0].extract(path, box=entry.box, seconds=seconds)
+        for engine in engines:
+            answers[engine.method].append(engine.search_features(query, name=str(path), top=None, seconds=seconds))
         progress(done, len(queries))
     return answers
 

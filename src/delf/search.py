@@ -98,17 +98,27 @@ class SearchEngine:
             exclude: ordinals of images to leave out, as if they were not there.
         """
         seconds: dict[str, float] = {}
-        with _timed(seconds, "decode"):
-            pixels, size, offset = self._query_pixels(image, box)
-        with _timed(seconds, "extract"):
-            query = shifted(self.extractor.extract(pixels, image_size=size), offset)
+        query = self.extract(image, box=box, seconds=seconds)
         name = str(image) if isinstance(image, (str, Path)) else ""
         return self.search_features(query, name=name, top=top, exclude=exclude, seconds=seconds)
 
+    def extract(self, image: ImageArray | str | Path, *, box: Box | None = None,
+                seconds: dict[str, float] | None = None) -> Features:
+        """The features of a query: the first half of `search`, for those who search with them more than once.
+
+        Args:
+            seconds: gets the time of the stages "decode" and "extract".
+        """
+        seconds = {} if seconds is None else seconds
+        with _timed(seconds, "decode"):
+            pixels, size, offset = self._query_pixels(image, box)
+        with _timed(seconds, "extract"):
+            return shifted(self.extractor.extract(pixels, image_size=size), offset)
+
     def search_features(self, query: Features, *, name: str = "", top: int | None = 10, exclude: Sequence[int] = (),
                         seconds: dict[str, float] | None = None) -> SearchResult:
-        """As `search`, for features that are extracted already."""
-        seconds = {} if seconds is None else seconds
+        """As `search`, for features that are extracted already; `seconds` of stages before go into the result."""
+        seconds = dict(seconds or {})
         with _timed(seconds, "neighbours"):
             neighbours = self._neighbours(query, exclude)
         with _timed(seconds, "vote"):

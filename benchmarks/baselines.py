@@ -1,0 +1,112 @@
+"""Two methods that everyone knows, to stand beside: RootSIFT with MAGSAC, and a global descriptor of ImageNet features.
+
+Each takes a benchmark folder and gives for every query the database indices, best first. Neither shares code with the
+search of the package beyond decoding images, so that a fault there shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from delf.evaluate import find_named, first_queries, names_of, truth_file
+from delf.evaluation import read_ground_truth
+from delf.images import crop, limit_size, read_image, resize
+from delf.runtimes import open_runtime
+from delf.types import FloatArray, ImageArray
+
+Progress = Callable[[int, int], None]
+MAX_IMAGE_SIZE = 1024
+SIFT_FEATURES = 2000
+RATIO = 0.85  # Lowe's test on RootSIFT distances
+THRESHOLD = 5.0  # pixels
+
+
+@dataclass(frozen=True, eq=False)
+class Sift:
+    """RootSIFT of one image: points (N, 2), descriptors (N, 128) of unit length."""
+
+    points: FloatArray
+    descriptors: FloatArray
+
+
+def root_sift_magsac(folder: Path, limit: int | None, threads: int, progress: Progress) -> list[list[int]]:
+    """Every database image by its MAGSAC homography inliers among ratio-tested RootSIFT matches."""
+    cv2.setNumThreads(1)
+    with ThreadPoolExecutor(threads) as pool:
+        database = list(pool.map(root_sift, database_images(folder)))
+        ranks = []
+        queries = list(query_images(folder, limit))
+        for done, image in enumerate(queries, start=1):
+            query = root_sift(image)
+            inliers = np.array(list(pool.map(lambda other, query=query: magsac_inliers(query, other), database)))
+            ranks.append(np.argsort(-inliers, kind="stable").tolist())
+            progress(done, len(queries))
+    return ranks
+
+
+def image_net_gem(folder: Path, limit: int | None, model: Path, threads: int, progress: Progress) -> list[list[int]]:
+    """Every database image by the cosine of the GeM-pooled conv4 map (one scale) of a model that knows ImageNet only."""
+    runtime = open_runtime(model)
+
+    def describe(image: ImageArray) -> FloatArray:
+        return runtime.run(np.ascontiguousarray(image.transpose(2, 0, 1)[None], np.float32)).global_descriptor[0]
+
+    with ThreadPoolExecutor(threads) as pool:
+        database = np.stack(list(pool.map(describe, database_images(folder))))
+        queries = np.stack(list(pool.map(describe, query_images(folder, limit))))
+    unit = [vectors / np.linalg.norm(vectors, axis=1, keepdims=True) for vectors in (queries, database)]
+    progress(len(queries), len(queries))
+    return np.argsort(-(unit[0] @ unit[1].T), axis=1, kind="stable").tolist()
+
+
+def database_images(folder: Path) -> Iterator[ImageArray]:
+    """The images of the database, reduced to 1024 pixels."""
+    names, _ = names_of(read_ground_truth(truth_file(folder)))
+    for path in find_named(folder, names):
+        yield reduced(read_image(path))
+
+
+def query_images(folder: Path, limit: int | None) -> Iterator[ImageArray]:
+    """The queries, cropped by their boxes before anything else."""
+    truth = first_queries(read_ground_truth(truth_file(folder)), limit)
+    for path, entry in zip(find_named(folder, names_of(truth)[1]), truth.entries, strict=True):
+        image = read_image(path)
+        yield reduced(image if entry.box is None else crop(image, entry.box)[0])
+
+
+def reduced(image: ImageArray) -> ImageArray:
+    """The image with a longest side of at most 1024 pixels."""
+    size = limit_size((image.shape[1], image.shape[0]), MAX_IMAGE_SIZE)
+    return image if size == (image.shape[1], image.shape[0]) else resize(image, size)
+
+
+def root_sift(image: ImageArray) -> Sift:
+    """SIFT with the square root of L1-normalised descriptors (Arandjelovic and Zisserman, CVPR 2012)."""
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    keypoints, raw = cv2.SIFT_create(nfeatures=SIFT_FEATURES).detectAndCompute(grey, None)
+    if raw is None:
+        return Sift(np.zeros((0, 2), np.float32), np.zeros((0, 128), np.float32))
+    descriptors = np.sqrt(raw / np.maximum(raw.sum(axis=1, keepdims=True), 1e-12))
+    return Sift(np.array([keypoint.pt for keypoint in keypoints], np.float32), descriptors.astype(np.float32))
+
+
+def magsac_inliers(query: Sift, database: Sift) -> int:
+    """How many ratio-tested matches agree with one homography."""
+    if len(query.points) < 4 or len(database.points) < 4:
+        return 0
+    similarities = query.descriptors @ database.descriptors.T
+    nearest = np.argmax(similarities, axis=1)
+    second, best = np.partition(similarities, -2, axis=1)[:, -2:].T
+    good: NDArray[np.bool_] = np.maximum(1.0 - best, 0.0) < RATIO**2 * np.maximum(1.0 - second, 0.0)
+    if good.sum() < 4:
+        return 0
+    _, mask = cv2.findHomography(query.points[good], database.points[nearest[good]], cv2.USAC_MAGSAC, THRESHOLD,
+                                 maxIters=2000, confidence=0.999)
+    return 0 if mask is None else int(mask.sum())
