@@ -51,8 +51,8 @@ def root_sift_magsac(folder: Path, limit: int | None, threads: int, progress: Pr
     return ranks
 
 
-def image_net_gem(folder: Path, limit: int | None, model: Path, threads: int, progress: Progress) -> list[list[int]]:
-    """Every database image by the cosine of the GeM-pooled conv4 map (one scale) of a model that knows ImageNet only."""
+def image_net_gem(folder: Path, limit: int | None, model: Path | str, threads: int, progress: Progress) -> list[list[int]]:
+    """Every database image by the cosine of the GeM-pooled conv4 map of a model, one scale."""
     runtime = open_runtime(model)
 
     def describe(image: ImageArray) -> FloatArray:
@@ -83,14 +83,13 @@ def query_images(folder: Path, limit: int | None) -> Iterator[ImageArray]:
 
 def reduced(image: ImageArray) -> ImageArray:
     """The image with a longest side of at most 1024 pixels."""
-    size = limit_size((image.shape[1], image.shape[0]), MAX_IMAGE_SIZE)
-    return image if size == (image.shape[1], image.shape[0]) else resize(image, size)
+    return resize(image, limit_size(image.shape[1], image.shape[0], MAX_IMAGE_SIZE))
 
 
 def root_sift(image: ImageArray) -> Sift:
     """SIFT with the square root of L1-normalised descriptors (Arandjelovic and Zisserman, CVPR 2012)."""
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    keypoints, raw = cv2.SIFT_create(nfeatures=SIFT_FEATURES).detectAndCompute(grey, None)
+    keypoints, raw = cv2.SIFT.create(nfeatures=SIFT_FEATURES).detectAndCompute(grey, None)
     if raw is None:
         return Sift(np.zeros((0, 2), np.float32), np.zeros((0, 128), np.float32))
     descriptors = np.sqrt(raw / np.maximum(raw.sum(axis=1, keepdims=True), 1e-12))

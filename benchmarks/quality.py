@@ -119,7 +119,7 @@ def predictions(arguments: argparse.Namespace, folder: Path, system: str) -> Pat
 def scores(folder: Path, file: Path, limit: int | None) -> str:
     """Easy / Medium / Hard mAP of saved rankings."""
     truth = first_queries(read_ground_truth(truth_file(folder)), limit)
-    mean = score_ranks(read_ranking(file, truth).ranks, truth)["map"]
+    mean = score_ranks(read_ranking(file, truth).ranks, truth).map
     return " / ".join("-" if value is None else f"{value:.1f}" for value in mean.values())
 
 
