@@ -51,7 +51,8 @@ def root_sift_magsac(folder: Path, limit: int | None, threads: int, progress: Pr
     return ranks
 
 
-def image_net_gem(folder: Path, limit: int | None, model: Path | str, threads: int, progress: Progress) -> list[list[int]]:
+def image_net_gem(folder: Path, limit: int | None, model: Path | str, threads: int,
+                  progress: Progress) -> list[list[int]]:
     """Every database image by the cosine of the GeM-pooled conv4 map of a model, one scale."""
     runtime = open_runtime(model)
 
@@ -90,7 +91,7 @@ def root_sift(image: ImageArray) -> Sift:
     """SIFT with the square root of L1-normalised descriptors (Arandjelovic and Zisserman, CVPR 2012)."""
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     keypoints, raw = cv2.SIFT.create(nfeatures=SIFT_FEATURES).detectAndCompute(grey, None)
-    if raw is None:
+    if not keypoints:
         return Sift(np.zeros((0, 2), np.float32), np.zeros((0, 128), np.float32))
     descriptors = np.sqrt(raw / np.maximum(raw.sum(axis=1, keepdims=True), 1e-12))
     return Sift(np.array([keypoint.pt for keypoint in keypoints], np.float32), descriptors.astype(np.float32))

@@ -19,7 +19,7 @@ from delf.errors import CollectionError, ModelError, OptionError
 from delf.features import Delf
 from delf.images import crop, display_path, load, read_image
 from delf.indexing import open_index
-from delf.ranking import RANKINGS, Votes, count_votes, probability
+from delf.ranking import MATCH_PROBABILITY, RANKINGS, Votes, count_votes, probability
 from delf.types import Box, Features, ImageArray, ImageMatch, IntArray, Neighbours, Result, SearchResult, Verification
 from delf.verification import MatchingOptions, VerificationOptions, match_features, verify
 from delf.verification.matching import REFERENCE
@@ -38,7 +38,7 @@ class SearchOptions:
     vote_power: float = 0.0
     candidates: int = 100
     ranking: str = "joint"
-    minimum_probability: float = 0.8
+    minimum_probability: float = MATCH_PROBABILITY
     matching: MatchingOptions = field(default_factory=MatchingOptions)
     verification: VerificationOptions = field(default_factory=VerificationOptions)
 

@@ -24,6 +24,7 @@ def match(
     Example: [bold]delf match a.jpg b.jpg -o matches.png[/bold]
     """
     from delf.images import display_path, read_image
+    from delf.ranking import MATCH_PROBABILITY
     from delf.report.drawing import save_matches
     from delf.search import match as match_images
 
@@ -33,14 +34,14 @@ def match(
         save_matches(output, read_image(image0), read_image(image1), found, names=(image0.name, image1.name))
         say(f"The matched points are drawn in {display_path(output)}", quiet or json)
     if json:
-        print_json({"images": [str(image0), str(image1)], "match": found.probability >= 0.5,
+        print_json({"images": [str(image0), str(image1)], "match": found.probability >= MATCH_PROBABILITY,
                     "probability": found.probability, "inliers": found.inliers, "tentative": found.tentative,
                     "transform": None if found.transform is None else found.transform.tolist(),
                     "points": found.inlier_points.tolist()})
     else:
         print(f"{counted(found.inliers, 'inlier')} of {counted(found.tentative, 'tentative match', 'es')}, "
               f"probability {found.probability:.1%}: "
-              f"{'the same thing' if found.probability >= 0.5 else 'no match'}")
+              f"{'the same thing' if found.probability >= MATCH_PROBABILITY else 'no match'}")
 
 
 def extract(
