@@ -1,0 +1,208 @@
+"""Small real photographs with known answers, the packaged model, a collection of them, and a stand-in for the model."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from delf.types import Features, ImageArray
+
+SIDE = 320  # pixels of the longest side: large enough to match by, small enough to be quick
+
+# Database photos: the sample, and where its corners go as fractions of the sides (None: as it is).
+LEFT = ((0.04, 0.10), (0.92, 0.00), (0.98, 1.00), (0.06, 0.88))
+RIGHT = ((0.00, 0.03), (0.93, 0.12), (0.90, 0.90), (0.05, 1.00))
+TURNED = ((0.10, 0.00), (1.00, 0.09), (0.91, 1.00), (0.00, 0.92))
+PHOTOS = {
+    "astronaut": ("astronaut", None), "astronaut-side": ("astronaut", LEFT), "camera": ("camera", None),
+    "cat": ("cat", None), "cell": ("cell", None), "coffee": ("coffee", None), "coffee-side": ("coffee", RIGHT),
+    "coins": ("coins", None), "gravel": ("gravel", None), "retina": ("retina", None), "rocket": ("rocket", None),
+    "rocket-side": ("rocket", LEFT),
+}
+QUERIES = {"astronaut": RIGHT, "camera": TURNED, "coffee": TURNED, "coins": LEFT, "rocket": RIGHT}
+
+
+@dataclass(frozen=True, eq=False)
+class Query:
+    """A photo of something in `photos`, seen from elsewhere.
+
+    path: the file. photo: the database photo that it was made from. transforms: by the path of each photo that shows
+    the same, (3, 3) from the pixels of the query to those of the photo.
+    """
+
+    path: Path
+    photo: Path
+    transforms: dict[str, np.ndarray]
+
+    def mapped(self, points: np.ndarray, photo: str | Path | None = None) -> np.ndarray:
+        """(N, 2) points of the query -> the same points of a photo."""
+        return mapped(self.transforms[str(photo or self.photo)], points)
+
+
+def mapped(transform: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """(N, 2) points through a 3x3 transform."""
+    moved = np.column_stack([points, np.ones(len(points))]) @ np.asarray(transform).T
+    return moved[:, :2] / moved[:, 2:]
+
+
+def _sample(name: str) -> ImageArray:
+    from delf.demo.samples import read_sample
+
+    pixels = read_sample(name)
+    factor = SIDE / max(pixels.shape[:2])
+    size = (round(pixels.shape[1] * factor), round(pixels.shape[0] * factor))
+    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _seen_from(pixels: ImageArray, corners: Any) -> tuple[ImageArray, np.ndarray]:
+    """The picture with its corners moved, and the transform from the picture to the new one."""
+    if corners is None:
+        return pixels, np.eye(3)
+    height, width = pixels.shape[:2]
+    scale = np.array([width - 1, height - 1], np.float32)
+    start = np.array([(0, 0), (1, 0), (1, 1), (0, 1)], np.float32) * scale
+    transform = cv2.getPerspectiveTransform(start, np.array(corners, np.float32) * scale)
+    return np.asarray(cv2.warpPerspective(pixels, transform, (width, height)), np.uint8), transform
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of twelve photos of nine things, three of them from two sides. Read only."""
+    pytest.importorskip("skimage")
+    folder = tmp_path_factory.mktemp("photos")
+    for name, (sample, corners) in PHOTOS.items():
+        pixels, _ = _seen_from(_sample(sample), corners)
+        Image.fromarray(pixels).save(folder / f"{name}.jpg", quality=92)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def queries(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Query]:
+    """Queries by the name of the photo that they were made from: another view, darker, in another file format."""
+    folder = tmp_path_factory.mktemp("queries")
+    made = {}
+    for name, corners in QUERIES.items():
+        original = _sample(name)
+        pixels, moved = _seen_from(original, corners)
+        path = folder / f"query-{name}.png"
+        Image.fromarray((pixels * 0.85).astype(np.uint8)).save(path)
+        transforms = {str(photos / f"{photo}.jpg"): _seen_from(original, place)[1] @ np.linalg.inv(moved)
+                      for photo, (sample, place) in PHOTOS.items() if sample == name}
+        made[name] = Query(path, photos / f"{name}.jpg", transforms)
+    return made
+
+
+@pytest.fixture(scope="session")
+def unknown_query(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A photo of something that is not in `photos`."""
+    pytest.importorskip("skimage")
+    path = tmp_path_factory.mktemp("unknown") / "writing.png"
+    Image.fromarray(_sample("writing")).save(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def extractor() -> Any:
+    """The packaged model on two threads."""
+    from delf.features import Delf
+
+    return Delf.load(threads=2)
+
+
+@pytest.fixture(scope="session")
+def collection(photos: Path, extractor: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """`photos`, indexed with the packaged model. Read only."""
+    from delf.collection import Collection
+    from delf.indexing import build_index
+
+    with Collection.create(tmp_path_factory.mktemp("collection") / "places.delf", extractor) as made:
+        made.add([photos])
+        build_index(made)
+        yield made
+
+
+@dataclass
+class StubExtractor:
+    """Stands in for `Delf` where the network is not the point: features of a few patches, in microseconds.
+
+    interrupt_after: images after which Ctrl-C is pressed.
+    """
+
+    name: str = "stub"
+    fingerprint: str = "00112233445566778899"
+    options: dict[str, Any] = field(default_factory=lambda: {"dimensions": 16, "max_features": 20})
+    threads: int = 1
+    longest_side: int | None = None
+    interrupt_after: int | None = None
+    extracted: int = 0
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        return {"model": {"name": self.name, "fingerprint": self.fingerprint}, "options": self.options}
+
+    def extract_many(self, images: Iterable[tuple[ImageArray, tuple[int, int]]]) -> Iterator[Features]:
+        for pixels, size in images:
+            if self.extracted == self.interrupt_after:
+                raise KeyboardInterrupt
+            self.extracted += 1
+            yield self.extract(pixels, image_size=size)
+
+    def extract(self, image: ImageArray, *, image_size: tuple[int, int] | None = None) -> Features:
+        """The contrast of the cells of a 4x5 grid, in a 16-D space; cells without any are no features."""
+        height, width = image.shape[:2]
+        cells = np.asarray(cv2.resize(image, (20, 16), interpolation=cv2.INTER_AREA), np.float32).mean(axis=2)
+        patches = cells.reshape(4, 4, 5, 4).transpose(0, 2, 1, 3).reshape(20, 16)
+        patches -= patches.mean(axis=1, keepdims=True)
+        scores = np.linalg.norm(patches, axis=1)
+        kept = np.argsort(-scores, kind="stable")[: int((scores > 1.0).sum())]
+        size = image_size or (width, height)
+        rows, columns = np.divmod(np.arange(20), 5)
+        centres = np.column_stack([(columns + 0.5) * size[0] / 5, (rows + 0.5) * size[1] / 4]) - 0.5
+        descriptors = patches[kept] / np.maximum(scores[kept, None], 1e-6)
+        return Features(centres[kept].astype(np.float32), np.full(len(kept), 1.25, np.float32),
+                        scores[kept].astype(np.float32), descriptors.astype(np.float32), size,
+                        np.eye(1, 8, dtype=np.float32)[0])
+
+
+@pytest.fixture
+def stub() -> StubExtractor:
+    return StubExtractor()
+
+
+@pytest.fixture
+def make_stub() -> Callable[..., StubExtractor]:
+    return StubExtractor
+
+
+@pytest.fixture
+def draw(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a small picture, different for each seed, and returns its path."""
+
+    def write(name: str | bytes, seed: int, size: tuple[int, int] = (64, 48), **options: Any) -> Path:
+        path = tmp_path / os.fsdecode(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        blocks = np.random.default_rng(seed).integers(0, 256, (8, 10, 3), np.uint8)
+        pixels = np.asarray(cv2.resize(blocks, size, interpolation=cv2.INTER_CUBIC), np.uint8)
+        with path.open("wb") as file:
+            Image.fromarray(pixels).save(file, "PNG", **options)
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def plain_python() -> Path:
+    """The Python of an installation without any extra: `DELF_PLAIN`, which `make test` sets."""
+    if "DELF_PLAIN" not in os.environ:
+        pytest.skip("needs DELF_PLAIN, a virtual environment with a plain install (make test makes one)")
+    scripts = "Scripts" if sys.platform == "win32" else "bin"
+    return Path(os.environ["DELF_PLAIN"]) / scripts / "python"
