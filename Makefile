@@ -2,9 +2,10 @@
 PYTHON ?= python3
 PLAIN := .venv
 DEV := .venv-dev
+OLDEST := .venv-oldest
 PHOTOS ?=
 
-.PHONY: install demo test lint bench clean
+.PHONY: install demo test test-oldest lint bench clean
 
 install: $(PLAIN)/.installed            ## .venv with bin/delf: a plain install, without torch
 
@@ -27,6 +28,17 @@ $(DEV)/.installed: pyproject.toml requirements/dev.txt
 
 test: $(DEV)/.installed install lint     ## all tests, in an environment of their own
 	DELF_PLAIN=$(CURDIR)/$(PLAIN) $(DEV)/bin/python -m pytest --cov=delf --cov-report=term:skip-covered $(PYTEST)
+	$(if $(PYTEST),,$(MAKE) --no-print-directory test-oldest)
+
+# What depends on the versions of OpenCV, faiss, Pillow, numpy and ONNX Runtime, with the oldest of each.
+test-oldest: $(OLDEST)/.installed       ## with the oldest versions that pyproject.toml claims
+	$(OLDEST)/bin/python -m pytest --quiet tests/images tests/index tests/verification tests/formats tests/report tests/test_readme.py
+
+$(OLDEST)/.installed: pyproject.toml requirements/oldest.txt
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet --requirement requirements/oldest.txt
+	$(OLDEST)/bin/python -m pip install --quiet --no-deps --editable .
+	@touch $@
 
 lint: $(DEV)/.installed                 ## ruff and mypy
 	$(DEV)/bin/ruff check src tests benchmarks examples
@@ -37,4 +49,4 @@ bench: $(DEV)/.installed                ## the full tables of benchmarks/RESULTS
 	$(DEV)/bin/python benchmarks/speed.py
 
 clean:                                  ## remove environments and what the demo made
-	rm -rf $(PLAIN) $(DEV) demo
+	rm -rf $(PLAIN) $(DEV) $(OLDEST) demo

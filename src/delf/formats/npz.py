@@ -39,7 +39,7 @@ def write(path: Path, features: Features) -> None:
     """
     arrays = {name: value for name, value in vars(writable(features, path)).items() if value is not None}
     archive = io.BytesIO()
-    np.savez(archive, allow_pickle=False, version=np.int64(VERSION), **arrays)
+    np.savez(archive, version=np.int64(VERSION), **arrays)
     write_atomically(path, archive.getvalue())
 
 

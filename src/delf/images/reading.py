@@ -158,5 +158,5 @@ def _from_array(array: NDArray[Any], options: ImageOptions) -> ImageArray:
     if samples.ndim == 2 or samples.shape[2] == 1:
         return np.repeat(samples.reshape(*samples.shape[:2], 1), 3, axis=2)
     if samples.shape[2] == 4:
-        return upright_rgb(Image.fromarray(np.ascontiguousarray(samples), "RGBA"))
+        return upright_rgb(Image.fromarray(np.ascontiguousarray(samples)))
     return np.ascontiguousarray(samples)

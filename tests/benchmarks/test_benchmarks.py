@@ -1,0 +1,43 @@
+"""The commands of `make bench`, run on a small part of a benchmark."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+def run(script: str, *arguments: str | Path) -> str:
+    done = subprocess.run([sys.executable, "-W", "error", BENCHMARKS / script, *arguments], check=True,
+                          capture_output=True, text=True, timeout=600)
+    return done.stdout
+
+
+def means(table: str) -> dict[str, list[float]]:
+    """Easy, Medium and Hard mAP by the name of a row."""
+    rows = re.findall(r"^\| ([^|]+) \| ([\d.]+) / ([\d.]+) / ([\d.]+) \|$", table, re.MULTILINE)
+    return {row[0]: [float(value) for value in row[1:]] for row in rows}
+
+
+def test_quality_ranks_real_photos_well_and_does_not_compute_twice(benchmark: Path, tmp_path: Path) -> None:
+    arguments = ["--data", benchmark.parent, "--sets", benchmark.name, "--systems", "delf-r18", "rootsift",
+                 "--runs", tmp_path]
+    table = run("quality.py", *arguments)
+    found = means(table)
+    assert set(found) == {"delf-r18, delf", "delf-r18, delf-paper", "delf-r18, delf-votes",
+                          "RootSIFT, ratio test, MAGSAC homography inliers, every image"}
+    assert found["delf-r18, delf"][1] > 90
+    assert found["delf-r18, delf"][1] >= found["delf-r18, delf-paper"][1] - 1
+    files = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.json")}
+    assert run("quality.py", *arguments) == table
+    assert files == {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.json")}
+
+
+def test_speed_prints_its_tables(benchmark: Path) -> None:
+    table = run("speed.py", "--folder", benchmark, "--queries", "2")
+    for row in (r"\| rate \| [\d.]+ photos/s", r"\| peak memory \| [\d,]+ MiB", r"\| on disk \| [\d,]+ bytes a photo",
+                r"\| delf \| \d+ \| \d+ \| [\d.]+", r"`delf --help`: [\d.]+ s"):
+        assert re.search(row, table), row
