@@ -178,7 +178,7 @@ def stub() -> StubExtractor:
     return StubExtractor()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_stub() -> Callable[..., StubExtractor]:
     return StubExtractor
 

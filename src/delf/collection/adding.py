@@ -90,6 +90,8 @@ class Adding:
                 progress(self._added + self._unchanged + self._duplicates + len(self._skipped), total)
         except KeyboardInterrupt:
             interrupted = True
+            # It may have come when the batch was published and not yet put away.
+            self._batch = [entry for entry in self._batch if self._catalogue.image_of(bytes.fromhex(entry[0])) is None]
         self._publish()
         progress(self._added + self._unchanged + self._duplicates + len(self._skipped), total)
         return AddReport(self._added, self._unchanged, self._duplicates, tuple(self._skipped), interrupted)
@@ -134,7 +136,9 @@ class Adding:
             (self._segments / f".{name}").rename(self._segments / name)
             flush_folder(self._segments)
             self._catalogue.publish(name, sum(len(features) for *_, features in self._batch),
-                                    [(image, self._files.pop(digest)) for digest, image, _ in self._batch])
+                                    [(image, self._files[digest]) for digest, image, _ in self._batch])
+            for digest, *_ in self._batch:
+                del self._files[digest]
             self._batch = []
         if self._links:
             self._catalogue.link(self._links)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from delf.collection.adding import Adding, AddReport, Extractor, file_key
-from delf.collection.catalogue import NAME, Catalogue
+from delf.collection.catalogue import NAME, Catalogue, exists
 from delf.collection.segment import Segment, open_segment
 from delf.errors import CollectionError
 from delf.images import display_path
@@ -103,7 +103,7 @@ class Collection:
     @staticmethod
     def exists(folder: str | Path) -> bool:
         """Whether there is a collection in this folder."""
-        return (Path(folder) / NAME).is_file()
+        return exists(Path(folder))
 
     def close(self) -> None:
         """Let go of the catalogue. The arrays are unmapped when nothing uses them any more."""
@@ -118,15 +118,18 @@ class Collection:
     def refresh(self) -> None:
         """Look at the state on disk anew."""
         rows = self._catalogue.segments()
-        segments = tuple(open_segment(self._segment_folder(name)) for _, name in rows)
+        segments = tuple(open_segment(self._segment_folder(name), dimensions=self.dimensions,
+                                      fingerprint=self.about["model"]["fingerprint"]) for _, name in rows)
         ids = tuple(number for number, _ in rows)
         bases = np.cumsum([0, *(segment.images for segment in segments)])
         row_bases = np.cumsum([0, *(segment.rows for segment in segments)])
         starts = [segment.offsets[:-1] + base for segment, base in zip(segments, row_bases, strict=False)]
         alive = np.ones(bases[-1], dtype=bool)
-        place = dict(zip(ids, bases, strict=False))
+        ordinals = {number: range(start, stop) for number, start, stop in zip(ids, bases, bases[1:], strict=False)}
         for segment, position in self._catalogue.removed():
-            alive[place[segment] + position] = False
+            known = ordinals.get(segment, range(0))  # none where it was published a moment ago
+            if 0 <= position < len(known):
+                alive[known[position]] = False
         self._snapshot = _Snapshot(ids, segments, bases, np.concatenate([*starts, row_bases[-1:]]), alive)
 
     def __len__(self) -> int:
@@ -199,6 +202,8 @@ class Collection:
 
     def global_descriptors(self) -> FloatArray:
         """(n, G) float32 unit vectors of all images."""
+        if not self.segments:
+            return np.zeros((0, 0), np.float32)
         return np.concatenate([segment.global_descriptors() for segment in self.segments])
 
     def files(self) -> int:
@@ -251,8 +256,8 @@ class Collection:
             raise CollectionError(f"{display_path(self.folder)} was made with the model {stored['model']['name']} "
                                   f"({stored['model']['fingerprint'][:8]}), not {wanted['model']['name']} "
                                   f"({wanted['model']['fingerprint'][:8]}); use that model or a new collection")
-        different = [f"{key} {stored['options'][key]} (now {value})" for key, value in wanted["options"].items()
-                     if stored["options"].get(key) != value]
+        different = [f"{key} {stored['options'].get(key, 'unset')} (now {value})"
+                     for key, value in wanted["options"].items() if stored["options"].get(key) != value]
         if different:
             raise CollectionError(f"{display_path(self.folder)} was made with other options: {', '.join(different)}; "
                                   "use those or a new collection")

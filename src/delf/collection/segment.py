@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import tokenize
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,25 +91,30 @@ def write_segment(folder: Path, batch: Sequence[Features], *, fingerprint: str) 
     flush_folder(folder)
 
 
-def open_segment(folder: Path) -> Segment:
+def open_segment(folder: Path, *, fingerprint: str, dimensions: int) -> Segment:
     """Map the arrays of a segment.
 
+    Args:
+        fingerprint: of the model that the features must be of. dimensions: of their descriptors.
+
     Raises:
-        CollectionError: an array is missing, damaged, or does not fit the others; the text names the file.
+        CollectionError: a file is missing, damaged, of a newer format, of another model, or does not fit the others;
+            the text names it.
     """
     arrays = {}
     for name, (dtype, axes) in DTYPES.items():
         path = folder / f"{name}.npy"
         try:
             array = _open_array(path)
-        except (OSError, ValueError, EOFError) as error:
+        except (OSError, ValueError, EOFError, SyntaxError, tokenize.TokenError) as error:
             raise CollectionError(f"{path} cannot be read ({error}); index the photos again") from error
         if array.dtype != np.dtype(dtype) or array.ndim != axes:
             raise CollectionError(f"{path} holds {array.ndim}-D {array.dtype}, not {axes}-D {dtype}; "
                                   "index the photos again")
         arrays[name] = array
     segment = Segment(folder=folder, **arrays)
-    _check_shapes(segment)
+    _check_shapes(segment, dimensions)
+    _check_manifest(segment, fingerprint)
     return segment
 
 
@@ -183,11 +189,28 @@ def _open_array(path: Path) -> NDArray[Any]:
     return np.memmap(path, dtype=dtype, mode="r", offset=start, shape=shape)
 
 
-def _check_shapes(segment: Segment) -> None:
+def _check_shapes(segment: Segment, dimensions: int) -> None:
     images, rows = segment.images, segment.rows
     offsets = segment.offsets
     fits = (images >= 0 and segment.sizes.shape == (images, 2) and len(segment.globals) == images
-            and segment.keypoints.shape == (rows, 2) and len(segment.scales) == len(segment.scores) == rows
+            and segment.descriptors.shape[1] == dimensions and segment.keypoints.shape == (rows, 2)
+            and len(segment.scales) == len(segment.scores) == rows
             and offsets[0] == 0 and offsets[-1] == rows and bool((np.diff(offsets) >= 0).all()))
     if not fits:
         raise CollectionError(f"the arrays in {segment.folder} do not fit each other; index the photos again")
+
+
+def _check_manifest(segment: Segment, fingerprint: str) -> None:
+    path = segment.folder / MANIFEST
+    try:
+        manifest = json.loads(path.read_bytes())
+        written, model, counts = manifest["format"], manifest["model"], (manifest["images"], manifest["features"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CollectionError(f"{path} cannot be read ({error}); index the photos again") from error
+    if written != FORMAT:
+        raise CollectionError(f"{path} has format {written!r}, and this version of delf reads {FORMAT}; upgrade "
+                              "delf-retrieval")
+    if model != fingerprint:
+        raise CollectionError(f"{path} is of another model than its collection; index the photos again")
+    if counts != (segment.images, segment.rows):
+        raise CollectionError(f"{path} does not fit the arrays beside it; index the photos again")

@@ -1,0 +1,78 @@
+"""The rankings and the probability: what must hold of each, whatever the numbers in them."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from delf.ranking import MATCH_PROBABILITY, RANKINGS, probability
+
+PAIRS = st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 1000)), min_size=1, max_size=12)
+
+
+def scored(name: str, pairs: list[tuple[int, int]]) -> np.ndarray:
+    weights, inliers = np.array(pairs).T
+    return RANKINGS[name](weights.astype(np.float32), inliers.astype(np.int64))
+
+
+@pytest.mark.parametrize("name", RANKINGS)
+@given(pairs=PAIRS)
+def test_more_evidence_of_both_kinds_never_ranks_lower(name: str, pairs: list[tuple[int, int]]) -> None:
+    scores = scored(name, pairs)
+    assert scores.dtype == np.float64
+    assert np.isfinite(scores).all()
+    for (votes, inliers), score in zip(pairs, scores, strict=True):
+        for (more_votes, more_inliers), other in zip(pairs, scores, strict=True):
+            if more_votes >= votes and more_inliers >= inliers:
+                assert other >= score
+
+
+@pytest.mark.parametrize("name", RANKINGS)
+def test_no_images_no_scores_and_the_inputs_stay_as_they_are(name: str) -> None:
+    weights, inliers = np.array([4, 2], np.float32), np.array([3, 9])
+    RANKINGS[name](weights, inliers)
+    assert (weights.tolist(), inliers.tolist()) == ([4, 2], [3, 9])
+    assert len(RANKINGS[name](weights[:0], inliers[:0])) == 0
+
+
+@given(pairs=PAIRS)
+def test_by_inliers_votes_only_break_ties(pairs: list[tuple[int, int]]) -> None:
+    order = np.argsort(-scored("inliers", pairs), kind="stable")
+    expected = sorted(range(len(pairs)), key=lambda i: (-pairs[i][1], -pairs[i][0]))
+    assert [pairs[i] for i in order] == [pairs[i] for i in expected]
+
+
+@given(pairs=PAIRS)
+def test_by_votes_inliers_say_nothing(pairs: list[tuple[int, int]]) -> None:
+    assert scored("votes", pairs).tolist() == [votes for votes, _ in pairs]
+
+
+def test_joint_by_its_formula() -> None:
+    assert scored("joint", [(10, 0), (10, 50), (10, 100), (10, 900), (0, 900)]).tolist() == [10, 20, 30, 30, 0]
+
+
+@given(pairs=PAIRS)
+def test_a_joint_score_does_not_depend_on_the_other_images(pairs: list[tuple[int, int]]) -> None:
+    assert scored("joint", pairs).tolist() == [scored("joint", [pair])[0] for pair in pairs]
+
+
+def test_joint_rises_strictly_with_each_until_inliers_are_enough() -> None:
+    assert (np.diff(scored("joint", [(50, inliers) for inliers in range(101)])) > 0).all()
+    assert (np.diff(scored("joint", [(votes, 30) for votes in range(101)])) > 0).all()
+
+
+def test_the_probability_rises_and_is_one_of_a_logistic_curve() -> None:
+    values = [probability(inliers) for inliers in range(150)]
+    assert all(0 < value < 1 for value in values)
+    assert all(low < high for low, high in pairwise(values))
+    odds = np.log(np.array(values) / (1 - np.array(values)))
+    np.testing.assert_allclose(np.diff(odds), odds[1] - odds[0], rtol=1e-4)
+    assert 0 < probability(10**6) <= 1
+
+
+def test_a_match_is_29_inliers() -> None:
+    assert probability(28) < MATCH_PROBABILITY <= probability(29)
