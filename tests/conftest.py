@@ -130,6 +130,15 @@ def collection(photos: Path, extractor: Any, tmp_path_factory: pytest.TempPathFa
         yield made
 
 
+@pytest.fixture(scope="session")
+def query_features(queries: dict[str, Query], unknown_query: Path, extractor: Any) -> dict[str, Features]:
+    """The features of each query, and under "unknown" those of the photo that is not in `photos`."""
+    from delf.images import read_image
+
+    paths = {**{name: query.path for name, query in queries.items()}, "unknown": unknown_query}
+    return {name: extractor.extract(read_image(path)) for name, path in paths.items()}
+
+
 @dataclass
 class StubExtractor:
     """Stands in for `Delf` where the network is not the point: features of a few patches, in microseconds.

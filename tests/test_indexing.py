@@ -1,0 +1,209 @@
+"""Which index a collection gets, when it is built, and what a search then sees."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from delf.codes import encode
+from delf.collection import Collection
+from delf.errors import CollectionError, OptionError
+from delf.index import ExactIndex, IvfPqIndex, IvfPqOptions, IvfPqQuantiser, Joined
+from delf.indexing import EXACT_UP_TO, IndexOptions, build_index, choose_index, open_index, training_sample
+from delf.search import SearchEngine, SearchOptions
+
+Draw = Callable[..., Path]
+COARSE = IndexOptions("ivfpq", ivfpq=IvfPqOptions(words=4, bits=4, iterations=3))  # quick to learn
+
+
+@pytest.fixture
+def drawn(tmp_path: Path, stub: Any, draw: Draw) -> Iterator[Collection]:
+    """Six photos in three segments."""
+    with Collection.create(tmp_path / "places.delf", stub) as collection:
+        collection.add([draw(f"{seed}.png", seed) for seed in range(6)], images_per_segment=2)
+        yield collection
+
+
+def about(collection: Collection) -> Any:
+    return collection.catalogue.about()
+
+
+# --- the choice
+
+
+@pytest.mark.parametrize(("rows", "kind", "reason"), [
+    (0, "exact", "0 features are at most 1,000,000, which are searched exactly"),
+    (EXACT_UP_TO, "exact", "1,000,000 features are at most 1,000,000, which are searched exactly"),
+    (EXACT_UP_TO + 1, "ivfpq", "1,000,001 features are more than 1,000,000, too many to search exactly"),
+])
+def test_the_number_of_features_decides(rows: int, kind: str, reason: str) -> None:
+    assert choose_index(rows, IndexOptions()) == (kind, reason)
+
+
+def test_asked_for_is_asked_for() -> None:
+    assert choose_index(5, IndexOptions("ivfpq")) == ("ivfpq", "asked for")
+    assert choose_index(10**9, IndexOptions("exact")) == ("exact", "asked for")
+    assert choose_index(11, IndexOptions(exact_up_to=10))[0] == "ivfpq"
+
+
+def test_an_unknown_kind() -> None:
+    with pytest.raises(OptionError, match="the index is auto, exact or ivfpq, not 'lsh'"):
+        IndexOptions("lsh")
+
+
+# --- building
+
+
+def test_a_small_collection_is_searched_exactly_and_says_why(drawn: Collection) -> None:
+    assert build_index(drawn) == "exact"
+    assert about(drawn)["index"] == {
+        "kind": "exact", "reason": "120 features are at most 1,000,000, which are searched exactly"}
+    assert not list(drawn.folder.rglob("*.faiss"))
+    assert isinstance(open_index(drawn), Joined)
+
+
+def test_beyond_the_limit_it_is_compressed(drawn: Collection) -> None:
+    calls: list[tuple[int, int]] = []
+    options = IndexOptions(exact_up_to=100, ivfpq=COARSE.ivfpq)
+    assert build_index(drawn, options, progress=lambda *done: calls.append(done)) == "ivfpq"
+    assert calls == [(0, 3), (1, 3), (2, 3), (3, 3)]
+    assert "120 features are more than 100" in about(drawn)["index"]["reason"]
+    assert about(drawn)["ivfpq"]["words"] == 4
+    assert len(list(drawn.folder.glob("segments/*/ivfpq.faiss"))) == 3
+    assert len(list(drawn.folder.glob("quantiser-*.faiss"))) == 1
+    assert drawn.bytes_by_kind()["index"] == sum(path.stat().st_size for path in drawn.folder.rglob("*.faiss"))
+
+
+def test_building_again_only_quantises_what_is_new(drawn: Collection, draw: Draw, monkeypatch: Any) -> None:
+    build_index(drawn, COARSE)
+    quantiser = about(drawn)["quantiser"]
+    files = {path: path.read_bytes() for path in drawn.folder.rglob("*.faiss")}
+    built: list[Path] = []
+    build = IvfPqQuantiser.build
+    monkeypatch.setattr(IvfPqQuantiser, "build",
+                        lambda self, blocks, path: built.append(path) or build(self, blocks, path))
+    monkeypatch.setattr(IvfPqQuantiser, "train", lambda *_: pytest.fail("the quantisers were learnt already"))
+    build_index(drawn, COARSE)
+    assert built == []
+    drawn.add([draw("new.png", 50)])
+    build_index(drawn, COARSE)
+    assert [path.parent for path in built] == [drawn.segments[-1].folder]
+    assert about(drawn)["quantiser"] == quantiser
+    assert {path: path.read_bytes() for path in files} == files
+
+
+def test_back_to_exact_and_to_ivfpq_again(drawn: Collection, monkeypatch: Any) -> None:
+    build_index(drawn, COARSE)
+    assert build_index(drawn, IndexOptions("exact")) == "exact"
+    assert not _compressed(drawn)
+    monkeypatch.setattr(IvfPqQuantiser, "build", lambda *_: pytest.fail("the lists were built already"))
+    assert build_index(drawn, COARSE) == "ivfpq"
+    assert _compressed(drawn)
+
+
+def _compressed(collection: Collection) -> bool:
+    return any(isinstance(part, IvfPqIndex) for part in open_index(collection)._parts)  # type: ignore[attr-defined]
+
+
+def test_segments_that_are_not_built_are_searched_exactly(drawn: Collection, draw: Draw, stub: Any) -> None:
+    build_index(drawn, COARSE)
+    new = draw("new.png", 50)
+    drawn.add([new])
+    parts = open_index(drawn)._parts  # type: ignore[attr-defined]
+    assert [type(part) for part in parts] == [IvfPqIndex] * 3 + [ExactIndex]
+    engine = SearchEngine(drawn, stub)
+    assert engine.search(new).results[0].image == str(new)
+    rows = drawn.starts[drawn.ordinal_of(new)] + np.arange(20)
+    features = drawn.features(6)
+    found = open_index(drawn).search(features.descriptors, 1)
+    np.testing.assert_array_equal(found.ids[:, 0], rows)
+    np.testing.assert_allclose(found.similarities[:, 0], 1, atol=1e-6)
+
+
+def test_an_image_without_features_has_a_list_of_none(tmp_path: Path, stub: Any, draw: Draw) -> None:
+    Image.new("RGB", (40, 40)).save(tmp_path / "flat.png")
+    with Collection.create(tmp_path / "c", stub) as collection:
+        collection.add([tmp_path / "flat.png", draw("a.png", 1)], images_per_segment=1)
+        build_index(collection, COARSE)
+        assert [len(part) for part in open_index(collection)._parts] == [0, 20]  # type: ignore[attr-defined]
+        assert SearchEngine(collection, stub).search(draw("a.png", 1)).results[0].image.endswith("a.png")
+
+
+def test_nothing_to_learn_from(tmp_path: Path, stub: Any) -> None:
+    with Collection.create(tmp_path / "c", stub) as collection:
+        assert build_index(collection) == "exact"
+        assert len(open_index(collection)) == 0
+        with pytest.raises(CollectionError, match="its sample of descriptors is empty"):
+            build_index(collection, COARSE)
+
+
+@pytest.mark.parametrize("victim", ["segments/*/ivfpq.faiss", "quantiser-*.faiss"])
+def test_a_damaged_index_is_named(drawn: Collection, stub: Any, victim: str) -> None:
+    build_index(drawn, COARSE)
+    path = next(drawn.folder.glob(victim))
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(CollectionError, match=path.name):
+        SearchEngine(drawn, stub)
+
+
+# --- the sample
+
+
+def test_the_sample_does_not_depend_on_the_order_or_the_segments(tmp_path: Path, stub: Any, draw: Draw) -> None:
+    files = [draw(f"{seed}.png", seed) for seed in range(6)]
+    samples = []
+    for name, order, size in (("a", files, 512), ("b", files[::-1], 1), ("c", files[3:] + files[:3], 2)):
+        with Collection.create(tmp_path / name, stub) as collection:
+            collection.add(order, images_per_segment=size)
+            samples.append(training_sample(collection, 60))
+            everything = training_sample(collection, 10**6)
+    for other in samples[1:]:
+        np.testing.assert_array_equal(samples[0], other)
+    assert everything.shape == (120, 16)
+    assert 30 < len(samples[0]) < 90, "about as many as were asked for"
+    np.testing.assert_allclose(np.linalg.norm(everything, axis=1), 1, atol=1e-6)
+
+
+def test_the_sample_is_spread_evenly_over_images(collection: Collection) -> None:
+    whole, half = (training_sample(collection, size) for size in (collection.rows, collection.rows // 2))
+    assert len(whole) == collection.rows
+    assert len(half) == pytest.approx(collection.rows / 2, rel=0.05)
+    chosen = {row.tobytes() for row in encode(half)}
+    assert chosen < {row.tobytes() for row in encode(whole)}
+    for ordinal in range(len(collection)):
+        codes = encode(collection.features(ordinal).descriptors)
+        share = np.mean([row.tobytes() in chosen for row in codes])
+        assert share == pytest.approx(0.5, abs=0.12)
+
+
+def test_no_photos_no_sample(tmp_path: Path, stub: Any) -> None:
+    with Collection.create(tmp_path / "c", stub) as collection:
+        assert training_sample(collection, 100).shape == (0, 16)
+
+
+# --- on photographs
+
+
+def test_the_compressed_index_finds_what_exact_search_finds(
+        collection: Collection, extractor: Any, queries: Any, query_features: Any, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(collection.folder, tmp_path / "copy.delf"))
+    with Collection.open(copy) as compressed:
+        ivfpq = IvfPqOptions(words=64, probes=8, iterations=3, bits=6)
+        assert build_index(compressed, IndexOptions("ivfpq", sample=3000, ivfpq=ivfpq)) == "ivfpq"
+        options = SearchOptions(candidates=3)
+        engines = [SearchEngine(opened, extractor, options=options) for opened in (collection, compressed)]
+        for name in queries:
+            exact, approximate = (engine.search_features(query_features[name]) for engine in engines)
+            assert approximate.results[0].image == exact.results[0].image
+            assert approximate.match
+            assert approximate.results[0].inliers == exact.results[0].inliers, "the features verified are the same"
+        neighbours = [open_index(opened).search(query_features["coins"].descriptors, 60)
+                      for opened in (collection, compressed)]
+        recall = np.mean([len(set(a) & set(b)) / 60 for a, b in zip(*(n.ids for n in neighbours), strict=True)])
+        assert recall > 0.6
