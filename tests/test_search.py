@@ -1,0 +1,356 @@
+"""Search and match: photographs whose answers are known, and the odd things that arrive as queries."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from delf.collection import Collection
+from delf.errors import CollectionError, DelfError, ImageError, OptionError
+from delf.features import Delf
+from delf.images import read_image
+from delf.ranking import MATCH_PROBABILITY, probability
+from delf.search import METHODS, SearchEngine, SearchOptions, load_extractor, match
+from delf.types import SearchResult
+from delf.verification import VerificationOptions
+
+Draw = Callable[..., Path]
+NAMES = ("astronaut", "camera", "coffee", "coins", "rocket")
+
+
+@pytest.fixture(scope="module")
+def engine(collection: Any, extractor: Any) -> SearchEngine:
+    return SearchEngine(collection, extractor)
+
+
+@pytest.fixture(scope="module")
+def answers(engine: SearchEngine, query_features: Any) -> dict[str, SearchResult]:
+    """The answers to all queries, and under "unknown" to the photo that is not there."""
+    return {name: engine.search_features(features, name=name, top=None) for name, features in query_features.items()}
+
+
+@pytest.fixture
+def drawn(tmp_path: Path, stub: Any, draw: Draw) -> Iterator[Collection]:
+    """Six drawings, by the stand-in for the model."""
+    with Collection.create(tmp_path / "places.delf", stub) as collection:
+        collection.add([draw(f"{seed}.png", seed) for seed in range(6)])
+        yield collection
+
+
+def names(answer: SearchResult) -> list[str]:
+    return [Path(result.image).name for result in answer.results]
+
+
+def as_json(answer: SearchResult) -> str:
+    """All of an answer but the time that it took."""
+    return json.dumps({
+        "query": answer.query, "method": answer.method, "match": answer.match,
+        "results": [{**vars(result), "inlier_points": result.inlier_points.tolist(),
+                     "transform": None if result.transform is None else result.transform.tolist()}
+                    for result in answer.results]})
+
+
+def grid(width: float = 300, height: float = 220, margin: float = 40) -> np.ndarray:
+    x, y = np.meshgrid(np.linspace(margin, width - margin, 5), np.linspace(margin, height - margin, 4))
+    return np.column_stack([x.ravel(), y.ravel()])
+
+
+def through(transform: np.ndarray, points: np.ndarray) -> np.ndarray:
+    moved = np.column_stack([points, np.ones(len(points))]) @ transform.T
+    return moved[:, :2] / moved[:, 2:]
+
+
+def distances(points: np.ndarray, others: np.ndarray) -> np.ndarray:
+    return np.linalg.norm(points - others, axis=1)
+
+
+# --- photographs
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_all_photos_of_the_place_come_first(answers: Any, queries: Any, name: str) -> None:
+    answer, query = answers[name], queries[name]
+    assert answer.match
+    true = {result.image for result in answer.results[: len(query.transforms)]}
+    assert true == set(query.transforms)
+    for result in answer.results[len(true):]:
+        assert result.probability < MATCH_PROBABILITY
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_evidence_is_where_the_place_is(answers: Any, queries: Any, name: str) -> None:
+    result = next(result for result in answers[name].results if result.image == str(queries[name].photo))
+    assert result.inlier_points.shape == (result.inliers, 4)
+    assert result.inlier_points.dtype == np.float32
+    points = result.inlier_points.astype(float)
+    errors = distances(queries[name].mapped(points[:, :2]), points[:, 2:])
+    assert np.mean(errors) < 8, "features are found on a grid of cells, so that a few pixels are their precision"
+    agreeing = distances(through(result.transform, points[:, :2]), points[:, 2:])
+    assert agreeing.max() <= VerificationOptions().threshold * 1.5
+
+
+@pytest.mark.parametrize("name", ["camera", "coins"])
+def test_the_transform_maps_the_query_to_the_photo(answers: Any, queries: Any, name: str) -> None:
+    transform = answers[name].results[0].transform
+    assert (transform.shape, transform.dtype) == ((3, 3), np.float64)
+    assert distances(through(transform, grid()), queries[name].mapped(grid())).max() < 5
+
+
+def test_what_is_not_there_is_no_match(answers: Any) -> None:
+    answer = answers["unknown"]
+    assert not answer.match
+    assert answer.results, "the nearest are shown all the same"
+    assert all(result.probability < MATCH_PROBABILITY for result in answer.results)
+
+
+def test_an_answer_is_in_order_and_complete(answers: Any, collection: Any) -> None:
+    for name, answer in answers.items():
+        assert (answer.query, answer.method) == (name, "delf")
+        assert [result.rank for result in answer.results] == list(range(1, len(answer.results) + 1))
+        scores = [result.score for result in answer.results]
+        assert scores == sorted(scores, reverse=True)
+        assert len({result.image for result in answer.results}) == len(answer.results) <= len(collection)
+        for result in answer.results:
+            assert result.probability == probability(result.inliers)
+        assert set(answer.seconds) == {"neighbours", "vote", "verify", "rank"}
+        assert all(value >= 0 for value in answer.seconds.values())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_finds_the_photos(collection: Any, extractor: Any, queries: Any, query_features: Any,
+                                       method: str) -> None:
+    engine = SearchEngine(collection, extractor, method=method)
+    answer = engine.search_features(query_features["rocket"], top=2)
+    assert answer.method == method
+    assert {result.image for result in answer.results} == set(queries["rocket"].transforms)
+    assert answer.match == (method != "delf-votes"), "votes alone say nothing of geometry"
+
+
+# --- what a query may be
+
+
+def test_a_path_an_array_and_grey_and_transparent_pictures(engine: SearchEngine, queries: Any, answers: Any) -> None:
+    path = queries["coins"].path  # a grey photograph, saved without loss
+    pixels = read_image(path)
+    of_path = engine.search(path, top=3)
+    assert of_path.query == str(path)
+    assert set(of_path.seconds) == {"decode", "extract", "neighbours", "vote", "verify", "rank"}
+    expected = replace(answers["coins"], query="", results=answers["coins"].results[:3])
+    assert as_json(replace(of_path, query="")) == as_json(expected)
+    grey, alpha = pixels[:, :, 0], np.dstack([pixels, np.full(pixels.shape[:2], 255, np.uint8)])
+    for array in (grey, alpha):
+        before = array.copy()
+        assert as_json(engine.search(array, top=3)) == as_json(expected)
+        np.testing.assert_array_equal(array, before)
+
+
+def test_a_flat_picture_is_no_match(engine: SearchEngine) -> None:
+    answer = engine.search(np.full((200, 300, 3), 128, np.uint8))
+    assert not answer.match
+
+
+def test_a_picture_too_small_for_features_has_no_results(engine: SearchEngine, extractor: Any) -> None:
+    answer = engine.search(np.zeros((6, 8, 3), np.uint8))
+    assert (answer.match, answer.results) == (False, ())
+    pair = match(np.zeros((6, 8, 3), np.uint8), np.zeros((6, 8, 3), np.uint8), extractor)
+    assert (pair.inliers, pair.tentative, pair.transform, pair.inlier_points.shape) == (0, 0, None, (0, 4))
+    assert pair.probability == probability(0)
+
+
+def test_a_query_that_is_not_an_image(engine: SearchEngine, tmp_path: Path) -> None:
+    (tmp_path / "q.jpg").write_bytes(b"no picture")
+    for query in (tmp_path / "q.jpg", tmp_path / "none.jpg", tmp_path):
+        with pytest.raises(ImageError, match=query.name):
+            engine.search(query)
+    with pytest.raises(DelfError):
+        engine.search(np.zeros((3, 4, 7)))
+
+
+# --- a part of a query
+
+
+def test_a_box_is_cut_out_before_anything_else(engine: SearchEngine, queries: Any, tmp_path: Path) -> None:
+    """Coins beside a rocket: with a box, the one or the other."""
+    coins, rocket = (read_image(queries[name].path) for name in ("coins", "rocket"))
+    x, y = 37, 61
+    whole = np.full((420, 800, 3), 90, np.uint8)
+    whole[y : y + coins.shape[0], x : x + coins.shape[1]] = coins
+    whole[100 : 100 + rocket.shape[0], 440 : 440 + rocket.shape[1]] = rocket
+    Image.fromarray(whole).save(tmp_path / "whole.png")
+    box = (x, y, x + coins.shape[1], y + coins.shape[0])
+
+    answer = engine.search(tmp_path / "whole.png", box=box, top=5)
+    assert names(answer)[0] == "coins.jpg"
+    assert not {"rocket.jpg", "rocket-side.jpg"} & {
+        Path(result.image).name for result in answer.results if result.probability >= MATCH_PROBABILITY}
+    points = grid()
+    mapped = through(answer.results[0].transform, points + np.array([x, y]))
+    assert distances(mapped, queries["coins"].mapped(points)).max() < 5, "transforms are of the whole query"
+    ends = answer.results[0].inlier_points[:, :2]
+    assert (ends >= (box[0] - 1, box[1] - 1)).all() and (ends <= (box[2], box[3])).all()
+
+    crop = engine.search(whole[y : y + coins.shape[0], x : x + coins.shape[1]], top=5)
+    assert [(r.image, r.score) for r in crop.results] == [(r.image, r.score) for r in answer.results]
+    np.testing.assert_allclose(crop.results[0].inlier_points + np.float32([x, y, 0, 0]),
+                               answer.results[0].inlier_points, atol=1e-3)
+
+
+def test_a_box_outside_of_the_query(engine: SearchEngine, queries: Any) -> None:
+    with pytest.raises(OptionError, match="no pixel in common"):
+        engine.search(queries["coins"].path, box=(5000, 5000, 6000, 6000))
+
+
+# --- what is left out
+
+
+def test_excluded_images_are_as_if_they_were_not_there(engine: SearchEngine, collection: Any, queries: Any,
+                                                       query_features: Any) -> None:
+    excluded = [collection.ordinal_of(path) for path in queries["rocket"].transforms]
+    answer = engine.search_features(query_features["rocket"], exclude=excluded, top=None)
+    assert not set(names(answer)) & {"rocket.jpg", "rocket-side.jpg"}
+    assert not answer.match
+    assert len(answer.results) == len(collection) - 2, "others get the votes"
+
+
+@pytest.mark.parametrize("top", [1, 3, None])
+def test_top(drawn: Collection, stub: Any, draw: Draw, top: int | None) -> None:
+    engine = SearchEngine(drawn, stub)
+    every = engine.search(draw("2.png", 2), top=None)
+    assert len(every.results) == 6
+    assert as_json(replace(engine.search(draw("2.png", 2), top=top))) == as_json(
+        replace(every, results=every.results[:top]))
+
+
+def test_removed_images_do_not_appear(drawn: Collection, stub: Any, draw: Draw, tmp_path: Path) -> None:
+    query = draw("query.png", 2)
+    assert names(SearchEngine(drawn, stub).search(query))[0] == "2.png"
+    drawn.add([draw("2.png", 77)])
+    answer = SearchEngine(drawn, stub).search(query, top=None)
+    assert len(answer.results) == 6, "five old ones and the new one"
+    old = next(result for result in answer.results if result.image.endswith("2.png"))
+    assert old.inliers < 10, "its file shows something else now"
+    assert not answer.match
+
+
+def test_candidates_are_verified_and_the_others_keep_their_votes(drawn: Collection, stub: Any, draw: Draw) -> None:
+    options = SearchOptions(neighbours=10, candidates=1)
+    answer = SearchEngine(drawn, stub, options=options).search(draw("3.png", 3), top=None)
+    assert (names(answer)[0], answer.results[0].inliers) == ("3.png", 20)
+    assert len(answer.results) > 3
+    for result in answer.results[1:]:
+        assert (result.inliers, result.transform, result.inlier_points.shape) == (0, None, (0, 4))
+        assert result.probability == probability(0)
+        assert 0 < result.score <= 20, "its votes"
+
+
+def test_a_match_is_what_passes_the_threshold(drawn: Collection, stub: Any, draw: Draw) -> None:
+    for threshold, expected in ((0.0, True), (probability(20), True), (0.9, False)):
+        options = SearchOptions(minimum_probability=threshold)
+        answer = SearchEngine(drawn, stub, options=options).search(draw("1.png", 1))
+        assert answer.results[0].inliers == 20, "the very same picture"
+        assert answer.match is expected
+
+
+def test_a_collection_without_images(tmp_path: Path, stub: Any, draw: Draw) -> None:
+    with Collection.create(tmp_path / "c", stub) as collection:
+        answer = SearchEngine(collection, stub).search(draw("q.png", 1))
+        assert (answer.match, answer.results) == (False, ())
+
+
+# --- the same again
+
+
+def test_same_bits_whatever_the_threads(collection: Any, photos: Path, queries: Any, answers: Any,
+                                        tmp_path: Path) -> None:
+    alone = Delf.load(threads=1)
+    once = SearchEngine(collection, alone).search(queries["rocket"].path, top=None)
+    again = SearchEngine(collection, alone).search(queries["rocket"].path, top=None)
+    expected = as_json(answers["rocket"])
+    assert as_json(replace(once, query="rocket")) == as_json(replace(again, query="rocket")) == expected
+    with Collection.create(tmp_path / "one.delf", alone) as made:
+        made.add([photos / "camera.jpg", photos / "cell.jpg"])
+        for ordinal, name in enumerate(("camera.jpg", "cell.jpg")):
+            other = collection.features(collection.ordinal_of(photos / name))
+            for field in ("keypoints", "scales", "scores", "descriptors", "global_descriptor"):
+                assert getattr(made.features(ordinal), field).tobytes() == getattr(other, field).tobytes()
+
+
+def test_several_threads_may_search_at_once(drawn: Collection, stub: Any, draw: Draw) -> None:
+    engine = SearchEngine(drawn, stub)
+    files = [draw(f"{seed}.png", seed) for seed in range(6)] * 4
+    expected = [as_json(engine.search(file)) for file in files]
+    with ThreadPoolExecutor(8) as pool:
+        assert [as_json(answer) for answer in pool.map(engine.search, files)] == expected
+
+
+# --- options and models
+
+
+def test_an_unknown_method(drawn: Collection, stub: Any) -> None:
+    with pytest.raises(OptionError, match="unknown method 'bovw'; known are delf, delf-paper, delf-votes"):
+        SearchEngine(drawn, stub, method="bovw")
+
+
+@pytest.mark.parametrize(("options", "words"), [
+    ({"ranking": "best"}, "unknown ranking 'best'; known are joint, inliers, votes"),
+    ({"neighbours": 0}, "neighbours must be 1 or more"), ({"candidates": -1}, "candidates 0 or more"),
+])
+def test_options_that_make_no_sense(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(OptionError, match=words):
+        SearchOptions(**options)
+
+
+def test_another_extractor_than_that_of_the_collection(drawn: Collection, make_stub: Any) -> None:
+    with pytest.raises(CollectionError, match="not other"):
+        SearchEngine(drawn, make_stub(name="other"))
+
+
+def test_the_extractor_is_found_by_the_name_of_the_model(photos: Path, tmp_path: Path, queries: Any) -> None:
+    made_with = Delf.load(threads=1, dimensions=40, max_features=50, max_image_size=200)
+    with Collection.create(tmp_path / "c", made_with) as collection:
+        collection.add([photos / "coins.jpg"])
+        engine = SearchEngine(collection)
+        assert engine.extractor.identity == made_with.identity
+        assert names(engine.search(queries["coins"].path)) == ["coins.jpg"]
+
+
+def test_a_model_that_is_not_to_be_had(drawn: Collection, tmp_path: Path) -> None:
+    with pytest.raises(CollectionError, match="was made with the model 'stub', which is not found"):
+        SearchEngine(drawn)
+    drawn.about["model"]["name"] = "delf-r18"
+    drawn.about["options"] = {"dimensions": 128}
+    with pytest.raises(CollectionError, match=r"made with the model delf-r18 \(00112233\), not delf-r18"):
+        load_extractor(drawn)
+
+
+# --- two photos alone
+
+
+def test_match_recovers_a_known_homography(extractor: Any, queries: Any) -> None:
+    query = queries["camera"]
+    pair = match(query.path, query.photo, extractor)
+    assert pair.inliers == len(pair.inlier_points) > 100
+    assert pair.tentative >= pair.inliers
+    assert pair.probability == probability(pair.inliers) > 0.99
+    errors = distances(through(pair.transform, grid()), query.mapped(grid()))
+    assert errors.mean() < 3, "pixels"
+
+    back = match(read_image(query.photo), read_image(query.path), extractor)
+    assert back.inliers == pytest.approx(pair.inliers, rel=0.15)
+    there_and_back = through(back.transform, through(pair.transform, grid()))
+    assert distances(there_and_back, grid()).max() < 5
+
+
+def test_photos_of_different_things_do_not_match(extractor: Any, queries: Any, photos: Path) -> None:
+    pair = match(photos / "gravel.jpg", photos / "coffee.jpg", extractor)
+    assert pair.probability < MATCH_PROBABILITY
+    with pytest.raises(ImageError, match=r"nothing\.jpg"):
+        match(photos / "gravel.jpg", photos / "nothing.jpg", extractor)
