@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -157,6 +158,10 @@ class StubExtractor:
     @property
     def identity(self) -> dict[str, Any]:
         return {"model": {"name": self.name, "fingerprint": self.fingerprint}, "options": self.options}
+
+    @property
+    def runtime(self) -> Any:
+        return SimpleNamespace(config=SimpleNamespace(name=self.name))
 
     def extract_many(self, images: Iterable[tuple[ImageArray, tuple[int, int]]]) -> Iterator[Features]:
         for pixels, size in images:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from delf.collection import Collection
-from delf.errors import EvaluationError
+from delf.errors import EvaluationError, OptionError
 from delf.evaluation import GroundTruth, Scores, read_ground_truth, score_ranks, write_ranking
 from delf.features import Delf
 from delf.images import IMAGE_EXTENSIONS, display_path
@@ -143,11 +143,18 @@ def find_named(folder: Path, names: Sequence[str]) -> list[Path]:
         if Path(name).is_absolute() or ".." in Path(name).parts:
             raise EvaluationError(f"the ground truth of {display_path(folder)} names {name!r}, which is outside of it")
         candidates = [images / name, *(images / f"{name}{suffix}" for suffix in sorted(IMAGE_EXTENSIONS))]
-        path = next((path for path in candidates if path.is_file()), None)
+        path = next((path for path in candidates if _is_file(path)), None)
         if path is None:
             raise EvaluationError(f"{display_path(images)} lacks the image {name!r} that the ground truth names")
         paths.append(path)
     return paths
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long
+        return False
 
 
 def names_of(truth: GroundTruth) -> tuple[Sequence[str], Sequence[str]]:
@@ -162,9 +169,15 @@ def names_of(truth: GroundTruth) -> tuple[Sequence[str], Sequence[str]]:
 
 
 def first_queries(truth: GroundTruth, limit: int | None) -> GroundTruth:
-    """The ground truth of the first `limit` queries."""
+    """The ground truth of the first `limit` queries, or of all.
+
+    Raises:
+        OptionError: the limit is below 1.
+    """
     if limit is None:
         return truth
+    if limit < 1:
+        raise OptionError(f"the limit of the queries must be 1 or more, not {limit}")
     queries = None if truth.queries is None else truth.queries[:limit]
     return GroundTruth(truth.images, queries, truth.entries[:limit], truth.source)
 

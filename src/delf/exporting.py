@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from delf.errors import DelfError, OptionError
+from delf.errors import DelfError, ImageError, OptionError
 from delf.features import Delf
 from delf.formats import FORMATS, write_features
 from delf.images import find_images, load_ahead
@@ -38,8 +38,8 @@ def extract_files(photos: Iterable[str | Path], folder: Path, form: str, extract
     """
     if f".{form}" not in FORMATS:
         raise OptionError(f"unknown format {form!r}; known are {', '.join(suffix[1:] for suffix in FORMATS)}")
-    targets = _targets([Path(root) for root in photos], folder, form)
     skipped: list[str] = []
+    targets = _targets([Path(root) for root in photos], folder, form, lambda error: skipped.append(str(error)))
     missing = [(target, source) for target, source in targets if not _is_newer(target, source)]
     in_flight: deque[Path] = deque()
 
@@ -62,11 +62,12 @@ def extract_files(photos: Iterable[str | Path], folder: Path, form: str, extract
     return ExportReport(written, len(targets) - len(missing), tuple(skipped))
 
 
-def _targets(roots: list[Path], folder: Path, form: str) -> list[tuple[Path, Path]]:
-    """Pairs of a feature file and its photo."""
+def _targets(roots: list[Path], folder: Path, form: str,
+             on_error: Callable[[ImageError], None]) -> list[tuple[Path, Path]]:
+    """Pairs of a feature file and its photo; `on_error` is told of folders that cannot be read."""
     targets: dict[Path, Path] = {}
     for root in roots:
-        for source in find_images([root]):
+        for source in find_images([root], on_error=on_error):
             target = folder / root.resolve().name / source.relative_to(root)
             target = target.with_name(f"{target.name}.{form}")
             if targets.setdefault(target, source) != source:

@@ -75,9 +75,9 @@ def train(
 
 
 def _require_torch(purpose: str) -> None:
+    from importlib.util import find_spec
+
     from delf.errors import missing_dependency
 
-    try:
-        import torch  # noqa: F401
-    except ImportError as error:
-        raise missing_dependency("torch", "torch", purpose) from error
+    if find_spec("torch") is None:
+        raise missing_dependency("torch", "torch", purpose)

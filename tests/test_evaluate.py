@@ -1,0 +1,285 @@
+"""A small benchmark, whose scores are worked out again by hand."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from delf.collection import Collection
+from delf.errors import EvaluationError, ImageError, OptionError
+from delf.evaluate import Evaluation, evaluate_folder, evaluate_methods, find_named, truth_file
+from delf.evaluation import score
+from delf.index import IvfPqOptions
+from delf.indexing import IndexOptions
+from delf.search import SearchEngine
+
+IMAGES = 8
+SIZE = (64, 48)
+BOXES = ([30, 20, 94, 68], None, [5, 7, 69, 55])  # where the object is in each query
+TRUTH = (  # query 0 shows image 0, query 1 shows image 4, query 2 shows image 6
+    {"easy": [0, 3], "hard": [1], "junk": [7]},
+    {"easy": [4], "hard": [5, 2], "junk": []},
+    {"easy": [6], "hard": [], "junk": [0, 1]},
+)
+
+
+def picture(seed: int, size: tuple[int, int] = SIZE) -> np.ndarray:
+    blocks = np.random.default_rng(seed).integers(0, 256, (8, 10, 3), np.uint8)
+    return np.asarray(cv2.resize(blocks, size, interpolation=cv2.INTER_CUBIC), np.uint8)
+
+
+@pytest.fixture
+def benchmark(tmp_path: Path) -> Path:
+    """Eight images, and three queries of which two show their object among other things."""
+    folder = tmp_path / "tiny"
+    (folder / "images").mkdir(parents=True)
+    for number in range(IMAGES):
+        Image.fromarray(picture(number)).save(folder / "images" / f"image{number}.png")
+    for number, (box, shown) in enumerate(zip(BOXES, (0, 4, 6), strict=True)):
+        pixels = picture(shown)
+        if box:
+            whole = picture(100 + number, (128, 96))
+            whole[box[1] : box[3], box[0] : box[2]] = pixels
+            pixels = whole
+        Image.fromarray(pixels).save(folder / "images" / f"query{number}.png")
+    write_truth(folder)
+    return folder
+
+
+def write_truth(folder: Path, **changes: Any) -> None:
+    entries = [{**entry, **({"bbx": box} if box else {})} for entry, box in zip(TRUTH, BOXES, strict=True)]
+    content = {"imlist": [f"image{number}" for number in range(IMAGES)],
+               "qimlist": [f"query{number}" for number in range(3)], "gnd": entries, **changes}
+    (folder / "gnd.json").write_text(json.dumps({key: value for key, value in content.items() if value is not None}))
+
+
+def rankings(benchmark: Path, stub: Any, folder: Path, *, cropped: bool = True) -> list[list[int]]:
+    """What a search engine answers to each query, as the numbers of the images."""
+    with Collection.create(folder, stub) as collection:
+        collection.add(sorted((benchmark / "images").glob("image*.png")))
+        engine = SearchEngine(collection, stub)
+        answers = [engine.search(benchmark / "images" / f"query{number}.png", box=box if cropped else None, top=None)
+                   for number, box in enumerate(BOXES)]
+    return [[int(Path(result.image).stem[-1]) for result in answer.results] for answer in answers]
+
+
+def average_precision(ranking: list[int], positives: list[int], junk: list[int]) -> float | None:
+    """Percent, by the words of the protocol: junk is taken out; each hit adds the mean of two precisions."""
+    if not positives:
+        return None
+    kept = [image for image in ranking if image not in junk]
+    area, hits = 0.0, 0
+    for place, image in enumerate(kept):
+        if image in positives:
+            before = 1.0 if place == 0 else hits / place
+            hits += 1
+            area += (before + hits / (place + 1)) / 2
+    return 100 * area / len(positives)
+
+
+def by_hand(ranks: list[list[int]], setting: str) -> tuple[list[float | None], float]:
+    values = []
+    for ranking, entry in zip(ranks, TRUTH, strict=True):
+        easy, hard, junk = entry["easy"], entry["hard"], entry["junk"]
+        positives, ignored = {"easy": (easy, junk + hard), "medium": (easy + hard, junk),
+                              "hard": (hard, junk + easy)}[setting]
+        values.append(average_precision(ranking, positives, ignored))
+    defined = [value for value in values if value is not None]
+    return values, sum(defined) / len(defined)
+
+
+# --- numbers
+
+
+@pytest.mark.parametrize("method", ["delf", "delf-votes"])
+def test_scores_are_those_worked_out_by_hand(benchmark: Path, stub: Any, tmp_path: Path, method: str) -> None:
+    saved = tmp_path / "ranks.json"
+    result = evaluate_folder(benchmark, stub, method=method, save_predictions=saved)
+    ranks = json.loads(saved.read_text())["ranks"]
+    if method == "delf":  # so few images all get votes from all features: votes alone cannot tell them apart
+        assert ranks == rankings(benchmark, stub, tmp_path / "c.delf")
+        assert [row[0] for row in ranks] == [0, 4, 6]
+    for setting in ("easy", "medium", "hard"):
+        each, mean = by_hand(ranks, setting)
+        assert result.scores.ap[setting] == pytest.approx(each)
+        assert result.scores.map[setting] == pytest.approx(mean)
+    assert 0 < result.scores.map["hard"] < 100, "not a benchmark that everything solves"
+
+
+def test_what_else_is_told(benchmark: Path, stub: Any) -> None:
+    calls: dict[str, list[tuple[int, int]]] = {"extracting": [], "searching": []}
+    result = evaluate_folder(benchmark, stub, extracting=lambda *done: calls["extracting"].append(done),
+                             searching=lambda *done: calls["searching"].append(done))
+    assert (result.dataset, result.method, result.model) == ("tiny", "delf", "stub")
+    assert (result.images, result.queries, result.learnt, result.skipped) == (8, 3, "", ())
+    assert result.bytes_per_image > 20 * 24
+    assert calls["extracting"][-1] == (8, 8)
+    assert calls["searching"] == [(1, 3), (2, 3), (3, 3)]
+    assert {"extract", "query", "query_p95", "query_decode", "query_extract", "query_neighbours", "query_vote",
+            "query_verify", "query_rank"} == set(result.seconds)
+    assert result.seconds["query"] <= result.seconds["query_p95"]
+    assert not list(benchmark.glob("*.delf")), "nothing is left in the folder"
+
+
+def test_the_json_is_what_scripts_rely_on(benchmark: Path, stub: Any) -> None:
+    result = json.loads(json.dumps(evaluate_folder(benchmark, stub, limit=1).to_json(), allow_nan=False))
+    assert set(result) == {"dataset", "method", "model", "images", "queries", "map", "mp", "seconds",
+                           "bytes_per_image", "learnt", "skipped"}
+    assert set(result["map"]) == {"easy", "medium", "hard"}
+    assert set(result["mp"]["medium"]) == {"1", "5", "10"}
+    assert result["queries"] == 1
+
+
+def test_saved_predictions_score_the_same(benchmark: Path, stub: Any, tmp_path: Path) -> None:
+    saved = tmp_path / "ranks.json"
+    result = evaluate_folder(benchmark, stub, save_predictions=saved)
+    again = score(saved, benchmark / "gnd.json")
+    assert again == {"map": result.scores.map, "mp": result.scores.mp, "ap": result.scores.ap}
+    content = json.loads(saved.read_text())
+    assert {key: content[key] for key in ("dataset", "method", "model", "options")} == {
+        "dataset": "tiny", "method": "delf", **stub.identity}
+
+
+def test_the_box_of_a_query_counts(benchmark: Path, stub: Any, tmp_path: Path) -> None:
+    boxed = evaluate_folder(benchmark, stub)
+    write_truth(benchmark, gnd=[dict(entry) for entry in TRUTH])
+    whole = evaluate_folder(benchmark, stub, save_predictions=tmp_path / "whole.json")
+    assert json.loads((tmp_path / "whole.json").read_text())["ranks"] == rankings(
+        benchmark, stub, tmp_path / "c.delf", cropped=False)
+    assert whole.scores.map["easy"] < boxed.scores.map["easy"]
+
+
+def test_several_methods_extract_once(benchmark: Path, stub: Any, tmp_path: Path) -> None:
+    both = evaluate_methods(benchmark, stub, ["delf", "delf-votes"],
+                            save_predictions={"delf-votes": tmp_path / "votes.json"})
+    assert stub.extracted == IMAGES
+    assert list(both) == ["delf", "delf-votes"]
+    for method, result in both.items():
+        alone = evaluate_folder(benchmark, stub, method=method)
+        assert isinstance(result, Evaluation)
+        assert (result.method, result.scores) == (method, alone.scores)
+    assert json.loads((tmp_path / "votes.json").read_text())["method"] == "delf-votes"
+
+
+def test_limit(benchmark: Path, stub: Any) -> None:
+    every, first = evaluate_folder(benchmark, stub), evaluate_folder(benchmark, stub, limit=2)
+    assert first.queries == 2
+    assert first.images == 8
+    assert first.scores.ap["easy"] == every.scores.ap["easy"][:2]
+    with pytest.raises(OptionError, match="limit of the queries must be 1 or more, not 0"):
+        evaluate_folder(benchmark, stub, limit=0)
+
+
+def test_a_collection_that_is_kept_is_used_again(benchmark: Path, stub: Any, tmp_path: Path) -> None:
+    kept = tmp_path / "kept.delf"
+    first = evaluate_folder(benchmark, stub, collection=kept)
+    with Collection.open(kept, stub) as collection:
+        Image.fromarray(picture(4)[::-1]).save(tmp_path / "other.png")
+        collection.add([tmp_path / "other.png"])
+    stub.extracted = 0
+    again = evaluate_folder(benchmark, stub, collection=kept)
+    assert stub.extracted == 0
+    assert again.scores == first.scores, "what is not of the benchmark is not in the ranking"
+
+
+def test_exact_copies_stand_side_by_side(benchmark: Path, stub: Any, tmp_path: Path) -> None:
+    shutil.copy(benchmark / "images/image0.png", benchmark / "images/image3.png")
+    evaluate_folder(benchmark, stub, save_predictions=tmp_path / "ranks.json")
+    ranks = json.loads((tmp_path / "ranks.json").read_text())["ranks"]
+    assert ranks[0][:2] == [0, 3]
+    assert all(len(row) == len(set(row)) for row in ranks)
+
+
+def test_an_index_that_learns_from_the_images_is_told(benchmark: Path, stub: Any) -> None:
+    options = IndexOptions("ivfpq", ivfpq=IvfPqOptions(words=2, bits=4, iterations=2))
+    assert evaluate_folder(benchmark, stub, index=options).learnt == "ivfpq"
+
+
+# --- folders
+
+
+def test_jpg_folders_suffixes_and_pickled_truths(benchmark: Path, stub: Any) -> None:
+    expected = evaluate_folder(benchmark, stub).scores
+    (benchmark / "images").rename(benchmark / "jpg")
+    content = json.loads((benchmark / "gnd.json").read_text())
+    content["imlist"][2] = "image2.png"
+    (benchmark / "gnd.json").unlink()
+    (benchmark / "gnd_tiny.pkl").write_bytes(pickle.dumps(content))
+    assert evaluate_folder(benchmark, stub).scores == expected
+
+
+def test_an_image_that_cannot_be_read_is_told_and_counts_as_not_found(benchmark: Path, stub: Any) -> None:
+    (benchmark / "images/image4.png").write_bytes(b"broken")
+    result = evaluate_folder(benchmark, stub)
+    [sentence] = result.skipped
+    assert "image4.png" in sentence
+    assert result.scores.ap["easy"][1] == 0
+
+
+def test_a_query_that_cannot_be_read_is_an_error(benchmark: Path, stub: Any) -> None:
+    (benchmark / "images/query1.png").write_bytes(b"broken")
+    with pytest.raises(ImageError, match=r"query1\.png"):
+        evaluate_folder(benchmark, stub)
+
+
+@pytest.mark.parametrize("name", ["image5", "query2"])
+def test_a_missing_image_is_named(benchmark: Path, stub: Any, name: str) -> None:
+    (benchmark / "images" / f"{name}.png").unlink()
+    with pytest.raises(EvaluationError, match=rf"tiny.images lacks the image '{name}' that the ground truth names"):
+        evaluate_folder(benchmark, stub)
+    assert stub.extracted == 0
+
+
+def test_folders_that_are_no_benchmarks(benchmark: Path, stub: Any, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(EvaluationError, match=r"needs one ground truth, gnd\.json or gnd_NAME\.pkl, and has 0"):
+        evaluate_folder(tmp_path / "empty", stub)
+    (tmp_path / "empty/gnd_a.pkl").touch()
+    (tmp_path / "empty/gnd_b.pkl").touch()
+    with pytest.raises(EvaluationError, match="and has 2"):
+        truth_file(tmp_path / "empty")
+    shutil.rmtree(benchmark / "images")
+    with pytest.raises(EvaluationError, match=r"it has no folder images/ \(or jpg/\)"):
+        evaluate_folder(benchmark, stub)
+
+
+@pytest.mark.parametrize("missing", ["imlist", "qimlist"])
+def test_a_truth_without_names(benchmark: Path, stub: Any, missing: str) -> None:
+    write_truth(benchmark, **{missing: None})
+    with pytest.raises(EvaluationError, match="names no images: it needs imlist and qimlist"):
+        evaluate_folder(benchmark, stub)
+
+
+@pytest.mark.parametrize("name", ["../secret", "a/../../secret", "/etc/passwd", "x" * 400, "", "a\0b"])
+def test_names_that_lead_elsewhere(benchmark: Path, name: str) -> None:
+    Image.fromarray(picture(1)).save(benchmark / "secret.png")
+    with pytest.raises(EvaluationError, match=r"tiny"):
+        find_named(benchmark, [name])
+
+
+# --- the packaged model
+
+
+def test_the_packaged_model_finds_the_other_views(photos: Path, queries: Any, extractor: Any, collection: Any,
+                                                  tmp_path: Path) -> None:
+    folder = tmp_path / "views"
+    (folder / "images").mkdir(parents=True)
+    names = sorted(path.stem for path in photos.iterdir())
+    for path in (*photos.iterdir(), queries["camera"].path, queries["coffee"].path):
+        (folder / "images" / path.name).symlink_to(path)
+    entries = [{"easy": [names.index("camera")], "hard": [], "junk": []},
+               {"easy": [names.index("coffee")], "hard": [names.index("coffee-side")], "junk": []}]
+    (folder / "gnd.json").write_text(json.dumps({
+        "imlist": names, "qimlist": ["query-camera", "query-coffee"], "gnd": entries}))
+    kept = Path(shutil.copytree(collection.folder, tmp_path / "kept.delf"))
+    result = evaluate_folder(folder, extractor, collection=kept)
+    assert result.scores.map == {"easy": 100, "medium": 100, "hard": 100}
+    assert (result.model, result.skipped) == ("delf-r18", ())

@@ -1,0 +1,133 @@
+"""Features of photos as files: which file a photo gets, and what happens the second time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from delf.errors import DelfError, ImageError, OptionError
+from delf.exporting import extract_files
+from delf.formats import FORMATS, read_features
+from delf.images import read_image
+
+Draw = Callable[..., Path]
+
+
+@pytest.fixture
+def photos(draw: Draw) -> Path:
+    """Three photos, two of which have one name."""
+    draw("album/a.png", 1), draw("album/deep/a.png", 2)
+    return draw("album/two words.png", 3).parent
+
+
+def made(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def counts(report: Any) -> tuple[int, int, int]:
+    return report.written, report.unchanged, len(report.skipped)
+
+
+@pytest.mark.parametrize("form", [suffix[1:] for suffix in FORMATS])
+def test_every_format_holds_the_features(photos: Path, tmp_path: Path, stub: Any, form: str) -> None:
+    report = extract_files([photos], tmp_path / "out", form, stub)
+    assert counts(report) == (3, 0, 0)
+    assert made(tmp_path / "out") == [f"album/a.png.{form}", f"album/deep/a.png.{form}", f"album/two words.png.{form}"]
+    for name in ("a.png", "deep/a.png", "two words.png"):
+        expected = stub.extract(read_image(photos / name))
+        features = read_features(tmp_path / f"out/album/{name}.{form}", image_size=(64, 48))
+        for field in ("keypoints", "scales", "scores", "descriptors"):
+            np.testing.assert_array_equal(getattr(features, field), getattr(expected, field))
+
+
+def test_finished_files_are_passed_over(photos: Path, tmp_path: Path, stub: Any, draw: Draw) -> None:
+    calls: list[tuple[int, int]] = []
+    extract_files([photos], tmp_path / "out", "npz", stub)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.npz")}
+    assert counts(extract_files([photos], tmp_path / "out", "npz", stub)) == (0, 3, 0)
+    assert stub.extracted == 3
+    os.utime(draw("album/a.png", 9), ns=(2**62, 2**62))  # changed, long after its features were written
+    (tmp_path / "out/album/two words.png.npz").unlink()
+    report = extract_files([photos], tmp_path / "out", "npz", stub, progress=lambda *done: calls.append(done))
+    assert counts(report) == (2, 1, 0)
+    assert calls == [(1, 2), (2, 2)]
+    deep = tmp_path / "out/album/deep/a.png.npz"
+    assert deep.stat().st_mtime_ns == before[deep]
+    new = read_features(tmp_path / "out/album/a.png.npz")
+    np.testing.assert_array_equal(new.descriptors, stub.extract(read_image(photos / "a.png")).descriptors)
+
+
+def test_the_work_may_be_interrupted(photos: Path, tmp_path: Path, make_stub: Any) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        extract_files([photos], tmp_path / "out", "npz", make_stub(interrupt_after=2))
+    assert len(made(tmp_path / "out")) == 2
+    assert counts(extract_files([photos], tmp_path / "out", "npz", make_stub())) == (1, 2, 0)
+
+
+def test_what_cannot_be_read_is_named_and_the_rest_goes_on(photos: Path, tmp_path: Path, stub: Any) -> None:
+    (photos / "broken.jpg").write_bytes(b"?")
+    (photos / "empty.png").touch()
+    report = extract_files([photos], tmp_path / "out", "csv", stub)
+    assert counts(report) == (3, 0, 2)
+    assert [name in sentence for name, sentence in zip(("broken.jpg", "empty.png"), report.skipped, strict=True)]
+    assert len(made(tmp_path / "out")) == 3
+
+
+def test_a_folder_that_cannot_be_listed_is_named_and_the_rest_goes_on(photos: Path, tmp_path: Path, stub: Any,
+                                                                      monkeypatch: pytest.MonkeyPatch) -> None:
+    scandir = os.scandir
+
+    def denied(path: Any) -> Any:
+        if Path(path).name == "deep":
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", denied)
+    report = extract_files([photos], tmp_path / "out", "npz", stub)
+    assert counts(report) == (2, 0, 1)
+    assert "deep cannot be read (Permission denied)" in report.skipped[0]
+
+
+def test_single_files_and_relative_roots(photos: Path, tmp_path: Path, stub: Any,
+                                         monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(photos)
+    extract_files(["a.png", "."], tmp_path / "out", "npz", stub)
+    assert made(tmp_path / "out") == ["a.png.npz", "album/a.png.npz", "album/deep/a.png.npz",
+                                      "album/two words.png.npz"]
+
+
+def test_two_roots_of_one_name_are_refused_before_anything_is_done(photos: Path, tmp_path: Path, stub: Any,
+                                                                   draw: Draw) -> None:
+    other = draw("elsewhere/album/a.png", 5).parent
+    with pytest.raises(DelfError, match=r"would share the file .*a\.png\.npz; extract them into different folders"):
+        extract_files([photos, other], tmp_path / "out", "npz", stub)
+    assert not (tmp_path / "out").exists()
+    assert counts(extract_files([photos, photos], tmp_path / "out", "npz", stub)) == (3, 0, 0), "one root twice"
+
+
+def test_a_place_that_cannot_be_written(photos: Path, tmp_path: Path, stub: Any) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DelfError, match=r"cannot make the folder .*file"):
+        extract_files([photos], tmp_path / "file", "npz", stub)
+
+
+def test_unknown_formats_and_missing_roots(tmp_path: Path, stub: Any) -> None:
+    with pytest.raises(OptionError, match="unknown format 'mat'; known are delf, delg_local, npz, csv, h5"):
+        extract_files([tmp_path], tmp_path / "out", "mat", stub)
+    with pytest.raises(ImageError, match="There is no file or folder"):
+        extract_files([tmp_path / "none"], tmp_path / "out", "npz", stub)
+
+
+def test_keypoints_of_a_large_jpeg_are_in_its_own_pixels(tmp_path: Path, make_stub: Any) -> None:
+    """The photo is decoded at a fraction of its size where no level looks closer."""
+    Image.effect_noise((1600, 1200), 80).convert("RGB").save(tmp_path / "large.jpg")
+    extract_files([tmp_path / "large.jpg"], tmp_path / "out", "npz", make_stub(longest_side=200))
+    features = read_features(tmp_path / "out/large.jpg.npz")
+    assert features.image_size == (1600, 1200)
+    assert features.keypoints.max() > 1000
