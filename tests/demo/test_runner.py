@@ -132,13 +132,13 @@ def test_again_goes_on_from_what_is_there(tmp_path: Path, draw: Any, stub: Any) 
 
 
 def test_a_part_of_the_scenes(tmp_path: Path, monkeypatch: Any) -> None:
-    """Three queries of the twenty, with all that they should find and some that they should not."""
-    extractor = Delf.load(threads=2, max_image_size=360)
+    """Two queries of the twenty, with all that they should find and some that they should not."""
+    extractor = Delf.load(threads=2, max_image_size=300)
 
     def fewer(folder: Path) -> Any:
         scenes = make_scenes(folder)
-        queries = [query for query in scenes.queries if query.path.stem.split("-")[1] in ("03", "09", "19")]
-        kept = {"cell.jpg", "gravel.jpg", "brick.jpg"}.union(*(query.matches for query in queries))
+        queries = [query for query in scenes.queries if query.path.stem.split("-")[1] in ("09", "19")]
+        kept = {"gravel.jpg", "rocket.jpg"}.union(*(query.matches for query in queries))
         return replace(scenes, queries=tuple(queries),
                        database=tuple(path for path in scenes.database if path.name in kept))
 
@@ -146,12 +146,12 @@ def test_a_part_of_the_scenes(tmp_path: Path, monkeypatch: Any) -> None:
     calls: list[tuple[int, int]] = []
     run = run_scenes(tmp_path, extractor, progress=lambda *done: calls.append(done))
     assert run.report.added == calls[-1][0] == calls[-1][1] > 3
-    assert [outcome.query.stem for outcome in run.outcomes] == ["query-03-camera", "query-09-coins", "query-19-tissue"]
-    assert [outcome.expected > 0 for outcome in run.outcomes] == [True, True, False]
-    assert [outcome.right for outcome in run.outcomes] == [True, True, True]
+    assert [outcome.query.stem for outcome in run.outcomes] == ["query-09-coins", "query-19-tissue"]
+    assert [outcome.expected > 0 for outcome in run.outcomes] == [True, False]
+    assert [outcome.right for outcome in run.outcomes] == [True, True]
     for outcome in run.outcomes:
         assert len(outcome.truth) == run.report.added
         assert {result.image for result in outcome.answer.results} <= set(outcome.truth)
     page = run.page.read_text(encoding="utf-8")
-    assert "3 queries, of which 3 were answered right" in page
+    assert "2 queries, of which 2 were answered right" in page
     assert "query-19-tissue.jpg: not in the collection" in page
