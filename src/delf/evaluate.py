@@ -93,6 +93,8 @@ def evaluate_methods(folder: Path, extractor: Delf, methods: Sequence[str], *, c
         with Collection.open_or_create(target, extractor) as opened:
             start = time.perf_counter()
             report = opened.add(paths, progress=extracting)
+            if report.interrupted:
+                raise KeyboardInterrupt
             extract_seconds = time.perf_counter() - start
             kind = build_index(opened, index)
             engines = [SearchEngine(opened, extractor, method=method) for method in methods]

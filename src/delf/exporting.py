@@ -10,7 +10,7 @@ from pathlib import Path
 from delf.errors import DelfError, ImageError, OptionError
 from delf.features import Delf
 from delf.formats import FORMATS, write_features
-from delf.images import find_images, load_ahead
+from delf.images import display_path, find_images, load_ahead
 from delf.types import ImageArray
 
 
@@ -55,7 +55,7 @@ def extract_files(photos: Iterable[str | Path], folder: Path, form: str, extract
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise DelfError(f"cannot make the folder {target.parent}: {error.strerror}") from error
+            raise DelfError(f"cannot make the folder {display_path(target.parent)}: {error.strerror}") from error
         write_features(target, features)
         written += 1
         progress(written + len(skipped), len(missing))
@@ -71,8 +71,8 @@ def _targets(roots: list[Path], folder: Path, form: str,
             target = folder / root.resolve().name / source.relative_to(root)
             target = target.with_name(f"{target.name}.{form}")
             if targets.setdefault(target, source) != source:
-                raise DelfError(f"{source} and {targets[target]} would share the file {target}; "
-                                "extract them into different folders")
+                raise DelfError(f"{display_path(source)} and {display_path(targets[target])} would share the file "
+                                f"{display_path(target)}; extract them into different folders")
     return list(targets.items())
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from io import TextIOWrapper
+from pathlib import Path
+from typing import TextIO
 
 import typer
 
@@ -11,7 +15,7 @@ from delf.cli.demo import demo
 from delf.cli.evaluation import evaluate, score
 from delf.cli.images import extract, match
 from delf.cli.models import export, train
-from delf.errors import DelfError
+from delf.errors import DelfError, OptionError
 
 app = typer.Typer(
     name="delf", no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich",
@@ -35,15 +39,46 @@ for command in (index, search, match, extract, info, evaluate, score, demo, expo
 
 def main() -> None:
     """Run the command line; the entry point of the `delf` script."""
-    # A file name need not be text in the terminal's encoding: print what can be printed.
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
+    sys.stdout, sys.stderr = _able_to_print(sys.stdout), _able_to_print(sys.stderr)
+    code = _run()
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        with Path(os.devnull).open("w") as nowhere:  # else Python tries again when it ends, and complains
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        code = code or _stopped(error)
+    sys.exit(code)
+
+
+def _able_to_print(stream: TextIO | None) -> TextIO:
+    if stream is None:  # the shell closed it
+        return Path(os.devnull).open("w")
+    if isinstance(stream, TextIOWrapper):  # a file name need not be text in the encoding of the terminal
+        stream.reconfigure(errors="backslashreplace")
+    return stream
+
+
+def _run() -> int:
+    """Run the command; whatever ends it early becomes a sentence and an exit code."""
     try:
         app()
+    except SystemExit as end:  # how the parser ends, well or not
+        return _failed("interrupted", 130) if end.code == 130 else int(end.code or 0)
+    except OptionError as error:
+        return _failed(str(error), 2)
     except DelfError as error:
-        print(f"delf: {error}", file=sys.stderr)
-        sys.exit(1)
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader of our output has gone, as in `delf ... | head`
-        sys.exit(1)
+        return _failed(str(error), 1)
+    except OSError as error:
+        return _stopped(error)
+    return 0
+
+
+def _stopped(error: OSError) -> int:
+    if isinstance(error, BrokenPipeError):  # the reader of our output has gone, as in `delf ... | head`
+        return 1
+    return _failed(f"the work cannot go on ({error}); check the disk and the permissions", 1)
+
+
+def _failed(sentence: str, code: int) -> int:
+    print(f"delf: {sentence}", file=sys.stderr)
+    return code

@@ -11,7 +11,9 @@ from delf.cli.console import counted, print_json, progress, report_skipped, say
 from delf.cli.options import (
     MODEL,
     Device,
+    Dimensions,
     Json,
+    MaxFeatures,
     Method,
     Model,
     Photos,
@@ -20,6 +22,7 @@ from delf.cli.options import (
     Strict,
     Threads,
     Top,
+    given,
     load_extractor,
 )
 
@@ -34,8 +37,7 @@ def index(
     photos: Photos,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="COLLECTION", help="The collection to make, or to "
                                          "add to: what it has already is left as it is.")],
-    model: Model = MODEL, dimensions: Annotated[int | None, typer.Option(help="Of the descriptors.")] = None,
-    max_features: Annotated[int | None, typer.Option(help="Features kept for each photo.")] = None,
+    model: Model = MODEL, dimensions: Dimensions = None, max_features: MaxFeatures = None,
     kind: Annotated[str, typer.Option("--index", help="auto, exact or ivfpq.")] = "auto",
     runtime: Runtime = "auto", device: Device = "cpu", threads: Threads = None,
     strict: Strict = False, json: Json = False, quiet: Quiet = False,
@@ -47,11 +49,13 @@ def index(
     Example: [bold]delf index ~/Pictures -o places.delf[/bold]
     """
     from delf.collection import Collection
+    from delf.images import find_images
     from delf.indexing import IndexOptions, build_index
 
     index_options = IndexOptions(kind=kind)
-    options = {key: value for key, value in (("dimensions", dimensions), ("max_features", max_features)) if value}
-    extractor = load_extractor(model, runtime, device, threads, quiet or json, **options)
+    find_images(photos)  # a missing one is told before anything is made
+    extractor = load_extractor(model, runtime, device, threads, quiet or json,
+                               **given(dimensions=dimensions, max_features=max_features))
     with Collection.open_or_create(output, extractor) as collection:
         with progress("Extracting", "photos", quiet or json) as update:
             report = collection.add(photos, progress=update)
@@ -59,26 +63,28 @@ def index(
             with progress("Indexing", "segments", quiet or json) as update:
                 build_index(collection, index_options, progress=update)
         _print_added(collection, report, json)
-    report_skipped(report.skipped, strict)
+    report_skipped(report.skipped, strict and not report.interrupted)
     if report.interrupted:
-        say("Interrupted: what is listed above is stored; run the same command to go on.")
+        say("What is listed above is stored; run the same command to go on.")
         raise typer.Exit(130)
 
 
 def _print_added(collection: Collection, report: AddReport, json: bool) -> None:
+    from delf.images import display_path
+
     if json:
         print_json({"collection": str(collection.folder), "added": report.added, "unchanged": report.unchanged,
                     "duplicates": report.duplicates, "skipped": list(report.skipped), "images": len(collection),
                     "features": collection.rows})
     else:
-        print(f"{collection.folder}: {counted(report.added, 'photo')} added, {report.unchanged:,} unchanged, "
-              f"{report.duplicates:,} exact copies; "
+        print(f"{display_path(collection.folder)}: {counted(report.added, 'photo')} added, "
+              f"{report.unchanged:,} unchanged, {report.duplicates:,} exact copies; "
               f"now {counted(len(collection), 'image')} with {counted(collection.rows, 'feature')}")
 
 
 def search(
     collection: Folder,
-    query: Annotated[list[Path], typer.Argument(metavar="QUERY...", help="Photos to search with.")],
+    query: Annotated[list[Path], typer.Argument(metavar="QUERY", help="Photos to search with.")],
     box: Annotated[str | None, typer.Option(metavar="X1,Y1,X2,Y2", help="Search for this part of the query, "
                                             "in pixels of the upright photo.")] = None,
     top: Top = 10, method: Method = "delf",
@@ -92,8 +98,8 @@ def search(
     Example: [bold]delf search places.delf query.jpg --html report.html[/bold]
     """
     from delf.collection import Collection
-    from delf.errors import DelfError, ImageError
-    from delf.images import parse_box
+    from delf.errors import DelfError, ImageError, OptionError
+    from delf.images import display_path, parse_box
     from delf.search import SearchEngine
 
     region = parse_box(box) if box is not None else None
@@ -108,13 +114,16 @@ def search(
             except ImageError as error:
                 skipped.append(str(error))
                 continue
+            except OptionError as error:  # the box is not in this picture
+                skipped.append(f"{display_path(path)}: {error}")
+                continue
             print_json(result_json(answers[-1])) if json else _print_answer(answers[-1])
         if html is not None and answers:
             _write_report(html, answers, region, opened)
-            say(f"The matched points are drawn in {html}", quiet or json)
+            say(f"The matched points are drawn in {display_path(html)}", quiet or json)
     report_skipped(skipped, strict)
     if not answers:
-        raise DelfError("no query could be read")
+        raise DelfError("there was no query to search with")
 
 
 def result_json(answer: SearchResult) -> dict[str, Any]:
@@ -127,22 +136,14 @@ def result_json(answer: SearchResult) -> dict[str, Any]:
 
 
 def _print_answer(answer: SearchResult) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
     from delf.images import display_path
 
-    verdict = "found" if answer.match else "no match in this collection; the nearest are"
-    table = Table(title=Text(f"{display_path(answer.query)}: {verdict}"), title_justify="left", box=None,
-                  pad_edge=False)
-    for heading, side in (("rank", "right"), ("probability", "right"), ("inliers", "right"), ("image", "left")):
-        table.add_column(heading, justify="right" if side == "right" else "left", no_wrap=heading != "image",
-                         overflow="fold")
+    print(f"{display_path(answer.query)}: {'found' if answer.match else 'no match in this collection'}"
+          f"{'' if answer.match or not answer.results else '; the nearest are'}")
+    if answer.results:
+        print("rank  probability  inliers  image")
     for result in answer.results:
-        table.add_row(str(result.rank), f"{result.probability:.1%}", str(result.inliers),
-                      Text(display_path(result.image)))
-    Console().print(table)
+        print(f"{result.rank:>4}  {result.probability:>11.1%}  {result.inliers:>7}  {display_path(result.image)}")
 
 
 def _write_report(path: Path, answers: list[SearchResult], box: Box | None, collection: Collection) -> None:
@@ -160,6 +161,7 @@ def info(collection: Folder, json: Json = False) -> None:
     Example: [bold]delf info places.delf[/bold]
     """
     from delf.collection import Collection
+    from delf.images import display_path
 
     with Collection.open(collection) as opened:
         sizes = opened.bytes_by_kind()
@@ -172,7 +174,7 @@ def info(collection: Folder, json: Json = False) -> None:
     if json:
         print_json(facts)
         return
-    print(f"{facts['collection']}: {counted(facts['images'], 'image')} from {counted(facts['files'], 'file')}, "
+    print(f"{display_path(collection)}: {counted(facts['images'], 'image')} from {counted(facts['files'], 'file')}, "
           f"{counted(facts['features'], 'feature')} in {counted(facts['segments'], 'segment')}")
     print(f"model    {about['model']['name']} ({about['model']['fingerprint'][:12]})")
     print("options  " + ", ".join(f"{key}={value}" for key, value in about["options"].items()))

@@ -20,7 +20,7 @@ def say(text: str, quiet: bool = False) -> None:
 
 
 def print_json(value: Any) -> None:
-    """One line of JSON on stdout; a number that is not finite becomes null."""
+    """One line of JSON on stdout, in the strict form, which has no NaN."""
     print(json.dumps(value, allow_nan=False))
 
 

@@ -17,7 +17,7 @@ SHOWN = 3
 
 
 def demo(
-    photos: Annotated[Path | None, typer.Argument(metavar="[PHOTOS]", help="A folder of your own photos; without it, "
+    photos: Annotated[Path | None, typer.Argument(metavar="PHOTOS", help="A folder of your own photos; without it, "
                                                   "photographs that scikit-image brings.")] = None,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where the collection and the page "
                                          "go.")] = Path("delf-demo"),

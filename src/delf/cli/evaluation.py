@@ -8,7 +8,19 @@ from typing import Annotated, Any
 import typer
 
 from delf.cli.console import print_json, progress, report_skipped, say
-from delf.cli.options import MODEL, Device, Json, Method, Model, Quiet, Runtime, Threads, load_extractor
+from delf.cli.options import (
+    MODEL,
+    Device,
+    Dimensions,
+    Json,
+    Method,
+    Model,
+    Quiet,
+    Runtime,
+    Threads,
+    given,
+    load_extractor,
+)
 
 
 def evaluate(
@@ -19,7 +31,7 @@ def evaluate(
                                                           "'delf score'.")] = None,
     collection: Annotated[Path | None, typer.Option(help="Keep the collection here, and use it again.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many queries.")] = None,
-    model: Model = MODEL, dimensions: Annotated[int | None, typer.Option(help="Of the descriptors.")] = None,
+    model: Model = MODEL, dimensions: Dimensions = None,
     runtime: Runtime = "auto", device: Device = "cpu", threads: Threads = None,
     json: Json = False, quiet: Quiet = False,
 ) -> None:
@@ -31,8 +43,7 @@ def evaluate(
     """
     from delf.evaluate import evaluate_folder
 
-    options = {"dimensions": dimensions} if dimensions else {}
-    extractor = load_extractor(model, runtime, device, threads, quiet or json, **options)
+    extractor = load_extractor(model, runtime, device, threads, quiet or json, **given(dimensions=dimensions))
     with progress("Extracting", "photos", quiet or json) as extracting, \
             progress("Searching", "queries", quiet or json) as searching:
         result = evaluate_folder(folder, extractor, method=method, collection=collection, limit=limit,

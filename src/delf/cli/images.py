@@ -8,7 +8,21 @@ from typing import Annotated
 import typer
 
 from delf.cli.console import counted, print_json, progress, report_skipped, say
-from delf.cli.options import MODEL, Device, Json, Model, Photos, Quiet, Runtime, Strict, Threads, load_extractor
+from delf.cli.options import (
+    MODEL,
+    Device,
+    Dimensions,
+    Json,
+    MaxFeatures,
+    Model,
+    Photos,
+    Quiet,
+    Runtime,
+    Strict,
+    Threads,
+    given,
+    load_extractor,
+)
 
 
 def match(
@@ -48,8 +62,7 @@ def extract(
     photos: Photos,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where the feature files go.")],
     form: Annotated[str, typer.Option("--format", help="npz, delf (the reference's file), csv or h5.")] = "npz",
-    dimensions: Annotated[int | None, typer.Option(help="Of the descriptors.")] = None,
-    max_features: Annotated[int | None, typer.Option(help="Features kept for each photo.")] = None,
+    dimensions: Dimensions = None, max_features: MaxFeatures = None,
     model: Model = MODEL, runtime: Runtime = "auto", device: Device = "cpu", threads: Threads = None,
     strict: Strict = False, quiet: Quiet = False,
 ) -> None:
@@ -58,10 +71,11 @@ def extract(
     Example: [bold]delf extract photos/ -o features/ --format npz[/bold]
     """
     from delf.exporting import extract_files
+    from delf.images import display_path
 
-    options = {key: value for key, value in (("dimensions", dimensions), ("max_features", max_features)) if value}
-    extractor = load_extractor(model, runtime, device, threads, quiet, **options)
+    extractor = load_extractor(model, runtime, device, threads, quiet,
+                               **given(dimensions=dimensions, max_features=max_features))
     with progress("Extracting", "photos", quiet) as update:
         report = extract_files(photos, output, form, extractor, progress=update)
-    print(f"{output}: {counted(report.written, 'file')} written, {report.unchanged:,} there already")
+    print(f"{display_path(output)}: {counted(report.written, 'file')} written, {report.unchanged:,} there already")
     report_skipped(report.skipped, strict)

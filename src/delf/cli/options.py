@@ -20,9 +20,16 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.
 Strict = Annotated[bool, typer.Option(help="Fail (exit code 1) if any file was skipped.")]
 Method = Annotated[str, typer.Option(help="delf (recommended), delf-paper (inliers rank) or delf-votes.")]
 Top = Annotated[int, typer.Option(min=1, help="How many results to show.")]
-Photos = Annotated[list[Path], typer.Argument(metavar="PHOTOS...", help="Files and folders of photos.")]
+Dimensions = Annotated[int | None, typer.Option(min=1, help="Of the descriptors.")]
+MaxFeatures = Annotated[int | None, typer.Option(min=1, help="Features kept for each photo.")]
+Photos = Annotated[list[Path], typer.Argument(metavar="PHOTOS", help="Files and folders of photos.")]
 
 MODEL = "delf-r18"
+
+
+def given(**options: Any) -> dict[str, Any]:
+    """The options that were given; the defaults of the others are the library's."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def load_extractor(model: str, runtime: str, device: str, threads: int | None, quiet: bool, **options: Any) -> Delf:

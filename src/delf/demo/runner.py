@@ -66,7 +66,7 @@ def run_scenes(folder: Path, extractor: Delf, *, progress: Progress = lambda don
     """Make the scenes, index their photos, search with each query, and write the page."""
     scenes = make_scenes(folder / "scenes")
     with Collection.open_or_create(folder / COLLECTION, extractor) as collection:
-        report = collection.add(scenes.database, progress=progress)
+        report = _add(collection, scenes.database, progress)
         build_index(collection)
         engine = SearchEngine(collection, extractor)
         outcomes = []
@@ -91,7 +91,7 @@ def run_photos(photos: Path, folder: Path, extractor: Delf, *, queries: int = 8,
         DelfError: the folder holds no photo that can be read.
     """
     with Collection.open_or_create(folder / COLLECTION, extractor) as collection:
-        report = collection.add([photos], progress=progress)
+        report = _add(collection, [photos], progress)
         build_index(collection)
         if len(collection) == 0:
             raise DelfError(f"there is no photo that can be read in {display_path(photos)}")
@@ -100,6 +100,13 @@ def run_photos(photos: Path, folder: Path, extractor: Delf, *, queries: int = 8,
     page = _write_page(folder, outcomes, f"{len(outcomes)} photos of the folder as queries, each left out of its own "
                        f"results; {found} have a match.")
     return DemoRun(tuple(outcomes), report, page)
+
+
+def _add(collection: Collection, photos: Sequence[Path], progress: Progress) -> AddReport:
+    report = collection.add(photos, progress=progress)
+    if report.interrupted:  # what was added is kept, but half a collection is nothing to show
+        raise KeyboardInterrupt
+    return report
 
 
 def _own_queries(collection: Collection, engine: SearchEngine, count: int) -> list[Outcome]:
