@@ -1,0 +1,175 @@
+"""The main job as a user does it: index, search, info; each in a process of its own where the process matters."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+KEYS = {"query", "method", "match", "results", "seconds"}
+RESULT_KEYS = {"rank", "image", "score", "inliers", "probability", "transform"}
+Run = Callable[..., Any]
+
+
+@pytest.fixture
+def own(photos: Path, tmp_path: Path) -> Path:
+    """A small folder of photos that the test may change."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name in ("cell", "coins", "rocket", "rocket-side"):
+        shutil.copy(photos / f"{name}.jpg", folder)
+    return folder
+
+
+def test_the_main_job(shell: Run, own: Path, queries: dict[str, Any], photos: Path, tmp_path: Path) -> None:
+    indexed = shell("index", "photos", "-o", "places.delf")
+    assert re.fullmatch(r"places\.delf: 4 photos added, 0 unchanged, 0 exact copies; now 4 images with [0-9],[0-9]{3} "
+                        r"features\n", indexed.ok())
+    assert "\x1b" not in indexed.err, "no progress bar where there is no terminal"
+
+    shutil.copy(photos / "camera.jpg", own)
+    shutil.copy(own / "cell.jpg", own / "copy of cell.jpg")
+    again = shell("index", "photos", "-o", "places.delf", "--json").object()
+    assert 3000 < again.pop("features") <= 5000
+    assert again == {"collection": "places.delf", "added": 1, "unchanged": 4, "duplicates": 1, "skipped": [],
+                     "images": 5}
+
+    rocket, coins = queries["rocket"], queries["coins"]
+    text = shell("search", "places.delf", rocket.path, "--html", "report.html", "--top", "3")
+    lines = text.ok().splitlines()
+    assert lines[0] == f"{rocket.path}: found"
+    assert lines[1] == "rank  probability  inliers  image"
+    assert {line.split()[-1] for line in lines[2:4]} == {"photos/rocket.jpg", "photos/rocket-side.jpg"}
+    assert len(lines) == 5
+    assert lines[2].startswith("   1       100.0%")
+    assert "The matched points are drawn in report.html" in text.err
+
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert re.search(r"photos/rocket(-side)?\.jpg", page)
+    references = re.findall(r"""(?:src|href)\s*=\s*["']([^"']+)|url\(([^)]+)\)""", page)
+    assert references
+    assert all((source or style).startswith(("data:", "#")) for source, style in references), "the page needs nothing"
+    assert "<script src" not in page
+
+    found = shell("search", "places.delf", rocket.path, coins.path, "--json", "--quiet")
+    assert found.err == ""
+    answers = found.lines()
+    assert [answer["query"] for answer in answers] == [str(rocket.path), str(coins.path)]
+    for answer in answers:
+        assert set(answer) == KEYS
+        assert answer["method"] == "delf"
+        assert answer["match"] is True
+        assert all(type(value) is float and value >= 0 for value in answer["seconds"].values())
+        assert [result["rank"] for result in answer["results"]] == list(range(1, len(answer["results"]) + 1))
+        assert all(set(result) == RESULT_KEYS for result in answer["results"])
+    assert {result["image"] for result in answers[0]["results"][:2]} == {"photos/rocket.jpg", "photos/rocket-side.jpg"}
+    assert answers[1]["results"][0]["image"] == "photos/coins.jpg"
+
+
+def test_the_transform_is_from_the_query_to_the_photo(delf: Run, places: Path, queries: dict[str, Any]) -> None:
+    query = queries["coffee"]
+    answer = delf("search", places, query.path, "--json", "--top", "2").object()
+    points = np.array([(80.0, 60.0), (240, 60), (240, 150), (80, 150)])
+    for result in answer["results"]:
+        moved = np.column_stack([points, np.ones(4)]) @ np.array(result["transform"]).T
+        expected = query.mapped(points, result["image"])
+        assert np.abs(moved[:, :2] / moved[:, 2:] - expected).max() < 10
+        assert np.abs(points - expected).max() > 12
+
+
+def test_a_box_searches_for_a_part(delf: Run, places: Path, queries: dict[str, Any]) -> None:
+    query = queries["coffee"]
+    boxed = delf("search", places, query.path, "--box", "60,30,280,200", "--json", "--top", "1").object()
+    whole = delf("search", places, query.path, "--json", "--top", "1").object()
+    assert boxed["match"]
+    assert 0 < boxed["results"][0]["inliers"] < whole["results"][0]["inliers"]
+    points = np.array([(100.0, 60.0), (200, 150)])
+    moved = np.column_stack([points, np.ones(2)]) @ np.array(boxed["results"][0]["transform"]).T
+    expected = query.mapped(points, boxed["results"][0]["image"])
+    assert np.abs(moved[:, :2] / moved[:, 2:] - expected).max() < 12, "in pixels of the whole query"
+
+
+def test_what_is_not_there_is_no_match(delf: Run, places: Path, unknown_query: Path) -> None:
+    done = delf("search", places, unknown_query, "--top", "2")
+    assert done.ok().splitlines()[0] == f"{unknown_query}: no match in this collection; the nearest are"
+    assert delf("search", places, unknown_query, "--json").object()["match"] is False
+
+
+@pytest.mark.parametrize("method", ["delf", "delf-paper", "delf-votes"])
+def test_methods(delf: Run, places: Path, queries: dict[str, Any], method: str) -> None:
+    answer = delf("search", places, queries["coins"].path, "--method", method, "--json", "--top", "3").object()
+    assert answer["method"] == method
+    assert Path(answer["results"][0]["image"]).name == "coins.jpg"
+    assert len(answer["results"]) == 3
+    assert (answer["results"][0]["transform"] is None) == (method == "delf-votes")
+
+
+def test_a_report_of_several_queries(delf: Run, places: Path, queries: dict[str, Any], unknown_query: Path,
+                                     tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    delf("search", places, queries["coins"].path, unknown_query, "--html", page, "--json", "--top", "2").lines()
+    text = page.read_text(encoding="utf-8")
+    assert "query-coins.png" in text
+    assert "writing.png" in text
+
+
+def test_an_empty_collection_answers(delf: Run, queries: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "none").mkdir()
+    delf("index", tmp_path / "none", "-o", tmp_path / "c.delf").ok()
+    done = delf("search", tmp_path / "c.delf", queries["coins"].path)
+    assert done.ok() == f"{queries['coins'].path}: no match in this collection\n"
+    answer = delf("search", tmp_path / "c.delf", queries["coins"].path, "--json").object()
+    assert (answer["match"], answer["results"]) == (False, [])
+
+
+def test_options_of_the_collection_are_used_again(delf: Run, own: Path, queries: dict[str, Any],
+                                                  tmp_path: Path) -> None:
+    folder = tmp_path / "c.delf"
+    delf("index", own / "coins.jpg", "-o", folder, "--dimensions", "40", "--max-features", "300").ok()
+    about = delf("info", folder, "--json").object()
+    assert (about["options"]["dimensions"], about["features"]) == (40, 300)
+    assert delf("search", folder, queries["coins"].path, "--json").object()["match"]
+    delf("index", own, "-o", folder).failed("dimensions 40 (now 128)", "max_features 300 (now 1000)")
+
+
+def test_the_compressed_index_on_request(delf: Run, own: Path, queries: dict[str, Any], tmp_path: Path) -> None:
+    folder = tmp_path / "c.delf"
+    delf("index", own / "cell.jpg", own / "coins.jpg", "-o", folder, "--index", "ivfpq", "--max-features", "150").ok()
+    about = delf("info", folder, "--json").object()
+    assert about["index"] == {"kind": "ivfpq", "reason": "asked for"}
+    assert about["bytes"]["index"] > 0
+    answer = delf("search", folder, queries["coins"].path, "--json").object()
+    assert answer["match"]
+    assert answer["results"][0]["image"].endswith("coins.jpg")
+
+
+def test_info(delf: Run, places: Path) -> None:
+    about = delf("info", places, "--json").object()
+    assert set(about) == {"collection", "images", "files", "features", "segments", "bytes", "bytes_per_image", "model",
+                          "options", "index"}
+    assert (about["images"], about["files"], about["model"]["name"]) == (12, 12, "delf-r18")
+    assert about["bytes_per_image"] == round(sum(about["bytes"].values()) / 12)
+    text = delf("info", places).ok()
+    assert f"{places}: 12 images from 12 files, {about['features']:,} features in 1 segment" in text
+    assert "delf-r18" in text
+    assert "exact: " in text
+    assert re.search(rf"descriptors +{about['bytes']['descriptors']:,}", text)
+
+
+@pytest.mark.parametrize("silent", ["--quiet", "--json"])
+def test_remarks(delf: Run, own: Path, queries: dict[str, Any], tmp_path: Path, silent: str) -> None:
+    photo, query, folder = own / "coins.jpg", queries["coins"].path, tmp_path / "c.delf"
+    for arguments, remark in ((["index", photo, "-o", folder], "no trained attention"),
+                              (["search", folder, query, "--html", tmp_path / "r.html"], "are drawn in"),
+                              (["match", photo, query, "-o", tmp_path / "m.png"], "are drawn in")):
+        assert remark in delf(*arguments).err
+        done = delf(*arguments, silent)
+        assert done.ok()
+        assert done.err == ""
+    done = delf("extract", photo, "-o", tmp_path / "features", "--quiet")
+    assert (done.ok(), done.err) == (f"{tmp_path / 'features'}: 1 file written, 0 there already\n", "")
