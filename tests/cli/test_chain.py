@@ -162,8 +162,8 @@ def test_info(delf: Run, places: Path) -> None:
 
 
 @pytest.mark.parametrize("silent", ["--quiet", "--json"])
-def test_remarks(delf: Run, own: Path, queries: dict[str, Any], tmp_path: Path, silent: str) -> None:
-    photo, query, folder = own / "coins.jpg", queries["coins"].path, tmp_path / "c.delf"
+def test_remarks(delf: Run, draw: Callable[..., Path], tmp_path: Path, silent: str) -> None:
+    photo, query, folder = draw("photo.png", 1), draw("query.png", 2), tmp_path / "c.delf"
     for arguments, remark in ((["index", photo, "-o", folder], "no trained attention"),
                               (["search", folder, query, "--html", tmp_path / "r.html"], "are drawn in"),
                               (["match", photo, query, "-o", tmp_path / "m.png"], "are drawn in")):

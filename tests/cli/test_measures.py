@@ -48,6 +48,14 @@ def test_evaluate_in_words(delf: Run, benchmark_folder: Path, kept: Path) -> Non
     assert delf("evaluate", benchmark_folder, "--collection", kept, "--limit", "1", "-q").err == ""
 
 
+def test_quantisers_learnt_from_what_is_searched_are_told(delf: Run, benchmark_folder: Path, kept: Path,
+                                                          monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("delf.evaluate.build_index", lambda *_: "ivfpq")
+    arguments = ["evaluate", benchmark_folder, "--collection", kept, "--limit", "1"]
+    assert "The ivfpq index learnt its quantisers from the images that are searched." in delf(*arguments).err
+    assert "quantisers" not in delf(*arguments, "-q").err
+
+
 def test_evaluate_where_nothing_can_be_written(delf: Run, benchmark_folder: Path, kept: Path, tmp_path: Path) -> None:
     delf("evaluate", benchmark_folder, "--collection", kept, "--limit", "1",
          "--save-predictions", tmp_path / "nowhere" / "ranks.json").failed("nowhere/ranks.json")
