@@ -42,6 +42,21 @@ def test_demo_on_a_folder(delf: Run, photos: Path, tmp_path: Path) -> None:
     assert delf("demo", folder, "-o", tmp_path / "out", "-q").ok() == text, "again: the same, from the same collection"
 
 
+def test_demo_shows_the_folder_that_was_given(delf: Run, draw: Callable[..., Path], tmp_path: Path) -> None:
+    """Though both folders go to one place, and a photo is gone since."""
+    gone = draw("a/gone.png", 1)
+    draw("b/left.png", 2)
+    shutil.copy(gone, tmp_path / "b" / "same.png")
+    assert "gone.png" in delf("demo", tmp_path / "a", "-o", tmp_path / "out").ok()
+    for _ in range(2):
+        text = delf("demo", tmp_path / "b", "-o", tmp_path / "out").ok()
+        assert "left.png: " in text
+        assert "same.png: " in text
+        assert "gone.png: " not in text, "it is no query, though its copy may be shown by its name"
+        gone.unlink(missing_ok=True)
+    delf("demo", tmp_path / "a", "-o", tmp_path / "out").failed("no photo that can be read in", "/a")
+
+
 def test_demo_where_no_two_photos_show_the_same(delf: Run, photos: Path, tmp_path: Path) -> None:
     for name in ("cell", "coins"):
         shutil.copy(photos / f"{name}.jpg", tmp_path)

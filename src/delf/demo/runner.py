@@ -12,7 +12,7 @@ from delf.collection import AddReport, Collection
 from delf.demo.scenes import make_scenes
 from delf.errors import DelfError
 from delf.features import Delf
-from delf.images import display_path, read_image
+from delf.images import display_path, find_images, read_image
 from delf.indexing import build_index
 from delf.report.html import ReportEntry, write_report
 from delf.search import SearchEngine
@@ -93,9 +93,10 @@ def run_photos(photos: Path, folder: Path, extractor: Delf, *, queries: int = 8,
     with Collection.open_or_create(folder / COLLECTION, extractor) as collection:
         report = _add(collection, [photos], progress)
         build_index(collection)
-        if len(collection) == 0:
+        present = _present(collection, photos)
+        if not present:
             raise DelfError(f"there is no photo that can be read in {display_path(photos)}")
-        outcomes = _own_queries(collection, SearchEngine(collection, extractor), queries)
+        outcomes = _own_queries(collection, SearchEngine(collection, extractor), present, queries)
     found = sum(outcome.answer.match for outcome in outcomes)
     page = _write_page(folder, outcomes, f"{len(outcomes)} photos of the folder as queries, each left out of its own "
                        f"results; {found} have a match.")
@@ -109,14 +110,27 @@ def _add(collection: Collection, photos: Sequence[Path], progress: Progress) -> 
     return report
 
 
-def _own_queries(collection: Collection, engine: SearchEngine, count: int) -> list[Outcome]:
-    alive = np.flatnonzero(collection.alive)
-    spread = alive[np.unique(np.linspace(0, len(alive) - 1, min(LOOKED_AT, len(alive))).round().astype(int))]
+def _present(collection: Collection, photos: Path) -> dict[int, Path]:
+    """The images of a folder and where they are; the collection may hold others, of another run or gone since."""
+    present: dict[int, Path] = {}
+    for path in find_images([photos], on_error=lambda _: None):  # adding them has told what is wrong
+        ordinal = collection.ordinal_of(path)
+        if ordinal is not None:
+            present.setdefault(ordinal, path)
+    return present
+
+
+def _own_queries(collection: Collection, engine: SearchEngine, present: Mapping[int, Path],
+                 count: int) -> list[Outcome]:
+    ordinals = sorted(present)
+    others = np.setdiff1d(np.arange(len(collection.alive)), ordinals).tolist()
+    chosen = np.unique(np.linspace(0, len(ordinals) - 1, min(LOOKED_AT, len(ordinals))).round().astype(int))
     outcomes = []
-    for ordinal in spread.tolist():
-        image = collection.image(ordinal)
-        answer = engine.search_features(collection.features(ordinal), name=str(image.file), top=8, exclude=[ordinal])
-        outcomes.append(Outcome(image.file, "a photo of the folder", answer, None))
+    for ordinal in (ordinals[number] for number in chosen):
+        path = present[ordinal]
+        answer = engine.search_features(collection.features(ordinal), name=str(path), top=8,
+                                        exclude=[ordinal, *others])
+        outcomes.append(Outcome(path, "a photo of the folder", answer, None))
     outcomes.sort(key=lambda outcome: -max((result.probability for result in outcome.answer.results), default=0.0))
     return outcomes[:count]
 
