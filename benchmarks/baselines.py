@@ -98,13 +98,17 @@ def root_sift(image: ImageArray) -> Sift:
 
 
 def magsac_inliers(query: Sift, database: Sift) -> int:
-    """How many ratio-tested matches agree with one homography."""
+    """How many mutual, ratio-tested matches agree with one homography.
+
+    Matches must be mutual: many features matched to a single one always agree with a transform that collapses.
+    """
     if len(query.points) < 4 or len(database.points) < 4:
         return 0
     similarities = query.descriptors @ database.descriptors.T
     nearest = np.argmax(similarities, axis=1)
     second, best = np.partition(similarities, -2, axis=1)[:, -2:].T
     good: NDArray[np.bool_] = np.maximum(1.0 - best, 0.0) < RATIO**2 * np.maximum(1.0 - second, 0.0)
+    good &= np.argmax(similarities, axis=0)[nearest] == np.arange(len(nearest))
     if good.sum() < 4:
         return 0
     _, mask = cv2.findHomography(query.points[good], database.points[nearest[good]], cv2.USAC_MAGSAC, THRESHOLD,

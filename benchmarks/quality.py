@@ -29,7 +29,7 @@ from delf.search import METHODS
 SHARED = Path(os.environ.get("DELF_SHARED", Path(__file__).parents[2] / "shared"))
 SETS = ("provence", "sf", "planar", "scenes")
 SYSTEMS = ("rootsift", "imagenet-gem", "imagenet-r18", "delf-r18")
-BASELINES = {"rootsift": "RootSIFT, ratio test, MAGSAC homography inliers, every image",
+BASELINES = {"rootsift": "RootSIFT, mutual, ratio test, MAGSAC homography inliers, every image",
              "imagenet-gem": "ImageNet ResNet-18 layer 3, GeM, cosine"}
 
 

@@ -28,7 +28,7 @@ def test_quality_ranks_real_photos_well_and_does_not_compute_twice(benchmark: Pa
     table = run("quality.py", *arguments)
     found = means(table)
     assert set(found) == {"delf-r18, delf", "delf-r18, delf-paper", "delf-r18, delf-votes",
-                          "RootSIFT, ratio test, MAGSAC homography inliers, every image"}
+                          "RootSIFT, mutual, ratio test, MAGSAC homography inliers, every image"}
     assert found["delf-r18, delf"][1] > 90
     assert found["delf-r18, delf"][1] >= found["delf-r18, delf-paper"][1] - 1
     files = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.json")}
