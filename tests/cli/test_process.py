@@ -97,7 +97,9 @@ def test_index_interrupted_and_finished(shell: Run, many: Path, tmp_path: Path, 
 
     terminal, stderr = pty.openpty()
     process = subprocess.Popen([sys.executable, "-m", "delf", "index", "many", "-o", "c.delf", "--threads", "1"],
-                               cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=stderr)
+                               cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=stderr,
+                               # a shell that runs the tests in the background has made them deaf to Ctrl-C
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     os.close(stderr)
     try:
         shown = read_until(terminal, rb"[1-9]\d*/40")
