@@ -17,7 +17,7 @@ Codes = NDArray[np.int8]
 def encode(descriptors: FloatArray) -> Codes:
     """(N, D) unit vectors -> (N, D) int8 codes."""
     largest = np.abs(descriptors).max(axis=1, keepdims=True, initial=0.0)
-    scaled = descriptors * (127.0 / np.maximum(largest, np.finfo(np.float32).tiny))
+    scaled = descriptors * (127.0 / np.maximum(largest, 1e-30))  # a zero vector stays zero, without an overflow
     return np.rint(scaled).astype(np.int8)
 
 

@@ -51,8 +51,9 @@ class Evaluation:
         return {**values, "skipped": list(self.skipped), "map": scores["map"], "mp": scores["mp"]}
 
 
-def evaluate_folder(folder: Path, extractor: Delf, *, method: str = "delf", collection: Path | None = None,
-                    limit: int | None = None, save_predictions: Path | None = None, index: IndexOptions | None = None,
+def evaluate_folder(folder: str | Path, extractor: Delf, *, method: str = "delf", collection: str | Path | None = None,
+                    limit: int | None = None, save_predictions: str | Path | None = None,
+                    index: IndexOptions | None = None,
                     extracting: Progress = lambda done, total: None,
                     searching: Progress = lambda done, total: None) -> Evaluation:
     """Evaluate a search method on a folder with `images/` (or `jpg/`) and `gnd.json` (or `gnd_*.pkl`).
@@ -76,8 +77,9 @@ def evaluate_folder(folder: Path, extractor: Delf, *, method: str = "delf", coll
                             searching=searching)[method]
 
 
-def evaluate_methods(folder: Path, extractor: Delf, methods: Sequence[str], *, collection: Path | None = None,
-                     limit: int | None = None, save_predictions: Mapping[str, Path] | None = None,
+def evaluate_methods(folder: str | Path, extractor: Delf, methods: Sequence[str], *,
+                     collection: str | Path | None = None, limit: int | None = None,
+                     save_predictions: Mapping[str, str | Path] | None = None,
                      index: IndexOptions | None = None, extracting: Progress = lambda done, total: None,
                      searching: Progress = lambda done, total: None) -> dict[str, Evaluation]:
     """As `evaluate_folder`, for several search methods; the features of an image are extracted once for all of them.
@@ -85,6 +87,7 @@ def evaluate_methods(folder: Path, extractor: Delf, methods: Sequence[str], *, c
     Args:
         save_predictions: where the rankings of a method go.
     """
+    folder = Path(folder)
     truth = first_queries(read_ground_truth(truth_file(folder)), limit)
     names, queries = names_of(truth)
     paths, query_paths = find_named(folder, names), find_named(folder, queries)

@@ -29,8 +29,11 @@ def replacing(path: Path) -> Iterator[Path]:
         raise DelfError(f"{str(path)!r} is not a file, so nothing was written: name a file inside a folder.")
     temporary = path.with_name(f".{secrets.token_hex(8)}.partial")
     try:
+        temporary.touch(exist_ok=False)  # says at once, and for every kind of writer, that the place cannot be written
         yield temporary
         temporary.replace(path)
+    except DelfError:  # some are ValueErrors as well
+        raise
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise DelfError(f"{str(path)!r} could not be written ({reason}): choose a folder that exists and that you "

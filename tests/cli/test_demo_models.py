@@ -116,6 +116,15 @@ def test_export(delf: Run, needs_torch: None, photos: Path, tmp_path: Path) -> N
     delf("export", "delf-r18", "-o", tmp_path / "nowhere" / "m.onnx").failed("nowhere/m.onnx")
 
 
+def test_export_of_a_packaged_model_leaves_the_package_as_it_is(
+        delf: Run, needs_torch: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = (PACKAGED / "delf-r18.onnx").stat().st_mtime_ns
+    delf("export", "delf-r18").ok()
+    assert (tmp_path / "delf-r18.onnx").is_file()
+    assert (PACKAGED / "delf-r18.onnx").stat().st_mtime_ns == before
+
+
 def test_export_of_what_is_no_model(delf: Run, tmp_path: Path) -> None:
     delf("export", "nosuch").failed("'nosuch'", "delf-r18")
     delf("export", tmp_path).failed("no model")

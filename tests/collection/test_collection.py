@@ -91,6 +91,12 @@ def test_adding_needs_an_extractor(empty: Collection, draw: Draw) -> None:
 # --- adding
 
 
+def test_one_folder_may_be_added_without_a_list(empty: Collection, draw: Draw) -> None:
+    folder = draw("photos/a.png", 1).parent
+    assert counts(empty.add(str(folder))) == (1, 0, 0, 0)
+    assert counts(empty.add(folder)) == (0, 1, 0, 0)
+
+
 def test_adding_is_seen_at_once_and_after_opening_again(empty: Collection, draw: Draw, stub: Any) -> None:
     files = [draw(f"photos/{name}.png", seed, size) for name, seed, size in
              [("b", 1, (64, 48)), ("a", 2, (80, 60)), ("c/d", 3, (48, 64))]]

@@ -18,16 +18,18 @@ def export(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A .safetensors file, a folder that holds one, or the "
                                          "name of a packaged model.")],
     output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="The .onnx file; by default "
-                                                "beside the model.")] = None,
+                                                "beside the model, or, for a packaged one, in the current "
+                                                "folder.")] = None,
 ) -> None:
     """Make the ONNX file of a model, which is all that a plain install needs.
 
     Example: [bold]delf export model.safetensors -o model.onnx[/bold]
     """
-    from delf.models import find_model
+    from delf.models import PACKAGED, find_model
 
     path = find_model(model).require("safetensors")
-    target = output or path.with_suffix(".onnx")
+    folder = Path() if path.parent == PACKAGED else path.parent  # never over the package's own file
+    target = output or folder / f"{path.stem}.onnx"
     _require_torch("the export of a model")
     from delf.network.export import export_onnx
     from delf.network.model import DelfModel

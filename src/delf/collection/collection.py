@@ -219,7 +219,8 @@ class Collection:
                 sizes[kind] = sizes.get(kind, 0) + path.stat().st_size
         return sizes
 
-    def add(self, paths: Iterable[str | Path], *, progress: Callable[[int, int], None] = lambda done, total: None,
+    def add(self, paths: str | Path | Iterable[str | Path], *,
+            progress: Callable[[int, int], None] = lambda done, total: None,
             images_per_segment: int = IMAGES_PER_SEGMENT) -> AddReport:
         """Add the photos in files and folders: what is new or changed; the rest is left as it is.
 
@@ -227,6 +228,7 @@ class Collection:
         published stays, and the next call goes on from there. Ctrl-C publishes what is done and returns.
 
         Args:
+            paths: files and folders, or one of them.
             progress: called with (files done, files to do) now and then.
 
         Raises:
@@ -238,7 +240,8 @@ class Collection:
                                   "Collection.open(folder, Delf.load())")
         adding = Adding(self._catalogue, self.folder / SEGMENTS, self._extractor, images_per_segment)
         try:
-            report = adding.run([Path(path) for path in paths], progress)
+            listed = [paths] if isinstance(paths, str | Path) else paths
+            report = adding.run([Path(path) for path in listed], progress)
         except OSError as error:
             raise CollectionError(f"cannot write to {display_path(self.folder)} ({error.strerror}); "
                                   "what was published before is safe") from error

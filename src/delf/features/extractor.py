@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from delf.errors import OptionError
+from delf.errors import ImageError, ModelError, OptionError
 from delf.features.reduction import normalise, reduce
 from delf.features.suppression import suppress
 from delf.images import limit_size, resize
@@ -53,6 +53,11 @@ class ExtractionOptions:
             raise OptionError(f"scales must be numbers above 0 and at most 8, not {self.scales!r}")
         if self.max_features < 1:
             raise OptionError(f"max_features must be 1 or more, not {self.max_features!r}")
+        if self.dimensions < 1:
+            raise OptionError(f"dimensions must be 1 or more, not {self.dimensions!r}")
+        if math.isnan(self.score_threshold) or not self.suppression_iou >= 0:
+            raise OptionError(f"score_threshold must be a number and suppression_iou one from 0 to 1, not "
+                              f"{self.score_threshold!r} and {self.suppression_iou!r}")
         if self.max_image_size is not None and self.max_image_size < SMALLEST_SIDE:
             raise OptionError(f"max_image_size must be {SMALLEST_SIDE} or more, not {self.max_image_size!r}")
 
@@ -132,6 +137,9 @@ class Delf:
 
         Args:
             image_size: (width, height) of the original, if `image` is a reduced copy: keypoints are in its pixels.
+
+        Raises:
+            ImageError: `image` is no such array.
         """
         return next(self._gather([(image, image_size)], self._submit([image])))
 
@@ -142,7 +150,7 @@ class Delf:
         Args:
             images: images, or pairs of a reduced copy and the original's (width, height).
             batch_size: neighbours of one size are computed together, up to so many; by default 1 on the CPU, where
-                a batch gains nothing, and 8 elsewhere. The features are the same for any value.
+                a batch gains nothing, and 8 elsewhere. The features are the same for any value, up to float rounding.
         """
         batch_size = batch_size or (1 if self.runtime.device == "cpu" else 8)
         sized = ((item, None) if isinstance(item, np.ndarray) else item for item in images)
@@ -156,6 +164,10 @@ class Delf:
 
     def _submit(self, images: Sequence[ImageArray]) -> list[Future[list[_Level]]]:
         """Start on all levels of images of one size, the largest first so that the cores finish together."""
+        for image in images:
+            if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+                raise ImageError(f"an image is an (H, W, 3) uint8 RGB array, not {image.dtype} of shape {image.shape}: "
+                                 "read it with delf.read_image")
         sizes = self._level_sizes(images[0])
         order = sorted(range(len(sizes)), key=lambda i: -sizes[i][0])
         futures = {i: self._pool.submit(self._level, images, sizes[i]) for i in order}
@@ -238,7 +250,11 @@ def available_cores() -> int:
 
 def default_options(runtime: Runtime) -> ExtractionOptions:
     """The options that a model carries, on top of the package's defaults."""
-    values = dict(runtime.config.extraction)
-    if "scales" in values:
-        values["scales"] = tuple(values["scales"])
-    return ExtractionOptions(**values)
+    try:
+        values = dict(runtime.config.extraction)
+        if "scales" in values:
+            values["scales"] = tuple(values["scales"])
+        return ExtractionOptions(**values)
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"the model {runtime.config.name!r} carries extraction options that make no sense ({error}); "
+                         "get it again") from error

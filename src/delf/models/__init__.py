@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -25,7 +26,9 @@ from delf.types import FloatArray
 DEFAULT_MODEL = "delf-r18"
 PACKAGED = Path(__file__).parent
 METADATA_KEY = "delf"
+OUTPUTS = ("feature_map", "attention", "global_descriptor")  # of the ONNX graph, in this order
 PCA_KEYS = ("pca.mean", "pca.components", "pca.variances")
+POOLING_NAMES = ("gem", "rmac")
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,13 @@ class ModelConfig:
             raise ModelError(f"unknown trunk {self.trunk!r}; known are {', '.join(TRUNKS)}")
         if self.stride not in (16, 32):
             raise ModelError(f"the stride of a model is 16 or 32, not {self.stride!r}")
+        if self.pooling not in POOLING_NAMES:
+            raise ModelError(f"unknown pooling {self.pooling!r}; known are {', '.join(POOLING_NAMES)}")
+        if not isinstance(self.attention_hidden, int) or not 0 < self.attention_hidden <= 65536:
+            raise ModelError(f"attention_hidden is a number of channels, not {self.attention_hidden!r}")
+        if not (len(self.mean) == len(self.std) == 3 and all(map(math.isfinite, self.mean + self.std))
+                and min(self.std) > 0):
+            raise ModelError(f"mean and std are three numbers each, std above 0, not {self.mean!r} and {self.std!r}")
 
     @property
     def channels(self) -> int:
@@ -99,10 +109,12 @@ class ModelConfig:
             values = json.loads(text)
             unknown = set(values) - {f.name for f in fields(cls)}
             if unknown:
-                raise ModelError(f"{source} was written by a newer version of delf (it knows "
-                                 f"{', '.join(sorted(unknown))}); upgrade delf-retrieval")
+                raise ModelError("it was written by a newer version of delf, which knows "
+                                 f"{', '.join(sorted(unknown))}; upgrade delf-retrieval")
             return cls(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
-        except (ValueError, TypeError, KeyError) as error:
+        except ModelError as error:
+            raise ModelError(f"{source} cannot be used: {error}") from error
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise ModelError(f"{source} has a damaged configuration ({error}); get the file again") from error
 
 
@@ -116,6 +128,14 @@ class PCA:
     mean: FloatArray
     components: FloatArray
     variances: FloatArray
+
+    def require_channels(self, channels: int, source: Path) -> None:
+        """Raise a `ModelError` that names `source` unless this is a PCA of features with so many channels."""
+        fits = (self.mean.shape == (channels,) and self.variances.ndim == 1
+                and self.components.shape == (len(self.variances), channels))
+        if not fits or not all(np.isfinite(array).all() for array in (self.mean, self.components, self.variances)):
+            raise ModelError(f"the PCA in {source} is damaged or of another model: it does not fit features of "
+                             f"{channels} channels; get the file again")
 
     def to_metadata(self) -> dict[str, str]:
         """The three arrays as base64 of little-endian float32, for the metadata of an ONNX file."""
@@ -165,11 +185,14 @@ def find_model(model: str | Path = DEFAULT_MODEL) -> ModelFiles:
     text = str(model)
     if text.startswith("hub:"):
         return _in_folder(_download(text.removeprefix("hub:")))
-    path = Path(model).expanduser()
-    if path.suffix in (".safetensors", ".onnx") and path.is_file():
-        return _beside(path)
-    if path.is_dir():
-        return _in_folder(path)
+    try:
+        path = Path(model).expanduser()
+        if path.suffix in (".safetensors", ".onnx") and path.is_file():
+            return _beside(path)
+        if path.is_dir():
+            return _in_folder(path)
+    except (OSError, RuntimeError) as error:  # an overlong name, a folder that may not be read, an unknown ~user
+        raise ModelError(f"the model {text!r} cannot be looked for ({error}); check the path") from error
     if text in packaged_models():
         return _beside(PACKAGED / f"{text}.onnx")
     raise ModelError(f"there is no model {text!r}: give a packaged name ({', '.join(packaged_models()) or 'none'}), "

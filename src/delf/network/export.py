@@ -10,10 +10,8 @@ import torch
 
 from delf.errors import ModelError, missing_dependency
 from delf.files import replacing
-from delf.models import METADATA_KEY
+from delf.models import METADATA_KEY, OUTPUTS
 from delf.network.model import DelfModel
-
-OUTPUTS = ("feature_map", "attention", "global_descriptor")
 
 
 def export_onnx(model: DelfModel, path: Path) -> None:

@@ -64,10 +64,14 @@ class DelfModel(nn.Module):
         """
         path = find_model(model).require("safetensors")
         config, tensors = read_safetensors(path)
+        if _fingerprint(tensors) != config.fingerprint:
+            raise ModelError(f"the weights in {path} are not those that its fingerprint was made of: the file is "
+                             "damaged; get it again")
         arrays = [tensors.pop(key, None) for key in PCA_KEYS]
         pca = None
         if all(array is not None for array in arrays):
             pca = PCA(*(np.asarray(array.float().numpy()) for array in arrays if array is not None))
+            pca.require_channels(config.channels, path)
         instance = cls(config, pca)
         own = {key: tensor.shape for key, tensor in instance.state_dict().items()
                if not key.endswith("num_batches_tracked")}

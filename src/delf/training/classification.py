@@ -80,7 +80,8 @@ def fine_tune(model: DelfModel, manifest: Path, options: ClassificationOptions |
         a new model; the given one is left as it is.
 
     Raises:
-        DelfError: fewer than two classes, or a loss that is not a number.
+        DelfError: fewer than two classes, a class to validate that is not trained, no photo that can be read, a
+            checkpoint that does not fit, or a loss that is not a number.
     """
     options = options or ClassificationOptions()
     squares, labels, names = _load(manifest, "train", options, report)
@@ -108,9 +109,15 @@ def _load(manifest: Path, split: str, options: ClassificationOptions, report: Ca
     squares, photos, damaged = load_squares(read_manifest(manifest, split), options.side)
     for sentence in damaged:
         report(sentence)
-    names = names or sorted({photo.label for photo in photos})
+    if not squares:
+        raise DelfError(f"none of the photos with the split {split!r} in {manifest} can be read")
+    labels = sorted({photo.label for photo in photos})
+    names = names or labels
     if len(names) < 2:
         raise DelfError(f"{manifest} has photos of {len(names)} class; classification needs two or more")
+    if not set(labels) <= set(names):
+        foreign = ", ".join(sorted(set(labels) - set(names))[:3])
+        raise DelfError(f"{manifest} has classes of the split {split!r} that its split 'train' lacks ({foreign})")
     index = {name: i for i, name in enumerate(names)}
     return squares, torch.tensor([index[photo.label] for photo in photos]), names
 
@@ -180,8 +187,12 @@ def _resume(path: Path | None, classifier: Classifier, optimizer: torch.optim.Op
     """Load a checkpoint if there is one; the number of epochs that are done."""
     if path is None or not path.is_file():
         return 0
-    state = torch.load(path, weights_only=True)
-    classifier.load_state_dict(state["classifier"])
-    optimizer.load_state_dict(state["optimizer"])
-    schedule.load_state_dict(state["schedule"])
-    return int(state["epoch"])
+    try:
+        state = torch.load(path, weights_only=True)
+        classifier.load_state_dict(state["classifier"])
+        optimizer.load_state_dict(state["optimizer"])
+        schedule.load_state_dict(state["schedule"])
+        return int(state["epoch"])
+    except Exception as error:  # a zip of pickled tensors fails in many ways
+        raise DelfError(f"{path} is damaged, or a checkpoint of other photos or another trunk; delete it to begin "
+                        "anew") from error

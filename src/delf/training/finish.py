@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from delf.errors import DelfError
+from delf.errors import DelfError, ImageError
 from delf.features import Delf, ExtractionOptions
 from delf.images import read_image
 from delf.models import PCA, find_model
 from delf.network.model import DelfModel
 from delf.runtimes.torch import TorchRuntime
+from delf.types import ImageArray
 
 
 @dataclass(frozen=True)
@@ -24,8 +25,8 @@ class FinishOptions:
     """How a model is finished.
 
     photos: how many, drawn at random. dimensions: components that are kept; extraction may use fewer of them.
-    threshold_percentile: of the scores of all cells of all levels; features below it are left out, so that a picture
-        of nothing (sky, fog, a blank page) has few or none.
+    threshold_percentile: of the scores of all cells of all levels; features below it are left out. It thins out what
+        says little; a blank page still has features, since the zeros around a picture look like an edge.
     """
 
     photos: int = 600
@@ -35,8 +36,13 @@ class FinishOptions:
 
 
 def finish(model: DelfModel, photos: Sequence[Path], options: FinishOptions | None = None, *,
+           report: Callable[[str], None] = lambda _: None,
            progress: Callable[[int, int], None] = lambda done, total: None) -> DelfModel:
     """A copy of `model` with a PCA learnt on the selected features of photos, and a score threshold.
+
+    Args:
+        report: is given a sentence for each photo that could not be read and is left out.
+        progress: is given the number of photos done, and of all.
 
     Raises:
         DelfError: there are fewer features than twice the dimensions.
@@ -46,7 +52,8 @@ def finish(model: DelfModel, photos: Sequence[Path], options: FinishOptions | No
     chosen = [photos[i] for i in sorted(rng.permutation(len(photos))[: options.photos])]
     extractor = _raw_extractor(model)
     threshold = _score_threshold(extractor, chosen[:: max(1, len(chosen) // 60)], options.threshold_percentile)
-    mean, covariance, count = _moments(extractor, chosen, threshold, progress)
+    mean, covariance, count = _moments(extractor, _readable(chosen, report), threshold,
+                                       lambda done: progress(done, len(chosen)))
     if count < 2 * options.dimensions:
         raise DelfError(f"{len(chosen)} photos gave {count} features, too few for a PCA of {options.dimensions} "
                         "dimensions; give more photos")
@@ -78,20 +85,30 @@ def _raw_extractor(model: DelfModel) -> Delf:
 def _score_threshold(extractor: Delf, photos: Sequence[Path], percentile: float) -> float:
     every_cell = dataclasses.replace(extractor.options, max_features=1_000_000)
     scores = [features.scores for features in
-              Delf(extractor.runtime, every_cell, threads=2).extract_many(read_image(photo) for photo in photos)]
+              Delf(extractor.runtime, every_cell, threads=2).extract_many(_readable(photos))]
+    if not any(map(len, scores)):
+        return 0.0
     return float(np.percentile(np.concatenate(scores), percentile))
 
 
-def _moments(extractor: Delf, photos: Sequence[Path], threshold: float,
-             progress: Callable[[int, int], None]) -> tuple[NDArray[np.float64], NDArray[np.float64], int]:
+def _readable(photos: Sequence[Path], report: Callable[[str], None] = lambda _: None) -> Iterator[ImageArray]:
+    for photo in photos:
+        try:
+            yield read_image(photo)
+        except ImageError as error:
+            report(str(error))
+
+
+def _moments(extractor: Delf, images: Iterator[ImageArray], threshold: float,
+             progress: Callable[[int], None]) -> tuple[NDArray[np.float64], NDArray[np.float64], int]:
     """Mean and covariance of the selected features, summed photo by photo in double precision, and their number."""
     channels = extractor.options.dimensions
     total, products, count = np.zeros(channels), np.zeros((channels, channels)), 0
-    for done, features in enumerate(extractor.extract_many(read_image(photo) for photo in photos), start=1):
+    for done, features in enumerate(extractor.extract_many(images), start=1):
         vectors = features.descriptors[features.scores >= threshold].astype(np.float64)
         total += vectors.sum(axis=0)
         products += vectors.T @ vectors
         count += len(vectors)
-        progress(done, len(photos))
+        progress(done)
     mean = total / max(count, 1)
     return mean, products / max(count, 1) - np.outer(mean, mean), count

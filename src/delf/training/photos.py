@@ -27,15 +27,19 @@ def read_manifest(manifest: Path, split: str) -> list[LabelledPhoto]:
     """The photos of one split, in the order of the file; paths are relative to the manifest's folder.
 
     Raises:
-        DelfError: the file is missing, lacks the columns `file` and `class`, or has no photo of that split.
+        DelfError: the file is missing, lacks the columns `file` and `class` or a value in them, or has no photo of
+            that split.
     """
     try:
-        with manifest.open(newline="", encoding="utf-8") as file:
+        with manifest.open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DelfError(f"{manifest} cannot be read as a CSV file ({error})") from error
     if not rows or not {"file", "class"} <= rows[0].keys():
         raise DelfError(f"{manifest} needs the columns 'file' and 'class' (and 'split', if there are splits)")
+    short = next((row for row in rows if not row["file"] or not row["class"]), None)
+    if short is not None:
+        raise DelfError(f"{manifest} has a line without a file or a class ({short['file'] or short['class'] or ''!r})")
     photos = [LabelledPhoto(manifest.parent / row["file"], row["class"])
               for row in rows if row.get("split", split) == split]
     if not photos:

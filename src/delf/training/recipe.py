@@ -40,7 +40,7 @@ def train_model(manifest: Path, output: Path, *, trunk: Path, architecture: str 
         model = fine_tune(start, manifest, options, checkpoint=output.with_suffix(".checkpoint"), report=report)
         model = averaged(start, model, keep)
     paths = [photo.path for photo in read_manifest(manifest, "train")]
-    finished = finish(model, paths, FinishOptions(photos=photos, seed=seed), progress=progress)
+    finished = finish(model, paths, FinishOptions(photos=photos, seed=seed), report=report, progress=progress)
     finished.config = dataclasses.replace(finished.config, about=about, licence=licence)
     finished.save_pretrained(output)
 

@@ -1,0 +1,160 @@
+"""Every runtime keeps the contract: one suite over each key of RUNTIMES, with two models."""
+
+from __future__ import annotations
+
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from delf.collection import Collection
+from delf.errors import MissingDependencyError, ModelError, OptionError
+from delf.features import Delf
+from delf.images import read_image
+from delf.models import find_model
+from delf.runtimes import RUNTIMES, open_runtime
+from delf.search import SearchEngine
+
+OUTPUTS = ("feature_map", "attention", "global_descriptor")
+
+
+def cells(side: int, stride: int) -> int:
+    return -(-side // stride)
+
+
+@pytest.mark.parametrize(("batch", "height", "width"), [(1, 64, 96), (2, 65, 47), (1, 1, 1), (1, 2, 300), (3, 17, 33)])
+def test_shapes_of_any_size(runtime: Any, batch: int, height: int, width: int) -> None:
+    images = np.random.default_rng(0).uniform(0, 255, (batch, 3, height, width)).astype(np.float32)
+    copy = images.copy()
+    output = runtime.run(images)
+    config = runtime.config
+    grid = (cells(height, config.stride), cells(width, config.stride))
+    assert output.feature_map.shape == (batch, config.channels, *grid)
+    assert output.attention.shape == (batch, *grid)
+    assert output.global_descriptor.shape == (batch, config.channels)
+    for name in OUTPUTS:
+        values = getattr(output, name)
+        assert values.dtype == np.float32
+        assert np.isfinite(values).all()
+    assert (output.attention >= 0).all()
+    np.testing.assert_array_equal(images, copy)
+
+
+def test_what_a_runtime_says_of_itself(runtime: Any) -> None:
+    assert (RUNTIMES[runtime.name], runtime.device) == (RUNTIMES[runtime.name], "cpu")
+    assert runtime.pca.mean.shape == (runtime.config.channels,)
+    assert runtime.pca.components.shape == (len(runtime.pca.variances), runtime.config.channels)
+
+
+def test_the_global_descriptor_is_the_generalised_mean(runtime: Any, images: Any) -> None:
+    output = runtime.run(images)
+    expected = (np.maximum(output.feature_map, 1e-6).astype(np.float64) ** 3).mean(axis=(2, 3)) ** (1 / 3)
+    np.testing.assert_allclose(output.global_descriptor, expected, rtol=1e-4)
+
+
+def test_neighbours_in_a_batch_do_not_matter(runtime: Any, images: Any) -> None:
+    together = runtime.run(images)
+    for row in range(len(images)):
+        alone = runtime.run(images[row : row + 1])
+        for name in OUTPUTS:  # sums may be taken in another order, no more
+            np.testing.assert_allclose(getattr(alone, name)[0], getattr(together, name)[row], rtol=1e-5, atol=1e-5)
+
+
+def test_the_same_again_and_from_several_threads(runtime: Any, images: Any) -> None:
+    sizes = [(181, 250), (64, 64), (100, 31)]
+    parts = [np.ascontiguousarray(images[:1, :, :height, :width]) for height, width in sizes]
+    alone = [runtime.run(part) for part in parts]
+    with ThreadPoolExecutor(3) as pool:
+        for output, expected in zip(pool.map(runtime.run, parts * 4), alone * 4, strict=True):
+            for name in OUTPUTS:
+                np.testing.assert_array_equal(getattr(output, name), getattr(expected, name))
+
+
+def test_runtimes_agree(opened: dict[str, Any], images: Any) -> None:
+    first, *others = opened.values()
+    expected = first.run(images)
+    for other in others:
+        assert (other.config, other.config.fingerprint) == (first.config, first.config.fingerprint)
+        output = other.run(images)
+        for name in OUTPUTS:
+            reference = getattr(expected, name)
+            np.testing.assert_allclose(getattr(output, name), reference, rtol=0, atol=1e-5 * np.abs(reference).max())
+        for name in ("mean", "components", "variances"):
+            np.testing.assert_array_equal(getattr(other.pca, name), getattr(first.pca, name))
+
+
+def keyed(features: Any) -> dict[tuple[float, ...], int]:
+    """The row of each feature, by place and scale."""
+    points = np.column_stack([features.keypoints, features.scales]).tolist()
+    return {tuple(point): row for row, point in enumerate(points)}
+
+
+def test_runtimes_find_the_same_keypoints(opened: dict[str, Any], photos: Path) -> None:
+    image = read_image(photos / "astronaut.jpg")
+    first, *others = (Delf(runtime, threads=1).extract(image) for runtime in opened.values())
+    assert len(first) > 50
+    rows = keyed(first)
+    assert len(rows) == len(first)
+    for other in others:
+        found = keyed(other)
+        # Features whose score is at the threshold, or the last that is kept, may differ by a rounding.
+        assert len(set(rows) & set(found)) >= len(rows) - 2
+        assert abs(len(rows) - len(found)) <= 2
+        pairs = np.array([(rows[key], found[key]) for key in set(rows) & set(found)])
+        np.testing.assert_allclose(other.scores[pairs[:, 1]], first.scores[pairs[:, 0]], rtol=1e-4)
+        np.testing.assert_allclose(other.descriptors[pairs[:, 1]], first.descriptors[pairs[:, 0]], atol=2e-4)
+        np.testing.assert_allclose(other.global_descriptor, first.global_descriptor, atol=1e-5)
+
+
+def test_runtimes_rank_photos_alike(photos: Path, queries: Any, tmp_path: Path) -> None:
+    rankings = []
+    for name in RUNTIMES:
+        extractor = Delf.load(runtime=name, threads=2)
+        with Collection.create(tmp_path / f"{name}.delf", extractor) as collection:
+            collection.add([photos])
+            engine = SearchEngine(collection, extractor)
+            answers = [engine.search(queries[query].path, top=2) for query in ("coffee", "rocket")]
+            rankings.append([[(result.image, result.inliers) for result in answer.results] for answer in answers])
+    assert all(count > 20 for answers in rankings for answer in answers for _, count in answer)
+    images = [[[image for image, _ in answer] for answer in answers] for answers in rankings]
+    assert all(other == images[0] for other in images)
+    inliers = np.array([[count for answer in answers for _, count in answer] for answers in rankings])
+    assert (np.ptp(inliers, axis=0) <= 2).all()
+
+
+def test_unknown_runtimes_and_devices() -> None:
+    with pytest.raises(OptionError, match="unknown runtime 'tflite'; known are auto, onnx, torch"):
+        open_runtime(runtime="tflite")
+    with pytest.raises(OptionError, match="'onnx' computes on the CPU only, not on 'cuda'; use the runtime 'torch'"):
+        open_runtime(runtime="onnx", device="cuda")
+    for device in ("quantum", "cuda:9999", "", "vulkan"):
+        with pytest.raises(OptionError, match=f"torch cannot use the device {device!r}: ."):
+            open_runtime(runtime="torch", device=device)
+
+
+def test_the_default_runtime(attentive: Path, tmp_path: Path) -> None:
+    assert open_runtime(attentive).name == "onnx"
+    (tmp_path / "only.safetensors").write_bytes((attentive / "seeded.safetensors").read_bytes())
+    assert open_runtime(tmp_path).name == "torch"
+    with pytest.raises(ModelError, match=r"no \.onnx file .* delf export"):
+        open_runtime(tmp_path, "onnx")
+
+
+def test_a_model_finds_its_options(attentive: Path) -> None:
+    for name in RUNTIMES:
+        options = Delf.load(attentive, runtime=name).options
+        assert (options.scales, options.score_threshold, options.dimensions) == ((0.5, 1.0), 0.25, 16)
+        assert Delf.load(attentive, runtime=name, score_threshold=0.5).options.score_threshold == 0.5
+    assert find_model(attentive).name == "seeded"
+
+
+def test_without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    for module in ("delf.runtimes.torch", "delf.network.model"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    with pytest.raises(MissingDependencyError, match=r"the runtime 'torch' needs .*'delf-retrieval\[torch\]'"):
+        open_runtime(runtime="torch")
+    assert open_runtime().name == "onnx"

@@ -1,0 +1,129 @@
+"""The files behind the runtimes: the packaged pair is one model, and damage is named."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from delf.errors import ModelError
+from delf.features import Delf
+from delf.images import read_image
+from delf.models import METADATA_KEY, PCA, ModelConfig, find_model, packaged_models
+from delf.network.export import export_onnx
+from delf.network.model import DelfModel
+from delf.runtimes import open_runtime
+
+onnx = pytest.importorskip("onnx")
+OUTPUTS = ("feature_map", "attention", "global_descriptor")
+
+
+@pytest.mark.parametrize("name", packaged_models())
+def test_the_packaged_files_are_one_model(name: str, images: Any, tmp_path: Path) -> None:
+    """The ONNX file is what an export of the safetensors file gives today."""
+    model = DelfModel.from_pretrained(name)
+    export_onnx(model, tmp_path / f"{name}.onnx")
+    fresh, packaged = open_runtime(tmp_path / f"{name}.onnx"), open_runtime(name, "onnx")
+    assert fresh.config == packaged.config == model.config
+    assert packaged.config.name == name
+    assert packaged.config.about
+    assert packaged.config.licence
+    assert len(packaged.config.fingerprint) == 64
+    one, two = fresh.run(images), packaged.run(images)
+    for output in OUTPUTS:
+        np.testing.assert_allclose(getattr(one, output), getattr(two, output), rtol=1e-5, atol=1e-5)
+    for field in ("mean", "components", "variances"):
+        np.testing.assert_array_equal(getattr(fresh.pca, field), getattr(packaged.pca, field))
+    gram = packaged.pca.components @ packaged.pca.components.T
+    np.testing.assert_allclose(gram, np.eye(len(gram)), atol=1e-5)
+    assert (np.diff(packaged.pca.variances) <= 0).all()
+
+
+def test_the_packaged_model_describes_a_photo(photos: Path) -> None:
+    features = Delf.load().extract(read_image(photos / "coffee.jpg"))
+    assert len(features) == 1000
+    assert features.descriptors.shape == (1000, 128)
+
+
+@pytest.mark.parametrize("damage", ["empty", "random", "cut", "text", "picture", "longer"])
+def test_damaged_onnx_files_are_named(attentive: Path, tmp_path: Path, damage: str) -> None:
+    whole = (attentive / "seeded.onnx").read_bytes()
+    (tmp_path / "damaged.onnx").write_bytes({
+        "empty": b"", "random": np.random.default_rng(0).bytes(5000), "cut": whole[: len(whole) // 2],
+        "text": b"hello\n" * 50, "picture": b"\x89PNG\r\n\x1a\n" + whole[:500], "longer": whole + b"\xff\xff\xff",
+    }[damage])
+    with pytest.raises(ModelError, match=r"damaged\.onnx"):
+        open_runtime(tmp_path / "damaged.onnx")
+
+
+def test_flipped_bytes_open_or_are_named(attentive: Path, tmp_path: Path) -> None:
+    """Weights carry no checksum in an ONNX file, so a flipped one may pass; nothing but a sentence may come out."""
+    whole = (attentive / "seeded.onnx").read_bytes()
+    generator = np.random.default_rng(3)
+    refused = 0
+    for place in [*generator.integers(0, 3000, 15), *generator.integers(len(whole) - 30_000, len(whole), 25)]:
+        damaged = bytearray(whole)
+        damaged[place] ^= int(generator.integers(1, 256))
+        path = tmp_path / "damaged.onnx"
+        path.write_bytes(damaged)
+        try:
+            open_runtime(path)
+        except ModelError as error:
+            assert "damaged.onnx" in str(error)
+            refused += 1
+    assert refused > 5
+
+
+def with_metadata(source: Path, target: Path, **changes: str | None) -> Path:
+    graph = onnx.load(source)
+    values = {prop.key: prop.value for prop in graph.metadata_props}
+    kept = {key: value for key, value in {**values, **changes}.items() if value is not None}
+    onnx.helper.set_model_props(graph, kept)
+    onnx.save(graph, target)
+    return target
+
+
+def test_onnx_files_with_a_wrong_label(attentive: Path, tmp_path: Path) -> None:
+    source, path = attentive / "seeded.onnx", tmp_path / "wrong.onnx"
+    config = json.loads(ModelConfig("x").to_json())
+    odd = PCA(np.zeros(9, np.float32), np.zeros((2, 9), np.float32), np.ones(2, np.float32)).to_metadata()
+    for changes, sentence in (({METADATA_KEY: None}, r"wrong\.onnx is an ONNX file but not of a delf model"),
+                              ({METADATA_KEY: "{"}, r"wrong\.onnx has a damaged configuration"),
+                              ({METADATA_KEY: json.dumps({**config, "new": 1})}, r"wrong\.onnx .* newer version"),
+                              ({METADATA_KEY: json.dumps({**config, "trunk": "resnet50"})}, r"PCA in .*wrong\.onnx"),
+                              ({"pca.mean": None}, r"wrong\.onnx has no readable PCA"), (odd, r"PCA in .*wrong\.onnx")):
+        with pytest.raises(ModelError, match=sentence):
+            open_runtime(with_metadata(source, path, **changes))
+
+
+def test_an_onnx_file_that_computes_something_else(attentive: Path, tmp_path: Path) -> None:
+    graph = onnx.load(attentive / "seeded.onnx")
+    del graph.graph.output[1:]
+    onnx.save(graph, tmp_path / "half.onnx")
+    with pytest.raises(ModelError, match=r"half\.onnx does not compute what a delf model computes"):
+        open_runtime(tmp_path / "half.onnx")
+
+
+@pytest.mark.parametrize("extraction", [{"scale": 1}, {"scales": 3}, {"max_features": 0}, {"max_features": "all"},
+                                        {"scales": ["a"]}, [1, 2], {"dimensions": None}])
+def test_options_that_make_no_sense(attentive: Path, tmp_path: Path, extraction: Any) -> None:
+    config = json.loads(open_runtime(attentive).config.to_json())
+    path = with_metadata(attentive / "seeded.onnx", tmp_path / "odd.onnx",
+                         **{METADATA_KEY: json.dumps({**config, "extraction": extraction})})
+    with pytest.raises(ModelError, match="carries extraction options that make no sense"):
+        Delf.load(path)
+
+
+def test_a_model_without_pca_cannot_describe(tmp_path: Path) -> None:
+    DelfModel(ModelConfig("raw")).save_pretrained(tmp_path / "raw.safetensors")
+    with pytest.raises(ModelError, match=r"raw\.safetensors has no PCA"):
+        open_runtime(tmp_path / "raw.safetensors")
+
+
+def test_names_are_those_of_the_files(tmp_path: Path) -> None:
+    shutil.copy(find_model().require("onnx"), tmp_path / "copied.onnx")
+    assert Delf.load(tmp_path).identity["model"] == Delf.load().identity["model"]
