@@ -21,6 +21,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from delf.adapters import DictExtractor, Feature2D
+    from delf.checking import check_collection
     from delf.collection import Collection
     from delf.errors import DelfError
     from delf.evaluate import evaluate_folder
@@ -32,9 +34,11 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Collection": "delf.collection",
+    "DictExtractor": "delf.adapters",
     "Delf": "delf.features",
     "DelfError": "delf.errors",
     "ExtractionOptions": "delf.features",
+    "Feature2D": "delf.adapters",
     "Features": "delf.types",
     "ImageMatch": "delf.types",
     "Result": "delf.types",
@@ -42,14 +46,16 @@ _HOMES = {
     "SearchOptions": "delf.search",
     "SearchResult": "delf.types",
     "build_index": "delf.indexing",
+    "check_collection": "delf.checking",
     "evaluate_folder": "delf.evaluate",
     "match": "delf.search",
     "read_image": "delf.images",
 }
 
 __all__ = [
-    "Collection", "Delf", "DelfError", "ExtractionOptions", "Features", "ImageMatch", "Result", "SearchEngine",
-    "SearchOptions", "SearchResult", "build_index", "evaluate_folder", "match", "read_image",
+    "Collection", "Delf", "DelfError", "DictExtractor", "ExtractionOptions", "Feature2D", "Features", "ImageMatch",
+    "Result", "SearchEngine", "SearchOptions", "SearchResult", "build_index", "check_collection", "evaluate_folder",
+    "match", "read_image",
 ]
 
 

@@ -14,11 +14,14 @@ from numpy.typing import NDArray
 
 from delf.codes import Codes, decode
 from delf.collection import Collection
-from delf.errors import OptionError
+from delf.collection.catalogue import Catalogue
+from delf.collection.segment import Segment
+from delf.errors import CollectionError, OptionError
 from delf.index import ExactIndex, Index, IvfPqOptions, IvfPqQuantiser, Joined
 from delf.types import FloatArray
 
 EXACT_UP_TO = 1_000_000
+ASKED = "asked for"
 BLOCK = 65536
 
 
@@ -43,7 +46,7 @@ class IndexOptions:
 def choose_index(rows: int, options: IndexOptions) -> tuple[str, str]:
     """The kind of index for so many features, and why, in words."""
     if options.kind != "auto":
-        return options.kind, "asked for"
+        return options.kind, ASKED
     if rows <= options.exact_up_to:
         return "exact", f"{rows:,} features are at most {options.exact_up_to:,}, which are searched exactly"
     return "ivfpq", f"{rows:,} features are more than {options.exact_up_to:,}, too many to search exactly"
@@ -54,42 +57,63 @@ def build_index(collection: Collection, options: IndexOptions | None = None, *,
     """Choose the index of a collection and build what it lacks; the kind that was chosen.
 
     The quantisers are learnt once, from a sample that depends on the stored descriptors alone, and shared by all
-    segments, so that later segments are only quantised.
+    segments, so that later segments are only quantised; they are learnt anew where other options are asked for.
+
+    Args:
+        options: those of the last time by default, and at first `IndexOptions()`.
     """
-    options = options or IndexOptions()
+    with collection.writing() as catalogue:
+        return _build(collection, catalogue, options or _options_before(collection), progress)
+
+
+def _options_before(collection: Collection) -> IndexOptions:
+    """What the index was asked to be, or the defaults."""
+    index = collection.about.get("index") or {}
+    try:
+        ivfpq = IvfPqOptions(**(collection.about.get("ivfpq") or {}))
+        return IndexOptions(kind=index["kind"] if index.get("reason") == ASKED else "auto", ivfpq=ivfpq)
+    except (KeyError, TypeError, ValueError) as error:
+        raise CollectionError(f"the catalogue of {collection.folder} says nonsense of its index ({error}); say which "
+                              "index to build") from error
+
+
+def _build(collection: Collection, catalogue: Catalogue, options: IndexOptions,
+           progress: Callable[[int, int], None]) -> str:
     kind, reason = choose_index(collection.rows, options)
     about: dict[str, Any] = {"index": {"kind": kind, "reason": reason}}
-    if kind == "exact":
-        collection.catalogue.publish_indexes([], about)
+    if kind == "exact":  # what was built for another kind stays, and is of no use
+        catalogue.publish_indexes([], about)
         return kind
-    name = collection.catalogue.about().get("quantiser")
-    if name is None:
+    name = collection.about.get("quantiser")
+    if name is None or collection.about.get("ivfpq") != asdict(options.ivfpq):
         quantiser = IvfPqQuantiser.train(training_sample(collection, options.sample), options.ivfpq, collection.rows)
         name = f"quantiser-{uuid.uuid4().hex}.faiss"
         quantiser.save(collection.folder / name)
         about |= {"quantiser": name, "ivfpq": asdict(options.ivfpq)}
     else:
         quantiser = IvfPqQuantiser.load(collection.folder / name)
-    built = collection.catalogue.indexes()
+    built = catalogue.indexes()
     missing = [(number, segment) for number, segment in zip(collection.segment_ids, collection.segments, strict=True)
                if built.get(number) != ("ivfpq", name)]
     for done, (_, segment) in enumerate(missing):
         progress(done, len(missing))
-        quantiser.build(_blocks(segment.descriptors), _lists(segment.folder))
+        quantiser.build(_blocks(segment.descriptors), lists_of(segment))
     progress(len(missing), len(missing))
-    collection.catalogue.publish_indexes([(number, "ivfpq", name) for number, _ in missing], about)
+    catalogue.publish_indexes([(number, "ivfpq", name) for number, _ in missing], about)
     return kind
 
 
 def open_index(collection: Collection) -> Index:
     """The index that a search uses: the built one where there is one, exact search for all that it lacks."""
-    about = collection.catalogue.about()
+    about = collection.about
     if about.get("index", {}).get("kind") != "ivfpq":
         return _joined([ExactIndex(segment.descriptors) for segment in collection.segments], collection.dimensions)
     name = str(about["quantiser"])
     quantiser = IvfPqQuantiser.load(collection.folder / Path(name).name)
     built = collection.catalogue.indexes()
-    return _joined([quantiser.open(_lists(segment.folder), segment.descriptors) if built.get(number) == ("ivfpq", name)
+    # The file of a segment that another process merged into a new one has gone; its arrays are still mapped.
+    return _joined([quantiser.open(lists_of(segment), segment.descriptors)
+                    if built.get(number) == ("ivfpq", name) and segment.folder.exists()
                     else ExactIndex(segment.descriptors)
                     for number, segment in zip(collection.segment_ids, collection.segments, strict=True)],
                    collection.dimensions)
@@ -121,8 +145,9 @@ def _blocks(codes: Codes) -> Iterator[Codes]:
         yield codes[start : start + BLOCK]
 
 
-def _lists(folder: Path) -> Path:
-    return folder / "ivfpq.faiss"
+def lists_of(segment: Segment) -> Path:
+    """The file of a segment's inverted lists."""
+    return segment.folder / "ivfpq.faiss"
 
 
 def _joined(parts: list[Index], dimensions: int) -> Index:

@@ -36,7 +36,8 @@ def test_the_main_job(shell: Run, own: Path, queries: dict[str, Any], photos: Pa
     shutil.copy(own / "cell.jpg", own / "copy of cell.jpg")
     again = shell("index", "photos", "-o", "places.delf", "--json").object()
     assert 3000 < again.pop("features") <= 5000
-    assert again == {"collection": "places.delf", "added": 1, "unchanged": 4, "duplicates": 1, "skipped": [],
+    assert again == {"collection": "places.delf", "added": 1, "unchanged": 4, "moved": 0, "pruned": 0,
+                     "duplicates": 1, "skipped": [],
                      "images": 5}
 
     rocket, coins = queries["rocket"], queries["coins"]

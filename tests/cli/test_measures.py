@@ -42,7 +42,7 @@ def test_evaluate_and_score_agree(delf: Run, benchmark_folder: Path, kept: Path,
 def test_evaluate_in_words(delf: Run, benchmark_folder: Path, kept: Path) -> None:
     done = delf("evaluate", benchmark_folder, "--collection", kept, "--method", "delf-votes", "--limit", "1")
     lines = done.ok().splitlines()
-    assert lines[0] == "tiny: 6 images, 1 queries, method delf-votes, model delf-r18"
+    assert lines[0] == "tiny: 6 images, 1 query, method delf-votes, model delf-r18"
     assert [line.split()[:2] for line in lines[1:]] == [["easy", "mAP"], ["medium", "mAP"], ["hard", "mAP"]]
     assert lines[1].startswith("easy     mAP 100.0  mP@1 100.0  mP@5 100.0")
     assert delf("evaluate", benchmark_folder, "--collection", kept, "--limit", "1", "-q").err == ""

@@ -20,7 +20,8 @@ from delf.collection import AddReport, Collection
 from delf.demo.samples import read_sample
 
 Run = Callable[..., Any]
-COMMANDS = ("index", "search", "match", "extract", "info", "evaluate", "score", "demo", "export", "train")
+COMMANDS = ("index", "search", "match", "extract", "info", "remove", "compact", "check", "evaluate",
+            "score", "demo", "export", "train")
 
 
 # --- help

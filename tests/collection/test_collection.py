@@ -145,7 +145,7 @@ def test_a_file_that_was_only_touched_is_known_by_its_content(empty: Collection,
     file = draw("a.png", 1)
     empty.add([file])
     os.utime(file, ns=(1, 1))
-    assert counts(empty.add([file])) == (0, 0, 1, 0)
+    assert counts(empty.add([file])) == (0, 1, 0, 0)
     assert counts(empty.add([file])) == (0, 1, 0, 0)
     assert (stub.extracted, empty.alive.tolist()) == (1, [True])
 
@@ -360,9 +360,9 @@ def test_two_that_add_the_same_photo_at_once(empty: Collection, draw: Draw, make
         publish(catalogue, *arguments)
 
     monkeypatch.setattr(Catalogue, "publish", overtaken)
-    with pytest.raises(CollectionError, match="at the same time"):
+    with pytest.raises(CollectionError, match=rf"being written by process {os.getpid()} on .* since 20"):
         empty.add([file, other])
-    assert counts(empty.add([file, other])) == (1, 1, 0, 0)
+    assert counts(empty.add([file, other])) == (2, 0, 0, 0)
     assert len(empty) == 2
 
 
@@ -385,9 +385,9 @@ def test_other_options_are_refused_and_both_are_named(empty: Collection, make_st
 
 def test_a_newer_format_is_refused(empty: Collection) -> None:
     with sqlite3.connect(empty.folder / "catalogue.sqlite") as connection:
-        connection.execute("PRAGMA user_version = 2")
+        connection.execute("PRAGMA user_version = 99")
     connection.close()
-    with pytest.raises(CollectionError, match=r"format 2, which is newer than this version of delf reads \(1\)"):
+    with pytest.raises(CollectionError, match=r"format 99, which is newer than this version of delf reads \(2\)"):
         Collection.open(empty.folder)
 
 

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+TESTED = ("match_pair.py", "opencv_features.py", "search_folder.py")
 
 
 def run(folder: Path, name: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -21,10 +22,10 @@ def run(folder: Path, name: str, *arguments: str | Path) -> subprocess.Completed
 
 
 def test_every_example_is_tested() -> None:
-    assert {path.name for path in EXAMPLES.glob("*.py")} == {"match_pair.py", "search_folder.py"}
+    assert {path.name for path in EXAMPLES.glob("*.py")} == set(TESTED)
 
 
-@pytest.mark.parametrize("name", ["match_pair.py", "search_folder.py"])
+@pytest.mark.parametrize("name", TESTED)
 def test_without_arguments_the_usage_is_shown(name: str, tmp_path: Path) -> None:
     done = run(tmp_path, name)
     assert done.returncode == 1
@@ -74,3 +75,13 @@ def test_a_wrong_file_is_a_sentence(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert done.stderr.startswith("notes.jpg is not an image")
     assert not (tmp_path / "matches.png").exists()
+
+
+def test_opencv_features(photos: Path, queries: dict[str, Any], tmp_path: Path) -> None:
+    done = run(tmp_path, "opencv_features.py", queries["coffee"].path, photos / "coffee.jpg")
+    assert (done.returncode, done.stderr) == (0, "")
+    for name, line in zip(("SIFT", "DELF"), done.stdout.splitlines(), strict=True):
+        found = re.fullmatch(rf"{name}: (\d+) inliers of (\d+) tentative matches", line)
+        assert found
+        assert 15 <= int(found[1]) <= int(found[2])
+    assert "is not a picture" in run(tmp_path, "opencv_features.py", "gone.jpg", photos / "coffee.jpg").stderr

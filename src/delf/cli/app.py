@@ -15,6 +15,7 @@ from delf.cli.demo import demo
 from delf.cli.evaluation import evaluate, score
 from delf.cli.images import extract, match
 from delf.cli.models import export, train
+from delf.cli.upkeep import check, compact, remove
 from delf.errors import DelfError, OptionError
 
 app = typer.Typer(
@@ -33,7 +34,7 @@ def _version(version: bool = typer.Option(False, "--version", help="Print the ve
         raise typer.Exit
 
 
-for command in (index, search, match, extract, info, evaluate, score, demo, export, train):
+for command in (index, search, match, extract, info, remove, compact, check, evaluate, score, demo, export, train):
     app.command()(command)
 
 

@@ -38,7 +38,9 @@ def index(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="COLLECTION", help="The collection to make, or to "
                                          "add to: what it has already is left as it is.")],
     model: Model = MODEL, dimensions: Dimensions = None, max_features: MaxFeatures = None,
-    kind: Annotated[str, typer.Option("--index", help="auto, exact or ivfpq.")] = "auto",
+    prune: Annotated[bool, typer.Option("--prune", help="Forget the photos below PHOTOS that are gone.")] = False,
+    kind: Annotated[str | None, typer.Option("--index", help="auto, exact or ivfpq; as before by default, and auto at "
+                                             "first.")] = None,
     runtime: Runtime = "auto", device: Device = "cpu", threads: Threads = None,
     strict: Strict = False, json: Json = False, quiet: Quiet = False,
 ) -> None:
@@ -52,13 +54,13 @@ def index(
     from delf.images import find_images
     from delf.indexing import IndexOptions, build_index
 
-    index_options = IndexOptions(kind=kind)
+    index_options = None if kind is None else IndexOptions(kind=kind)
     find_images(photos)  # a missing one is told before anything is made
     extractor = load_extractor(model, runtime, device, threads, quiet or json,
                                **given(dimensions=dimensions, max_features=max_features))
     with Collection.open_or_create(output, extractor) as collection:
         with progress("Extracting", "photos", quiet or json) as update:
-            report = collection.add(photos, progress=update)
+            report = collection.add(photos, progress=update, prune=prune)
         if not report.interrupted:
             with progress("Indexing", "segments", quiet or json) as update:
                 build_index(collection, index_options, progress=update)
@@ -74,11 +76,13 @@ def _print_added(collection: Collection, report: AddReport, json: bool) -> None:
 
     if json:
         print_json({"collection": str(collection.folder), "added": report.added, "unchanged": report.unchanged,
-                    "duplicates": report.duplicates, "skipped": list(report.skipped), "images": len(collection),
-                    "features": collection.rows})
+                    "moved": report.moved, "pruned": report.pruned, "duplicates": report.duplicates,
+                    "skipped": list(report.skipped), "images": len(collection), "features": collection.rows})
     else:
         print(f"{display_path(collection.folder)}: {counted(report.added, 'photo')} added, "
-              f"{report.unchanged:,} unchanged, {report.duplicates:,} exact copies; "
+              f"{report.unchanged:,} unchanged, {report.duplicates:,} exact copies"
+              f"{f', {report.moved:,} moved' if report.moved else ''}"
+              f"{f', {report.pruned:,} gone and forgotten' if report.pruned else ''}; "
               f"now {counted(len(collection), 'image')} with {counted(collection.rows, 'feature')}")
 
 

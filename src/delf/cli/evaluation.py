@@ -54,7 +54,8 @@ def evaluate(
     if json:
         print_json(result.to_json())
     else:
-        print(f"{result.dataset}: {result.images:,} images, {result.queries} queries, method {result.method}, "
+        queries = "1 query" if result.queries == 1 else f"{result.queries:,} queries"
+        print(f"{result.dataset}: {result.images:,} images, {queries}, method {result.method}, "
               f"model {result.model}")
         _print_scores(result.to_json())
 

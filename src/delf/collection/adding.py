@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from delf.collection.catalogue import Catalogue, FileRecord, ImageRecord
-from delf.collection.segment import flush_folder, write_segment
+from delf.collection.segment import new_segment, write_segment
 from delf.errors import ImageError
 from delf.images import LoadedImage, find_images, load_ahead
 from delf.types import Features, ImageArray
+
+LINKS_AT_ONCE = 4096
 
 
 class Extractor(Protocol):
@@ -45,7 +47,8 @@ class AddReport:
     """What `Collection.add` did, in numbers of files.
 
     duplicates: files with the very bytes of another one. skipped: a sentence for each file or folder that could not be
-    read. interrupted: whether Ctrl-C ended it early.
+    read. interrupted: whether Ctrl-C ended it early. moved: known photos that are now elsewhere. pruned: files that are
+    gone and were forgotten.
     """
 
     added: int
@@ -53,6 +56,8 @@ class AddReport:
     duplicates: int
     skipped: tuple[str, ...]
     interrupted: bool
+    moved: int = 0
+    pruned: int = 0
 
 
 class Adding:
@@ -67,7 +72,8 @@ class Adding:
         self._files: dict[str, list[FileRecord]] = {}
         self._batch: list[tuple[str, ImageRecord, Features]] = []
         self._links: list[tuple[FileRecord, int]] = []
-        self._added = self._unchanged = self._duplicates = 0
+        self._left: list[bytes] = []  # where moved files were
+        self._added = self._unchanged = self._duplicates = self._moved = 0
         self._skipped: list[str] = []
 
     def run(self, paths: list[Path], progress: Callable[[int, int], None]) -> AddReport:
@@ -87,14 +93,17 @@ class Adding:
                 self._added += 1
                 if len(self._batch) >= self._images_per_segment:
                     self._publish()
-                progress(self._added + self._unchanged + self._duplicates + len(self._skipped), total)
+                progress(self._done(), total)
         except KeyboardInterrupt:
             interrupted = True
             # It may have come when the batch was published and not yet put away.
             self._batch = [entry for entry in self._batch if self._catalogue.image_of(bytes.fromhex(entry[0])) is None]
         self._publish()
-        progress(self._added + self._unchanged + self._duplicates + len(self._skipped), total)
-        return AddReport(self._added, self._unchanged, self._duplicates, tuple(self._skipped), interrupted)
+        progress(self._done(), total)
+        return AddReport(self._added, self._unchanged, self._duplicates, tuple(self._skipped), interrupted, self._moved)
+
+    def _done(self) -> int:
+        return self._added + self._unchanged + self._duplicates + self._moved + len(self._skipped)
 
     def _new_images(self, paths: list[Path]) -> Iterator[LoadedImage]:
         """Each content that the collection lacks, once; its files are noted, so are all others."""
@@ -104,11 +113,25 @@ class Adding:
                 self._files[loaded.sha256].append(record)
                 self._duplicates += 1
             elif (image := self._catalogue.image_of(bytes.fromhex(loaded.sha256))) is not None:
-                self._links.append((record, image))
-                self._duplicates += 1
+                self._link(record, image)
             else:
                 self._files[loaded.sha256] = [record]
                 yield loaded
+
+    def _link(self, record: FileRecord, image: int) -> None:
+        """Note a file of an image that the collection has: the same file touched, moved, or a copy."""
+        others = self._catalogue.files_of(image)
+        left = [path for path in others if path != record.path and is_gone(path) and path not in self._left]
+        if record.path in others:
+            self._unchanged += 1
+        elif left:
+            self._moved += 1
+            self._left += left
+        else:
+            self._duplicates += 1
+        self._links.append((record, image))
+        if len(self._links) >= LINKS_AT_ONCE:
+            self._publish_links()
 
     def _new_files(self, paths: list[Path]) -> Iterator[tuple[FileRecord, Path]]:
         """The files that the catalogue does not know as they are now."""
@@ -131,18 +154,31 @@ class Adding:
         """Write the batch as a segment, flush it, and make it visible in one transaction."""
         if self._batch:
             name = uuid.uuid4().hex
-            write_segment(self._segments / f".{name}", [features for *_, features in self._batch],
-                          fingerprint=self._extractor.identity["model"]["fingerprint"])
-            (self._segments / f".{name}").rename(self._segments / name)
-            flush_folder(self._segments)
+            with new_segment(self._segments, name) as folder:
+                write_segment(folder, [features for *_, features in self._batch],
+                              fingerprint=self._extractor.identity["model"]["fingerprint"])
             self._catalogue.publish(name, sum(len(features) for *_, features in self._batch),
                                     [(image, self._files[digest]) for digest, image, _ in self._batch])
             for digest, *_ in self._batch:
                 del self._files[digest]
             self._batch = []
+        self._publish_links()
+
+    def _publish_links(self) -> None:
         if self._links:
-            self._catalogue.link(self._links)
-            self._links = []
+            self._catalogue.link(self._links, self._left)
+            self._links, self._left = [], []
+
+
+def is_gone(path: bytes) -> bool:
+    """Whether there is certainly no such file: not that it cannot be looked at."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def file_key(path: Path) -> bytes:

@@ -19,7 +19,7 @@ from delf.errors import CollectionError
 from delf.images import display_path
 
 NAME = "catalogue.sqlite"
-FORMAT = 1
+FORMAT = 2
 APPLICATION_ID = 0x64656C66  # "delf", in the header of the file
 
 SCHEMA = """
@@ -37,6 +37,22 @@ CREATE INDEX files_of_image ON files(image);
 CREATE TABLE indexes (
     segment INTEGER PRIMARY KEY REFERENCES segments(id), kind TEXT NOT NULL, quantiser TEXT NOT NULL);
 """
+# Format 2: the images without a file, kept by the database itself, so that opening need not look for them.
+REMOVED = """
+CREATE TABLE removed (image INTEGER PRIMARY KEY REFERENCES images(id));
+CREATE TRIGGER file_added AFTER INSERT ON files BEGIN
+    DELETE FROM removed WHERE image = NEW.image;
+END;
+CREATE TRIGGER file_changed AFTER UPDATE OF image ON files BEGIN
+    DELETE FROM removed WHERE image = NEW.image;
+    INSERT OR IGNORE INTO removed SELECT OLD.image WHERE NOT EXISTS (SELECT 1 FROM files WHERE image = OLD.image);
+END;
+CREATE TRIGGER file_gone AFTER DELETE ON files BEGIN
+    INSERT OR IGNORE INTO removed SELECT OLD.image WHERE NOT EXISTS (SELECT 1 FROM files WHERE image = OLD.image);
+END;
+"""
+MIGRATIONS = {1: REMOVED + "INSERT INTO removed SELECT id FROM images WHERE NOT EXISTS "
+                           "(SELECT 1 FROM files WHERE image = id);"}  # from this format to the next
 
 
 @dataclass(frozen=True)
@@ -79,8 +95,10 @@ class Catalogue:
         temporary.unlink(missing_ok=True)
         with cls._failures(folder):
             connection = _connect(temporary)
-            connection.executescript(f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {FORMAT};")
-            connection.executescript(SCHEMA)
+            # A write-ahead log lets readers keep the state that they opened while another process writes.
+            connection.executescript(f"PRAGMA journal_mode = WAL; PRAGMA application_id = {APPLICATION_ID}; "
+                                     f"PRAGMA user_version = {FORMAT};")
+            connection.executescript(SCHEMA + REMOVED)
             with connection:
                 connection.executemany("INSERT INTO about VALUES (?, ?)",
                                        [(key, json.dumps(value, sort_keys=True)) for key, value in about.items()])
@@ -101,18 +119,53 @@ class Catalogue:
                                   f"'delf index PHOTOS -o {display_path(folder)}'")
         with cls._failures(folder):
             connection = _connect(path)
-            [application] = connection.execute("PRAGMA application_id").fetchone()
+            try:
+                [application] = connection.execute("PRAGMA application_id").fetchone()
+            except sqlite3.OperationalError:
+                if os.access(folder, os.W_OK):
+                    raise
+                connection = _connect_unchanging(path)
+                [application] = connection.execute("PRAGMA application_id").fetchone()
             [version] = connection.execute("PRAGMA user_version").fetchone()
         if application != APPLICATION_ID:
             raise CollectionError(f"{display_path(path)} was not written by delf; give the folder of a collection")
         if version > FORMAT:
             raise CollectionError(f"{display_path(folder)} has format {version}, which is newer than this version of "
                                   f"delf reads ({FORMAT}); upgrade delf-retrieval")
-        return cls(folder, connection)
+        catalogue = cls(folder, connection)
+        if version < FORMAT:
+            catalogue._migrate()
+        return catalogue
+
+    def _migrate(self) -> None:
+        """Bring a catalogue of an older format to this one; all of it or nothing."""
+        with self._failures(self._folder):
+            self._connection.execute("PRAGMA journal_mode = WAL")
+        with self._transaction() as connection:
+            [version] = connection.execute("PRAGMA user_version").fetchone()  # again, now that nobody else writes
+            for step in range(version, FORMAT):
+                for statement in _statements(MIGRATIONS.get(step, "")):
+                    connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {FORMAT}")
 
     def close(self) -> None:
         """Let go of the file."""
         self._connection.close()
+
+    def __enter__(self) -> Catalogue:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def pin(self) -> None:
+        """Answer for the state of this moment from now on, whatever others write, until `pin` is called again."""
+        with self._failures(self._folder):
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            self._connection.execute("BEGIN")
+            # SQLite takes its snapshot at the first look.
+            self._connection.execute("SELECT COUNT(*) FROM about").fetchone()
 
     def about(self) -> dict[str, Any]:
         """What was stored when the collection was made, and since: model, options, format."""
@@ -157,16 +210,27 @@ class Catalogue:
 
     def removed(self) -> list[tuple[int, int]]:
         """(segment, position) of each image that no file has any more."""
-        return self._rows("SELECT segment, position FROM images WHERE NOT EXISTS "
-                          "(SELECT 1 FROM files WHERE image = id)", (int, int))
+        return self._rows("SELECT segment, position FROM removed JOIN images ON id = image", (int, int))
+
+    def files_below(self, path: bytes) -> list[bytes]:
+        """The files at an absolute path or below it, in order."""
+        start = path.rstrip(b"/") + b"/"
+        return [row[0] for row in self._rows("SELECT path FROM files WHERE path = ? OR (path >= ? AND path < ?) "
+                                             "ORDER BY path", (bytes,), path, start, start[:-1] + b"0")]
+
+    def files_of(self, image: int) -> list[bytes]:
+        """The files of an image, in order."""
+        return [row[0] for row in self._rows("SELECT path FROM files WHERE image = ? ORDER BY path", (bytes,), image)]
+
+    def remove(self, paths: Iterable[bytes]) -> None:
+        """Forget files; an image that has no other one is removed."""
+        with self._transaction() as connection:
+            _forget(connection, paths)
 
     def publish(self, folder: str, features: int, images: Iterable[tuple[ImageRecord, list[FileRecord]]]) -> None:
         """Make a written segment visible, with its images (in order of position) and their files."""
         with self._transaction() as connection:
             images = list(images)
-            if any(self.image_of(image.sha256) is not None for image, _ in images):
-                raise CollectionError(f"{display_path(self._folder)} got the same photos from another process at the "
-                                      "same time; run the command again for the rest")
             segment = connection.execute("INSERT INTO segments (folder, images, features) VALUES (?, ?, ?)",
                                          (folder, len(images), features)).lastrowid
             for position, (image, files) in enumerate(images):
@@ -177,10 +241,49 @@ class Catalogue:
                      segment, position)).lastrowid
                 _store_files(connection, ((file, int(image_id or 0)) for file in files))
 
-    def link(self, files: Iterable[tuple[FileRecord, int]]) -> None:
-        """Store files of images that are known already: copies, or a known file that was touched."""
+    def link(self, files: Iterable[tuple[FileRecord, int]], gone: Iterable[bytes] = ()) -> None:
+        """Store files of images that are known already: copies, a known file that was touched, or, with the paths that
+        it is `gone` from, one that was moved.
+        """
         with self._transaction() as connection:
             _store_files(connection, files)
+            _forget(connection, gone)
+
+    def replace(self, old: Iterable[int], folder: str, features: int, places: Iterable[tuple[int, int]]) -> None:
+        """Put a written segment in the place of others.
+
+        places: (segment, position) of each image of the new segment, in order, among the old ones; all other images
+        of the old segments are removed ones, and are forgotten.
+        """
+        with self._transaction() as connection:
+            places = list(places)
+            segment = connection.execute("INSERT INTO segments (folder, images, features) VALUES (?, ?, ?)",
+                                         (folder, len(places), features)).lastrowid
+            connection.executemany("UPDATE images SET segment = ?, position = ? WHERE segment = ? AND position = ?",
+                                   [(segment, new, *place) for new, place in enumerate(places)])
+            for number in old:
+                _forget_segment(connection, number)
+
+    def drop(self, segment: int) -> None:
+        """Forget a segment with its images and files."""
+        with self._transaction() as connection:
+            connection.execute("DELETE FROM files WHERE image IN (SELECT id FROM images WHERE segment = ?)", (segment,))
+            _forget_segment(connection, segment)
+
+    def drop_indexes(self, segments: Iterable[int]) -> None:
+        """Forget that these segments have a built index."""
+        with self._transaction() as connection:
+            connection.executemany("DELETE FROM indexes WHERE segment = ?", [(number,) for number in segments])
+
+    def faults(self) -> list[str]:
+        """What is wrong with the file itself, in words; nothing where all is well."""
+        found = [str(row[0]) for row in self._rows("PRAGMA integrity_check(10)", (str,)) if row[0] != "ok"]
+        lost = self._rows("PRAGMA foreign_key_check", (object,) * 4)
+        return found + [f"a row of {table} refers to nothing" for table, *_ in lost]
+
+    def images_in(self, segment: int) -> int:
+        """How many images of a segment are known, removed ones included."""
+        return int(self._row("SELECT COUNT(*) FROM images WHERE segment = ?", (int,), segment)[0])
 
     def indexes(self) -> dict[int, tuple[str, str]]:
         """Which indexes were built: id of the segment -> (kind, name of the quantiser)."""
@@ -249,6 +352,38 @@ def _connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
+def _connect_unchanging(path: Path) -> sqlite3.Connection:
+    """Open a file in a place where nobody may write: SQLite then needs no files of its own beside it."""
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True, check_same_thread=False,
+                                 isolation_level=None)
+    connection.execute("PRAGMA trusted_schema = OFF")
+    return connection
+
+
+def _statements(script: str) -> Iterator[str]:
+    """The statements of a script, one at a time: `executescript` would end the transaction."""
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
+
+
+def _forget(connection: sqlite3.Connection, paths: Iterable[bytes]) -> None:
+    connection.executemany("DELETE FROM files WHERE path = ?", [(path,) for path in paths])
+
+
+def _forget_segment(connection: sqlite3.Connection, segment: int) -> None:
+    """Its files must be gone before."""
+    connection.execute("DELETE FROM removed WHERE image IN (SELECT id FROM images WHERE segment = ?)", (segment,))
+    for table in ("images", "indexes"):
+        connection.execute(f"DELETE FROM {table} WHERE segment = ?", (segment,))
+    connection.execute("DELETE FROM segments WHERE id = ?", (segment,))
+
+
 def _store_files(connection: sqlite3.Connection, files: Iterable[tuple[FileRecord, int]]) -> None:
-    connection.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)",
+    connection.executemany("INSERT INTO files VALUES (?, ?, ?, ?, ?) ON CONFLICT (path) DO UPDATE SET "
+                           "shown = excluded.shown, size = excluded.size, mtime_ns = excluded.mtime_ns, "
+                           "image = excluded.image",
                            ((file.path, file.shown, file.size, file.mtime_ns, image) for file, image in files))

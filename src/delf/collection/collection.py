@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from delf.collection.adding import Adding, AddReport, Extractor, file_key
 from delf.collection.catalogue import NAME, Catalogue, exists
+from delf.collection.lock import WriterLock
 from delf.collection.segment import Segment, open_segment
+from delf.collection.upkeep import (
+    SEGMENTS,
+    compact_segments,
+    is_unused,
+    pruned,
+    remove_leftovers,
+    segment_folder,
+)
 from delf.errors import CollectionError
-from delf.images import display_path
+from delf.images import display_path, find_images
 from delf.types import Features, FloatArray, IntArray
 
 IMAGES_PER_SEGMENT = 512
-SEGMENTS = "segments"
+IMAGES_PER_MERGED_SEGMENT = 16384
 
 
 @dataclass(frozen=True)
@@ -62,10 +73,9 @@ class Collection:
         self.folder = folder
         self._catalogue = catalogue
         self._extractor = extractor
-        self.about = catalogue.about()
+        self.refresh()
         if extractor is not None:
             self.require(extractor)
-        self.refresh()
 
     @classmethod
     def create(cls, folder: str | Path, extractor: Extractor) -> Collection:
@@ -77,12 +87,15 @@ class Collection:
         folder = Path(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            if any(folder.iterdir()):
+            if not is_unused(folder):
                 raise CollectionError(f"{display_path(folder)} is not empty: give the name of a new folder")
-            (folder / SEGMENTS).mkdir()
+            with WriterLock(folder):
+                (folder / SEGMENTS).mkdir(exist_ok=True)
+                if exists(folder):  # made by another process just now
+                    return cls.open(folder, extractor)
+                return cls(folder, Catalogue.create(folder, extractor.identity), extractor)
         except OSError as error:
             raise CollectionError(f"cannot make a collection at {display_path(folder)}: {error.strerror}") from error
-        return cls(folder, Catalogue.create(folder, extractor.identity), extractor)
 
     @classmethod
     def open(cls, folder: str | Path, extractor: Extractor | None = None) -> Collection:
@@ -117,9 +130,22 @@ class Collection:
 
     def refresh(self) -> None:
         """Look at the state on disk anew."""
-        rows = self._catalogue.segments()
-        segments = tuple(open_segment(self._segment_folder(name), dimensions=self.dimensions,
-                                      fingerprint=self.about["model"]["fingerprint"]) for _, name in rows)
+        while True:
+            self._catalogue.pin()
+            try:
+                self.about, self._snapshot = self._read()
+                return
+            except CollectionError:
+                # A segment that another process merged into a new one goes when that one is there.
+                before = self._catalogue.segments()
+                self._catalogue.pin()
+                if self._catalogue.segments() == before:
+                    raise
+
+    def _read(self) -> tuple[dict[str, Any], _Snapshot]:
+        about, rows = self._catalogue.about(), self._catalogue.segments()
+        segments = tuple(open_segment(segment_folder(self.folder, name), dimensions=about["options"]["dimensions"],
+                                      fingerprint=about["model"]["fingerprint"]) for _, name in rows)
         ids = tuple(number for number, _ in rows)
         bases = np.cumsum([0, *(segment.images for segment in segments)])
         row_bases = np.cumsum([0, *(segment.rows for segment in segments)])
@@ -130,7 +156,7 @@ class Collection:
             known = ordinals.get(segment, range(0))  # none where it was published a moment ago
             if 0 <= position < len(known):
                 alive[known[position]] = False
-        self._snapshot = _Snapshot(ids, segments, bases, np.concatenate([*starts, row_bases[-1:]]), alive)
+        return about, _Snapshot(ids, segments, bases, np.concatenate([*starts, row_bases[-1:]]), alive)
 
     def __len__(self) -> int:
         """How many images there are, removed ones left out."""
@@ -148,8 +174,25 @@ class Collection:
 
     @property
     def catalogue(self) -> Catalogue:
-        """The catalogue, for those who build indexes."""
+        """The catalogue as it was when this state was opened, to be read."""
         return self._catalogue
+
+    @contextmanager
+    def writing(self) -> Iterator[Catalogue]:
+        """The catalogue, to be written: the only way to change a collection.
+
+        One process at a time has it. What a torn run left behind is removed first, and the state on disk is looked at
+        anew before and after.
+
+        Raises:
+            CollectionError: another process is writing, and the text says which and since when; or the folder cannot
+                be written.
+        """
+        with WriterLock(self.folder), Catalogue.open(self.folder) as catalogue:
+            remove_leftovers(self.folder, catalogue)
+            self.refresh()
+            yield catalogue
+            self.refresh()
 
     @property
     def rows(self) -> int:
@@ -221,7 +264,7 @@ class Collection:
 
     def add(self, paths: str | Path | Iterable[str | Path], *,
             progress: Callable[[int, int], None] = lambda done, total: None,
-            images_per_segment: int = IMAGES_PER_SEGMENT) -> AddReport:
+            images_per_segment: int = IMAGES_PER_SEGMENT, prune: bool = False) -> AddReport:
         """Add the photos in files and folders: what is new or changed; the rest is left as it is.
 
         Each batch of photos is published as a segment by one transaction, so that whatever ends the work, what was
@@ -230,6 +273,8 @@ class Collection:
         Args:
             paths: files and folders, or one of them.
             progress: called with (files done, files to do) now and then.
+            prune: forget the files at or below `paths` that are gone. Those of a folder that has no photo left at all
+                are kept, and that is told: its disk may not be there.
 
         Raises:
             CollectionError: the collection was opened without an extractor, or the disk cannot be written.
@@ -238,15 +283,53 @@ class Collection:
         if self._extractor is None:
             raise CollectionError("to add photos, open the collection with an extractor: "
                                   "Collection.open(folder, Delf.load())")
-        adding = Adding(self._catalogue, self.folder / SEGMENTS, self._extractor, images_per_segment)
+        listed = [Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
+        find_images(listed)  # a missing one is told before anything is done
         try:
-            listed = [paths] if isinstance(paths, str | Path) else paths
-            report = adding.run([Path(path) for path in listed], progress)
+            with self.writing() as catalogue:
+                report = Adding(catalogue, self.folder / SEGMENTS, self._extractor,
+                                images_per_segment).run(listed, progress)
+                return pruned(catalogue, listed, report) if prune and not report.interrupted else report
         except OSError as error:
             raise CollectionError(f"cannot write to {display_path(self.folder)} ({error.strerror}); "
                                   "what was published before is safe") from error
-        self.refresh()
-        return report
+
+    def remove(self, paths: str | Path | Iterable[str | Path]) -> int:
+        """Forget files, and all files below folders, whether they still exist or not; how many there were.
+
+        Their features stay on the disk until `compact`, and an image that has another file stays in the collection.
+
+        Raises:
+            CollectionError: the collection has no file at or below one of the paths; nothing is removed then.
+        """
+        with self.writing() as catalogue:
+            found: dict[bytes, None] = {}
+            for path in [paths] if isinstance(paths, str | Path) else paths:
+                below = catalogue.files_below(file_key(Path(path)))
+                if not below:
+                    raise CollectionError(f"{display_path(self.folder)} has no photo at or below {display_path(path)}; "
+                                          "nothing was removed")
+                found |= dict.fromkeys(below)
+            catalogue.remove(found)
+        return len(found)
+
+    def compact(self, *, progress: Callable[[int, int], None] = lambda done, total: None,
+                images_per_segment: int = IMAGES_PER_MERGED_SEGMENT) -> tuple[int, int]:
+        """Merge small segments and drop what belongs to removed images; (images dropped, segments less).
+
+        It may be interrupted at any instant: each merged segment takes the place of its parts in one transaction.
+        Indexes of merged segments are to be built anew (`build_index`).
+        """
+        with self.writing() as catalogue:
+            before = self._snapshot
+            try:
+                compact_segments(self.folder / SEGMENTS, catalogue, before.ids, before.segments, before.alive,
+                                 fingerprint=self.about["model"]["fingerprint"], images_per_segment=images_per_segment,
+                                 progress=progress)
+            except OSError as error:
+                raise CollectionError(f"cannot write to {display_path(self.folder)} ({error.strerror}); "
+                                      "nothing was lost") from error
+        return len(before.alive) - len(self._snapshot.alive), len(before.ids) - len(self._snapshot.ids)
 
     def require(self, extractor: Extractor) -> None:
         """Make sure that an extractor is the one that the collection was made with.
@@ -268,9 +351,3 @@ class Collection:
     def _place(self, ordinal: int) -> tuple[int, int]:
         segment = int(np.searchsorted(self._snapshot.bases, ordinal, side="right")) - 1
         return segment, int(ordinal - self._snapshot.bases[segment])
-
-    def _segment_folder(self, name: str) -> Path:
-        if Path(name).name != name:
-            raise CollectionError(f"the catalogue of {display_path(self.folder)} is damaged: {name!r} is not the name "
-                                  "of a segment; index the photos again")
-        return self.folder / SEGMENTS / name

@@ -17,8 +17,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import tokenize
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,10 +30,11 @@ from numpy.typing import NDArray
 
 from delf.codes import Codes, decode, encode
 from delf.errors import CollectionError
-from delf.types import Features, FloatArray
+from delf.types import Features, FloatArray, IntArray
 
 FORMAT = 1
 MANIFEST = "segment.json"
+CURE = "index the photos again"
 DTYPES: dict[str, tuple[str, int]] = {  # array -> dtype, number of axes
     "offsets": ("int64", 1), "sizes": ("int32", 2), "globals": ("float16", 2), "keypoints": ("uint16", 2),
     "scales": ("float16", 1), "scores": ("float16", 1), "descriptors": ("int8", 2),
@@ -79,16 +82,57 @@ class Segment:
 
 
 def write_segment(folder: Path, batch: Sequence[Features], *, fingerprint: str) -> None:
-    """Write the features of a batch of images into a new folder, flushed to the disk."""
+    """Write the features of a batch of images into the folder that `new_segment` made."""
     arrays = _arrays(batch)
-    folder.mkdir(parents=True)
     digests = {name: _write_array(folder / f"{name}.npy", array) for name, array in arrays.items()}
-    manifest = {"format": FORMAT, "model": fingerprint, "images": len(batch),
-                "features": len(arrays["descriptors"]), "sha256": digests}
-    with (folder / MANIFEST).open("w", encoding="utf-8") as file:
-        json.dump(manifest, file, indent=1, sort_keys=True)
-        _flush(file)
-    flush_folder(folder)
+    _write_manifest(folder, fingerprint, len(batch), len(arrays["descriptors"]), digests)
+
+
+def merge_segments(folder: Path, parts: Sequence[tuple[Segment, IntArray]], *, fingerprint: str) -> None:
+    """Write chosen images of several segments as one, in the folder that `new_segment` made.
+
+    parts: segments, each with the positions of the images to take, rising. What is stored is copied as it is, and
+    memory is bounded by one run of neighbouring images in one array.
+    """
+    counts = np.concatenate([np.diff(segment.offsets)[positions] for segment, positions in parts])
+    digests = {"offsets": _write_array(folder / "offsets.npy", np.concatenate([[0], np.cumsum(counts)]))}
+    for name in ("sizes", "globals"):
+        chosen = np.concatenate([getattr(segment, name)[positions] for segment, positions in parts])
+        digests[name] = _write_array(folder / f"{name}.npy", chosen)
+    for name in ("keypoints", "scales", "scores", "descriptors"):
+        shape = (int(counts.sum()), *getattr(parts[0][0], name).shape[1:])
+        digests[name] = _write_blocks(folder / f"{name}.npy", np.dtype(DTYPES[name][0]), shape, (
+            getattr(segment, name)[rows] for segment, positions in parts for rows in _runs(segment, positions)))
+    _write_manifest(folder, fingerprint, len(counts), int(counts.sum()), digests)
+
+
+@contextmanager
+def new_segment(segments: Path, name: str) -> Iterator[Path]:
+    """A hidden folder to write a segment into; it is flushed and gets its name if the block ends well, else it goes."""
+    hidden = segments / f".{name}"
+    hidden.mkdir(parents=True)
+    try:
+        yield hidden
+        flush_folder(hidden)
+        hidden.rename(segments / name)
+        flush_folder(segments)
+    except BaseException:
+        shutil.rmtree(hidden, ignore_errors=True)
+        raise
+
+
+def verify_segment(segment: Segment) -> None:
+    """Read every array and compare it with the digest in the manifest.
+
+    Raises:
+        CollectionError: one is not what was written; the text names it.
+    """
+    digests = _read_manifest(segment.folder)["sha256"]
+    for name in DTYPES:
+        path = segment.folder / f"{name}.npy"
+        with path.open("rb") as file:
+            if not isinstance(digests, dict) or hashlib.file_digest(file, "sha256").hexdigest() != digests.get(name):
+                raise CollectionError(f"{path} is not what was written; {CURE}")
 
 
 def open_segment(folder: Path, *, fingerprint: str, dimensions: int) -> Segment:
@@ -101,16 +145,18 @@ def open_segment(folder: Path, *, fingerprint: str, dimensions: int) -> Segment:
         CollectionError: a file is missing, damaged, of a newer format, of another model, or does not fit the others;
             the text names it.
     """
+    if folder.is_symlink():
+        raise CollectionError(f"{folder} is a link, and a segment is a folder of its own; {CURE}")
     arrays = {}
     for name, (dtype, axes) in DTYPES.items():
         path = folder / f"{name}.npy"
         try:
             array = _open_array(path)
         except (OSError, ValueError, EOFError, SyntaxError, tokenize.TokenError) as error:
-            raise CollectionError(f"{path} cannot be read ({error}); index the photos again") from error
+            raise CollectionError(f"{path} cannot be read ({error}); {CURE}") from error
         if array.dtype != np.dtype(dtype) or array.ndim != axes:
             raise CollectionError(f"{path} holds {array.ndim}-D {array.dtype}, not {axes}-D {dtype}; "
-                                  "index the photos again")
+                                  f"{CURE}")
         arrays[name] = array
     segment = Segment(folder=folder, **arrays)
     _check_shapes(segment, dimensions)
@@ -157,11 +203,44 @@ def _decode_keypoints(stored: NDArray[np.uint16], size: tuple[int, int]) -> Floa
 
 def _write_array(path: Path, array: NDArray[Any]) -> str:
     """Write and flush one array; the SHA-256 of the file."""
+    return _write_blocks(path, array.dtype, array.shape, [array])
+
+
+def _write_blocks(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...], blocks: Iterable[NDArray[Any]]) -> str:
+    """As `_write_array`, for an array that comes in blocks of its rows."""
     with path.open("wb") as file:
-        np.lib.format.write_array(file, np.ascontiguousarray(array), version=(1, 0), allow_pickle=False)
+        header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        for block in blocks:
+            file.write(np.ascontiguousarray(block, dtype=dtype).data)
         _flush(file)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _runs(segment: Segment, positions: IntArray) -> Iterator[slice]:
+    """The rows of some images, neighbouring ones together, at most 64 at a time."""
+    breaks = np.flatnonzero(np.diff(positions) != 1) + 1
+    for run in np.split(positions, breaks):
+        for start in range(0, len(run), 64):
+            part = run[start : start + 64]
+            yield slice(int(segment.offsets[part[0]]), int(segment.offsets[part[-1] + 1]))
+
+
+def _write_manifest(folder: Path, fingerprint: str, images: int, features: int, digests: dict[str, str]) -> None:
+    manifest = {"format": FORMAT, "model": fingerprint, "images": images, "features": features, "sha256": digests}
+    with (folder / MANIFEST).open("w", encoding="utf-8") as file:
+        json.dump(manifest, file, indent=1, sort_keys=True)
+        _flush(file)
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    path = folder / MANIFEST
+    try:
+        manifest = json.loads(path.read_bytes())
+        return {key: manifest[key] for key in ("format", "model", "images", "features", "sha256")}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CollectionError(f"{path} cannot be read ({error}); {CURE}") from error
 
 
 def _flush(file: Any) -> None:
@@ -171,6 +250,8 @@ def _flush(file: Any) -> None:
 
 def _open_array(path: Path) -> NDArray[Any]:
     """A read-only memory map of a .npy file (an ordinary array where it is empty, which cannot be mapped)."""
+    if path.is_symlink():
+        raise ValueError("it is a link, which may lead out of the collection")
     with path.open("rb") as file:
         version = np.lib.format.read_magic(file)
         if version != (1, 0):
@@ -197,20 +278,17 @@ def _check_shapes(segment: Segment, dimensions: int) -> None:
             and len(segment.scales) == len(segment.scores) == rows
             and offsets[0] == 0 and offsets[-1] == rows and bool((np.diff(offsets) >= 0).all()))
     if not fits:
-        raise CollectionError(f"the arrays in {segment.folder} do not fit each other; index the photos again")
+        raise CollectionError(f"the arrays in {segment.folder} do not fit each other; {CURE}")
 
 
 def _check_manifest(segment: Segment, fingerprint: str) -> None:
     path = segment.folder / MANIFEST
-    try:
-        manifest = json.loads(path.read_bytes())
-        written, model, counts = manifest["format"], manifest["model"], (manifest["images"], manifest["features"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise CollectionError(f"{path} cannot be read ({error}); index the photos again") from error
+    manifest = _read_manifest(segment.folder)
+    written, model, counts = manifest["format"], manifest["model"], (manifest["images"], manifest["features"])
     if written != FORMAT:
         raise CollectionError(f"{path} has format {written!r}, and this version of delf reads {FORMAT}; upgrade "
                               "delf-retrieval")
     if model != fingerprint:
-        raise CollectionError(f"{path} is of another model than its collection; index the photos again")
+        raise CollectionError(f"{path} is of another model than its collection; {CURE}")
     if counts != (segment.images, segment.rows):
-        raise CollectionError(f"{path} does not fit the arrays beside it; index the photos again")
+        raise CollectionError(f"{path} does not fit the arrays beside it; {CURE}")

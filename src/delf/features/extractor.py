@@ -126,6 +126,11 @@ class Delf:
                 "options": json.loads(json.dumps(asdict(self.options)))}
 
     @property
+    def patch_size(self) -> float:
+        """The side, in pixels of a level, of the patch that a feature is computed from: its receptive field."""
+        return self._field.size
+
+    @property
     def longest_side(self) -> int | None:
         """The longest side, in pixels, of the largest level: more detail than that is not looked at."""
         if self.options.max_image_size is None:

@@ -1,0 +1,136 @@
+"""Checking a collection: every file against the fingerprint that it was written with, and mending what can be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from delf.collection import Collection
+from delf.collection.catalogue import Catalogue
+from delf.collection.lock import WriterLock
+from delf.collection.segment import Segment, open_segment, verify_segment
+from delf.collection.upkeep import remove_leftovers, segment_folder
+from delf.errors import CollectionError, DelfError
+from delf.images import display_path
+from delf.index import IvfPqQuantiser
+from delf.indexing import build_index, lists_of
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What `check_collection` found.
+
+    segments: how many were read. problems: a sentence for each fault that is still there. repaired: a sentence for each
+    that was mended.
+    """
+
+    segments: int
+    problems: tuple[str, ...]
+    repaired: tuple[str, ...]
+
+
+@dataclass
+class _Faults:
+    """catalogue: of the file itself. segments: by number. index: numbers of segments whose lists are damaged."""
+
+    catalogue: list[str]
+    segments: dict[int, str]
+    index: dict[int, str]
+    quantiser: str = ""
+
+    def sentences(self) -> Iterator[str]:
+        yield from self.catalogue
+        yield from self.segments.values()
+        yield from self.index.values()
+        if self.quantiser:
+            yield self.quantiser
+
+
+def check_collection(folder: str | Path, *, repair: bool = False,
+                     progress: Callable[[int, int], None] = lambda done, total: None) -> CheckReport:
+    """Read every file of a collection and compare it with its fingerprint.
+
+    Args:
+        repair: build damaged indexes anew, and forget the photos of damaged segments, so that `delf index` reads them
+            again; what is left of such a segment is kept in the collection's folder as `damaged-NAME`. A damaged
+            catalogue cannot be mended.
+        progress: called with (segments done, segments to do).
+
+    Raises:
+        CollectionError: there is no collection, its catalogue cannot be read, or, to repair it, another process writes.
+    """
+    folder = Path(folder)
+    if not repair:
+        with Catalogue.open(folder) as catalogue:
+            catalogue.pin()
+            faults = _look(folder, catalogue, progress)
+            return CheckReport(len(catalogue.segments()), tuple(faults.sentences()), ())
+    with WriterLock(folder), Catalogue.open(folder) as catalogue:
+        remove_leftovers(folder, catalogue)
+        faults = _look(folder, catalogue, progress)
+        count = len(catalogue.segments())
+        repaired = [] if faults.catalogue else list(_repair(folder, catalogue, faults))
+    if not faults.catalogue and (faults.index or faults.quantiser):
+        with Collection.open(folder) as collection:
+            build_index(collection)
+    return CheckReport(count, tuple(faults.catalogue), tuple(repaired))
+
+
+def _look(folder: Path, catalogue: Catalogue, progress: Callable[[int, int], None]) -> _Faults:
+    about, segments = catalogue.about(), catalogue.segments()
+    faults = _Faults([f"the catalogue of {display_path(folder)} is damaged ({fault}); index the photos again"
+                      for fault in catalogue.faults()], {}, {})
+    quantiser, built = _quantiser(folder, about.get("quantiser"), faults), catalogue.indexes()
+    for done, (number, name) in enumerate(segments):
+        progress(done, len(segments))
+        try:
+            segment = open_segment(segment_folder(folder, name), fingerprint=about["model"]["fingerprint"],
+                                   dimensions=about["options"]["dimensions"])
+            verify_segment(segment)
+            if catalogue.images_in(number) != segment.images:
+                raise CollectionError(f"{segment.folder} has {segment.images:,} images, and the catalogue "
+                                      f"{catalogue.images_in(number):,} of them; index the photos again")
+        except (CollectionError, OSError) as error:
+            faults.segments[number] = str(error)
+            continue
+        if number in built and quantiser is not None:
+            _look_at_lists(number, segment, quantiser, faults)
+    progress(len(segments), len(segments))
+    return faults
+
+
+def _quantiser(folder: Path, name: object, faults: _Faults) -> IvfPqQuantiser | None:
+    if name is None:
+        return None
+    try:
+        return IvfPqQuantiser.load(folder / Path(str(name)).name)
+    except DelfError as error:
+        faults.quantiser = str(error)
+        return None
+
+
+def _look_at_lists(number: int, segment: Segment, quantiser: IvfPqQuantiser, faults: _Faults) -> None:
+    try:
+        quantiser.open(lists_of(segment), segment.descriptors).verify()
+    except (DelfError, OSError, ValueError) as error:
+        faults.index[number] = str(error)
+
+
+def _repair(folder: Path, catalogue: Catalogue, faults: _Faults) -> Iterator[str]:
+    """Undo what refers to anything damaged; a sentence for each thing."""
+    names = dict(catalogue.segments())
+    for number, fault in faults.segments.items():
+        name, images = names[number], catalogue.images_in(number)
+        catalogue.drop(number)
+        damaged = segment_folder(folder, name)
+        if damaged.is_dir() and not damaged.is_symlink():
+            damaged.rename(folder / f"damaged-{name}")
+        yield f"{fault}. Its {images:,} images were taken out: run 'delf index' on their photos again"
+    if faults.quantiser:
+        catalogue.publish_indexes([], {"quantiser": None})
+        catalogue.drop_indexes(names)
+        yield f"{faults.quantiser} It was learnt anew"
+    catalogue.drop_indexes(faults.index)
+    for fault in faults.index.values():
+        yield f"{fault} It was built anew"

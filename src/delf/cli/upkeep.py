@@ -1,0 +1,87 @@
+"""`delf remove`, `delf compact` and `delf check`: the life of a collection."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from delf.cli.collections import Folder
+from delf.cli.console import counted, print_json, progress
+from delf.cli.options import Json, Quiet
+
+
+def remove(
+    collection: Folder,
+    photos: Annotated[list[Path], typer.Argument(metavar="PHOTOS", help="Files and folders, which may be gone.")],
+    json: Json = False,
+) -> None:
+    """Take photos out of a collection; the photos themselves are left alone.
+
+    Example: [bold]delf remove places.delf ~/Pictures/2019[/bold]
+    """
+    from delf.collection import Collection
+    from delf.images import display_path
+
+    with Collection.open(collection) as opened:
+        removed = opened.remove(photos)
+        images = len(opened)
+    if json:
+        print_json({"collection": str(collection), "removed": removed, "images": images})
+    else:
+        print(f"{display_path(collection)}: {counted(removed, 'file')} removed, now {counted(images, 'image')}; "
+              "'delf compact' frees the space")
+
+
+def compact(collection: Folder, json: Json = False, quiet: Quiet = False) -> None:
+    """Free the space of removed photos, and merge small segments so that searches are quicker.
+
+    Example: [bold]delf compact places.delf[/bold]
+    """
+    from delf.collection import Collection
+    from delf.images import display_path
+    from delf.indexing import build_index
+
+    with Collection.open(collection) as opened:
+        before = sum(opened.bytes_by_kind().values())
+        with progress("Merging", "segments", quiet or json) as update:
+            images, segments = opened.compact(progress=update)
+        if "index" in opened.about:
+            with progress("Indexing", "segments", quiet or json) as update:
+                build_index(opened, progress=update)
+        freed = before - sum(opened.bytes_by_kind().values())
+    if json:
+        print_json({"collection": str(collection), "images": images, "segments": segments, "freed": freed})
+    else:
+        print(f"{display_path(collection)}: {counted(images, 'removed image')} dropped, {counted(segments, 'segment')} "
+              f"less, {freed:,} bytes freed")
+
+
+def check(
+    collection: Folder,
+    repair: Annotated[bool, typer.Option("--repair", help="Mend what can be mended: build damaged indexes anew, and "
+                                         "take out damaged photos, so that 'delf index' reads them again.")] = False,
+    json: Json = False, quiet: Quiet = False,
+) -> None:
+    """Read every file of a collection and compare it with its fingerprint. Exit code 1 if something is wrong.
+
+    Example: [bold]delf check places.delf --repair[/bold]
+    """
+    from delf.checking import check_collection
+    from delf.images import display_path
+
+    with progress("Checking", "segments", quiet or json) as update:
+        report = check_collection(collection, repair=repair, progress=update)
+    if json:
+        print_json({"collection": str(collection), "segments": report.segments, "problems": list(report.problems),
+                    "repaired": list(report.repaired)})
+    else:
+        for sentence in report.problems:
+            print(f"damaged: {sentence}")
+        for sentence in report.repaired:
+            print(f"repaired: {sentence}")
+        print(f"{display_path(collection)}: {counted(report.segments, 'segment')} read, "
+              f"{counted(len(report.problems), 'problem')}, {len(report.repaired):,} repaired")
+    if report.problems:
+        raise typer.Exit(1)

@@ -1,0 +1,130 @@
+"""Keeping a collection in order: what torn runs left, what is gone, and merging segments."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from delf.collection.adding import AddReport, file_key, is_gone
+from delf.collection.catalogue import NAME, Catalogue
+from delf.collection.lock import NAME as LOCK
+from delf.collection.segment import Segment, merge_segments, new_segment
+from delf.errors import CollectionError
+from delf.images import display_path, find_images
+from delf.types import IntArray
+
+SEGMENTS = "segments"
+_SEGMENT = re.compile(r"\.?[0-9a-f]{32}")  # hidden while it is written
+_HALF_WRITTEN = re.compile(r".*\.(partial|spill)")
+_QUANTISER = re.compile(r"quantiser-[0-9a-f]{32}\.faiss(\.partial)?")
+_TORN_CATALOGUE = re.compile(rf"\.{re.escape(NAME)}\.\d+(-wal|-shm|-journal)?")
+
+
+def segment_folder(collection: Path, name: str) -> Path:
+    """Where a segment lies. Raises `CollectionError` for a name that would lead elsewhere."""
+    if Path(name).name != name:
+        raise CollectionError(f"the catalogue of {display_path(collection)} is damaged: {name!r} is not the name "
+                              "of a segment; index the photos again")
+    return collection / SEGMENTS / name
+
+
+def is_unused(folder: Path) -> bool:
+    """Whether a folder is empty, or has no more than what is left where making a collection was cut short."""
+    return all(entry.name == LOCK or _TORN_CATALOGUE.fullmatch(entry.name)
+               or (entry.name == SEGMENTS and entry.is_dir() and not any(entry.iterdir()))
+               for entry in folder.iterdir())
+
+
+def remove_leftovers(folder: Path, catalogue: Catalogue) -> None:
+    """Delete what a run that was cut short has left: by the names that we give, and not in the catalogue."""
+    known = {name for _, name in catalogue.segments()}
+    quantiser = catalogue.about().get("quantiser")
+    for path in _entries(folder / SEGMENTS):
+        if path.name in known:
+            _delete(entry for entry in _entries(path) if _HALF_WRITTEN.fullmatch(entry.name))
+        elif _SEGMENT.fullmatch(path.name):
+            _delete([path])
+    _delete(path for path in _entries(folder) if _TORN_CATALOGUE.fullmatch(path.name)
+            or (_QUANTISER.fullmatch(path.name) and path.name != quantiser))
+
+
+def pruned(catalogue: Catalogue, roots: Sequence[Path], report: AddReport) -> AddReport:
+    """Forget the files below the roots that are gone; the report with their number."""
+    gone: dict[bytes, None] = {}
+    kept: list[str] = []
+    for root in roots:
+        missing = [path for path in catalogue.files_below(file_key(root)) if is_gone(path)]
+        if missing and root.is_dir() and next(find_images([root], on_error=lambda _: None), None) is None:
+            kept.append(f"{display_path(root)} has no photo any more, so the {len(missing):,} of the collection were "
+                        "kept: is its disk there? 'delf remove' removes them.")
+        else:
+            gone |= dict.fromkeys(missing)
+    catalogue.remove(gone)
+    return replace(report, pruned=len(gone), skipped=(*report.skipped, *kept))
+
+
+def compact_segments(segments: Path, catalogue: Catalogue, ids: Sequence[int], opened: Sequence[Segment],
+                     alive: NDArray[np.bool_], *, fingerprint: str, images_per_segment: int,
+                     progress: Callable[[int, int], None]) -> None:
+    """Merge neighbouring segments up to so many images, without the removed ones; a full and clean one stays."""
+    bases = np.cumsum([0, *(segment.images for segment in opened)])
+    parts = [(number, segment, np.flatnonzero(alive[start : start + segment.images]))
+             for number, segment, start in zip(ids, opened, bases, strict=False)]
+    done = 0
+    for group in _groups(parts, images_per_segment):
+        if len(group) > 1 or len(group[0][2]) < group[0][1].images:
+            _merge(segments, catalogue, group, fingerprint)
+        done += len(group)
+        progress(done, len(parts))
+
+
+_Part = tuple[int, Segment, IntArray]
+
+
+def _groups(parts: Iterable[_Part], images: int) -> Iterator[list[_Part]]:
+    group: list[_Part] = []
+    for part in parts:
+        if group and sum(len(kept) for *_, kept in group) + len(part[2]) > images:
+            yield group
+            group = []
+        group.append(part)
+    if group:
+        yield group
+
+
+def _merge(segments: Path, catalogue: Catalogue, group: Sequence[_Part], fingerprint: str) -> None:
+    kept = [(segment, positions) for _, segment, positions in group if len(positions)]
+    if kept:
+        name = uuid.uuid4().hex
+        with new_segment(segments, name) as folder:
+            merge_segments(folder, kept, fingerprint=fingerprint)
+        rows = sum(int(np.diff(segment.offsets)[positions].sum()) for segment, positions in kept)
+        catalogue.replace([number for number, *_ in group], name, rows,
+                          [(number, int(position)) for number, _, positions in group for position in positions])
+    else:
+        for number, *_ in group:
+            catalogue.drop(number)
+    _delete(segment.folder for _, segment, _ in group)
+
+
+def _entries(folder: Path) -> list[Path]:
+    return list(folder.iterdir()) if folder.is_dir() and not folder.is_symlink() else []
+
+
+def _delete(paths: Iterable[Path]) -> None:
+    """Delete files and folders; what cannot be deleted now (open on Windows) goes another time."""
+    for path in paths:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            try:
+                path.unlink(missing_ok=True)
+            except OSError:
+                continue

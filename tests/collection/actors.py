@@ -1,0 +1,101 @@
+"""What the tests of several processes run in processes of their own.
+
+    python actors.py index FOLDER PHOTOS          says "ready" before it begins
+    python actors.py write FOLDER PHOTOS SECONDS LOG
+    python actors.py read FOLDER SECONDS          prints each set of names that it saw, then how often it answered
+    python actors.py hold FOLDER                  takes the lock, says "ready" and waits
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from delf.collection import Collection
+from delf.collection.lock import WriterLock
+from delf.features import Delf
+from delf.indexing import IndexOptions, build_index
+from delf.search import SearchEngine
+
+OPTIONS = {"max_features": 60, "max_image_size": 160}  # real features, few of them
+
+
+def index(folder: str, photos: str) -> None:
+    """Add photos, two in a segment, and build an inverted index."""
+    extractor = Delf.load(threads=1, **OPTIONS)
+    print("ready", flush=True)
+    with Collection.open_or_create(folder, extractor) as collection:
+        collection.add([photos], images_per_segment=2)
+        build_index(collection, IndexOptions(kind="ivfpq"))
+
+
+def write(folder: str, photos: str, seconds: str, log: str) -> None:
+    """Add, remove and compact; every set of names is logged before it is published."""
+    extractor, rng = Delf.load(threads=1, **OPTIONS), np.random.default_rng(0)
+    names = sorted(path.name for path in Path(photos).iterdir())
+    end = time.monotonic() + float(seconds)
+    operations = {"add": 0, "remove": 0, "compact": 0}
+    with Collection.open(folder, extractor) as collection, Path(log).open("a") as states:
+        there = {collection.image(i).file.name for i in np.flatnonzero(collection.alive)}
+
+        def next_state(names: set[str]) -> None:
+            states.write(json.dumps(sorted(names)) + "\n")
+            states.flush()
+
+        next_state(there)
+        while time.monotonic() < end:
+            name = str(rng.choice(names))
+            if name not in there:
+                there.add(name)
+                next_state(there)
+                collection.add(Path(photos) / name)
+                operations["add"] += 1
+            elif len(there) > 3:
+                there.remove(name)
+                next_state(there)
+                collection.remove(Path(photos) / name)
+                operations["remove"] += 1
+            if rng.random() < 0.2:
+                collection.compact()
+                build_index(collection, IndexOptions(kind=str(rng.choice(["exact", "ivfpq"]))))
+                operations["compact"] += 1
+    print(json.dumps(operations))
+
+
+def read(folder: str, seconds: str) -> None:
+    """Open again and again; search with stored features, also when the writer has gone on, and compare."""
+    extractor, end, answers = Delf.load(threads=1, **OPTIONS), time.monotonic() + float(seconds), 0
+    with Collection.open(folder) as collection:
+        while time.monotonic() < end:
+            collection.refresh()
+            engine = SearchEngine(collection, extractor)
+            alive = np.flatnonzero(collection.alive).tolist()
+            print(json.dumps(sorted(collection.image(i).file.name for i in alive)), flush=True)
+            first = [answer(engine, collection, i, len(alive)) for i in alive[:3]]
+            time.sleep(0.1)  # the writer goes on
+            assert [answer(engine, collection, i, len(alive)) for i in alive[:3]] == first
+            answers += 2 * len(first)
+    print(answers)
+
+
+def answer(engine: SearchEngine, collection: Collection, ordinal: int, images: int) -> list[tuple[str, int]]:
+    """What the features of a stored image find: itself first, and nothing that is not there."""
+    results = engine.search_features(collection.features(ordinal), top=None).results
+    assert results[0].image == collection.image(ordinal).path
+    assert len({result.image for result in results}) == len(results) <= images
+    return [(result.image, result.inliers) for result in results]
+
+
+def hold(folder: str) -> None:
+    """Be the writer until the end."""
+    with WriterLock(Path(folder)):
+        print("ready", flush=True)
+        time.sleep(600)
+
+
+if __name__ == "__main__":
+    {"index": index, "write": write, "read": read, "hold": hold}[sys.argv[1]](*sys.argv[2:])

@@ -1,0 +1,113 @@
+"""`check_collection`: every fault is named, and what can be mended is."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from delf.checking import check_collection
+from delf.collection import Collection
+from delf.collection.segment import DTYPES
+from delf.errors import CollectionError
+from delf.indexing import IndexOptions, build_index
+
+Draw = Callable[..., Path]
+
+
+@pytest.fixture
+def folder(draw: Draw, stub: Any, tmp_path: Path) -> Path:
+    """A collection of four photos in two segments, with inverted lists."""
+    for seed in range(4):
+        draw(f"photos/{seed}.png", seed)
+    with Collection.create(tmp_path / "places.delf", stub) as collection:
+        collection.add(tmp_path / "photos", images_per_segment=2)
+        build_index(collection, IndexOptions(kind="ivfpq"))
+    return tmp_path / "places.delf"
+
+
+def flip(path: Path) -> None:
+    """Change the last byte."""
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+def first(folder: Path, name: str) -> Path:
+    return min(folder.glob(f"segments/*/{name}"))
+
+
+def test_a_sound_collection(folder: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    report = check_collection(folder, progress=lambda *done: seen.append(done))
+    assert (report.segments, report.problems, report.repaired) == (2, (), ())
+    assert seen == [(0, 2), (1, 2), (2, 2)]
+    assert check_collection(str(folder), repair=True) == report
+
+
+@pytest.mark.parametrize("name", [f"{name}.npy" for name in DTYPES] + ["segment.json"])
+def test_a_damaged_segment_is_named_taken_out_and_read_again(folder: Path, stub: Any, name: str) -> None:
+    path = first(folder, name)
+    flip(path)
+    [problem] = check_collection(folder).problems
+    assert str(path.parent) in problem
+    report = check_collection(folder, repair=True)
+    assert (report.problems, len(report.repaired)) == ((), 1)
+    assert "Its 2 images were taken out: run 'delf index' on their photos again" in report.repaired[0]
+    assert (folder / f"damaged-{path.parent.name}" / name).exists(), "nothing is thrown away"
+    assert check_collection(folder).problems == ()
+    with Collection.open(folder, stub) as collection:
+        report = collection.add(folder.parent / "photos")
+        assert (report.added, report.unchanged, len(collection)) == (2, 2, 4)
+        build_index(collection)
+    assert check_collection(folder).problems == ()
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "gone"])
+@pytest.mark.parametrize("name", ["segments/*/ivfpq.faiss", "quantiser-*.faiss"])
+def test_a_damaged_index_is_built_anew(folder: Path, name: str, damage: str) -> None:
+    path = min(folder.glob(name))
+    if damage == "flip":
+        flip(path)
+    elif damage == "cut":
+        path.write_bytes(path.read_bytes()[:-5])
+    else:
+        path.unlink()
+    [problem] = check_collection(folder).problems
+    assert path.name in problem
+    report = check_collection(folder, repair=True)
+    assert report.problems == ()
+    assert "anew" in report.repaired[0]
+    assert check_collection(folder).problems == ()
+    with Collection.open(folder) as collection:
+        assert set(collection.catalogue.indexes()) == set(collection.segment_ids)
+
+
+def test_images_that_the_catalogue_lacks(folder: Path) -> None:
+    connection = sqlite3.connect(folder / "catalogue.sqlite")
+    with connection:
+        connection.execute("DELETE FROM files WHERE image = 1")
+        connection.execute("DELETE FROM removed")
+        connection.execute("DELETE FROM images WHERE id = 1")
+    connection.close()
+    [problem] = check_collection(folder).problems
+    assert "has 2 images, and the catalogue 1 of them" in problem
+
+
+def test_a_damaged_catalogue_is_named_and_left_alone(folder: Path) -> None:
+    connection = sqlite3.connect(folder / "catalogue.sqlite")
+    with connection:
+        connection.execute("UPDATE files SET image = 99 WHERE image = 1")
+    connection.close()
+    for repair in (False, True):
+        report = check_collection(folder, repair=repair)
+        assert "a row of files refers to nothing" in report.problems[0]
+        assert report.repaired == ()
+
+
+def test_no_collection(tmp_path: Path) -> None:
+    with pytest.raises(CollectionError, match="is not a collection"):
+        check_collection(tmp_path)
