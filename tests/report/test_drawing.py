@@ -61,6 +61,12 @@ def test_outline_of_the_query_is_drawn_on_the_result() -> None:
     assert (picture[:400, x0 + 260 :] == 90).all()
 
 
+def test_no_outline_where_the_verdict_is_no_match() -> None:
+    shift = np.array([[1, 0, 100], [0, 1, 50], [0, 0, 1]], float)
+    picture = draw_matches(grey(400, 400), grey(400, 400), ImageMatch(NOTHING.inlier_points, shift, 0, 0, 0.1))
+    assert (picture[:400, 400 + GAP : 800 + GAP] == 90).all()
+
+
 def test_caption_says_how_many_lines_are_drawn(scene) -> None:
     few = DrawingOptions(max_lines=5)
     all_lines = draw_matches(scene.query, scene.database, scene.match())

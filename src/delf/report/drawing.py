@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 from delf.errors import DelfError, OptionError
 from delf.files import write_atomically
 from delf.report.evidence import (
+    NO_MATCH,
     Verdicts,
     colour_ramp,
     corners,
@@ -69,12 +70,12 @@ def draw_matches(
     """The evidence for a match as one picture: (H, W, 3) uint8.
 
     The query `image0` is left and the result `image1` right (stacked where both are wide), with a line for each
-    inlier pair from gold (most similar) to violet, the outline of the query (or of its `box`) on the result, and a
-    caption with the `names`, the counts and the verdict.
+    inlier pair from gold (most similar) to violet, the outline of the query (or of its `box`) on the result unless
+    the verdict is "no match", and a caption with the `names`, the counts and the verdict.
     """
     layout = arrange(_size(image0), _size(image1), (options.max_width, options.max_height))
     canvas = _paste(layout, image0, image1)
-    _draw_outlines(canvas, layout, match, box)
+    _draw_outlines(canvas, layout, match, box, options.verdicts)
     lines = drawn_lines(match.inlier_points, _size(image0), _size(image1), options.max_lines)
     _draw_lines(canvas, layout, match, lines)
     return _with_caption(canvas, match, len(lines), names, options)
@@ -164,9 +165,12 @@ def _window(canvas: ImageArray, panel: Panel) -> ImageArray:
     return canvas[panel.y : panel.y + panel.height, panel.x : panel.x + panel.width]
 
 
-def _draw_outlines(canvas: ImageArray, layout: Layout, match: ImageMatch, box: Box | None) -> None:
+def _draw_outlines(canvas: ImageArray, layout: Layout, match: ImageMatch, box: Box | None,
+                   verdicts: Verdicts) -> None:
     outline = corners(layout.query.image_size, box)
-    projected = projected_outline(match.transform, outline, layout.database.image_size)
+    # An outline says "here it is", so there is none where the verdict is that it is not.
+    found = verdicts.word(match.probability) != NO_MATCH
+    projected = projected_outline(match.transform, outline, layout.database.image_size) if found else None
     for panel, polygon in ((layout.query, outline if box is not None else None), (layout.database, projected)):
         if polygon is not None:
             _polygon(_window(canvas, panel), panel.place(polygon) - (panel.x, panel.y))

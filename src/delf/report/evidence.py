@@ -15,6 +15,7 @@ from delf.types import Box
 Size = tuple[int, int]
 Points = NDArray[np.float64]
 
+NO_MATCH = "no match"
 SMALLEST_OUTLINE = 16.0  # square pixels: a smaller outline is a speck, and its transform a collapsed one
 
 
@@ -34,7 +35,7 @@ class Verdicts:
         """The verdict on a pair in words; a probability that is not a number is "no match"."""
         if probability >= self.same_place:
             return "same place"
-        return "perhaps" if probability >= self.perhaps else "no match"
+        return "perhaps" if probability >= self.perhaps else NO_MATCH
 
 
 def percent(probability: float) -> str:

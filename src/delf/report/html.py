@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from delf.errors import DelfError, OptionError
 from delf.files import write_atomically
 from delf.report.evidence import (
+    NO_MATCH,
     Verdicts,
     corners,
     counted,
@@ -272,7 +273,8 @@ def _evidence(
     query_size = _size(entry.query_image)
     rows = drawn_lines(result.inlier_points, query_size, size, options.lines)
     outline = corners(query_size, entry.box)
-    projected = projected_outline(result.transform, outline, size)
+    found = options.verdicts.word(result.probability) != NO_MATCH
+    projected = projected_outline(result.transform, outline, size) if found else None
     outlines = (None if entry.box is None else outline, projected)
     label = f"{counted(len(rows), 'line')} between matched points of the query and of {_text(result.image)}"
     limit = (2 * options.evidence, 2 * options.evidence)
