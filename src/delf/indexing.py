@@ -106,9 +106,9 @@ def _build(collection: Collection, catalogue: Catalogue, options: IndexOptions,
 def open_index(collection: Collection) -> Index:
     """The index that a search uses: the built one where there is one, exact search for all that it lacks."""
     about = collection.about
-    if about.get("index", {}).get("kind") != "ivfpq":
+    name = about.get("quantiser")
+    if about.get("index", {}).get("kind") != "ivfpq" or name is None:
         return _joined([ExactIndex(segment.descriptors) for segment in collection.segments], collection.dimensions)
-    name = str(about["quantiser"])
     quantiser = IvfPqQuantiser.load(collection.folder / Path(name).name)
     built = collection.catalogue.indexes()
     # The file of a segment that another process merged into a new one has gone; its arrays are still mapped.

@@ -98,6 +98,8 @@ def test_a_catalogue_of_random_bytes(intact: Path) -> None:
     "DELETE FROM about", "DELETE FROM about WHERE key = 'options'", "UPDATE about SET value = '{'",
     "UPDATE about SET value = '[]'", "UPDATE about SET value = x'ff'", "UPDATE about SET value = '{\"name\": 3}'",
     "UPDATE about SET value = '{\"dimensions\": \"many\"}' WHERE key = 'options'", "DROP TABLE segments",
+    "INSERT INTO about VALUES ('index', '3')", "INSERT INTO about VALUES ('index', '{\"kind\": 1}')",
+    "INSERT INTO about VALUES ('quantiser', '3')", "INSERT INTO about VALUES ('ivfpq', '[]')",
     "UPDATE segments SET folder = x'00' WHERE id = 1", "UPDATE segments SET folder = '../../elsewhere' WHERE id = 1",
     "UPDATE segments SET folder = '/etc' WHERE id = 1", "UPDATE segments SET folder = 'gone' WHERE id = 1",
 ])

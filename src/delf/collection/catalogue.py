@@ -340,8 +340,12 @@ def _damaged(folder: Path, reason: object) -> CollectionError:
 
 
 def _is_complete(about: Mapping[str, Any]) -> bool:
-    """Whether it has what is compared with an extractor's identity."""
-    model, options = about.get("model"), about.get("options")
+    """Whether it has what is compared with an extractor's identity, and says of its index what can be."""
+    model, options, index = about.get("model"), about.get("options"), about.get("index", {"kind": "", "reason": ""})
+    if not isinstance(index, dict) or not all(isinstance(index.get(key), str) for key in ("kind", "reason")):
+        return False
+    if not isinstance(about.get("quantiser"), str | None) or not isinstance(about.get("ivfpq"), dict | None):
+        return False
     return (isinstance(model, dict) and all(isinstance(model.get(key), str) for key in ("name", "fingerprint"))
             and isinstance(options, dict) and type(options.get("dimensions")) is int)
 
