@@ -111,12 +111,20 @@ def open_index(collection: Collection) -> Index:
         return _joined([ExactIndex(segment.descriptors) for segment in collection.segments], collection.dimensions)
     quantiser = IvfPqQuantiser.load(collection.folder / Path(name).name)
     built = collection.catalogue.indexes()
-    # The file of a segment that another process merged into a new one has gone; its arrays are still mapped.
-    return _joined([quantiser.open(lists_of(segment), segment.descriptors)
-                    if built.get(number) == ("ivfpq", name) and segment.folder.exists()
+    return _joined([_open_lists(quantiser, segment) if built.get(number) == ("ivfpq", name)
                     else ExactIndex(segment.descriptors)
                     for number, segment in zip(collection.segment_ids, collection.segments, strict=True)],
                    collection.dimensions)
+
+
+def _open_lists(quantiser: IvfPqQuantiser, segment: Segment) -> Index:
+    """The lists of a segment; exact search where another process merged it into a new one, so that they have gone."""
+    try:
+        return quantiser.open(lists_of(segment), segment.descriptors)
+    except CollectionError:
+        if segment.folder.exists():
+            raise
+        return ExactIndex(segment.descriptors)  # its arrays are still mapped
 
 
 def training_sample(collection: Collection, size: int) -> FloatArray:

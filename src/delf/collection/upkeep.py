@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
 import uuid
@@ -122,7 +123,11 @@ def _delete(paths: Iterable[Path]) -> None:
     """Delete files and folders; what cannot be deleted now (open on Windows) goes another time."""
     for path in paths:
         if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
+            # Renamed first, so that whoever looks for it finds either the whole folder or none.
+            hidden = path.with_name(f".{path.name.lstrip('.')}")
+            with contextlib.suppress(OSError):
+                path.rename(hidden)
+            shutil.rmtree(hidden if hidden.exists() else path, ignore_errors=True)
         else:
             try:
                 path.unlink(missing_ok=True)

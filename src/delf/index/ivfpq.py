@@ -28,7 +28,7 @@ from delf.codes import Codes, decode
 from delf.errors import CollectionError, OptionError
 from delf.index.contract import Index, Mask, Quantiser, best, rescored
 from delf.index.exact import checked
-from delf.index.storage import ArrayFile, ArrayWriter
+from delf.index.storage import PAGE, ArrayFile, ArrayWriter
 from delf.types import FloatArray, IntArray, Neighbours
 
 faiss: Any = _faiss  # its type stubs do not know what its Python layer adds
@@ -314,11 +314,14 @@ def _mapped_lists(file: ArrayFile, words: int, code_size: int, rows: int) -> Any
         raise file.damaged("the sizes of its lists do not add up")
     lists = faiss.OnDiskInvertedLists()
     lists.nlist, lists.code_size, lists.read_only, lists.prefetch_nthread = words, code_size, True, 0
-    lists.filename, lists.totsize = str(file.path), file.path.stat().st_size
+    lists.filename, lists.totsize = str(file.path), len(content) + PAGE
     lists.lists.resize(words)
     offsets = lists.totsize - len(content) + table + _list_starts(sizes, code_size + 8)
     places = np.column_stack([sizes, sizes, offsets])  # size, capacity, offset: faiss.OnDiskOneList
     faiss.memcpy(lists.lists.data(), faiss.swig_ptr(places), places.nbytes)
     if rows:  # an empty table of lists has nothing to map
-        lists.do_mmap()
+        try:
+            lists.do_mmap()
+        except RuntimeError:
+            raise file.damaged("it cannot be mapped") from None
     return lists

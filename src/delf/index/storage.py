@@ -110,7 +110,10 @@ class ArrayFile:
 
     def bytes(self) -> NDArray[np.uint8]:
         """Everything after the header, memory-mapped."""
-        return _mapped(self.path, PAGE, self.integer("bytes"), "r")
+        try:
+            return _mapped(self.path, PAGE, self.integer("bytes"), "r")
+        except OSError as error:
+            raise self.damaged(f"it cannot be mapped ({error.strerror})") from None
 
     def array(self, dtype: DTypeLike, columns: int) -> NDArray[Any]:
         """Everything after the header as rows of `columns` numbers, memory-mapped."""
