@@ -7,7 +7,7 @@ A benchmark folder has `images/` and `gnd.json`. Rankings are written to the fol
 is there already is not computed again, so that the command may be interrupted. The system `imagenet-r18` is the bare
 ImageNet trunk, made into a model by the command that `--trunk` and `--manifest` stand for:
 
-    delf train MANIFEST --trunk TRUNK --epochs 0 --photos 300 -o RUNS/imagenet-r18.safetensors
+    delf train imagenet --data MANIFEST --start TRUNK -o RUNS/imagenet-r18.safetensors
 """
 
 from __future__ import annotations
@@ -102,10 +102,11 @@ def model_file(model: str, arguments: argparse.Namespace) -> Path | str:
     if not file.with_suffix(".onnx").is_file():
         from delf.network.export import export_onnx
         from delf.network.model import DelfModel
-        from delf.training.recipe import train_model
+        from delf.training.photos import read_photos
+        from delf.training.recipe import Recipe, train_model
 
-        train_model(arguments.manifest, file, trunk=arguments.trunk, epochs=0, photos=300,
-                    progress=progress("photos for the PCA of imagenet-r18"))
+        train_model(Recipe.read("imagenet"), read_photos(arguments.manifest), file, start=arguments.trunk,
+                    validate=False)
         export_onnx(DelfModel.from_pretrained(file), file.with_suffix(".onnx"))
     return file.with_suffix(".onnx")
 

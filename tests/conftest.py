@@ -161,7 +161,7 @@ class StubExtractor:
 
     @property
     def runtime(self) -> Any:
-        return SimpleNamespace(config=SimpleNamespace(name=self.name))
+        return SimpleNamespace(config=SimpleNamespace(name=self.name, probability={}))
 
     def extract_many(self, images: Iterable[tuple[ImageArray, tuple[int, int]]]) -> Iterator[Features]:
         for pixels, size in images:

@@ -149,7 +149,8 @@ def test_the_main_job_without_torch(plain: Any, photos: Path, queries: Any, tmp_
 
 
 @pytest.mark.parametrize(("package", "extra", "arguments"), [
-    ("torch", "torch", ["train", "manifest.csv", "--trunk", "trunk.safetensors", "-o", "model.safetensors"]),
+    ("torch", "torch", ["train", "cpu", "--data", "m.csv", "--start", "trunk.safetensors", "-o", "model.safetensors"]),
+    ("torch", "torch", ["pairs", "m.csv", "-o", "pairs.npz"]),
     ("torch", "torch", ["export", "delf-r18", "-o", "model.onnx"]),
     ("torch", "torch", ["match", "a.jpg", "b.jpg", "--runtime", "torch"]),
     ("torch", "torch", ["index", ".", "-o", "c.delf", "--device", "cuda"]),

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -19,7 +19,7 @@ from delf.errors import CollectionError, ModelError, OptionError
 from delf.features import Delf
 from delf.images import crop, display_path, load, read_image
 from delf.indexing import open_index
-from delf.ranking import MATCH_PROBABILITY, RANKINGS, Votes, count_votes, probability
+from delf.ranking import MATCH_PROBABILITY, RANKINGS, Votes, count_votes, evidence, probability
 from delf.types import Box, Features, ImageArray, ImageMatch, IntArray, Neighbours, Result, SearchResult, Verification
 from delf.verification import MatchingOptions, VerificationOptions, match_features, verify
 from delf.verification.matching import REFERENCE
@@ -170,9 +170,16 @@ class SearchEngine:
 
     def _result(self, rank: int, query: Features, ordinal: int, score: float,
                 verified: tuple[Features, Verification] | None) -> Result:
-        match = no_match() if verified is None else image_match(query, *verified)
+        match = self._evidence(query, verified)
         return Result(rank=rank, image=self.collection.image(ordinal).path, score=score, inliers=match.inliers,
-                      probability=match.probability, transform=match.transform, inlier_points=match.inlier_points)
+                      probability=match.probability, transform=match.transform, inlier_points=match.inlier_points,
+                      evidence=match.evidence)
+
+    def _evidence(self, query: Features, verified: tuple[Features, Verification] | None) -> ImageMatch:
+        weights, images = self.extractor.runtime.config.probability, int(self.collection.alive.sum())
+        if verified is None:
+            return no_match(query, images, weights)
+        return image_match(query, *verified, images=images, weights=weights)
 
 
 def match(image0: ImageArray | str | Path, image1: ImageArray | str | Path, extractor: Delf | None = None, *,
@@ -181,19 +188,27 @@ def match(image0: ImageArray | str | Path, image1: ImageArray | str | Path, extr
     extractor = extractor or Delf.load()
     query, database = (_extract(extractor, image) for image in (image0, image1))
     matches = match_features(query, database, matching)
-    return image_match(query, database, verify(query, database, matches, verification))
+    return image_match(query, database, verify(query, database, matches, verification),
+                       weights=extractor.runtime.config.probability)
 
 
-def image_match(query: Features, database: Features, verification: Verification) -> ImageMatch:
-    """The points and the probability of a verified pair."""
+def image_match(query: Features, database: Features, verification: Verification, *, images: int = 1,
+                weights: Mapping[str, float] | None = None) -> ImageMatch:
+    """The points and the probability of a verified pair.
+
+    Args:
+        images: how many the database image was found among. weights: as for `delf.ranking.probability`.
+    """
     points = np.hstack([query.keypoints[verification.inliers[:, 0]], database.keypoints[verification.inliers[:, 1]]])
+    found = evidence(query, database, verification, images)
     return ImageMatch(inlier_points=points, transform=verification.transform, inliers=len(verification),
-                      tentative=verification.tentative, probability=probability(len(verification)))
+                      tentative=verification.tentative, probability=probability(found, weights), evidence=found)
 
 
-def no_match() -> ImageMatch:
+def no_match(query: Features, images: int = 1, weights: Mapping[str, float] | None = None) -> ImageMatch:
     """The evidence of a pair that was not looked at."""
-    return ImageMatch(np.zeros((0, 4), np.float32), None, 0, 0, probability(0))
+    nothing = Verification(np.zeros((0, 2), np.int64), None, 0)
+    return image_match(query, query, nothing, images=images, weights=weights)
 
 
 def load_extractor(collection: Collection) -> Delf:

@@ -11,6 +11,7 @@ Conventions, kept everywhere in the package:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -112,7 +113,8 @@ class ImageMatch:
 
     inlier_points: (I, 4) float32 rows x0, y0, x1, y1: a point of the query and its partner in the database image.
     transform: (3, 3) float64 from query to database pixels, or None.
-    inliers, tentative: counts. probability: that the two images show the same thing, 0 to 1.
+    inliers, tentative: counts. probability: that the two images show the same thing, 0 to 1; evidence: what it was
+        judged by (`delf.ranking.evidence`).
     """
 
     inlier_points: FloatArray
@@ -120,6 +122,7 @@ class ImageMatch:
     inliers: int
     tentative: int
     probability: float
+    evidence: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,6 +139,7 @@ class Result:
     probability: float
     transform: NDArray[np.float64] | None
     inlier_points: FloatArray
+    evidence: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

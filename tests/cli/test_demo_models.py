@@ -1,8 +1,9 @@
-"""`delf demo`, `delf export` and `delf train`."""
+"""`delf demo`, `delf attention`, and the commands that make models."""
 
 from __future__ import annotations
 
 import importlib.util
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from delf.demo import runner
 from delf.models import PACKAGED, find_model
@@ -132,39 +134,80 @@ def test_export_of_what_is_no_model(delf: Run, tmp_path: Path) -> None:
     delf("export", tmp_path / "half.onnx").failed(".safetensors")
 
 
-def test_train(delf: Run, needs_torch: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The training itself has tests of its own; here, what the command passes on, says and leaves."""
-    from delf.training import recipe
-    from delf.training.classification import EpochReport
+@pytest.fixture
+def classes(photos: Path, tmp_path: Path) -> Path:
+    """A folder of three classes of two photos."""
+    for name in ("astronaut", "rocket", "coffee"):
+        (tmp_path / "classes" / name).mkdir(parents=True)
+        for side in ("", "-side"):
+            shutil.copy(photos / f"{name}{side}.jpg", tmp_path / "classes" / name)
+    return tmp_path / "classes"
 
-    passed: dict[str, Any] = {}
 
-    def train_model(manifest: Path, output: Path, *, report: Any, progress: Any, **options: Any) -> None:
-        passed.update(options, manifest=manifest)
-        report("3 photos of 1 class")
-        report(EpochReport(1, 2, 0.25, 0.5))
-        progress(1, 1)
-        shutil.copy(find_model().require("safetensors"), output)
+RECIPE = """
+[[stage]]
+kind = "classification"
+side = 72
+crop = 64
+steps = 4
+batch = 4
+validate_every = 2
 
-    monkeypatch.setattr(recipe, "train_model", train_model)
+[finish]
+photos = 3
+dimensions = 40
+"""
+
+
+def test_train_and_plot(delf: Run, needs_torch: None, classes: Path, tmp_path: Path) -> None:
+    (tmp_path / "small.toml").write_text(RECIPE)
     output = tmp_path / "own.safetensors"
-    arguments = ["train", tmp_path / "m.csv", "-o", output, "--trunk", "t.safetensors", "--epochs", "2", "--seed", "7"]
+    arguments = ["train", tmp_path / "small.toml", "--data", classes, "-o", output, "--start",
+                 find_model().require("safetensors"), "--about", "Three things."]
     done = delf(*arguments)
     assert done.ok() == f"{output} and own.onnx\n"
-    assert done.err.splitlines() == ["3 photos of 1 class", "epoch 1/2: loss 0.250, accuracy on val 50.0%"]
-    assert (tmp_path / "own.onnx").is_file()
-    assert passed == {"manifest": tmp_path / "m.csv", "trunk": Path("t.safetensors"), "architecture": "resnet18",
-                      "epochs": 2, "keep": 0.5, "photos": 600, "seed": 7, "about": "", "licence": ""}
+    assert "classification, step 4: validation" in done.err or "classification, step 4/4" in done.err
+    assert "learning the PCA from 3 photos" in done.err
+    assert delf("extract", classes, "-o", tmp_path / "out", "--dimensions", "40", "--model",
+                output.with_suffix(".onnx")).ok()
+    pictured = Path(delf(*arguments[:-2], "--plot").ok().strip())
+    assert pictured == tmp_path / "own.run" / "curves.png"
+    with Image.open(pictured) as picture:
+        assert picture.size[0] > 300
 
 
-def test_train_without_its_files(delf: Run, needs_torch: None, tmp_path: Path) -> None:
-    delf("train", tmp_path / "nowhere.csv", "-o", tmp_path / "m.safetensors", "--trunk",
-         tmp_path / "nowhere.safetensors").failed("nowhere")
-    assert list(tmp_path.iterdir()) == []
+def test_pairs(delf: Run, needs_torch: None, classes: Path, tmp_path: Path) -> None:
+    for name in ("astronaut", "rocket", "coffee"):
+        with Image.open(classes / name / f"{name}.jpg") as image:
+            image.crop((10, 10, image.width, image.height)).save(classes / name / "crop.png")
+    done = delf("pairs", classes, "-o", tmp_path / "pairs.npz")
+    assert re.fullmatch(rf"{tmp_path / 'pairs.npz'}: \d+ pairs? with [\d,]+ points\n", done.ok())
+    assert (tmp_path / "pairs.npz").is_file()
 
 
-@pytest.mark.parametrize("arguments", [["export", "delf-r18", "-o", "m.onnx"],
-                                       ["train", "m.csv", "-o", "m.safetensors", "--trunk", "t.safetensors"]])
+def test_train_without_its_files(delf: Run, needs_torch: None, classes: Path, tmp_path: Path) -> None:
+    before = set(tmp_path.rglob("*"))
+    weights, output = find_model().require("safetensors"), tmp_path / "m.safetensors"
+    delf("train", "imagenet", "--data", tmp_path / "no.csv", "-o", output, "--start", weights).failed("no.csv")
+    delf("train", "nosuch", "--data", classes, "-o", output, "--start", weights).failed("nosuch", "cpu")
+    assert delf("train", "imagenet", "--data", classes, "-o", output).code == 2
+    delf("train", "cpu", "--data", classes, "-o", output, "--start", weights, "--pairs",
+         tmp_path / "no.npz").failed("no.npz")
+    delf("train", "cpu", "--data", classes, "-o", output, "--plot").failed("holds no log")
+    assert set(tmp_path.rglob("*")) == before
+
+
+def test_attention(delf: Run, photos: Path, tmp_path: Path) -> None:
+    output = tmp_path / "attention.png"
+    assert re.fullmatch(rf"{output}: [\d,]+ features?\n", delf("attention", photos / "cat.jpg", "-o", output).ok())
+    with Image.open(output) as picture, Image.open(photos / "cat.jpg") as photo:
+        assert picture.width > photo.width or picture.height > photo.height
+    delf("attention", photos / "cat.jpg", "-o", tmp_path / "attention.txt").failed("attention.txt")
+    delf("attention", tmp_path / "no.jpg", "-o", output).failed("no.jpg")
+
+
+@pytest.mark.parametrize("arguments", [["export", "delf-r18", "-o", "m.onnx"], ["pairs", "m.csv", "-o", "p.npz"],
+                                       ["train", "cpu", "--data", "m.csv", "-o", "m.safetensors"]])
 def test_without_torch(delf: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, arguments: list[str]) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)

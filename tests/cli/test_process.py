@@ -20,8 +20,8 @@ from delf.collection import AddReport, Collection
 from delf.demo.samples import read_sample
 
 Run = Callable[..., Any]
-COMMANDS = ("index", "search", "match", "extract", "info", "remove", "compact", "check", "evaluate",
-            "score", "demo", "export", "train")
+COMMANDS = ("index", "search", "match", "attention", "extract", "info", "remove", "compact", "check", "evaluate",
+            "score", "demo", "train", "pairs", "export")
 
 
 # --- help
@@ -52,7 +52,8 @@ def test_version(delf: Run) -> None:
     ["search", "c.delf", "q.jpg", "--top", "many"], ["search", "c.delf", "q.jpg", "--top"], ["match", "a.jpg"],
     ["index", "p", "-o", "c", "--threads", "0"], ["index", "p", "-o", "c", "--dimensions", "0"],
     ["extract", "p", "-o", "c", "--max-features", "0"], ["evaluate", "f", "--limit", "0"], ["evaluate"], ["score", "a"],
-    ["info"], ["export"], ["train", "m.csv"], ["train", "m.csv", "-o", "m", "--trunk", "t", "--keep", "2"],
+    ["info"], ["export"], ["train", "cpu"], ["train", "cpu", "--data", "m.csv"], ["pairs", "m.csv"],
+    ["pairs", "m.csv", "-o", "p.npz", "--minimum-inliers", "2"], ["attention", "a.jpg"],
 ])
 def test_wrong_usage(delf: Run, arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

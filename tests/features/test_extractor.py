@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -13,7 +14,7 @@ import pytest
 from delf.errors import ImageError, ModelError, OptionError
 from delf.features import Delf, ExtractionOptions
 from delf.features.extractor import available_cores
-from delf.images import limit_size, resize
+from delf.images import limit_size, read_image, resize
 from delf.ranking.confidence import MATCH_PROBABILITY
 from delf.runtimes import open_runtime
 from delf.search import match
@@ -302,3 +303,15 @@ def test_identity_is_model_and_options(extractor: Any) -> None:
 def test_cores() -> None:
     assert available_cores() >= 1
     assert Delf.load().threads == available_cores()
+
+
+def test_the_attention_map_is_light_where_scores_are_high(extractor: Delf, photos: Path) -> None:
+    image = read_image(photos / "rocket.jpg")
+    light = extractor.attention_map(image)
+    assert (light.shape, light.dtype) == (image.shape[:2], np.float32)
+    assert 0 <= light.min() < light.max() <= 1
+    features = extractor.extract(image)
+    best = features.keypoints[features.scales <= 1.0][:50].round().astype(int)
+    inside = best[(best >= 0).all(axis=1) & (best < image.shape[1::-1]).all(axis=1)]
+    assert light[inside[:, 1], inside[:, 0]].mean() > 1.3 * light.mean()
+    assert not extractor.attention_map(np.zeros((6, 8, 3), np.uint8)).any()

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from delf.ranking import MATCH_PROBABILITY, RANKINGS, probability
+from delf.ranking import MATCH_PROBABILITY, RANKINGS, evidence, probability
+from delf.ranking.confidence import EVIDENCE
+from delf.types import Features, Verification
 
 PAIRS = st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 1000)), min_size=1, max_size=12)
 
@@ -65,14 +67,34 @@ def test_joint_rises_strictly_with_each_until_inliers_are_enough() -> None:
     assert (np.diff(scored("joint", [(votes, 30) for votes in range(101)])) > 0).all()
 
 
-def test_the_probability_rises_and_is_one_of_a_logistic_curve() -> None:
-    values = [probability(inliers) for inliers in range(150)]
+def of_inliers(inliers: int) -> float:
+    return probability({"inliers": np.log1p(inliers)})
+
+
+def test_the_probability_rises_with_the_inliers() -> None:
+    values = [of_inliers(inliers) for inliers in range(150)]
     assert all(0 < value < 1 for value in values)
     assert all(low < high for low, high in pairwise(values))
-    odds = np.log(np.array(values) / (1 - np.array(values)))
-    np.testing.assert_allclose(np.diff(odds), odds[1] - odds[0], rtol=1e-4)
-    assert 0 < probability(10**6) <= 1
+    assert 0 < of_inliers(10**6) <= 1
+    assert of_inliers(28) < MATCH_PROBABILITY <= of_inliers(29)
 
 
-def test_a_match_is_29_inliers() -> None:
-    assert probability(28) < MATCH_PROBABILITY <= probability(29)
+def test_the_probability_is_a_logistic_function_of_the_evidence() -> None:
+    weights = {"inliers": 2.0, "images": -0.5, "intercept": -3.0}
+    assert probability({"inliers": 1.5, "images": 2.0, "area": 0.7}, weights) == pytest.approx(1 / (1 + np.exp(1)))
+    assert probability({}, weights) == pytest.approx(1 / (1 + np.exp(3)))
+    assert probability({"inliers": 1e9}, weights) == 1
+    assert probability({"inliers": -1e9}, weights) == pytest.approx(0)
+
+
+def test_evidence_says_what_was_found() -> None:
+    corners = np.array([(0, 0), (100, 0), (100, 50), (0, 50), (9, 9)], np.float32)
+    unit = np.eye(5, dtype=np.float32)
+    features = Features(corners, np.ones(5, np.float32), np.ones(5, np.float32), unit, (200, 100))
+    turned = Features(corners, features.scales, features.scores, np.roll(unit, 1, axis=0), (200, 100))
+    rows = np.array([(0, 0), (1, 1), (2, 2), (3, 4)])
+    found = evidence(features, turned, Verification(rows, np.eye(3), 16), images=1000)
+    assert found == pytest.approx({"inliers": np.log(5), "share": 0.25, "area": 0.25, "similarity": 0.25, "images": 3})
+    nothing = evidence(features, turned, Verification(rows[:0], None, 0))
+    assert set(nothing.values()) == {0.0}
+    assert tuple(nothing) == EVIDENCE

@@ -13,8 +13,8 @@ import typer
 from delf.cli.collections import index, info, search
 from delf.cli.demo import demo
 from delf.cli.evaluation import evaluate, score
-from delf.cli.images import extract, match
-from delf.cli.models import export, train
+from delf.cli.images import attention, extract, match
+from delf.cli.models import export, pairs, train
 from delf.cli.upkeep import check, compact, remove
 from delf.errors import DelfError, OptionError
 
@@ -34,7 +34,8 @@ def _version(version: bool = typer.Option(False, "--version", help="Print the ve
         raise typer.Exit
 
 
-for command in (index, search, match, extract, info, remove, compact, check, evaluate, score, demo, export, train):
+for command in (index, search, match, attention, extract, info, remove, compact, check, evaluate, score, demo,
+                train, pairs, export):
     app.command()(command)
 
 

@@ -1,4 +1,4 @@
-"""`delf match` and `delf extract`: what is done with photos alone, without a collection."""
+"""`delf match`, `delf extract` and `delf attention`: what is done with photos alone, without a collection."""
 
 from __future__ import annotations
 
@@ -79,3 +79,24 @@ def extract(
         report = extract_files(photos, output, form, extractor, progress=update)
     print(f"{display_path(output)}: {counted(report.written, 'file')} written, {report.unchanged:,} there already")
     report_skipped(report.skipped, strict)
+
+
+def attention(
+    photo: Annotated[Path, typer.Argument(metavar="PHOTO", help="A photo.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="PICTURE", help="A .png or .jpg to write.")],
+    max_features: MaxFeatures = None, model: Model = MODEL, runtime: Runtime = "auto", device: Device = "cpu",
+    threads: Threads = None, quiet: Quiet = False,
+) -> None:
+    """Draw what a model looks at: the photo, light where attention is high, and the features that it selects.
+
+    Example: [bold]delf attention photo.jpg -o attention.png[/bold]
+    """
+    from delf.images import read_image
+    from delf.report.drawing import draw_attention, picture_format, save_picture
+
+    picture_format(output)  # refuses another suffix before the work
+    extractor = load_extractor(model, runtime, device, threads, quiet, **given(max_features=max_features))
+    image = read_image(photo)
+    features = extractor.extract(image)
+    save_picture(output, draw_attention(image, features, extractor.attention_map(image)))
+    print(f"{output}: {counted(len(features), 'feature')}")

@@ -1,17 +1,14 @@
-"""`delf export` and `delf train`: make models. Both need the `[torch]` extra."""
+"""`delf train`, `delf pairs` and `delf export`: make models. They need the `[torch]` extra."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from delf.cli.console import progress, say
-from delf.cli.options import Quiet
-
-if TYPE_CHECKING:
-    from delf.training.classification import EpochReport
+from delf.cli.console import counted, progress, say
+from delf.cli.options import MODEL, Device, Model, Quiet, Runtime, Threads, load_extractor
 
 
 def export(
@@ -39,41 +36,91 @@ def export(
 
 
 def train(
-    manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="A CSV file with the columns file, class and "
-                                             "split (train, val), beside the photos.")],
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="'cpu', 'paper', or a TOML file.")],
+    data: Annotated[Path, typer.Option(metavar="PHOTOS", help="A folder with one folder of photos for each class; a "
+                                       "CSV file with the columns file, class and, if you like, split (train, val, "
+                                       "holdout); or train.csv or train_clean.csv of Google Landmarks.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="MODEL", help="The .safetensors file to write; its "
                                          ".onnx file goes beside it.")],
-    trunk: Annotated[Path, typer.Option(metavar="FILE", help="ImageNet weights with torchvision's names, as "
-                                        ".safetensors.")],
-    architecture: Annotated[str, typer.Option(help="resnet18, resnet34, resnet50 or resnet101.")] = "resnet18",
-    epochs: Annotated[int, typer.Option(min=0, help="0 keeps the ImageNet weights.")] = 12,
-    keep: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of the fine-tuned weights in the average with "
-                                        "those of ImageNet.")] = 0.5,
-    photos: Annotated[int, typer.Option(min=1, help="Photos that the PCA is learnt from.")] = 600,
+    start: Annotated[Path | None, typer.Option(metavar="FILE", help="ImageNet weights with torchvision's names, as "
+                                               ".safetensors, or a model to go on from.")] = None,
+    images: Annotated[Path | None, typer.Option(metavar="FOLDER", help="What the names in the CSV file are relative "
+                                                "to; by default its own folder.")] = None,
+    pairs: Annotated[Path | None, typer.Option(metavar="FILE", help="Correspondences (.npz) of training photos, as "
+                                               "'delf pairs' makes them.")] = None,
+    held_pairs: Annotated[Path | None, typer.Option(metavar="FILE", help="Correspondences of held-out photos, to "
+                                                    "validate with.")] = None,
+    run: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Of checkpoints and logs; by default MODEL with "
+                                             "the suffix .run.")] = None,
+    plot: Annotated[bool, typer.Option("--plot", help="Train nothing: draw the curves of the run so far into its "
+                                       "folder.")] = False,
     about: Annotated[str, typer.Option(help="One sentence for the model file: what it was trained from.")] = "",
     licence: Annotated[str, typer.Option(help="Of the weights, for the model file.")] = "",
-    seed: int = 0, quiet: Quiet = False,
+    device: Device = "cpu", quiet: Quiet = False,
 ) -> None:
-    """Fine-tune a trunk by classifying landmarks, then learn the PCA of its features.
+    """Train a model by a recipe: descriptors, attention, and the PCA that finishes it.
 
-    Goes on from its last epoch when it is run again after an interruption.
+    Goes on from its last checkpoint when it is run again after an interruption. Below torchrun, several processes
+    share the work.
 
-    Example: [bold]delf train photos/manifest.csv --trunk resnet18.safetensors -o landmarks.safetensors[/bold]
+    Example: [bold]delf train cpu --data photos/ --start resnet18.safetensors -o landmarks.safetensors[/bold]
     """
+    folder = run or output.with_suffix(".run")
+    if plot:
+        from delf.training.plots import plot_run
+
+        print(plot_run(folder))
+        return
     _require_torch("training")
+    from delf.cli.training import Reporter
+    from delf.errors import OptionError
     from delf.network.export import export_onnx
     from delf.network.model import DelfModel
-    from delf.training.recipe import train_model
+    from delf.training.correspondences import Correspondences
+    from delf.training.engine import Part
+    from delf.training.photos import read_photos
+    from delf.training.recipe import Recipe, train_model
 
-    def report(event: EpochReport | str) -> None:
-        say(event if isinstance(event, str) else f"epoch {event.epoch}/{event.epochs}: loss {event.loss:.3f}, "
-            f"accuracy on val {event.accuracy:.1%}", quiet)
+    if start is None:
+        raise OptionError("training starts from weights: give ImageNet ones with torchvision's names, or a model, "
+                          "with --start")
+    plan, photos = Recipe.read(recipe), read_photos(data, images)
+    root = images or (data if data.is_dir() else data.parent)
+    known = [None if file is None else Correspondences.read(file, root) for file in (pairs, held_pairs)]
+    with Reporter(quiet or Part.own().rank > 0) as report:
+        train_model(plan, photos, output, start=start, correspondences=known[0], held=known[1], run=folder, about=about,
+                    licence=licence, device=device, report=report)
+    if Part.own().rank == 0:
+        export_onnx(DelfModel.from_pretrained(output), output.with_suffix(".onnx"))
+        print(f"{output} and {output.with_suffix('.onnx').name}")
 
-    with progress("PCA", "photos", quiet) as update:
-        train_model(manifest, output, trunk=trunk, architecture=architecture, epochs=epochs, keep=keep, photos=photos,
-                    seed=seed, about=about, licence=licence, report=report, progress=update)
-    export_onnx(DelfModel.from_pretrained(output), output.with_suffix(".onnx"))
-    print(f"{output} and {output.with_suffix('.onnx').name}")
+
+def pairs(
+    data: Annotated[Path, typer.Argument(metavar="PHOTOS", help="Labelled photos, as for 'delf train --data'.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The .npz file to write.")],
+    split: Annotated[str, typer.Option(help="train, val or holdout.")] = "train",
+    images: Annotated[Path | None, typer.Option(metavar="FOLDER", help="What the names in a CSV file are relative "
+                                                "to.")] = None,
+    minimum_inliers: Annotated[int, typer.Option(min=8, help="Of a pair that is kept.")] = 24,
+    model: Model = MODEL, runtime: Runtime = "auto", device: Device = "cpu", threads: Threads = None,
+    quiet: Quiet = False,
+) -> None:
+    """Find points that match between labelled photos of one class: what descriptors are learnt from.
+
+    Example: [bold]delf pairs photos/ -o pairs.npz[/bold], then
+    [bold]delf train cpu --data photos/ --pairs pairs.npz --start resnet18.safetensors -o landmarks.safetensors[/bold]
+    """
+    _require_torch("training")
+    from delf.training.pairs import PairOptions, make_correspondences
+    from delf.training.photos import of_split, read_photos
+
+    photos = of_split(read_photos(data, images), split)
+    extractor = load_extractor(model, runtime, device, threads, quiet)
+    with progress("Matching", "photos", quiet) as update:
+        found = make_correspondences(photos, extractor, PairOptions(minimum_inliers=minimum_inliers),
+                                     report=lambda sentence: say(f"left out: {sentence}", quiet), progress=update)
+    found.write(output, images or (data if data.is_dir() else data.parent))
+    print(f"{output}: {counted(len(found.pairs), 'pair')} with {counted(len(found.points), 'point')}")
 
 
 def _require_torch(purpose: str) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from delf.errors import ImageError, ModelError, OptionError
 from delf.features.reduction import normalise, reduce
@@ -167,6 +168,27 @@ class Delf:
         for batch, levels in pending:
             yield from self._gather(batch, levels)
 
+    def attention_map(self, image: ImageArray) -> FloatArray:
+        """Where features score high: (H, W) float32, the mean over the levels of the pyramid, each from 0 to 1.
+
+        The score of a level is divided by the largest of all levels, so that a level where nothing matters stays dark.
+        """
+        sizes = self._level_sizes(image)
+        if not sizes:
+            return np.zeros(image.shape[:2], np.float32)
+        scores = list(self._pool.map(lambda size: self._scores(image, size), sizes))
+        largest = max(float(score.max()) for score in scores) or 1.0
+        total = np.zeros(image.shape[:2], np.float32)
+        for score, (width, height) in zip(scores, sizes, strict=True):
+            rows = _cells(image.shape[0], height, self._field.stride, score.shape[0])
+            columns = _cells(image.shape[1], width, self._field.stride, score.shape[1])
+            total += _interpolated(_interpolated(score / largest, rows).T, columns).T
+        return np.asarray(total / len(scores), np.float32)
+
+    def _scores(self, image: ImageArray, size: tuple[int, int]) -> FloatArray:
+        pixels = resize(image, size).transpose(2, 0, 1)[None]
+        return self.runtime.run(pixels.astype(np.float32)).attention[0]
+
     def _submit(self, images: Sequence[ImageArray]) -> list[Future[list[_Level]]]:
         """Start on all levels of images of one size, the largest first so that the cores finish together."""
         for image in images:
@@ -233,7 +255,20 @@ class Delf:
     def _empty(self, size: tuple[int, int]) -> Features:
         zeros = np.zeros(0, np.float32)
         return Features(zeros.reshape(0, 2), zeros, zeros, zeros.reshape(0, self.options.dimensions), size,
-                        np.zeros(self.runtime.config.channels, np.float32))
+                        np.zeros(self.runtime.config.global_channels, np.float32))
+
+
+def _cells(length: int, level_length: int, stride: int, cells: int) -> NDArray[np.float64]:
+    """(length,) where each pixel of the image lies among the cells of a level, cell i at its pixel stride * i."""
+    pixels = (np.arange(length) + 0.5) * level_length / length - 0.5
+    return np.clip(pixels / stride, 0, cells - 1)
+
+
+def _interpolated(values: FloatArray, places: NDArray[np.float64]) -> FloatArray:
+    """(N, M), (L,) rows, possibly between two -> (L, M)."""
+    lower = np.floor(places).astype(np.int64)
+    share = (places - lower).astype(np.float32)[:, None]
+    return np.asarray(values[lower] * (1 - share) + values[np.minimum(lower + 1, len(values) - 1)] * share, np.float32)
 
 
 def _batches(sized: Iterable[tuple[ImageArray, tuple[int, int] | None]], batch_size: int) -> Iterator[_Batch]:

@@ -59,8 +59,12 @@ class ModelConfig:
     trunk: a key of `TRUNKS`. stride: 16, or 32 for every second cell as in the released DELF.
     attention: whether a trained attention head is in the file; else the feature norm scores the features.
     mean, std: of RGB values in 0..255, subtracted and divided by before the trunk.
-    pooling: "gem" or "rmac", the pooling of the global descriptor.
+    pooling: "gem" or "rmac", the pooling of the global descriptor. conv5: it pools conv5 instead of conv4.
+    global_dimensions: of the global descriptor behind a learnt linear layer; 0 where there is no such layer.
+    autoencoder: channels between the two layers of the autoencoder whose reconstruction the attention sees, as in
+        DELG; 0 where it sees the features themselves.
     extraction: values that differ from the defaults of `delf.features.ExtractionOptions`.
+    probability: weights of the evidence that two images show the same thing (`delf.ranking.probability`).
     about: one sentence on what it was trained from; licence: of the weights.
     fingerprint: SHA-256 over weights and PCA, the same in both files of a model; features of models with different
         fingerprints do not mix.
@@ -75,7 +79,11 @@ class ModelConfig:
     mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
     std: tuple[float, float, float] = (58.395, 57.12, 57.375)
     pooling: str = "gem"
+    conv5: bool = False
+    global_dimensions: int = 0
+    autoencoder: int = 0
     extraction: Mapping[str, Any] = field(default_factory=dict)
+    probability: Mapping[str, float] = field(default_factory=dict)
     about: str = ""
     licence: str = ""
     fingerprint: str = ""
@@ -89,6 +97,14 @@ class ModelConfig:
             raise ModelError(f"unknown pooling {self.pooling!r}; known are {', '.join(POOLING_NAMES)}")
         if not isinstance(self.attention_hidden, int) or not 0 < self.attention_hidden <= 65536:
             raise ModelError(f"attention_hidden is a number of channels, not {self.attention_hidden!r}")
+        for name in ("global_dimensions", "autoencoder"):
+            if type(getattr(self, name)) is not int or not 0 <= getattr(self, name) <= 65536:
+                raise ModelError(f"{name} is a number of channels, not {getattr(self, name)!r}")
+        if not (isinstance(self.probability, Mapping) and all(
+                isinstance(value, (int, float)) and math.isfinite(value) for value in self.probability.values())):
+            raise ModelError(f"probability is a table of weights, not {self.probability!r}")
+        if type(self.conv5) is not bool:
+            raise ModelError(f"conv5 is true or false, not {self.conv5!r}")
         if not (len(self.mean) == len(self.std) == 3 and all(map(math.isfinite, self.mean + self.std))
                 and min(self.std) > 0):
             raise ModelError(f"mean and std are three numbers each, std above 0, not {self.mean!r} and {self.std!r}")
@@ -97,6 +113,11 @@ class ModelConfig:
     def channels(self) -> int:
         """Channels of the feature map."""
         return TRUNKS[self.trunk].channels
+
+    @property
+    def global_channels(self) -> int:
+        """Length of the global descriptor."""
+        return self.global_dimensions or self.channels * (2 if self.conv5 else 1)
 
     def to_json(self) -> str:
         """The configuration as one line of JSON."""

@@ -26,6 +26,23 @@ class Attention(nn.Module):
         return F.softplus(self.conv2(F.relu(self.bn1(self.conv1(feature_map))))).squeeze(1)
 
 
+class Autoencoder(nn.Module):
+    """Features -> what is left of them behind a narrow layer (Cao et al., ECCV 2020, section 3.3).
+
+    The narrow layer is the local descriptor. It has no bias, other than the paper's, so that normalised features have
+    the same descriptors as the features themselves.
+    """
+
+    def __init__(self, channels: int, dimensions: int) -> None:
+        super().__init__()
+        self.encoder = nn.Conv2d(channels, dimensions, 1, bias=False)
+        self.decoder = nn.Conv2d(dimensions, channels, 1)
+
+    def forward(self, feature_map: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, C, h, w) reconstructed features."""
+        return F.relu(self.decoder(self.encoder(feature_map)))
+
+
 class FeatureNorm(nn.Module):
     """The length of each feature, which stands in for attention where none was trained (the paper's ablation)."""
 

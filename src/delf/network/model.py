@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from delf.errors import ModelError
 from delf.files import replacing
 from delf.models import METADATA_KEY, PCA, PCA_KEYS, ModelConfig, find_model
-from delf.network.heads import POOLINGS, Attention, FeatureNorm
+from delf.network.heads import POOLINGS, Attention, Autoencoder, FeatureNorm
 from delf.network.resnet import ResNetTrunk, fold_batch_norm, unfold_batch_norm
 
 
@@ -30,23 +30,30 @@ class DelfModel(nn.Module):
         super().__init__()
         self.config = config
         self.pca = pca
-        self.trunk = ResNetTrunk(config.trunk)
+        self.trunk = ResNetTrunk(config.trunk, conv5=config.conv5)
         self.attention: nn.Module = FeatureNorm()
         if config.attention:
             self.attention = Attention(config.channels, config.attention_hidden,
                                        batch_norm=config.attention_batch_norm)
+        self.autoencoder: nn.Module = Autoencoder(config.channels, config.autoencoder) if config.autoencoder \
+            else nn.Identity()
         self.pooling = POOLINGS[config.pooling]()
+        self.global_layer: nn.Module = nn.Identity()
+        if config.global_dimensions:
+            self.global_layer = nn.Linear(config.channels * (2 if config.conv5 else 1), config.global_dimensions)
         self.mean: Tensor
         self.std: Tensor
         self.register_buffer("mean", torch.tensor(config.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(config.std).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, 3, H, W) float RGB in 0..255 -> (B, C, h, w) map, (B, h, w) attention, (B, C) global descriptor."""
+        """(B, 3, H, W) float RGB in 0..255 -> (B, C, h, w) map, (B, h, w) attention, (B, G) global descriptor."""
         feature_map = self.trunk((images - self.mean) / self.std)
+        top = self.trunk.forward_conv5(feature_map) if self.config.conv5 else None
         if self.config.stride == 32:
             feature_map = feature_map[:, :, ::2, ::2]
-        return feature_map, self.attention(feature_map), self.pooling(feature_map)
+        global_descriptor = self.global_layer(self.pooling(feature_map if top is None else top))
+        return feature_map, self.attention(self.autoencoder(feature_map)), global_descriptor
 
     def folded(self) -> DelfModel:
         """A copy in evaluation mode whose batch norms are folded into the convolutions: same output, faster."""

@@ -1,18 +1,48 @@
 """How sure one may be that two images show the same thing."""
 
+from __future__ import annotations
+
 import math
+from collections.abc import Mapping
 
-SLOPE, INTERCEPT = 0.187, -3.97
-# From here on two images count as a match: 29 inliers. On the held-out classes 92 % of the queries have an image of
-# their own class with so many, and 16 % one of another class.
-MATCH_PROBABILITY = 0.8
+import cv2
+import numpy as np
+
+from delf.types import Features, Verification
+
+MATCH_PROBABILITY = 0.8  # from here on two images count as a match
+EVIDENCE = ("inliers", "share", "area", "similarity", "images")
+INTERCEPT = "intercept"
+# Of a model that carries none of its own: a logistic fit of the inlier count alone, on pairs with 15 inliers or more.
+DEFAULT_WEIGHTS: Mapping[str, float] = {"inliers": 4.15, INTERCEPT: -12.66}
 
 
-def probability(inliers: int) -> float:
-    """That two images show the same thing, from their verified inliers.
+def evidence(query: Features, database: Features, verification: Verification, images: int = 1) -> dict[str, float]:
+    """What a probability is judged by.
 
-    A logistic fit on 2,265 pairs of query and candidate with 15 or more inliers, of landmark classes that no training
-    saw, with the packaged model and up to 1,000 features an image. Below that the count says little: unrelated pairs
-    reach 19 at the median over queries. A simple fit, which is not calibrated for other models or options.
+    inliers: log(1 + their number). share: of the tentative matches, that are inliers. area: of the query image, that
+    the inliers span (convex hull). similarity: mean cosine of the inliers. images: log10 of how many were searched:
+    the best of 100,000 wrong images has more inliers than the best of 100.
     """
-    return 1.0 / (1.0 + math.exp(-(SLOPE * inliers + INTERCEPT)))
+    rows, size = verification.inliers, query.image_size
+    values = dict.fromkeys(EVIDENCE, 0.0)
+    values["images"] = math.log10(max(images, 1))
+    if len(rows):
+        hull = cv2.convexHull(query.keypoints[rows[:, 0]].astype(np.float32))
+        cosines = np.einsum("nd,nd->n", query.descriptors[rows[:, 0]], database.descriptors[rows[:, 1]])
+        values |= {"inliers": math.log1p(len(rows)), "share": len(rows) / max(verification.tentative, 1),
+                   "area": min(1.0, cv2.contourArea(hull) / max(size[0] * size[1], 1)),
+                   "similarity": float(cosines.mean())}
+    return values
+
+
+def probability(found: Mapping[str, float], weights: Mapping[str, float] | None = None) -> float:
+    """That two images show the same thing: a logistic function of the evidence.
+
+    Args:
+        weights: of each kind of evidence, and the intercept: those that the model carries (`ModelConfig.probability`),
+            fitted on classes that no training saw. They hold for that model and its usual number of features.
+    """
+    weights = weights or DEFAULT_WEIGHTS
+    total = weights.get(INTERCEPT, 0.0) + sum(weights.get(name, 0.0) * value for name, value in found.items())
+    return 1.0 / (1.0 + math.exp(-min(max(total, -700.0), 700.0)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import unicodedata
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +113,20 @@ def draw_keypoints(
     for centre, radius, colour in zip(centres, radii, colours, strict=True):
         _circle(canvas, centre, float(radius), _rgb(colour), thickness=1)
     return canvas
+
+
+def draw_attention(image: ImageArray, features: Features, attention: NDArray[np.float32], *,
+                   options: DrawingOptions = DrawingOptions()) -> ImageArray:
+    """The photo, light where attention is high, beside (or above) the features that were selected by it."""
+    wide = image.shape[1] > image.shape[0]
+    half = replace(options, max_height=max(320, options.max_height // 2)) if wide else \
+        replace(options, max_width=max(320, options.max_width // 2))
+    nothing = features.select(slice(0))
+    panels = [draw_keypoints(image, nothing, attention, options=half), draw_keypoints(image, features, options=half)]
+    axis = 0 if wide else 1
+    shape = list(panels[0].shape)
+    shape[axis] = 8
+    return np.concatenate([panels[0], np.full(shape, BACKGROUND, np.uint8), panels[1]], axis=axis)
 
 
 def save_picture(path: str | Path, picture: ImageArray) -> None:

@@ -1,4 +1,4 @@
-"""Descriptor fine-tuning: classify landmarks from the average of the feature map (Noh et al., section 4.1).
+"""Stage 1 of the paper, descriptor fine-tuning: classify landmarks from the average of the feature map (section 4.1).
 
 Photos are centre-cropped to a square, resized to `side`, and cropped at random to `crop` pixels. The batch norms are
 frozen and folded: with a few thousand photos their ImageNet statistics are better than anything that could be learnt.
@@ -6,11 +6,8 @@ frozen and folded: with a few thousand photos their ImageNet statistics are bett
 
 from __future__ import annotations
 
-import dataclasses
-import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,34 +16,25 @@ from torch import Tensor, nn
 
 from delf.errors import DelfError
 from delf.network.model import DelfModel
-from delf.network.resnet import ResNetTrunk, fold_batch_norm, unfold_batch_norm
-from delf.training.photos import load_squares, read_manifest
+from delf.network.resnet import ResNetTrunk, fold_batch_norm
+from delf.training.engine import Part
+from delf.training.photos import LabelledPhoto, PhotoCache, Sampler, centre_square, of_split
 from delf.types import ImageArray
 
 
 @dataclass(frozen=True)
 class ClassificationOptions:
-    """How to fine-tune. The learning rates are for a batch of 32 and fall to zero along a half cosine."""
+    """side: of the square, pixels. crop: of the random part of it that is seen. power: as of `photos.Sampler`."""
 
     side: int = 250
     crop: int = 224
-    epochs: int = 10
-    batch: int = 32
+    power: float = 0.5
     trunk_rate: float = 0.005
     head_rate: float = 0.05
-    weight_decay: float = 1e-4
-    clip_norm: float = 10.0
-    seed: int = 0
 
-
-@dataclass(frozen=True)
-class EpochReport:
-    """What one epoch gave: mean training loss, and accuracy on the other photos of the training classes."""
-
-    epoch: int
-    epochs: int
-    loss: float
-    accuracy: float
+    def __post_init__(self) -> None:
+        if not 32 <= self.crop <= self.side:
+            raise DelfError(f"crop is 32 or more and at most side, not {self.crop!r} of {self.side!r}")
 
 
 class Classifier(nn.Module):
@@ -63,136 +51,102 @@ class Classifier(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) RGB in 0..255 -> (B, classes) logits."""
-        feature_map = self.trunk((images - self.mean) / self.std)
-        return self.head(feature_map.mean(dim=(2, 3)))
+        return self.head(self.trunk((images - self.mean) / self.std).mean(dim=(2, 3)))
 
 
-def fine_tune(model: DelfModel, manifest: Path, options: ClassificationOptions | None = None, *,
-              checkpoint: Path | None = None,
-              report: Callable[[EpochReport | str], None] = lambda _: None) -> DelfModel:
-    """Fine-tune the trunk of `model` on the split `train` of a manifest; accuracy is that on its split `val`.
+@dataclass(frozen=True)
+class LabelledBatch:
+    """images: (B, 3, S, S) uint8. labels: (B,) numbers of classes. rows: (B,) of the photos."""
 
-    Args:
-        checkpoint: written after each epoch; where it exists already, training goes on from it.
-        report: is given an `EpochReport` after each epoch, and a sentence for each photo that could not be read.
-
-    Returns:
-        a new model; the given one is left as it is.
-
-    Raises:
-        DelfError: fewer than two classes, a class to validate that is not trained, no photo that can be read, a
-            checkpoint that does not fit, or a loss that is not a number.
-    """
-    options = options or ClassificationOptions()
-    squares, labels, names = _load(manifest, "train", options, report)
-    val_squares, val_labels, _ = _load(manifest, "val", options, report, names)
-    torch.manual_seed(options.seed)
-    classifier = Classifier(model, len(names)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = torch.optim.SGD([{"params": classifier.trunk.parameters(), "lr": options.trunk_rate},
-                                 {"params": classifier.head.parameters(), "lr": options.head_rate}],
-                                momentum=0.9, nesterov=True, weight_decay=options.weight_decay)
-    steps = options.epochs * math.ceil(len(squares) / options.batch)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * step / steps)))
-    first = _resume(checkpoint, classifier, optimizer, schedule)
-    for epoch in range(first, options.epochs):
-        loss = _train_epoch(classifier, optimizer, schedule, squares, labels, options, epoch)
-        report(EpochReport(epoch + 1, options.epochs, loss, _accuracy(classifier, val_squares, val_labels, options)))
-        if checkpoint is not None:
-            _save(checkpoint, classifier, optimizer, schedule, epoch + 1)
-    tuned = DelfModel(dataclasses.replace(model.config), model.pca)
-    tuned.trunk.load_state_dict(unfold_batch_norm(classifier.trunk), strict=False)
-    return tuned.eval()
+    images: Tensor
+    labels: Tensor
+    rows: Tensor
 
 
-def _load(manifest: Path, split: str, options: ClassificationOptions, report: Callable[[EpochReport | str], None],
-          names: list[str] | None = None) -> tuple[list[ImageArray], Tensor, list[str]]:
-    squares, photos, damaged = load_squares(read_manifest(manifest, split), options.side)
-    for sentence in damaged:
-        report(sentence)
-    if not squares:
-        raise DelfError(f"none of the photos with the split {split!r} in {manifest} can be read")
-    labels = sorted({photo.label for photo in photos})
-    names = names or labels
-    if len(names) < 2:
-        raise DelfError(f"{manifest} has photos of {len(names)} class; classification needs two or more")
-    if not set(labels) <= set(names):
-        foreign = ", ".join(sorted(set(labels) - set(names))[:3])
-        raise DelfError(f"{manifest} has classes of the split {split!r} that its split 'train' lacks ({foreign})")
-    index = {name: i for i, name in enumerate(names)}
-    return squares, torch.tensor([index[photo.label] for photo in photos]), names
+class LabelledCrops:
+    """Random crops of labelled photos, as every stage that classifies draws them."""
+
+    def __init__(self, photos: list[LabelledPhoto], cache: PhotoCache, batch: int, *, side: int, crop: int,
+                 power: float = 0.5, seed: int = 0) -> None:
+        self.photos, self.val = of_split(photos, "train"), of_split(photos, "val")
+        self.names = sorted({photo.label for photo in self.photos})
+        if len(self.names) < 2:
+            raise DelfError(f"the training photos are of {len(self.names)} class; classification needs two or more")
+        foreign = sorted({photo.label for photo in self.val} - set(self.names))
+        if foreign:
+            raise DelfError(f"there are photos to validate of classes that are not trained ({', '.join(foreign[:3])})")
+        self._number = {name: number for number, name in enumerate(self.names)}
+        self.labels = np.array([self._number[photo.label] for photo in self.photos])
+        self._sampler = Sampler(self.labels, batch, power=power, seed=seed)
+        self._cache, self._side, self._crop, self._seed = cache, side, crop, seed
+
+    def batch(self, step: int, part: Part) -> LabelledBatch:
+        """The crops of a step."""
+        rows = self._sampler.rows(step)[part.rank :: part.size]
+        seeds = [(self._seed, step, item) for item in range(part.rank, len(rows) * part.size + part.rank, part.size)]
+        crops = [self.crop(int(row), np.random.default_rng(seed)) for row, seed in zip(rows, seeds, strict=True)]
+        return LabelledBatch(_as_tensor(crops), torch.from_numpy(self.labels[rows]), torch.from_numpy(rows))
+
+    def crop(self, row: int, rng: np.random.Generator) -> ImageArray:
+        """A random crop of a training photo, mirrored half of the time, in another light."""
+        square = centre_square(self._cache.read(self.photos[row].path), self._side)
+        top, left = rng.integers(0, self._side - self._crop + 1, size=2)
+        patch = square[top : top + self._crop, left : left + self._crop]
+        if rng.random() < 0.5:
+            patch = patch[:, ::-1]
+        gain, shift = rng.uniform(0.7, 1.3) * rng.uniform(0.8, 1.2, size=3), rng.uniform(-20, 20)
+        return np.clip(patch * gain.astype(np.float32) + np.float32(shift), 0, 255).astype(np.uint8)
+
+    def accuracy(self, module: nn.Module, device: torch.device, batch: int = 32) -> dict[str, float]:
+        """The share of photos of `val` whose class comes first, from their centre crop; empty where there are none."""
+        margin, right = (self._side - self._crop) // 2, 0
+        for start in range(0, len(self.val), batch):
+            photos = self.val[start : start + batch]
+            crops = [centre_square(self._cache.read(photo.path), self._side)[margin : margin + self._crop,
+                                                                             margin : margin + self._crop]
+                     for photo in photos]
+            labels = torch.tensor([self._number[photo.label] for photo in photos])
+            right += int((module(_as_tensor(crops).to(device).float()).argmax(dim=1).cpu() == labels).sum())
+        return {"accuracy": right / len(self.val)} if self.val else {}
 
 
-def _train_epoch(classifier: Classifier, optimizer: torch.optim.Optimizer,
-                 schedule: torch.optim.lr_scheduler.LRScheduler, squares: list[ImageArray], labels: Tensor,
-                 options: ClassificationOptions, epoch: int) -> float:
-    """One pass over the photos in random order; the mean loss."""
-    rng = np.random.default_rng((options.seed, epoch))
-    order = rng.permutation(len(squares))
-    losses = []
-    for start in range(0, len(order), options.batch):
-        rows = order[start : start + options.batch]
-        images = torch.stack([_augment(squares[row], options.crop, rng) for row in rows])
-        with torch.autocast("cpu", torch.bfloat16):
-            logits = classifier(images.to(memory_format=torch.channels_last))
-        loss = F.cross_entropy(logits.float(), labels[rows])
-        if not math.isfinite(loss.item()):
-            raise DelfError(f"the loss is not a number in epoch {epoch + 1}: lower the learning rates "
-                            f"({options.trunk_rate} for the trunk, {options.head_rate} for the head)")
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(classifier.parameters(), options.clip_norm)
-        optimizer.step()
-        schedule.step()
-        losses.append(loss.item())
-    return float(np.mean(losses))
+def _as_tensor(images: list[ImageArray]) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(np.stack(images).transpose(0, 3, 1, 2)))
 
 
-def _augment(square: ImageArray, crop: int, rng: np.random.Generator) -> Tensor:
-    """A random crop, mirrored half of the time, with changed light and contrast: (3, crop, crop) float32 in 0..255."""
-    top, left = rng.integers(0, square.shape[0] - crop + 1, size=2)
-    patch = square[top : top + crop, left : left + crop]
-    if rng.random() < 0.5:
-        patch = patch[:, ::-1]
-    gain, shift = rng.uniform(0.7, 1.3, size=(1, 1, 3)) * rng.uniform(0.8, 1.2), rng.uniform(-20, 20)
-    changed = np.clip(patch * gain.astype(np.float32) + np.float32(shift), 0, 255)
-    return torch.from_numpy(np.ascontiguousarray(changed.transpose(2, 0, 1)))
+class ClassificationStage:
+    """Stage of `engine.run_stage`: fine-tunes the trunk of a model."""
+
+    name = "classification"
+
+    def __init__(self, model: DelfModel, photos: list[LabelledPhoto], cache: PhotoCache, batch: int,
+                 options: ClassificationOptions, *, seed: int = 0) -> None:
+        self.options = options
+        self.data = LabelledCrops(photos, cache, batch, side=options.side, crop=options.crop, power=options.power,
+                                  seed=seed)
+        torch.manual_seed(seed)
+        self.module = Classifier(model, len(self.data.names))
+
+    def groups(self) -> list[dict[str, Any]]:
+        """The trunk moves less than the new layer on it."""
+        return [{"params": list(self.module.trunk.parameters()), "lr": self.options.trunk_rate},
+                {"params": list(self.module.head.parameters()), "lr": self.options.head_rate}]
+
+    def batch(self, step: int, part: Part) -> LabelledBatch:
+        """Random crops."""
+        return self.data.batch(step, part)
+
+    def losses(self, batch: LabelledBatch, device: torch.device) -> dict[str, Tensor]:
+        """Softmax cross-entropy, and accuracy on the mini-batch."""
+        images = batch.images.to(device).float().contiguous(memory_format=torch.channels_last)
+        return classification_losses(self.module(images), batch.labels.to(device))
+
+    def validate(self) -> dict[str, float]:
+        """Accuracy on other photos of the training classes."""
+        return self.data.accuracy(self.module, self.module.mean.device)
 
 
-@torch.inference_mode()
-def _accuracy(classifier: Classifier, squares: list[ImageArray], labels: Tensor,
-              options: ClassificationOptions) -> float:
-    """The share of photos whose class comes first, from their centre crop."""
-    margin = (options.side - options.crop) // 2
-    right = 0
-    for start in range(0, len(squares), options.batch):
-        crops = np.stack([square[margin : margin + options.crop, margin : margin + options.crop]
-                          for square in squares[start : start + options.batch]])
-        with torch.autocast("cpu", torch.bfloat16):
-            logits = classifier(torch.from_numpy(crops).permute(0, 3, 1, 2).float())
-        right += int((logits.argmax(dim=1) == labels[start : start + options.batch]).sum())
-    return right / len(squares)
-
-
-def _save(path: Path, classifier: Classifier, optimizer: torch.optim.Optimizer,
-          schedule: torch.optim.lr_scheduler.LRScheduler, epoch: int) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".partial")
-    torch.save({"classifier": classifier.state_dict(), "optimizer": optimizer.state_dict(),
-                "schedule": schedule.state_dict(), "epoch": epoch}, temporary)
-    temporary.replace(path)
-
-
-def _resume(path: Path | None, classifier: Classifier, optimizer: torch.optim.Optimizer,
-            schedule: torch.optim.lr_scheduler.LRScheduler) -> int:
-    """Load a checkpoint if there is one; the number of epochs that are done."""
-    if path is None or not path.is_file():
-        return 0
-    try:
-        state = torch.load(path, weights_only=True)
-        classifier.load_state_dict(state["classifier"])
-        optimizer.load_state_dict(state["optimizer"])
-        schedule.load_state_dict(state["schedule"])
-        return int(state["epoch"])
-    except Exception as error:  # a zip of pickled tensors fails in many ways
-        raise DelfError(f"{path} is damaged, or a checkpoint of other photos or another trunk; delete it to begin "
-                        "anew") from error
+def classification_losses(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """(B, classes), (B,) -> `loss` and `accuracy`."""
+    return {"loss": F.cross_entropy(logits.float(), labels),
+            "accuracy": (logits.argmax(dim=1) == labels).float().mean()}

@@ -1,4 +1,7 @@
-"""The last step of training: the PCA and the score threshold that a model carries, learnt on training photos."""
+"""The last step of training: the PCA and the score threshold that a model carries, learnt on training photos.
+
+Where training gave a projection of its own, in the place of the PCA, it is kept and only turned.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from delf.errors import DelfError, ImageError
-from delf.features import Delf, ExtractionOptions
+from delf.errors import DelfError, ImageError, OptionError
+from delf.features import Delf
 from delf.images import read_image
-from delf.models import PCA, find_model
+from delf.models import PCA
 from delf.network.model import DelfModel
-from delf.runtimes.torch import TorchRuntime
-from delf.types import ImageArray
+from delf.training.extraction import extractor_of
+from delf.types import FloatArray, ImageArray
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,8 @@ class FinishOptions:
     """How a model is finished.
 
     photos: how many, drawn at random. dimensions: components that are kept; extraction may use fewer of them.
+    projection: "pca" learns a PCA; "keep" keeps the projection that the model has, and turns it so that its first
+        components say most: no two descriptors change their cosine, and fewer dimensions lose the least.
     threshold_percentile: of the scores of all cells of all levels; features below it are left out. It thins out what
         says little; a blank page still has features, since the zeros around a picture look like an edge.
     """
@@ -32,7 +37,12 @@ class FinishOptions:
     photos: int = 600
     dimensions: int = 128
     threshold_percentile: float = 20.0
+    projection: str = "pca"
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.projection not in ("pca", "keep"):
+            raise OptionError(f"projection is 'pca' or 'keep', not {self.projection!r}")
 
 
 def finish(model: DelfModel, photos: Sequence[Path], options: FinishOptions | None = None, *,
@@ -57,29 +67,46 @@ def finish(model: DelfModel, photos: Sequence[Path], options: FinishOptions | No
     if count < 2 * options.dimensions:
         raise DelfError(f"{len(chosen)} photos gave {count} features, too few for a PCA of {options.dimensions} "
                         "dimensions; give more photos")
-    variances, vectors = np.linalg.eigh(covariance)
-    strongest = np.argsort(-variances, kind="stable")[: options.dimensions]
-    components = vectors[:, strongest].T
-    # An eigenvector's sign is arbitrary; this makes it the same on every machine.
-    components *= np.sign(components[np.arange(len(components)), np.abs(components).argmax(axis=1)])[:, None]
-    pca = PCA(mean.astype(np.float32), np.ascontiguousarray(components, np.float32),
-              variances[strongest].astype(np.float32))
+    if options.projection == "pca" or model.pca is None:
+        pca = PCA(mean.astype(np.float32), *_principal(covariance, options.dimensions))
+    else:
+        pca = turned(model.pca, mean, covariance)
     config = dataclasses.replace(model.config, extraction={**model.config.extraction, "score_threshold": threshold})
     finished = DelfModel(config, pca)
     finished.load_state_dict(model.state_dict())
     return finished.eval()
 
 
+def turned(projection: PCA, mean: NDArray[np.float64], covariance: NDArray[np.float64]) -> PCA:
+    """The same projection in other axes: those of its output's second moments, the largest first.
+
+    Args:
+        mean, covariance: of the normalised features, (C,) and (C, C).
+    """
+    components = projection.components.astype(np.float64)
+    shift = components @ (mean - projection.mean)
+    axes, moments = _principal(components @ covariance @ components.T + np.outer(shift, shift), len(components))
+    return PCA(projection.mean, np.ascontiguousarray(axes.astype(np.float64) @ components, np.float32), moments)
+
+
+def _principal(covariance: NDArray[np.float64], dimensions: int) -> tuple[FloatArray, FloatArray]:
+    """The strongest axes (D, C) of a covariance, and their variances (D,)."""
+    variances, vectors = np.linalg.eigh(covariance)
+    strongest = np.argsort(-variances, kind="stable")[:dimensions]
+    axes = vectors[:, strongest].T
+    # An eigenvector's sign is arbitrary; this makes it the same on every machine.
+    axes *= np.sign(axes[np.arange(len(axes)), np.abs(axes).argmax(axis=1)])[:, None]
+    return np.ascontiguousarray(axes, np.float32), variances[strongest].astype(np.float32)
+
+
 def _raw_extractor(model: DelfModel) -> Delf:
     """An extractor whose descriptors are the L2-normalised features themselves: its PCA is the identity."""
     channels = model.config.channels
     identity = PCA(np.zeros(channels, np.float32), np.eye(channels, dtype=np.float32), np.ones(channels, np.float32))
-    copy = DelfModel(model.config, identity)
+    copy = DelfModel(dataclasses.replace(model.config, extraction={}), identity)
     copy.load_state_dict(model.state_dict())
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "raw.safetensors"
-        copy.save_pretrained(path)
-        return Delf(TorchRuntime(find_model(path)), ExtractionOptions(dimensions=channels), threads=2)
+        return extractor_of(copy, Path(folder), dimensions=channels)
 
 
 def _score_threshold(extractor: Delf, photos: Sequence[Path], percentile: float) -> float:

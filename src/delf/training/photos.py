@@ -1,69 +1,215 @@
-"""Labelled photos: a CSV `file,class[,split]` beside the photos."""
+"""Labelled photos: a folder of classes, a CSV `file,class[,split]`, or the CSV files of Google Landmarks."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from delf.errors import DelfError, ImageError
-from delf.images import read_image, resize
+from delf.files import replacing
+from delf.images import find_images, read_image, resize
 from delf.types import ImageArray
+
+SPLITS = ("train", "val", "holdout")
 
 
 @dataclass(frozen=True)
 class LabelledPhoto:
-    """One photo: its path and the name of its class."""
+    """One photo: its path, the name of its class, and its split.
+
+    Photos of `train` are learnt from; those of `val` are other photos of the same classes; `holdout` are whole classes
+    that no training sees, on which retrieval is measured.
+    """
 
     path: Path
     label: str
+    split: str = "train"
 
 
-def read_manifest(manifest: Path, split: str) -> list[LabelledPhoto]:
-    """The photos of one split, in the order of the file; paths are relative to the manifest's folder.
+@dataclass(frozen=True)
+class SplitOptions:
+    """How photos without a split get one, by a hash of their names: it never changes when photos are added.
+
+    val: share of the photos of each class. holdout: share of the classes. minimum: photos that a class needs, or it is
+    left out; maximum: photos of a class, chosen by hash.
+    """
+
+    val: float = 0.15
+    holdout: float = 0.1
+    minimum: int = 2
+    maximum: int | None = None
+
+
+def read_photos(source: Path, images: Path | None = None,
+                options: SplitOptions | None = None) -> list[LabelledPhoto]:
+    """All labelled photos of a source, ordered as they are in it.
+
+    Args:
+        source: a folder with one folder for each class; or a CSV file with the columns `file`, `class` and, if there
+            are splits, `split`; or one of Google Landmarks: `train.csv` (id, url, landmark_id) or `train_clean.csv`
+            (landmark_id, images).
+        images: what the names in the CSV file are relative to; by default its own folder.
 
     Raises:
-        DelfError: the file is missing, lacks the columns `file` and `class` or a value in them, or has no photo of
-            that split.
+        DelfError: the source is missing, of another form, or has no photo.
     """
+    options = options or SplitOptions()
+    photos = list(_of_folder(source) if source.is_dir() else _of_csv(source, images or source.parent))
+    if any(photo.split not in ("", *SPLITS) for photo in photos):
+        wrong = next(photo.split for photo in photos if photo.split not in ("", *SPLITS))
+        raise DelfError(f"{source} has the split {wrong!r}; known are {', '.join(SPLITS)}")
+    sizes = Counter(photo.label for photo in photos)
+    kept = [photo for photo in photos if sizes[photo.label] >= options.minimum]
+    if not kept:
+        raise DelfError(f"{source} has no class with {options.minimum} photos or more")
+    if options.maximum is not None:
+        kept = _thinned(kept, options.maximum)
+    split = [photo if photo.split else _with_split(photo, options) for photo in kept]
+    # A small class whose photos all fell to validation is trained on: else it could not be told from the others.
+    trained = {photo.label for photo in split if photo.split == "train"}
+    return [photo if given.split or photo.split != "val" or photo.label in trained else replace(photo, split="train")
+            for given, photo in zip(kept, split, strict=True)]
+
+
+def of_split(photos: Sequence[LabelledPhoto], split: str) -> list[LabelledPhoto]:
+    """The photos of one split."""
+    return [photo for photo in photos if photo.split == split]
+
+
+def write_photos(photos: Sequence[LabelledPhoto], path: Path) -> None:
+    """Write a CSV `file,class,split` with absolute paths, which `read_photos` reads: the split, as it was used."""
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(("file", "class", "split"))
+        writer.writerows((photo.path.absolute(), photo.label, photo.split) for photo in photos)
+
+
+def _of_folder(folder: Path) -> Iterator[LabelledPhoto]:
+    classes = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    if not classes:
+        raise DelfError(f"{folder} has no folders; a folder of classes has one folder of photos for each class")
+    found = False
+    for place in classes:
+        for path in find_images([place]):
+            found = True
+            yield LabelledPhoto(path, place.name, "")
+    if not found:
+        raise DelfError(f"the folders of {folder} hold no photo")
+
+
+def _of_csv(path: Path, images: Path) -> Iterator[LabelledPhoto]:
     try:
-        with manifest.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            columns, rows = set(reader.fieldnames or ()), list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DelfError(f"{manifest} cannot be read as a CSV file ({error})") from error
-    if not rows or not {"file", "class"} <= rows[0].keys():
-        raise DelfError(f"{manifest} needs the columns 'file' and 'class' (and 'split', if there are splits)")
-    short = next((row for row in rows if not row["file"] or not row["class"]), None)
-    if short is not None:
-        raise DelfError(f"{manifest} has a line without a file or a class ({short['file'] or short['class'] or ''!r})")
-    photos = [LabelledPhoto(manifest.parent / row["file"], row["class"])
-              for row in rows if row.get("split", split) == split]
-    if not photos:
-        raise DelfError(f"{manifest} lists no photo with the split {split!r}")
-    return photos
+        raise DelfError(f"{path} cannot be read as a CSV file ({error})") from error
+    if {"file", "class"} <= columns:
+        fields = [(row["file"], row["class"], row.get("split") or "") for row in rows]
+    elif {"id", "landmark_id"} <= columns:
+        fields = [(row["id"] and _landmarks_file(row["id"]), row["landmark_id"], "") for row in rows]
+    elif {"landmark_id", "images"} <= columns:
+        fields = [(_landmarks_file(name), row["landmark_id"], "")
+                  for row in rows for name in (row["images"] or "").split()]
+    else:
+        raise DelfError(f"{path} needs the columns 'file' and 'class' (and 'split', if there are splits), or those of "
+                        "Google Landmarks: 'id' and 'landmark_id', or 'landmark_id' and 'images'")
+    if not fields:
+        raise DelfError(f"{path} lists no photo")
+    for name, label, split in fields:
+        if not name or not label:
+            raise DelfError(f"{path} has a line without a file or a class ({name or label or ''!r})")
+        yield LabelledPhoto(images / name, label, split)
 
 
-def load_squares(photos: Sequence[LabelledPhoto], side: int) -> tuple[list[ImageArray], list[LabelledPhoto], list[str]]:
-    """The centre square of each photo at `side` pixels, in memory; damaged photos are left out and named.
+def _landmarks_file(name: str) -> str:
+    """Where Google Landmarks v2 keeps a photo: `0/1/2/0123456789abcdef.jpg`."""
+    return "/".join((*name[:3], f"{name}.jpg"))
 
-    Returns:
-        (squares, their photos, one sentence for each photo left out).
+
+def _share(text: str) -> float:
+    """A number in [0, 1) given by the text alone."""
+    return int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()[:8], "big") / 2**64
+
+
+def _thinned(photos: list[LabelledPhoto], maximum: int) -> list[LabelledPhoto]:
+    order = sorted(photos, key=lambda photo: (photo.label, _share(f"{photo.label}/{photo.path.name}")))
+    rank: Counter[str] = Counter()
+    chosen = set()
+    for photo in order:
+        if rank[photo.label] < maximum:
+            chosen.add(photo.path)
+        rank[photo.label] += 1
+    return [photo for photo in photos if photo.path in chosen]
+
+
+def _with_split(photo: LabelledPhoto, options: SplitOptions) -> LabelledPhoto:
+    if _share(photo.label) < options.holdout:
+        split = "holdout"
+    else:
+        split = "val" if _share(f"{photo.label}/{photo.path.name}") < options.val else "train"
+    return LabelledPhoto(photo.path, photo.label, split)
+
+
+class PhotoCache:
+    """Decoded photos, kept in memory up to a number of bytes; those beyond are decoded each time. Thread-safe."""
+
+    def __init__(self, limit: int = 3 * 2**30) -> None:
+        self._photos: dict[Path, ImageArray] = {}
+        self._room = limit
+
+    def read(self, path: Path) -> ImageArray:
+        """The upright photo, (H, W, 3) uint8 RGB; not to be written to. Raises `ImageError`."""
+        photo = self._photos.get(path)
+        if photo is None:
+            photo = read_image(path)
+            if photo.nbytes <= self._room:
+                self._room -= photo.nbytes
+                self._photos[path] = photo
+        return photo
+
+
+class Sampler:
+    """Draws photos for mini-batches; what a step gets depends on nothing but the seed and the step.
+
+    Args:
+        power: a class of n photos is drawn in proportion to n ** power: 1 is as the photos are, 0 gives every class
+            the same share, one half is between (Mahajan et al., ECCV 2018).
     """
-    def load(photo: LabelledPhoto) -> ImageArray | str:
+
+    def __init__(self, labels: NDArray[np.int64], batch: int, *, power: float = 0.5, seed: int = 0) -> None:
+        sizes = np.bincount(labels)
+        weights = sizes[labels] ** (power - 1.0)
+        self._shares = np.cumsum(weights) / weights.sum()
+        self._batch, self._seed = batch, seed
+
+    def rows(self, step: int) -> NDArray[np.int64]:
+        """(batch,) rows of the photos of a step."""
+        rng = np.random.default_rng((self._seed, step))
+        return np.searchsorted(self._shares, rng.random(self._batch), side="right").astype(np.int64)
+
+
+def readable(photos: Sequence[LabelledPhoto], cache: PhotoCache) -> tuple[list[LabelledPhoto], list[str]]:
+    """The photos that can be decoded, and a sentence for each other one. Fills the cache."""
+    def problem(photo: LabelledPhoto) -> str:
         try:
-            return centre_square(read_image(photo.path), side)
+            cache.read(photo.path)
         except ImageError as error:
             return str(error)
+        return ""
 
-    with ThreadPoolExecutor(2) as pool:
-        loaded = list(pool.map(load, photos))
-    kept = [(image, photo) for image, photo in zip(loaded, photos, strict=True) if not isinstance(image, str)]
-    damaged = [item for item in loaded if isinstance(item, str)]
-    return [image for image, _ in kept], [photo for _, photo in kept], damaged
+    with ThreadPoolExecutor(4) as pool:
+        problems = list(pool.map(problem, photos))
+    kept = [photo for photo, sentence in zip(photos, problems, strict=True) if not sentence]
+    return kept, [sentence for sentence in problems if sentence]
 
 
 def centre_square(image: ImageArray, side: int) -> ImageArray:

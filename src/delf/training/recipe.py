@@ -1,65 +1,303 @@
-"""From ImageNet weights and labelled photos to one finished model file."""
+"""Recipes: from ImageNet weights and photos to one finished model file, stage by stage.
+
+A recipe is a small TOML file: `[model]` says what the model is, each `[[stage]]` what is trained and how, `[finish]`
+how the PCA is learnt. `paper` and `cpu` come with the package. A stage has the options of the loop
+(`engine.LoopOptions`) and its own beside each other.
+"""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable
+import os
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import distributed
 
-from delf.errors import ModelError
+from delf.errors import DelfError, ModelError, OptionError
+from delf.files import write_atomically
 from delf.models import ModelConfig
 from delf.network.model import DelfModel
 from delf.network.resnet import fold_batch_norm, unfold_batch_norm
-from delf.training.classification import ClassificationOptions, EpochReport, fine_tune
+from delf.training.attention import AttentionOptions, AttentionStage
+from delf.training.calibration import collect_samples, fit, reliability, write_reliability
+from delf.training.classification import ClassificationOptions, ClassificationStage
+from delf.training.correspondences import CorrespondenceOptions, Correspondences, CorrespondenceStage, Describer
+from delf.training.engine import LoopOptions, Part, Progress, run_stage
+from delf.training.extraction import extractor_of
 from delf.training.finish import FinishOptions, finish
-from delf.training.photos import read_manifest
+from delf.training.joint import JointOptions, JointStage
+from delf.training.photos import LabelledPhoto, PhotoCache, of_split, readable, write_photos
+from delf.training.validation import retrieval_map
+
+UNRELATED = 300  # training photos among which held-out ones are searched
+RECIPES = Path(__file__).parent / "recipes"
+STAGES: dict[str, type] = {"classification": ClassificationOptions, "attention": AttentionOptions,
+                           "joint": JointOptions, "correspondences": CorrespondenceOptions}
+Options = TypeVar("Options")
 
 
-def train_model(manifest: Path, output: Path, *, trunk: Path, architecture: str = "resnet18", epochs: int = 12,
-                keep: float = 0.5, photos: int = 600, seed: int = 0, about: str = "", licence: str = "",
-                report: Callable[[EpochReport | str], None] = lambda _: None,
-                progress: Callable[[int, int], None] = lambda done, total: None) -> None:
-    """Fine-tune, average with the start, learn the PCA, and write the model.
+@dataclass(frozen=True)
+class StagePlan:
+    """kind: a key of `STAGES`. options: of the stage. keep: share of the trained weights in their average with those
+    before (Wortsman et al., CVPR 2022).
+    """
+
+    kind: str
+    loop: LoopOptions
+    options: Any
+    keep: float = 1.0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is trained, in order."""
+
+    model: ModelConfig
+    stages: tuple[StagePlan, ...]
+    finish: FinishOptions = field(default_factory=FinishOptions)
+
+    @classmethod
+    def read(cls, name: str | Path) -> Recipe:
+        """Read a recipe by the name of a packaged one or the path of a TOML file.
+
+        Raises:
+            DelfError: there is no such recipe, or it has an option that there is not.
+        """
+        packaged = RECIPES / f"{name}.toml"
+        path = packaged if packaged.is_file() else Path(name)
+        try:
+            content = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            known = ", ".join(sorted(file.stem for file in RECIPES.glob("*.toml")))
+            raise DelfError(f"{name} cannot be read as a recipe ({error}); packaged ones are {known}") from error
+        foreign = set(content) - {"model", "stage", "finish"}
+        if foreign:
+            raise DelfError(f"{path} has a table {min(foreign)!r}; a recipe has [model], [[stage]] and [finish]")
+        try:
+            return cls(_options(ModelConfig, {"name": "untrained", **content.get("model", {})}),
+                       tuple(_plan(table) for table in content.get("stage", [])),
+                       _options(FinishOptions, content.get("finish", {})))
+        except (OptionError, ModelError, DelfError, TypeError, AttributeError) as error:
+            raise DelfError(f"the recipe {path} makes no sense: {error}") from error
+
+
+def _plan(table: Mapping[str, Any]) -> StagePlan:
+    values = dict(table)
+    kind, keep = values.pop("kind", None), values.pop("keep", 1.0)
+    if kind not in STAGES:
+        raise OptionError(f"a stage is one of {', '.join(STAGES)}, not {kind!r}")
+    if not 0 <= keep <= 1:
+        raise OptionError(f"keep is a share from 0 to 1, not {keep!r}")
+    loop = {f.name for f in fields(LoopOptions)}
+    return StagePlan(kind, _options(LoopOptions, {key: values[key] for key in values if key in loop}),
+                     _options(STAGES[kind], {key: values[key] for key in values if key not in loop}), keep)
+
+
+def _options(kind: type[Options], values: Mapping[str, Any]) -> Options:
+    """A dataclass from a table; tables in it are dataclasses too, and lists tuples."""
+    known = {f.name: f for f in fields(kind)}  # type: ignore[arg-type]
+    given: dict[str, Any] = {}
+    for key, value in values.items():
+        if key not in known:
+            raise OptionError(f"there is no option {key!r}; known are {', '.join(known)}")
+        factory: Any = known[key].default_factory
+        if isinstance(value, dict) and isinstance(factory, type) and is_dataclass(factory):
+            given[key] = _options(factory, value)
+        else:
+            given[key] = tuple(value) if isinstance(value, list) else value
+    return kind(**given)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What training has to say: a sentence, the progress of a stage, or mAP on the held-out classes."""
+
+    sentence: str = ""
+    progress: Progress | None = None
+
+
+def train_model(recipe: Recipe, photos: Sequence[LabelledPhoto], output: Path, *, start: Path,
+                correspondences: Correspondences | None = None, held: Correspondences | None = None,
+                run: Path | None = None, about: str = "", licence: str = "", device: str = "cpu",
+                validate: bool = True, report: Callable[[Report], None] = lambda _: None) -> None:
+    """Run the stages of a recipe, learn the PCA, and write the model.
+
+    Run again after an interruption, it goes on from its last checkpoint. Below `torchrun`, all processes call it, share
+    each mini-batch, and the first one writes.
 
     Args:
-        trunk: ImageNet weights with torchvision's names. epochs: of fine-tuning; 0 leaves the ImageNet weights.
-        keep: share of the fine-tuned weights in their average with those of ImageNet (Wortsman et al., CVPR 2022).
-        photos: how many photos the PCA is learnt from.
-        about, licence: what the model file says of itself.
+        start: ImageNet weights with torchvision's names, or a model of this package.
+        correspondences, held: of training photos and of held-out ones, for stages of that kind.
+        run: the folder of checkpoints and logs; by default `OUTPUT.run` without the suffix of the output.
+        about, licence: what the model file says of itself. validate: mAP on held-out classes after each stage.
+
+    Raises:
+        DelfError: with a sentence on what is wrong and what to do.
     """
-    torch.manual_seed(seed)
-    start = imagenet_model(trunk, architecture)
-    model = start
-    if epochs > 0:
-        options = ClassificationOptions(epochs=epochs, seed=seed)
-        model = fine_tune(start, manifest, options, checkpoint=output.with_suffix(".checkpoint"), report=report)
-        model = averaged(start, model, keep)
-    paths = [photo.path for photo in read_manifest(manifest, "train")]
-    finished = finish(model, paths, FinishOptions(photos=photos, seed=seed), report=report, progress=progress)
-    finished.config = dataclasses.replace(finished.config, about=about, licence=licence)
-    finished.save_pretrained(output)
+    run = run or output.with_suffix(".run")
+    run.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(0)
+    _join_processes(device)
+    trainer = _Trainer(recipe, photos, run, correspondences, held, device, report)
+    model = trainer.start(start)
+    for number, plan in enumerate(recipe.stages):
+        model = trainer.stage(number, plan, model)
+        if validate and Part.own().rank == 0:
+            trainer.validate(model, f"after {plan.kind}")
+    if Part.own().rank == 0:
+        report(Report(f"learning the PCA from {recipe.finish.photos} photos"))
+        finished = finish(model, trainer.paths(), recipe.finish, report=lambda text: report(Report(text)))
+        finished.config = dataclasses.replace(finished.config, about=about, licence=licence)
+        finished.save_pretrained(output)
+        if validate:
+            finished.config = dataclasses.replace(finished.config, probability=trainer.calibrate(finished))
+            finished.save_pretrained(output)
+    if distributed.is_initialized():
+        distributed.barrier()
 
 
-def imagenet_model(trunk: Path, architecture: str = "resnet18") -> DelfModel:
-    """A model with the trunk of an ImageNet file, and no PCA yet."""
+def _join_processes(device: str) -> None:
+    """Join the other processes of `torchrun`, where it started this one."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not distributed.is_initialized():
+        distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+
+
+class _Trainer:
+    def __init__(self, recipe: Recipe, photos: Sequence[LabelledPhoto], run: Path,
+                 correspondences: Correspondences | None, held: Correspondences | None, device: str,
+                 report: Callable[[Report], None]) -> None:
+        self.recipe, self.run, self.report, self.device = recipe, run, report, device
+        self.correspondences, self.held = correspondences, held
+        self.cache = PhotoCache()
+        self.photos, damaged = readable(photos, self.cache)
+        for sentence in damaged:
+            report(Report(f"left out: {sentence}"))
+        if not of_split(self.photos, "train"):
+            raise DelfError("none of the training photos can be read")
+        if Part.own().rank == 0:
+            write_photos(self.photos, run / "photos.csv")
+
+    def paths(self) -> list[Path]:
+        """Of the training photos."""
+        return [photo.path for photo in of_split(self.photos, "train")]
+
+    def start(self, path: Path) -> DelfModel:
+        """The model that training begins with; it has a PCA where the first stage needs one."""
+        model = starting_model(path, self.recipe.model)
+        needs_pca = any(plan.kind == "correspondences" for plan in self.recipe.stages)
+        if model.pca is not None or not needs_pca:
+            return model
+        file = self.run / "start.safetensors"
+        if not file.is_file() and Part.own().rank == 0:
+            self.report(Report("learning the PCA that training starts from"))
+            finish(model, self.paths(), dataclasses.replace(self.recipe.finish, projection="pca")
+                   ).save_pretrained(file)
+        if distributed.is_initialized():
+            distributed.barrier()
+        return DelfModel.from_pretrained(file)
+
+    def stage(self, number: int, plan: StagePlan, model: DelfModel) -> DelfModel:
+        """The model after a stage."""
+        batch, seed = plan.loop.batch, plan.loop.seed
+        stage: Any
+        if plan.kind == "correspondences":
+            if self.correspondences is None:
+                raise DelfError("this recipe learns from correspondences; give them with --pairs, and make them with "
+                                "'delf pairs'")
+            stage = CorrespondenceStage(model, self.correspondences, batch, plan.options, held=self.held, seed=seed)
+        else:
+            kind = {"classification": ClassificationStage, "attention": AttentionStage, "joint": JointStage}[plan.kind]
+            stage = kind(model, self.photos, self.cache, batch, plan.options, seed=seed)
+        folder = self.run / f"{number + 1}-{plan.kind}"
+        run_stage(stage, plan.loop, folder, device=self.device,
+                  report=lambda progress: self.report(Report(progress=progress)))
+        stage.module.to("cpu")
+        return kept(model, _result(plan, stage, model), plan.keep)
+
+    def validate(self, model: DelfModel, when: str) -> None:
+        """Report mAP on the held-out classes, once: the figure is kept beside the checkpoints."""
+        photos = of_split(self.photos, "holdout")
+        if not photos or model.pca is None:
+            return
+        figure = self.run / f"map {when}.txt"
+        if not figure.is_file():
+            found = retrieval_map(extractor_of(model, self.run, max_features=500), photos)
+            write_atomically(figure, f"{found:.4f}\n".encode())
+        self.report(Report(f"mAP on {len({photo.label for photo in photos})} held-out classes {when}: "
+                           f"{100 * float(figure.read_text()):.1f}"))
+
+    def calibrate(self, model: DelfModel) -> dict[str, float]:
+        """The weights of the probability, from half of the held-out classes; how well they do on the other half is in
+        `reliability.csv`. None where there are fewer than four such classes.
+        """
+        photos = of_split(self.photos, "holdout")
+        classes = sorted({photo.label for photo in photos})
+        if len(classes) < 4:
+            self.report(Report("there are fewer than four held-out classes, so the probability is not calibrated"))
+            return {}
+        self.report(Report("calibrating the probability on held-out classes"))
+        train = of_split(self.photos, "train")
+        unrelated = train[:: max(1, len(train) // UNRELATED)][:UNRELATED]
+        extractor = extractor_of(model, self.run)
+        fingerprint = extractor.runtime.config.fingerprint
+        samples = collect_samples(extractor, photos, unrelated, self.run / f"calibration-{fingerprint[:12]}.delf")
+        weights = fit(samples.of(classes[::2]))
+        write_reliability(reliability(samples.of(classes[1::2]), weights), self.run / "reliability.csv")
+        return weights
+
+
+def starting_model(path: Path, config: ModelConfig) -> DelfModel:
+    """A model of this package as it is, or one with the trunk of an ImageNet file and no PCA yet.
+
+    Raises:
+        ModelError: the file is missing, damaged, or of another architecture.
+    """
     try:
-        state = load_file(trunk)
+        state = load_file(path)
     except (SafetensorError, OSError) as error:
-        raise ModelError(f"{trunk} cannot be read as a safetensors file ({error})") from error
-    model = DelfModel(ModelConfig(name=architecture, trunk=architecture))
+        raise ModelError(f"{path} cannot be read as a safetensors file ({error})") from error
+    if any(key.startswith("trunk.") for key in state):
+        return DelfModel.from_pretrained(path)
+    model = DelfModel(dataclasses.replace(config, attention=False, autoencoder=0, global_dimensions=0))
     model.trunk.load_torchvision(state)
     return model.eval()
 
 
-def averaged(start: DelfModel, tuned: DelfModel, keep: float) -> DelfModel:
-    """The model whose folded weights are `keep` times the tuned ones plus the rest of the start's."""
-    folded, ends = fold_batch_norm(start.trunk), fold_batch_norm(tuned.trunk).state_dict()
-    folded.load_state_dict({key: torch.lerp(tensor, ends[key], keep) for key, tensor in folded.state_dict().items()})
-    result = copy.deepcopy(tuned)
+def _result(plan: StagePlan, stage: Any, model: DelfModel) -> DelfModel:
+    """What a stage has made of a model."""
+    if isinstance(stage, JointStage):
+        return stage.result(model)
+    if isinstance(stage, AttentionStage):
+        config = dataclasses.replace(model.config, attention=True, attention_hidden=plan.options.hidden,
+                                     attention_batch_norm=False)
+        result = DelfModel(config, model.pca)
+        result.load_state_dict(model.state_dict(), strict=False)
+        result.attention = copy.deepcopy(stage.module.attention)
+        return result.eval()
+    result = DelfModel(model.config, model.pca)
+    result.load_state_dict(model.state_dict())
+    result.trunk.load_state_dict(unfold_batch_norm(stage.module.trunk), strict=False)
+    if isinstance(stage.module, Describer):
+        result.pca = stage.module.pca()
+    else:
+        result.pca = None  # another trunk needs another PCA
+    return result.eval()
+
+
+def kept(before: DelfModel, after: DelfModel, share: float) -> DelfModel:
+    """`after`, with the folded weights of its trunk averaged: `share` of them, and the rest of those before."""
+    if share == 1:
+        return after
+    folded, ends = fold_batch_norm(before.trunk), fold_batch_norm(after.trunk).state_dict()
+    folded.load_state_dict({key: torch.lerp(tensor, ends[key], share) for key, tensor in folded.state_dict().items()})
+    result = copy.deepcopy(after)
     result.trunk.load_state_dict(unfold_batch_norm(folded), strict=False)
     return result

@@ -1,0 +1,294 @@
+"""Descriptors from correspondences: points that are known to match are drawn together, against all others.
+
+Beyond the paper. The idea of learning dense local descriptors so is that of UCN (Choy et al., NeurIPS 2016) and of
+R2D2 and D2-Net after it; the loss is InfoNCE (van den Oord et al., 2018) both ways. The projection to the descriptor's
+dimensions, which starts as the PCA, is trained with the trunk.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from delf.errors import DelfError, OptionError
+from delf.models import PCA
+from delf.network.model import DelfModel
+from delf.network.resnet import ResNetTrunk, fold_batch_norm
+from delf.training.engine import Part
+from delf.training.photos import PhotoCache
+from delf.training.views import ViewOptions, moved_points, other_light, random_view, warp
+from delf.types import FloatArray, ImageArray, IntArray
+
+STRIDE = 16
+NEGATIVES = ("points", "dense")
+
+
+@dataclass(frozen=True)
+class CorrespondenceOptions:
+    """What a batch of correspondences is, and how it is learnt from.
+
+    photo_pairs are drawn by class, so that no two of a batch show the same landmark.
+    same_photo: share of pairs that are two views of one photo. points: at most so many of a pair.
+    temperature: cosines are divided by it. near: pixels of the view; what is nearer to a match is no negative of it.
+    negatives: "points", the matches of the batch; or "dense", all cells of all views of it besides.
+    trunk_rate, head_rate: learning rates of the trunk and the projection.
+    """
+
+    same_photo: float = 0.2
+    points: int = 40
+    temperature: float = 0.06
+    near: float = 28.0
+    negatives: str = "points"
+    trunk_rate: float = 5e-5
+    head_rate: float = 2e-4
+    views: ViewOptions = field(default_factory=ViewOptions)
+
+    def __post_init__(self) -> None:
+        if self.negatives not in NEGATIVES:
+            raise OptionError(f"negatives is one of {', '.join(NEGATIVES)}, not {self.negatives!r}")
+
+
+@dataclass(frozen=True)
+class Correspondences:
+    """Verified point matches between photos.
+
+    files: F paths. pairs: (P, 2) rows of files. offsets: (P + 1,) rows of points. points: (M, 4) float32, x0, y0, x1,
+    y1 in pixels of the stored photos.
+    """
+
+    files: list[Path]
+    pairs: IntArray
+    offsets: IntArray
+    points: FloatArray
+
+    @classmethod
+    def read(cls, path: Path, photos: Path) -> Correspondences:
+        """Read an `.npz` file with files, pairs, offsets and points (int16, eighths of a pixel).
+
+        Args:
+            photos: the folder that the names of the files are relative to.
+
+        Raises:
+            DelfError: the file is missing, damaged, or points where there is nothing.
+        """
+        try:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+                names, pairs, offsets, points = (arrays[key] for key in ("files", "pairs", "offsets", "points"))
+            pairs, offsets = pairs.astype(np.int64), offsets.astype(np.int64)
+            sound = (pairs.ndim == 2 and pairs.shape[1] == 2 and points.ndim == 2 and points.shape[1] == 4
+                     and len(offsets) == len(pairs) + 1 and len(pairs) > 0 and offsets[0] == 0
+                     and offsets[-1] == len(points) and (np.diff(offsets) >= 0).all()
+                     and pairs.min() >= 0 and pairs.max() < len(names))
+        except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+            raise DelfError(f"{path} cannot be read as a file of correspondences ({error}); make it with "
+                            "'delf train pairs'") from error
+        if not sound:
+            raise DelfError(f"{path} is damaged: its arrays do not fit each other; make it with 'delf train pairs'")
+        return cls([photos / str(name) for name in names], pairs, offsets, points.astype(np.float32) / 8)
+
+    def write(self, path: Path, photos: Path) -> None:
+        """Write what `read` reads."""
+        names = [file.relative_to(photos).as_posix() for file in self.files]
+        np.savez_compressed(path, files=np.array(names), pairs=self.pairs.astype(np.int32), offsets=self.offsets,
+                            points=np.round(self.points * 8).astype(np.int16))
+
+    def matches(self, pair: int) -> FloatArray:
+        """(N, 4) float32 of one pair."""
+        return self.points[self.offsets[pair] : self.offsets[pair + 1]]
+
+    def labels(self) -> NDArray[np.int64]:
+        """(P,) a number for the folder, i.e. the class, of each pair's photos."""
+        _, number = np.unique([str(file.parent) for file in self.files], return_inverse=True)
+        return number[self.pairs[:, 0]].astype(np.int64)
+
+
+class Describer(nn.Module):
+    """The folded trunk, and the projection of its normalised features to descriptors, both to be trained."""
+
+    def __init__(self, model: DelfModel) -> None:
+        super().__init__()
+        if model.pca is None:
+            raise DelfError("learning from correspondences starts from a PCA, which this model lacks")
+        self.trunk: ResNetTrunk = fold_batch_norm(model.trunk)
+        self.projection = nn.Parameter(torch.from_numpy(model.pca.components.copy()))
+        self.mean: Tensor
+        self.image_mean: Tensor
+        self.image_std: Tensor
+        self.register_buffer("mean", torch.from_numpy(model.pca.mean.copy()))
+        self.register_buffer("image_mean", model.mean)
+        self.register_buffer("image_std", model.std)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) RGB in 0..255 -> (B, C, h, w) features."""
+        return self.trunk((images - self.image_mean) / self.image_std)
+
+    def describe(self, features: Tensor) -> Tensor:
+        """(N, C) features -> (N, D) unit descriptors, as extraction computes them."""
+        return F.normalize((F.normalize(features.float(), dim=1) - self.mean) @ self.projection.T, dim=1)
+
+    def pca(self) -> PCA:
+        """The projection in the place of the PCA, turned so that its first components say most (see `finish`)."""
+        projection = self.projection.detach().cpu().numpy()
+        return PCA(self.mean.cpu().numpy(), projection, np.ones(len(projection), np.float32))
+
+
+@dataclass(frozen=True)
+class PairBatch:
+    """images: (2 B, 3, S, S) uint8, first views and then second ones. points: (N, 2, 2) float32, x and y of each match
+    in the first and the second view. pairs: (N,) which pair of the batch each belongs to.
+    """
+
+    images: Tensor
+    points: Tensor
+    pairs: Tensor
+
+
+class CorrespondenceStage:
+    """Stage of `engine.run_stage`: see the module's words.
+
+    Args:
+        held: correspondences of classes that are not trained, for validation.
+    """
+
+    name = "correspondences"
+
+    def __init__(self, model: DelfModel, data: Correspondences, batch: int, options: CorrespondenceOptions, *,
+                 held: Correspondences | None = None, seed: int = 0) -> None:
+        self.module = Describer(model)
+        self.options, self.size, self.seed = options, batch, seed
+        self._data, self._held, self._cache = data, held, PhotoCache()
+        self._labels = data.labels()
+        self._classes = [np.flatnonzero(self._labels == label) for label in np.unique(self._labels)]
+        # Between uniform over pairs and uniform over classes: many pairs of one class say less each.
+        weights = np.sqrt([len(pairs) for pairs in self._classes])
+        self._weights = weights / weights.sum()
+
+    def groups(self) -> list[dict[str, Any]]:
+        """The trunk and the projection have their own rates."""
+        return [{"params": list(self.module.trunk.parameters()), "lr": self.options.trunk_rate},
+                {"params": [self.module.projection], "lr": self.options.head_rate}]
+
+    def batch(self, step: int, part: Part) -> PairBatch:
+        """Pairs of different classes, two views of each."""
+        rng = np.random.default_rng((self.seed, step))
+        distinct = min(self.size, len(self._classes))
+        classes = rng.choice(len(self._classes), distinct, replace=False, p=self._weights)
+        chosen = [int(rng.choice(self._classes[classes[i % distinct]])) for i in range(self.size)]
+        return self._views(self._data, chosen[part.rank :: part.size],
+                           [(self.seed, step, i) for i in range(self.size)][part.rank :: part.size])
+
+    def _views(self, data: Correspondences, chosen: Sequence[int], seeds: Sequence[tuple[int, ...]]) -> PairBatch:
+        made = [make_pair(data, pair, self.options, self._cache, np.random.default_rng(seed))
+                for pair, seed in zip(chosen, seeds, strict=True)]
+        images = np.stack([*(one for one, _, _ in made), *(other for _, other, _ in made)]).transpose(0, 3, 1, 2)
+        points = np.concatenate([points for *_, points in made])
+        owners = np.repeat(np.arange(len(made)), [len(points) for *_, points in made])
+        return PairBatch(torch.from_numpy(np.ascontiguousarray(images)), torch.from_numpy(points),
+                         torch.from_numpy(owners))
+
+    def losses(self, batch: PairBatch, device: torch.device) -> dict[str, Tensor]:
+        """InfoNCE both ways, and the share of points whose match comes first."""
+        images = batch.images.to(device).float().contiguous(memory_format=torch.channels_last)
+        feature_map = self.module(images)
+        with torch.autocast(device.type, enabled=False):
+            return self._contrast(feature_map.float(), batch.points.to(device), batch.pairs.to(device))
+
+    def _contrast(self, feature_map: Tensor, points: Tensor, pairs: Tensor) -> dict[str, Tensor]:
+        options, count = self.options, len(feature_map) // 2
+        sides = [self.module.describe(sample(feature_map[side * count : (side + 1) * count], points[:, side], pairs))
+                 for side in (0, 1)]
+        loss, right = feature_map.new_zeros(()), feature_map.new_zeros(())
+        cells: Tensor | None = None
+        if options.negatives == "dense":
+            cells = self.module.describe(feature_map.permute(0, 2, 3, 1).reshape(-1, feature_map.shape[1]))
+        for side in (0, 1):
+            logits = sides[side] @ sides[1 - side].T / options.temperature
+            logits = logits.masked_fill(_too_near(points[:, 1 - side], pairs, options.near), -torch.inf)
+            if cells is not None:
+                others = sides[side] @ cells.T / options.temperature
+                near = _near_cells(points, pairs, feature_map.shape, options.near)
+                logits = torch.cat([logits, others.masked_fill(near, -torch.inf)], dim=1)
+            targets = torch.arange(len(logits), device=logits.device)
+            loss = loss + F.cross_entropy(logits, targets) / 2
+            right = right + (logits.argmax(dim=1) == targets).float().mean() / 2
+        return {"loss": loss, "first": right}
+
+    def validate(self, batches: int = 24) -> dict[str, float]:
+        """Loss and share of first matches on fixed views of the held-out classes."""
+        if self._held is None:
+            return {}
+        device = self.module.mean.device
+        rng = np.random.default_rng(0)
+        totals: dict[str, list[float]] = {}
+        for number in range(batches):
+            chosen = rng.integers(len(self._held.pairs), size=8).tolist()
+            batch = self._views(self._held, chosen, [(0, number, i) for i in range(8)])
+            for name, value in self.losses(batch, device).items():
+                totals.setdefault(name, []).append(float(value))
+        return {name: float(np.mean(values)) for name, values in totals.items()}
+
+
+def make_pair(data: Correspondences, pair: int, options: CorrespondenceOptions, cache: PhotoCache,
+              rng: np.random.Generator) -> tuple[ImageArray, ImageArray, FloatArray]:
+    """Two views and the (N, 2, 2) points that match between them; N may be 0 where views miss each other."""
+    one, other = (data.files[row] for row in data.pairs[pair])
+    matches = data.matches(pair)
+    if rng.random() < options.same_photo:
+        other = one
+        image = cache.read(one)
+        spread = rng.uniform(0, 1, size=(4 * options.points, 2)) * (image.shape[1], image.shape[0])
+        matches = np.tile(spread, 2).astype(np.float32)
+    # About a match, so that both views show the same part.
+    centre = matches[rng.integers(len(matches))] if len(matches) else np.zeros(4, np.float32)
+    side, views, points = options.views.side, [], []
+    for number, file in enumerate((one, other)):
+        view = random_view(centre[2 * number : 2 * number + 2], options.views, rng, turned=number == 1)
+        views.append(other_light(warp(cache.read(file), view, side), rng))
+        points.append(moved_points(matches[:, 2 * number : 2 * number + 2], view))
+    inside = np.stack(points, axis=1)
+    inside = inside[((inside >= 0) & (inside <= side - STRIDE / 2)).all(axis=(1, 2))]
+    kept = rng.permutation(len(inside))[: options.points]
+    return views[0], views[1], inside[kept].astype(np.float32)
+
+
+def sample(feature_map: Tensor, points: Tensor, rows: Tensor) -> Tensor:
+    """Features at points, interpolated: (B, C, h, w), (N, 2) pixels, (N,) rows of B -> (N, C).
+
+    Cell i is centred on pixel 16 i, as in extraction.
+    """
+    height, width = feature_map.shape[2:]
+    x, y = (points[:, 0] / STRIDE).clamp(0, width - 1), (points[:, 1] / STRIDE).clamp(0, height - 1)
+    left, top = x.floor().long().clamp(max=width - 2), y.floor().long().clamp(max=height - 2)
+    right_share, bottom_share = (x - left)[:, None], (y - top)[:, None]
+    grid = feature_map.permute(0, 2, 3, 1)
+    upper = torch.lerp(grid[rows, top, left], grid[rows, top, left + 1], right_share)
+    lower = torch.lerp(grid[rows, top + 1, left], grid[rows, top + 1, left + 1], right_share)
+    return torch.lerp(upper, lower, bottom_share)
+
+
+def _too_near(points: Tensor, pairs: Tensor, near: float) -> Tensor:
+    """(N, N) whether point j lies so near to point i, in the same view, that it is no negative of it; never itself."""
+    close = (torch.cdist(points, points) < near) & (pairs[:, None] == pairs)
+    return close.fill_diagonal_(False)
+
+
+def _near_cells(points: Tensor, pairs: Tensor, shape: torch.Size, near: float) -> Tensor:
+    """(N, 2 B h w) whether a cell is no negative of a match: it lies near to it, in its first or its second view."""
+    count, height, width = shape[0] // 2, shape[2], shape[3]
+    rows = torch.arange(height, device=points.device) * STRIDE
+    columns = torch.arange(width, device=points.device) * STRIDE
+    cells = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1).reshape(-1, 2).to(points)
+    result = torch.zeros(len(points), 2 * count, height * width, dtype=torch.bool, device=points.device)
+    every = torch.arange(len(points), device=points.device)
+    for side in (0, 1):
+        result[every, side * count + pairs] = torch.cdist(points[:, side], cells) < near
+    return result.reshape(len(points), -1)

@@ -1,0 +1,53 @@
+"""What a training stage logs: a CSV file, and TensorBoard's where that is installed."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from delf.files import replacing
+
+COLUMNS = ("step", "kind", "name", "value")
+
+
+class MetricLog:
+    """`NAME.csv` with the columns step, kind (train or validation), name and value; steps count from 1."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.path = folder / f"{name}.csv"
+        self._board: Any = None
+        if find_spec("tensorboard") is not None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._board = SummaryWriter(folder / "tensorboard" / name)
+
+    def write(self, step: int, values: Mapping[str, float], *, validated: bool = False) -> None:
+        """Add the values of a step, counted from 0."""
+        kind, new = "validation" if validated else "train", not self.path.exists()
+        with self.path.open("a", newline="") as file:
+            writer = csv.writer(file)
+            if new:
+                writer.writerow(COLUMNS)
+            writer.writerows((step + 1, kind, name, f"{value:.6g}") for name, value in values.items())
+        if self._board:
+            for name, value in values.items():
+                self._board.add_scalar(f"{kind}/{name}", value, step + 1)
+
+    def cut(self, done: int) -> None:
+        """Forget what comes after `done` steps: it will be computed again."""
+        if not self.path.exists():
+            return
+        rows = [row for row in read_log(self.path) if row[0] <= done]
+        with replacing(self.path) as temporary, temporary.open("w", newline="") as file:
+            csv.writer(file).writerows([COLUMNS, *rows])
+
+
+def read_log(path: Path) -> list[tuple[int, str, str, str]]:
+    """The rows of a log. A last line that was cut short is left out."""
+    with path.open(newline="") as file:
+        rows = [row for row in csv.reader(file) if len(row) == len(COLUMNS) and row[0].isdigit()]
+    return [(int(step), kind, name, value) for step, kind, name, value in rows]

@@ -1,0 +1,192 @@
+"""The loop of training: schedules, resume after a kill, averages, several processes, and losses that are none."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch")
+
+import torch
+from torch import Tensor, nn
+
+from delf.errors import OptionError
+from delf.training.engine import LoopOptions, Part, Progress, TrainingError, run_stage
+from delf.training.logs import read_log
+from delf.training.plots import plot_run
+
+ACTOR = Path(__file__).parent / "actors.py"
+STEPS = LoopOptions(steps=30, batch=8, average=0.9, save_every=5, validate_every=10, precision="float32")
+
+
+class Line:
+    """Learns y = 3 x + 1; a batch is its step, so that a batch seen twice or never would show."""
+
+    name = "line"
+
+    def __init__(self, stop: int | None = None, rate: float = 0.05) -> None:
+        torch.manual_seed(0)
+        self.module = nn.Linear(1, 1)
+        self.stop, self.rate, self.seen = stop, rate, []
+
+    def groups(self) -> list[dict[str, Any]]:
+        return [{"params": list(self.module.parameters()), "lr": self.rate}]
+
+    def batch(self, step: int, part: Part) -> tuple[int, Tensor]:
+        return step, torch.linspace(-1, 1, 8)[part.rank :: part.size, None] * (1 + step % 3)
+
+    def losses(self, batch: tuple[int, Tensor], device: torch.device) -> dict[str, Tensor]:
+        step, x = batch
+        if step == self.stop:
+            raise KeyboardInterrupt
+        self.seen.append(step)
+        return {"loss": (self.module(x) - 3 * x - 1).square().mean()}
+
+    def validate(self) -> dict[str, float]:
+        return {"error": abs(self.module.weight.item() - 3)}
+
+
+def curve(folder: Path) -> list[tuple[int, str, str, str]]:
+    return read_log(folder / "line.csv")
+
+
+@pytest.mark.parametrize(("schedule", "expected"), [
+    ("cosine", [1.0, 0.5, 0.0]), ("linear", [1.0, 0.5, 0.0]), ("constant", [1.0, 1.0, 1.0])])
+def test_schedules(schedule: str, expected: list[float]) -> None:
+    options = LoopOptions(steps=100, schedule=schedule)
+    assert [options.rate(step) for step in (0, 50, 100)] == pytest.approx(expected)
+    warm = LoopOptions(steps=100, schedule=schedule, warmup=9)
+    assert [warm.rate(step) for step in (0, 4, 9)] == pytest.approx([0.1, 0.5, 1.0])
+
+
+def test_a_loop_learns(tmp_path: Path) -> None:
+    stage, reports = Line(), []
+    run_stage(stage, LoopOptions(steps=300, batch=8, optimizer="sgd", precision="float32"), tmp_path,
+              report=reports.append)
+    assert abs(stage.module.weight.item() - 3) < 0.05
+    assert stage.seen == list(range(300))
+    assert reports[-1].step == 300
+    assert reports[-1].validated
+    assert len([row for row in curve(tmp_path) if row[1] == "train"]) == 300
+    assert not stage.module.training
+    assert list((tmp_path / "tensorboard" / "line").glob("events.*"))
+
+
+def test_an_interrupted_loop_goes_on_to_the_same_curve(tmp_path: Path) -> None:
+    whole, again = Line(), Line()
+    run_stage(whole, STEPS, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        run_stage(Line(stop=17), STEPS, tmp_path / "torn")
+    run_stage(again, STEPS, tmp_path / "torn")
+    assert again.seen == list(range(15, 30))
+    assert curve(tmp_path / "torn") == curve(tmp_path / "whole")
+    assert torch.equal(whole.module.weight, again.module.weight)
+    finished = Line()
+    run_stage(finished, STEPS, tmp_path / "torn")
+    assert finished.seen == []
+    assert torch.equal(whole.module.weight, finished.module.weight)
+
+
+def test_a_killed_process_goes_on_to_the_same_curve(photos: Path, tmp_path: Path) -> None:
+    def start(folder: Path) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([sys.executable, ACTOR, "classify", photos, folder])
+
+    assert start(tmp_path / "whole").wait() == 0
+    torn = start(tmp_path / "torn")
+    log = tmp_path / "torn" / "classification.csv"
+    while torn.poll() is None and not (log.exists() and len(read_log(log)) > 8):
+        time.sleep(0.01)
+    torn.send_signal(signal.SIGKILL)
+    torn.wait()
+    assert start(tmp_path / "torn").wait() == 0
+    assert read_log(log) == read_log(tmp_path / "whole" / "classification.csv")
+
+
+def test_two_processes_train_what_one_does(photos: Path, tmp_path: Path) -> None:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"]
+    for count in (1, 2):
+        subprocess.run([*launch, f"--nproc-per-node={count}", ACTOR, "classify", photos, tmp_path / str(count)],
+                       check=True, env=environment, timeout=300, capture_output=True)
+    one, two = (torch.load(tmp_path / count / "classification.checkpoint", weights_only=True)["module"]
+                for count in ("1", "2"))
+    start = torch.load(tmp_path / "1" / "start.pt", weights_only=True)
+    moved = max(float((one[key] - start[key]).abs().max()) for key in one)
+    apart = max(float((one[key] - two[key]).abs().max()) for key in one)
+    assert moved > 1e-3
+    assert apart < 1e-3 * moved + 1e-6
+
+
+def test_the_average_is_what_is_given(tmp_path: Path) -> None:
+    plain, averaged = Line(), Line()
+    run_stage(plain, LoopOptions(steps=20, batch=8, precision="float32"))
+    run_stage(averaged, LoopOptions(steps=20, batch=8, precision="float32", average=0.9))
+    assert not torch.equal(plain.module.weight, averaged.module.weight)
+    state = Line()
+    run_stage(state, LoopOptions(steps=20, batch=8, precision="float32", average=0.9), tmp_path)
+    saved = torch.load(tmp_path / "line.checkpoint", weights_only=True)
+    assert torch.equal(saved["module"]["weight"], plain.module.weight)
+    assert torch.equal(saved["average"][0], averaged.module.weight)
+
+
+def test_a_loss_that_is_not_a_number_keeps_the_checkpoint(tmp_path: Path) -> None:
+    options = LoopOptions(steps=400, batch=8, optimizer="sgd", schedule="constant", clip_norm=1e30, save_every=1,
+                          precision="float32")
+    with pytest.raises(TrainingError, match=r"not a number in step \d+ \(learning rates 5e\+03\).*checkpoint .* is of "
+                                            "before"):
+        run_stage(Line(rate=5e3), options, tmp_path)
+    saved = torch.load(tmp_path / "line.checkpoint", weights_only=True)
+    assert torch.isfinite(saved["module"]["weight"]).all()
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 half a zip", b"\x80\x04."])
+def test_a_damaged_checkpoint_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "line.checkpoint").write_bytes(content)
+    with pytest.raises(TrainingError, match=r"line\.checkpoint is damaged.*delete it"):
+        run_stage(Line(), STEPS, tmp_path)
+
+
+def test_a_checkpoint_of_another_length_is_named(tmp_path: Path) -> None:
+    run_stage(Line(), STEPS, tmp_path)
+    with pytest.raises(TrainingError, match="is of 30 steps of 8, not of 31 of 8"):
+        run_stage(Line(), LoopOptions(steps=31, batch=8, average=0.9), tmp_path)
+
+
+def test_a_checkpoint_that_runs_code_is_not_loaded(tmp_path: Path) -> None:
+    class Touch:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return Path.touch, (tmp_path / "touched",)
+
+    torch.save({"module": Touch()}, tmp_path / "line.checkpoint")
+    with pytest.raises(TrainingError, match="is damaged"):
+        run_stage(Line(), STEPS, tmp_path)
+    assert not (tmp_path / "touched").exists()
+
+
+@pytest.mark.parametrize("wrong", [{"schedule": "step"}, {"optimizer": "adam"}, {"precision": "half"}, {"steps": 0},
+                                   {"batch": 0}, {"clip_norm": 0.0}, {"average": 1.0}])
+def test_options_that_make_no_sense(wrong: dict[str, Any]) -> None:
+    with pytest.raises(OptionError):
+        LoopOptions(**wrong)
+
+
+def test_curves_are_drawn(tmp_path: Path) -> None:
+    run_stage(Line(), STEPS, tmp_path / "1-line")
+    picture = plot_run(tmp_path)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(Exception, match="holds no log"):
+        plot_run(tmp_path / "1-line")
+
+
+def test_reports_are_means_and_come_in_order() -> None:
+    reports: list[Progress] = []
+    run_stage(Line(), LoopOptions(steps=40, batch=8, precision="float32", validate_every=20), report=reports.append)
+    assert [report.step for report in reports if report.validated] == [20, 40]
+    assert all(report.steps_per_second > 0 for report in reports)

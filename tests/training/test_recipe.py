@@ -1,0 +1,231 @@
+"""Recipes, and the whole of training: photos and weights in, one model file out that the extractor can use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("torch")
+
+import torch
+
+from delf.errors import DelfError, ModelError
+from delf.features import Delf
+from delf.images import read_image
+from delf.models import PACKAGED, ModelConfig
+from delf.network.model import DelfModel
+from delf.ranking.confidence import EVIDENCE, probability
+from delf.training.calibration import Samples, fit, reliability
+from delf.training.correspondences import Correspondences
+from delf.training.engine import run_stage
+from delf.training.pairs import PairOptions, make_correspondences
+from delf.training.photos import LabelledPhoto, PhotoCache
+from delf.training.recipe import RECIPES, STAGES, Recipe, Report, kept, starting_model, train_model
+from delf.training.validation import RetrievalOptions, retrieval_map
+
+SMALL = '''
+[model]
+trunk = "resnet18"
+
+[[stage]]
+kind = "correspondences"
+steps = 3
+batch = 2
+views = {side = 128}
+
+[[stage]]
+kind = "attention"
+steps = 3
+batch = 2
+side = 100
+crop = 96
+scales = [0.5, 1.0]
+hidden = 8
+
+[finish]
+photos = 4
+dimensions = 24
+projection = "keep"
+'''
+
+
+def recipe(tmp_path: Path, text: str = SMALL) -> Recipe:
+    path = tmp_path / "recipe.toml"
+    path.write_text(text)
+    return Recipe.read(path)
+
+
+@pytest.mark.parametrize("name", [path.stem for path in sorted(RECIPES.glob("*.toml"))])
+def test_packaged_recipes_can_be_read(name: str) -> None:
+    read = Recipe.read(name)
+    assert {plan.kind for plan in read.stages} <= set(STAGES)
+
+
+def test_the_paper_recipe_trains(labelled: list[LabelledPhoto]) -> None:
+    """A few steps of each stage as published, crops and scales included, on an untrained ResNet-50."""
+    from delf.training.attention import AttentionStage
+    from delf.training.classification import ClassificationStage
+
+    paper = Recipe.read("paper")
+    assert [plan.kind for plan in paper.stages] == ["classification", "attention"]
+    torch.manual_seed(0)
+    model = DelfModel(paper.model).eval()
+    for plan, kind in zip(paper.stages, (ClassificationStage, AttentionStage), strict=True):
+        stage = kind(model, labelled, PhotoCache(), 2, plan.options)  # type: ignore[arg-type]
+        found: list[float] = []
+        run_stage(stage, replace(plan.loop, steps=2, batch=2),
+                  report=lambda progress, to=found: to.append(progress.values.get("loss", 0.0)))
+        assert all(np.isfinite(found))
+
+
+def test_a_model_from_weights_and_photos(labelled: list[LabelledPhoto], trunk_file: Path, photos: Path,
+                                         correspondences: Correspondences, tmp_path: Path) -> None:
+    target = tmp_path / "own.safetensors"
+    reports: list[Report] = []
+    held = [LabelledPhoto(photos / f"{name}.jpg", name.partition("-")[0], "holdout")
+            for name in ("cat", "cat-side", "coins", "coins-side") if (photos / f"{name}.jpg").exists()]
+    train_model(recipe(tmp_path), [*labelled, *held], target, start=trunk_file, correspondences=correspondences,
+                held=correspondences, about="Three things.", licence="CC0-1.0", report=reports.append)
+    model = DelfModel.from_pretrained(target)
+    assert (model.config.about, model.config.licence, model.config.attention) == ("Three things.", "CC0-1.0", True)
+    features = Delf.load(target, dimensions=24).extract(read_image(photos / "cat.jpg"))
+    assert features.descriptors.shape == (len(features.scores), 24)
+    np.testing.assert_allclose(np.linalg.norm(features.descriptors, axis=1), 1, atol=1e-5)
+    run = tmp_path / "own.run"
+    assert {"photos.csv", "1-correspondences", "2-attention"} <= {path.name for path in run.iterdir()}
+    # Once more: nothing is left to train, and the model is the same.
+    train_model(recipe(tmp_path), [*labelled, *held], target, start=trunk_file, correspondences=correspondences)
+    assert DelfModel.from_pretrained(target).config.fingerprint == model.config.fingerprint
+
+
+def test_a_recipe_of_correspondences_needs_them(labelled: list[LabelledPhoto], trunk_file: Path,
+                                                tmp_path: Path) -> None:
+    with pytest.raises(DelfError, match="give them with --pairs"):
+        train_model(recipe(tmp_path), labelled, tmp_path / "m.safetensors", start=trunk_file, validate=False)
+
+
+def test_no_photo_can_be_read(trunk_file: Path, tmp_path: Path) -> None:
+    gone = [LabelledPhoto(tmp_path / f"{name}.jpg", name) for name in "ab"]
+    reports: list[Report] = []
+    with pytest.raises(DelfError, match="none of the training photos can be read"):
+        train_model(recipe(tmp_path), gone, tmp_path / "m.safetensors", start=trunk_file, report=reports.append)
+    assert ["a.jpg" in reports[0].sentence, "b.jpg" in reports[1].sentence] == [True, True]
+
+
+@pytest.mark.parametrize(("text", "words"), [
+    ("[model]\ntrunk = 'vgg'", "unknown trunk 'vgg'"), ("[[stage]]\nkind = 'magic'", "a stage is one of"),
+    ("[[stage]]\nkind = 'attention'\nstep = 3", "no option 'step'"), ("[extra]\na = 1", "a table 'extra'"),
+    ("[[stage]]\nkind = 'attention'\nsteps = 0", "steps and batch are 1 or more"),
+    ("[model", "cannot be read as a recipe"),
+    ("[[stage]]\nkind = 'attention'\nsteps = 'many'", "makes no sense"), ("[[stage]]\nkind='joint'\nkeep=2", "keep is"),
+    ("[finish]\nprojection = 'both'", "'pca' or 'keep'"), ("stage = 3", "makes no sense"),
+])
+def test_recipes_that_make_no_sense(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(DelfError, match=words):
+        recipe(tmp_path, text)
+
+
+def test_unknown_recipes_are_told_the_known_ones() -> None:
+    with pytest.raises(DelfError, match=r"packaged ones are .*paper"):
+        Recipe.read("nothing")
+
+
+def test_starting_weights(tmp_path: Path, trunk_file: Path) -> None:
+    resnet18 = ModelConfig(name="r18")
+    for name in ("nowhere", "text.safetensors"):
+        (tmp_path / "text.safetensors").write_text("hello")
+        with pytest.raises(ModelError, match=f"{name}.*cannot be read as a safetensors file"):
+            starting_model(tmp_path / name, resnet18)
+    with pytest.raises(ModelError, match="do not fit the trunk"):
+        starting_model(trunk_file, ModelConfig(name="r50", trunk="resnet50"))
+    assert starting_model(trunk_file, resnet18).pca is None
+    assert starting_model(PACKAGED / "delf-r18.safetensors", resnet18).pca is not None
+
+
+def test_averages_begin_and_end_at_the_two_models(packaged: DelfModel,
+                                                  weights: Callable[[DelfModel], dict[str, torch.Tensor]]) -> None:
+    torch.manual_seed(1)
+    other = DelfModel(packaged.config, packaged.pca).eval()
+    for share in (0.0, 0.25, 1.0):
+        mixed = weights(kept(packaged, other, share))
+        for key, tensor in weights(other).items():
+            expected = (1 - share) * weights(packaged)[key] + share * tensor
+            torch.testing.assert_close(mixed[key], expected, rtol=1e-4, atol=1e-5, msg=key)
+
+
+# --- pairs, validation, calibration
+
+
+@pytest.fixture
+def views(photos: Path, tmp_path: Path) -> list[LabelledPhoto]:
+    """Three things, each also as a crop and darker."""
+    listed = []
+    for name in ("astronaut", "coffee", "rocket"):
+        (tmp_path / name).mkdir()
+        with Image.open(photos / f"{name}.jpg") as image:
+            width, height = image.size
+            image.save(tmp_path / name / "0.png")
+            image.crop((width // 10, height // 12, width, height)).save(tmp_path / name / "1.png")
+            image.point(lambda value: value * 0.7).resize((width * 3 // 4, height * 3 // 4)).save(
+                tmp_path / name / "2.png")
+        listed += [LabelledPhoto(tmp_path / name / f"{i}.png", name) for i in range(3)]
+    return listed
+
+
+def test_pairs_are_found_in_a_class(views: list[LabelledPhoto], extractor: Delf, tmp_path: Path) -> None:
+    (tmp_path / "damaged.jpg").write_bytes(b"nothing")
+    sentences: list[str] = []
+    photos = [*views, LabelledPhoto(tmp_path / "damaged.jpg", "rocket")]
+    found = make_correspondences(photos, extractor, PairOptions(points=30), report=sentences.append)
+    assert ["damaged.jpg" in sentence for sentence in sentences] == [True]
+    assert len(found.pairs) >= 6
+    for pair, (one, other) in enumerate(found.pairs):
+        assert photos[one].label == photos[other].label
+        points = found.matches(pair)
+        assert 24 <= len(points) <= 30 or len(points) >= 24
+        if photos[one].path.name == "0.png" and photos[other].path.name == "1.png":
+            shift = np.median(points[:, :2] - points[:, 2:], axis=0)
+            with Image.open(photos[one].path) as image:
+                np.testing.assert_allclose(shift, (image.width // 10, image.height // 12), atol=3)
+    found.write(tmp_path / "pairs.npz", tmp_path)
+    assert np.array_equal(Correspondences.read(tmp_path / "pairs.npz", tmp_path).pairs, found.pairs)
+    few = make_correspondences(photos, extractor, PairOptions(per_photo=1))
+    assert max(np.bincount(few.pairs.ravel())) == 1
+
+
+def test_no_pairs(photos: Path, extractor: Delf) -> None:
+    unlike = [LabelledPhoto(photos / f"{name}.jpg", "all") for name in ("astronaut", "coffee")]
+    with pytest.raises(DelfError, match="could be verified"):
+        make_correspondences(unlike, extractor)
+
+
+def test_retrieval_is_measured(views: list[LabelledPhoto], extractor: Delf) -> None:
+    options = RetrievalOptions(every=1, neighbours=10)
+    assert retrieval_map(extractor, views, options) == pytest.approx(1.0)
+    shuffled = [replace(photo, label=views[(3 * i + i // 3) % 9].label) for i, photo in enumerate(views)]
+    assert retrieval_map(extractor, shuffled, options) < 0.9
+
+
+def test_the_probability_is_fitted() -> None:
+    rng = np.random.default_rng(0)
+    evidence = rng.uniform(0, 1, size=(20000, len(EVIDENCE))) * [5, 1, 1, 1, 4]
+    truth = {"inliers": 3.0, "share": 2.0, "area": 0.0, "similarity": 1.0, "images": -0.5}
+    logits = evidence @ [truth[name] for name in EVIDENCE] - 8.0
+    labels = np.where(np.arange(20000) % 2, "odd", "even")
+    samples = Samples(evidence, rng.random(20000) < 1 / (1 + np.exp(-logits)), labels)
+    weights = fit(samples, ridge=1e-6)
+    assert weights["intercept"] == pytest.approx(-8, abs=0.5)
+    assert [weights[name] for name in EVIDENCE] == pytest.approx([truth[name] for name in EVIDENCE], abs=0.35)
+    for mean, share, count in reliability(samples, weights):
+        assert share == pytest.approx(mean, abs=4 * (0.25 / count) ** 0.5)
+    assert len(samples.of(["odd"])) == 10000
+    assert fit(samples.of(["neither"])) == {}
+    reverse = Samples(evidence, ~samples.right, labels)
+    assert all(fit(reverse)[name] == 0 for name in ("inliers", "share"))
+    assert probability(dict(zip(EVIDENCE, evidence[0], strict=True)), weights) == pytest.approx(
+        1 / (1 + np.exp(-logits[0])), abs=0.1)
