@@ -42,3 +42,11 @@ def test_speed_prints_its_tables(benchmark: Path) -> None:
     for row in (r"\| rate \| [\d.]+ photos/s", r"\| peak memory \| [\d,]+ MiB", r"\| on disk \| [\d,]+ bytes a photo",
                 r"\| delf \| \d+ \| \d+ \| [\d.]+", r"`delf --help`: [\d.]+ s"):
         assert re.search(row, table), row
+
+
+def test_growth(photos: Path) -> None:
+    table = run("growth.py", photos, "--counts", "4", "8")
+    counts = [int(row.split("|")[1]) for row in table.splitlines()[2:]]
+    features = [int(row.split("|")[2].replace(",", "")) for row in table.splitlines()[2:]]
+    assert counts == [4, 8]
+    assert 0 < features[0] < features[1]

@@ -30,6 +30,7 @@ class Line:
     """Learns y = 3 x + 1; a batch is its step, so that a batch seen twice or never would show."""
 
     name = "line"
+    guessing = 0.0
 
     def __init__(self, stop: int | None = None, rate: float = 0.05) -> None:
         torch.manual_seed(0)
@@ -190,3 +191,14 @@ def test_reports_are_means_and_come_in_order() -> None:
     run_stage(Line(), LoopOptions(steps=40, batch=8, precision="float32", validate_every=20), report=reports.append)
     assert [report.step for report in reports if report.validated] == [20, 40]
     assert all(report.steps_per_second > 0 for report in reports)
+
+
+@pytest.mark.parametrize(("guessing", "remarks"), [(1.0, 0), (1e-9, 1)])
+def test_a_loss_that_stays_at_guessing_is_told(guessing: float, remarks: int) -> None:
+    stage, reports = Line(), []
+    stage.guessing = guessing
+    options = LoopOptions(steps=210, batch=8, optimizer="sgd", precision="float32")
+    run_stage(stage, options, report=reports.append)
+    told = [report.remark for report in reports if report.remark]
+    assert len(told) == remarks
+    assert all("that of guessing" in sentence and "learning rates" in sentence for sentence in told)

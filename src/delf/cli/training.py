@@ -43,6 +43,8 @@ class Reporter:
         progress = report.progress
         if progress is None:
             return
+        if progress.remark:
+            say(progress.remark, self._quiet)
         values = ", ".join(f"{name} {value:.3f}" for name, value in progress.values.items())
         if progress.stage not in self._tasks:
             self._tasks[progress.stage] = self._bar.add_task(progress.stage, total=progress.steps, values="")

@@ -5,6 +5,7 @@ The trunk is frozen, so its feature maps are computed once for each crop and kep
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,6 +86,7 @@ class AttentionStage:
         self._sampler = Sampler(self._data.labels, batch, power=options.power, seed=seed)
         torch.manual_seed(seed)
         self.module = AttentionClassifier(model, len(self._data.names), options.hidden)
+        self.guessing = math.log(len(self._data.names))
         self._trunk: ResNetTrunk = fold_batch_norm(model.trunk).requires_grad_(False)
         self._mean, self._std = model.mean, model.std
         self._kept: dict[tuple[int, int, float], Tensor] = {}

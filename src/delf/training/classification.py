@@ -6,6 +6,7 @@ frozen and folded: with a few thousand photos their ImageNet statistics are bett
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -126,6 +127,7 @@ class ClassificationStage:
                                   seed=seed)
         torch.manual_seed(seed)
         self.module = Classifier(model, len(self.data.names))
+        self.guessing = math.log(len(self.data.names))
 
     def groups(self) -> list[dict[str, Any]]:
         """The trunk moves less than the new layer on it."""

@@ -160,6 +160,7 @@ class CorrespondenceStage:
     """
 
     name = "correspondences"
+    guessing = 0.0
 
     def __init__(self, model: DelfModel, data: Correspondences, batch: int, options: CorrespondenceOptions, *,
                  held: Correspondences | None = None, seed: int = 0) -> None:

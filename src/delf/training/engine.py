@@ -30,6 +30,7 @@ SCHEDULES = ("cosine", "linear", "constant")
 OPTIMIZERS = ("adamw", "sgd")
 PRECISIONS = ("auto", "bfloat16", "float32")
 AHEAD = 4  # batches that are prepared while one is computed
+LEARNT_AFTER = 200  # steps, by when the loss must have left that of guessing
 
 
 @dataclass(frozen=True)
@@ -93,10 +94,12 @@ class Stage(Protocol[Batch]):
     """What is trained, and how well it does.
 
     name: of its checkpoint and logs. module: the weights that are trained and saved; its buffers are saved too.
+    guessing: the loss of one who guesses, ln(number of classes); 0 where there are no classes.
     """
 
     name: str
     module: nn.Module
+    guessing: float
 
     def groups(self) -> list[dict[str, Any]]:
         """The optimizer's parameter groups: `params` and `lr` of each."""
@@ -113,7 +116,7 @@ class Stage(Protocol[Batch]):
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a stage is. values: means since the last report, or what validation gave."""
+    """Where a stage is. values: means since the last report, or what validation gave. remark: what seems wrong."""
 
     stage: str
     step: int
@@ -121,6 +124,7 @@ class Progress:
     values: Mapping[str, float]
     steps_per_second: float
     validated: bool = False
+    remark: str = ""
 
 
 class TrainingError(DelfError):
@@ -166,13 +170,16 @@ class _Loop(Generic[Batch]):
         """All steps that are left."""
         options, start, first, told = self.options, time.perf_counter(), self.done, time.perf_counter()
         sums: dict[str, float] = {}
-        count = 0
+        count, recent = 0, deque[float](maxlen=LEARNT_AFTER // 2)
         for step, batch in self._batches():
             losses = self._step(step, batch)
             self.done, count = step + 1, count + 1
             sums = {name: sums.get(name, 0.0) + value for name, value in losses.items()}
+            recent.append(losses["loss"])
             if self.log:
                 self.log.write(step, losses)
+            if self.done == LEARNT_AFTER and self.stage.guessing and len(recent) == recent.maxlen:
+                self._check_learning(sum(recent) / len(recent), report)
             now = time.perf_counter()
             rate = (self.done - first) / (now - start)
             if now - told >= 1 or self.done == options.steps:
@@ -184,6 +191,14 @@ class _Loop(Generic[Batch]):
             if self.done == options.steps or self.done % options.save_every == 0:
                 self.save()
         self._take_average()
+
+    def _check_learning(self, loss: float, report: Callable[[Progress], None]) -> None:
+        """Say so where the loss is still that of guessing."""
+        guessing = self.stage.guessing
+        if loss > 0.97 * guessing:
+            report(Progress(self.stage.name, self.done, self.options.steps, {"loss": loss}, 0.0, remark=(
+                f"after {self.done} steps the loss is {loss:.2f}, that of guessing among {round(math.exp(guessing))} "
+                "classes: the learning rates are too high or far too low, or the labels are not those of the photos")))
 
     def _batches(self) -> Iterator[tuple[int, Batch]]:
         """(step, batch) in order; the next few are prepared meanwhile."""

@@ -96,6 +96,7 @@ class JointStage:
     """Stage of `engine.run_stage`: trains trunk, global descriptor, local descriptor and attention together."""
 
     name = "joint"
+    guessing = 0.0  # the sum of three losses has no such value
 
     def __init__(self, model: DelfModel, photos: list[LabelledPhoto], cache: PhotoCache, batch: int,
                  options: JointOptions, *, seed: int = 0) -> None:
