@@ -72,7 +72,9 @@ def _seen_from(pixels: ImageArray, corners: Any) -> tuple[ImageArray, np.ndarray
     scale = np.array([width - 1, height - 1], np.float32)
     start = np.array([(0, 0), (1, 0), (1, 1), (0, 1)], np.float32) * scale
     transform = cv2.getPerspectiveTransform(start, np.array(corners, np.float32) * scale)
-    return np.asarray(cv2.warpPerspective(pixels, transform, (width, height)), np.uint8), transform
+    # No camera leaves a black frame, and two pictures with the same frame have just that in common.
+    seen = cv2.warpPerspective(pixels, transform, (width, height), borderMode=cv2.BORDER_REFLECT_101)
+    return np.asarray(seen, np.uint8), transform
 
 
 @pytest.fixture(scope="session")

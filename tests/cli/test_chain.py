@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -162,11 +163,23 @@ def test_info(delf: Run, places: Path) -> None:
     assert re.search(rf"descriptors +{about['bytes']['descriptors']:,}", text)
 
 
+def test_a_model_without_attention_is_told(delf: Run, draw: Callable[..., Path], tmp_path: Path,
+                                           monkeypatch: pytest.MonkeyPatch) -> None:
+    from delf.features import Delf
+
+    extractor = Delf.load()
+    extractor.runtime.config = replace(extractor.runtime.config, attention=False)
+    monkeypatch.setattr(Delf, "load", lambda *_, **__: extractor)
+    photo = draw("photo.png", 1)
+    assert "no trained attention" in delf("match", photo, photo).err
+    assert delf("match", photo, photo, "--quiet").err == ""
+
+
 @pytest.mark.parametrize("silent", ["--quiet", "--json"])
 def test_remarks(delf: Run, draw: Callable[..., Path], tmp_path: Path, silent: str) -> None:
     photo, query, folder = draw("photo.png", 1), draw("query.png", 2), tmp_path / "c.delf"
-    for arguments, remark in ((["index", photo, "-o", folder], "no trained attention"),
-                              (["search", folder, query, "--html", tmp_path / "r.html"], "are drawn in"),
+    delf("index", photo, "-o", folder)
+    for arguments, remark in ((["search", folder, query, "--html", tmp_path / "r.html"], "are drawn in"),
                               (["match", photo, query, "-o", tmp_path / "m.png"], "are drawn in")):
         assert remark in delf(*arguments).err
         done = delf(*arguments, silent)
