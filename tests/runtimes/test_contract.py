@@ -122,7 +122,8 @@ def test_runtimes_rank_photos_alike(photos: Path, queries: Any, tmp_path: Path) 
     images = [[[image for image, _ in answer] for answer in answers] for answers in rankings]
     assert all(other == images[0] for other in images)
     inliers = np.array([[count for answer in answers for _, count in answer] for answers in rankings])
-    assert (np.ptp(inliers, axis=0) <= 0.01 * inliers.max(axis=0)).all(), "float rounding moves a match or two in hundreds"
+    # Float rounding moves a match or two in hundreds.
+    assert (np.ptp(inliers, axis=0) <= 0.01 * inliers.max(axis=0)).all()
 
 
 def test_unknown_runtimes_and_devices() -> None:
