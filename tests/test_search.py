@@ -18,6 +18,7 @@ from delf.errors import CollectionError, DelfError, ImageError, OptionError
 from delf.features import Delf
 from delf.images import read_image
 from delf.ranking import MATCH_PROBABILITY, probability
+from delf.retrieval import VoteOptions
 from delf.search import METHODS, SearchEngine, SearchOptions, load_extractor, match
 from delf.types import SearchResult
 from delf.verification import VerificationOptions
@@ -120,7 +121,7 @@ def test_an_answer_is_in_order_and_complete(answers: Any, collection: Any, extra
         assert len({result.image for result in answer.results}) == len(answer.results) <= len(collection)
         for result in answer.results:
             assert result.probability == probability(result.evidence, extractor.runtime.config.probability)
-        assert set(answer.seconds) == {"neighbours", "vote", "verify", "rank"}
+        assert set(answer.seconds) == {"retrieve", "verify", "rank"}
         assert all(value >= 0 for value in answer.seconds.values())
 
 
@@ -142,7 +143,7 @@ def test_a_path_an_array_and_grey_and_transparent_pictures(engine: SearchEngine,
     pixels = read_image(path)
     of_path = engine.search(path, top=3)
     assert of_path.query == str(path)
-    assert set(of_path.seconds) == {"decode", "extract", "neighbours", "vote", "verify", "rank"}
+    assert set(of_path.seconds) == {"decode", "extract", "retrieve", "verify", "rank"}
     expected = replace(answers["coins"], query="", results=answers["coins"].results[:3])
     assert as_json(replace(of_path, query="")) == as_json(expected)
     grey, alpha = pixels[:, :, 0], np.dstack([pixels, np.full(pixels.shape[:2], 255, np.uint8)])
@@ -241,7 +242,7 @@ def test_removed_images_do_not_appear(drawn: Collection, stub: Any, draw: Draw, 
 
 
 def test_candidates_are_verified_and_the_others_keep_their_votes(drawn: Collection, stub: Any, draw: Draw) -> None:
-    options = SearchOptions(neighbours=10, candidates=1)
+    options = SearchOptions(VoteOptions(10), candidates=1)
     answer = SearchEngine(drawn, stub, options=options).search(draw("3.png", 3), top=None)
     assert (names(answer)[0], answer.results[0].inliers) == ("3.png", 20)
     assert len(answer.results) > 3
@@ -301,7 +302,7 @@ def test_an_unknown_method(drawn: Collection, stub: Any) -> None:
 
 @pytest.mark.parametrize(("options", "words"), [
     ({"ranking": "best"}, "unknown ranking 'best'; known are joint, inliers, votes"),
-    ({"neighbours": 0}, "neighbours must be 1 or more"), ({"candidates": -1}, "candidates 0 or more"),
+    ({"retrieval": "votes"}, "retrieval is one of"), ({"candidates": -1}, "candidates must be 0 or more"),
 ])
 def test_options_that_make_no_sense(options: dict[str, Any], words: str) -> None:
     with pytest.raises(OptionError, match=words):

@@ -18,6 +18,7 @@ from delf.evaluation import GroundTruth, Scores, read_ground_truth, score_ranks,
 from delf.features import Delf
 from delf.images import IMAGE_EXTENSIONS, display_path
 from delf.indexing import IndexOptions, build_index
+from delf.ranking import Candidates
 from delf.search import SearchEngine
 from delf.types import SearchResult
 
@@ -193,8 +194,14 @@ def _search_all(engines: Sequence[SearchEngine], queries: Sequence[Path], truth:
     for done, (path, entry) in enumerate(zip(queries, truth.entries, strict=True), start=1):
         seconds: dict[str, float] = {}
         query = engines[0].extract(path, box=entry.box, seconds=seconds)
+        found: dict[Any, tuple[Candidates, dict[str, float]]] = {}  # what methods of the same retrieval share
         for engine in engines:
-            answers[engine.method].append(engine.search_features(query, name=str(path), top=None, seconds=seconds))
+            if engine.options.retrieval not in found:
+                spent = dict(seconds)
+                found[engine.options.retrieval] = engine.retrieve(query, seconds=spent), spent
+            candidates, spent = found[engine.options.retrieval]
+            answers[engine.method].append(
+                engine.search_features(query, name=str(path), top=None, candidates=candidates, seconds=spent))
         progress(done, len(queries))
     return answers
 

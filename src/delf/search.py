@@ -1,6 +1,6 @@
 """Search: the one place that joins the stages.
 
-    image -> features -> neighbours -> votes -> verified matches -> ranking
+    image -> features -> candidates -> verified matches -> ranking
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,24 +19,25 @@ from delf.collection import Collection
 from delf.errors import CollectionError, ModelError, OptionError
 from delf.features import Delf
 from delf.images import crop, display_path, load, read_image
-from delf.indexing import open_index
-from delf.ranking import MATCH_PROBABILITY, RANKINGS, Votes, count_votes, evidence, probability
-from delf.types import Box, Features, ImageArray, ImageMatch, IntArray, Neighbours, Result, SearchResult, Verification
+from delf.ranking import MATCH_PROBABILITY, RANKINGS, Candidates, evidence, probability
+from delf.retrieval import RETRIEVERS, Mask, VoteOptions, open_retriever
+from delf.types import Box, Features, ImageArray, ImageMatch, Result, SearchResult, Verification
 from delf.verification import MatchingOptions, VerificationOptions, match_features, verify
 from delf.verification.matching import REFERENCE
+
+_Verified = tuple[int, Features, Verification]  # ordinal, features of the image, what geometry says of it
 
 
 @dataclass(frozen=True)
 class SearchOptions:
     """How a search is done.
 
-    neighbours: K, the stored features that each query feature votes for. vote_power: see `count_votes`.
-    candidates: how many images, best votes first, are verified; 0 leaves the order of the votes.
+    retrieval: what finds the candidates, a key of `delf.retrieval.RETRIEVERS`.
+    candidates: how many of them, best first, are verified; 0 leaves their order as it is.
     ranking: a key of `delf.ranking.RANKINGS`. minimum_probability: from which the best image counts as a match.
     """
 
-    neighbours: int = 60
-    vote_power: float = 0.0
+    retrieval: Any = field(default_factory=VoteOptions)
     candidates: int = 100
     ranking: str = "joint"
     minimum_probability: float = MATCH_PROBABILITY
@@ -45,8 +47,11 @@ class SearchOptions:
     def __post_init__(self) -> None:
         if self.ranking not in RANKINGS:
             raise OptionError(f"unknown ranking {self.ranking!r}; known are {', '.join(RANKINGS)}")
-        if self.neighbours < 1 or self.candidates < 0:
-            raise OptionError("neighbours must be 1 or more, and candidates 0 or more")
+        if type(self.retrieval) not in RETRIEVERS:
+            raise OptionError(f"retrieval is one of {', '.join(kind.__name__ for kind in RETRIEVERS)}, not "
+                              f"{type(self.retrieval).__name__}")
+        if self.candidates < 0:
+            raise OptionError("candidates must be 0 or more")
 
 
 METHODS: dict[str, SearchOptions] = {
@@ -83,7 +88,7 @@ class SearchEngine:
         self.options = options or METHODS[method]
         self.extractor = extractor or load_extractor(collection)
         collection.require(self.extractor)
-        self._index = open_index(collection)
+        self._retriever = open_retriever(collection, self.options.retrieval)
         self._pool = ThreadPoolExecutor(self.extractor.threads, thread_name_prefix="delf-verify")
 
     def search(self, image: ImageArray | str | Path, *, box: Box | None = None, top: int | None = 10,
@@ -115,19 +120,36 @@ class SearchEngine:
         with _timed(seconds, "extract"):
             return shifted(self.extractor.extract(pixels, image_size=size), offset)
 
+    def retrieve(self, query: Features, *, exclude: Sequence[int] = (),
+                 seconds: dict[str, float] | None = None) -> Candidates:
+        """The candidates of a query: the second step of `search`, which methods of the same retrieval can share.
+
+        Args:
+            seconds: gets the time of the stage "retrieve".
+        """
+        with _timed({} if seconds is None else seconds, "retrieve"):
+            return self._retriever.candidates(query, self._alive(exclude))
+
     def search_features(self, query: Features, *, name: str = "", top: int | None = 10, exclude: Sequence[int] = (),
+                        candidates: Candidates | None = None,
                         seconds: dict[str, float] | None = None) -> SearchResult:
-        """As `search`, for features that are extracted already; `seconds` of stages before go into the result."""
+        """As `search`, for features that are extracted already.
+
+        Args:
+            candidates: of this query, from `retrieve` with the same `exclude`. seconds: of the stages before, which
+                go into the result.
+        """
         seconds = dict(seconds or {})
-        with _timed(seconds, "neighbours"):
-            neighbours = self._neighbours(query, exclude)
-        with _timed(seconds, "vote"):
-            images = np.where(neighbours.ids >= 0, self.collection.images_of(neighbours.ids), 0)
-            votes = count_votes(neighbours, images, power=self.options.vote_power)
+        if candidates is None:
+            candidates = self.retrieve(query, exclude=exclude, seconds=seconds)
         with _timed(seconds, "verify"):
-            verified = self._verify(query, votes.images[: self.options.candidates])
+            verified = self._verify(query, candidates)
+            expanded = self._retriever.expanded(query, [(ordinal, one) for ordinal, _, one in verified],
+                                                self._alive(exclude))
+            if expanded is not None:
+                candidates, verified = expanded, self._verify(query, expanded)
         with _timed(seconds, "rank"):
-            results = self._rank(query, votes, verified, top)
+            results = self._rank(query, candidates, verified, top)
         return SearchResult(query=name, method=self.method, results=results, seconds=seconds,
                             match=bool(results) and results[0].probability >= self.options.minimum_probability)
 
@@ -143,43 +165,42 @@ class SearchEngine:
         loaded = load(image, shrink_to=self.extractor.longest_side)
         return loaded.pixels, loaded.size, (0, 0)
 
-    def _neighbours(self, query: Features, exclude: Sequence[int]) -> Neighbours:
+    def _alive(self, exclude: Sequence[int]) -> Mask:
         alive = self.collection.alive
-        if exclude:
-            alive = alive & ~np.isin(np.arange(len(alive)), np.asarray(exclude))
-        keep = None if alive.all() else np.repeat(alive, np.diff(self.collection.starts))
-        return self._index.search(query.descriptors, self.options.neighbours, keep)
+        return alive & ~np.isin(np.arange(len(alive)), np.asarray(exclude)) if len(exclude) else alive
 
-    def _verify(self, query: Features, images: IntArray) -> list[tuple[Features, Verification]]:
-        def one(ordinal: int) -> tuple[Features, Verification]:
+    def _verify(self, query: Features, candidates: Candidates) -> list[_Verified]:
+        def one(ordinal: int) -> _Verified:
             database = self.collection.features(ordinal)
-            matches = match_features(query, database, self.options.matching)
-            return database, verify(query, database, matches, self.options.verification)
+            matches = self._retriever.matches(query, ordinal)
+            if matches is None:
+                matches = match_features(query, database, self.options.matching)
+            return ordinal, database, verify(query, database, matches, self.options.verification)
 
-        return list(self._pool.map(one, images.tolist()))
+        return list(self._pool.map(one, candidates.images[: self.options.candidates].tolist()))
 
-    def _rank(self, query: Features, votes: Votes, verified: list[tuple[Features, Verification]],
+    def _rank(self, query: Features, candidates: Candidates, verified: list[_Verified],
               top: int | None) -> tuple[Result, ...]:
-        inliers = np.zeros(len(votes), np.int64)
-        inliers[: len(verified)] = [len(verification) for _, verification in verified]
-        scores = RANKINGS[self.options.ranking](votes.weights, inliers)
+        inliers = np.zeros(len(candidates), np.int64)
+        inliers[: len(verified)] = [len(verification) for _, _, verification in verified]
+        scores = RANKINGS[self.options.ranking](candidates.scores, inliers)
         order = np.argsort(-scores, kind="stable")[:top]
-        return tuple(self._result(rank, query, int(votes.images[i]), float(scores[i]),
+        return tuple(self._result(rank, query, int(candidates.images[i]), float(scores[i]),
                                   verified[i] if i < len(verified) else None)
                      for rank, i in enumerate(order, start=1))
 
     def _result(self, rank: int, query: Features, ordinal: int, score: float,
-                verified: tuple[Features, Verification] | None) -> Result:
+                verified: _Verified | None) -> Result:
         match = self._evidence(query, verified)
         return Result(rank=rank, image=self.collection.image(ordinal).path, score=score, inliers=match.inliers,
                       probability=match.probability, transform=match.transform, inlier_points=match.inlier_points,
                       evidence=match.evidence)
 
-    def _evidence(self, query: Features, verified: tuple[Features, Verification] | None) -> ImageMatch:
+    def _evidence(self, query: Features, verified: _Verified | None) -> ImageMatch:
         weights, images = self.extractor.runtime.config.probability, int(self.collection.alive.sum())
         if verified is None:
             return no_match(query, images, weights)
-        return image_match(query, *verified, images=images, weights=weights)
+        return image_match(query, *verified[1:], images=images, weights=weights)
 
 
 def match(image0: ImageArray | str | Path, image1: ImageArray | str | Path, extractor: Delf | None = None, *,

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from delf.search import METHODS
+
 Run = Callable[..., Any]
 STABLE = {"dataset", "method", "model", "images", "queries", "map", "mp", "seconds", "bytes_per_image"}
 
@@ -42,10 +44,30 @@ def test_evaluate_and_score_agree(delf: Run, benchmark_folder: Path, kept: Path,
 def test_evaluate_in_words(delf: Run, benchmark_folder: Path, kept: Path) -> None:
     done = delf("evaluate", benchmark_folder, "--collection", kept, "--method", "delf-votes", "--limit", "1")
     lines = done.ok().splitlines()
-    assert lines[0] == "tiny: 6 images, 1 query, method delf-votes, model delf-r18"
-    assert [line.split()[:2] for line in lines[1:]] == [["easy", "mAP"], ["medium", "mAP"], ["hard", "mAP"]]
-    assert lines[1].startswith("easy     mAP 100.0  mP@1 100.0  mP@5 100.0")
+    assert lines[0].startswith("tiny: 6 images, 1 query, model delf-r18, ")
+    assert lines[1].startswith("delf-votes: ")
+    assert [line.split()[:2] for line in lines[2:]] == [["easy", "mAP"], ["medium", "mAP"], ["hard", "mAP"]]
+    assert lines[2].startswith("easy     mAP 100.0  mP@1 100.0  mP@5 100.0")
     assert delf("evaluate", benchmark_folder, "--collection", kept, "--limit", "1", "-q").err == ""
+
+
+def test_evaluate_every_method(delf: Run, benchmark_folder: Path, kept: Path, tmp_path: Path) -> None:
+    done = delf("evaluate", benchmark_folder, "--collection", kept, "--method", "all", "--limit", "1", "--json",
+                "--save-predictions", tmp_path / "ranks.json")
+    rows = [json.loads(line) for line in done.ok().splitlines()]
+    assert [row["method"] for row in rows] == list(METHODS)
+    for row in rows:
+        scored = delf("score", tmp_path / f"ranks.{row['method']}.json", first_query(benchmark_folder, tmp_path),
+                      "--json").object()
+        assert scored["map"] == row["map"]
+
+
+def first_query(folder: Path, place: Path) -> Path:
+    """The ground truth of the first query alone."""
+    truth = json.loads((folder / "gnd.json").read_text())
+    path = place / "first.json"
+    path.write_text(json.dumps({**truth, "qimlist": truth["qimlist"][:1], "gnd": truth["gnd"][:1]}))
+    return path
 
 
 def test_quantisers_learnt_from_what_is_searched_are_told(delf: Run, benchmark_folder: Path, kept: Path,

@@ -17,6 +17,7 @@ from delf.collection import Collection
 from delf.collection.catalogue import FORMAT
 from delf.errors import CollectionError
 from delf.indexing import IndexOptions, build_index
+from delf.retrieval import VoteOptions
 from delf.search import SearchEngine, SearchOptions
 
 Draw = Callable[..., Path]
@@ -152,7 +153,7 @@ def test_searches_find_the_same_before_and_after(five: Collection, stub: Any, tm
     five.remove(tmp_path / "a/0.png")
 
     def found() -> list[list[str]]:
-        engine = SearchEngine(five, stub, options=SearchOptions(neighbours=1, candidates=0, ranking="votes"))
+        engine = SearchEngine(five, stub, options=SearchOptions(VoteOptions(1), candidates=0, ranking="votes"))
         return [[Path(r.image).name for r in engine.search(tmp_path / path, top=1).results] for path in
                 ("a/1.png", "a/2.png", "b/3.png", "b/4.png")]
 

@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from delf.ranking import Votes, count_votes
+from delf.ranking import Candidates, count_votes
 from delf.types import Neighbours
 
 
-def slow_votes(neighbours: Neighbours, images: np.ndarray, power: float) -> list[tuple[int, int, float]]:
-    """(image, count, weight) in order."""
+def slow_votes(neighbours: Neighbours, images: np.ndarray, power: float) -> list[tuple[int, float]]:
+    """(image, weight) in order."""
     votes: dict[int, list[float]] = {}
     for row in range(len(images)):
         best: dict[int, float] = {}
@@ -24,8 +24,8 @@ def slow_votes(neighbours: Neighbours, images: np.ndarray, power: float) -> list
                 best[image] = max(best.get(image, -np.inf), similarity)
         for image, similarity in best.items():
             votes.setdefault(image, []).append(max(similarity, 0.0) ** power)
-    return sorted(((image, len(weights), sum(weights)) for image, weights in votes.items()),
-                  key=lambda vote: (-round(vote[2], 9), -vote[1], vote[0]))
+    return sorted(((image, sum(weights)) for image, weights in votes.items()),
+                  key=lambda vote: (-round(vote[1], 9), vote[0]))
 
 
 @st.composite
@@ -47,14 +47,13 @@ def test_votes_are_those_of_the_loop(answer: tuple[Neighbours, np.ndarray], powe
     neighbours, images = answer
     votes = count_votes(neighbours, images, power=power)
     expected = slow_votes(neighbours, images, power)
-    assert votes.images.tolist() == [image for image, _, _ in expected]
-    assert votes.counts.tolist() == [count for _, count, _ in expected]
-    np.testing.assert_allclose(votes.weights, [weight for _, _, weight in expected], rtol=1e-6)
-    assert votes.weights.dtype == np.float32
+    assert votes.images.tolist() == [image for image, _ in expected]
+    np.testing.assert_allclose(votes.scores, [weight for _, weight in expected], rtol=1e-6)
+    assert votes.scores.dtype == np.float32
     assert len(votes) == len(expected)
 
 
-def one_row(images: list[int], similarities: list[float], **options: float) -> Votes:
+def one_row(images: list[int], similarities: list[float], **options: float) -> Candidates:
     row = np.array([images])
     return count_votes(Neighbours(np.arange(row.size).reshape(row.shape), np.array([similarities], np.float32)), row,
                        **options)
@@ -63,20 +62,19 @@ def one_row(images: list[int], similarities: list[float], **options: float) -> V
 def test_a_query_feature_counts_once_for_an_image_by_its_best_neighbour() -> None:
     votes = one_row([7, 7, 3, 7, 3], [0.9, 0.8, 0.7, 0.6, 0.5], power=1.0)
     assert votes.images.tolist() == [7, 3]
-    assert votes.counts.tolist() == [1, 1]
-    np.testing.assert_allclose(votes.weights, [0.9, 0.7])
+    np.testing.assert_allclose(votes.scores, [0.9, 0.7])
 
 
 def test_power_nought_counts_and_a_negative_similarity_weighs_nothing() -> None:
-    assert one_row([2, 1], [0.9, -0.3]).weights.tolist() == [1, 1]
-    assert one_row([2, 1], [0.9, -0.3], power=2.0).weights.tolist() == [np.float32(np.float32(0.9) ** 2), 0]
+    assert one_row([2, 1], [0.9, -0.3]).scores.tolist() == [1, 1]
+    assert one_row([2, 1], [0.9, -0.3], power=2.0).scores.tolist() == [np.float32(np.float32(0.9) ** 2), 0]
 
 
 def test_nothing_found_is_no_vote() -> None:
     for shape in ((0, 3), (2, 3)):
         ids = np.full(shape, -1)
         votes = count_votes(Neighbours(ids, np.full(shape, -np.inf, np.float32)), np.zeros(shape, np.int64))
-        assert (len(votes), votes.images.tolist(), votes.weights.tolist()) == (0, [], [])
+        assert (len(votes), votes.images.tolist(), votes.scores.tolist()) == (0, [], [])
 
 
 @given(answer=answers(), seed=st.integers(0, 99))
@@ -86,4 +84,3 @@ def test_the_order_of_the_query_features_does_not_matter(answer: tuple[Neighbour
     votes = count_votes(neighbours, images)
     turned = count_votes(Neighbours(neighbours.ids[order], neighbours.similarities[order]), images[order])
     assert votes.images.tolist() == turned.images.tolist()
-    assert votes.counts.tolist() == turned.counts.tolist()

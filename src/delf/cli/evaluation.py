@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from delf.cli.console import print_json, progress, report_skipped, say
+from delf.cli.console import counted, print_json, progress, report_skipped, say
 from delf.cli.options import (
     MODEL,
     Device,
@@ -37,27 +37,37 @@ def evaluate(
 ) -> None:
     """Measure retrieval on a benchmark: mean average precision under the Easy, Medium and Hard protocols.
 
-    Each query is cropped by its box before anything else, and ranked against all images of the benchmark.
+    Each query is cropped by its box before anything else, and ranked against all images of the benchmark. With
+    --method all, every method is measured on the same features, one after the other.
 
     Example: [bold]delf evaluate roxford5k/ --save-predictions ranks.json[/bold]
     """
-    from delf.evaluate import evaluate_folder
+    from delf.evaluate import evaluate_methods
+    from delf.search import METHODS
 
+    methods = list(METHODS) if method == "all" else [method]
+    predictions = {} if save_predictions is None else {
+        name: save_predictions if method != "all" else save_predictions.with_suffix(f".{name}.json")
+        for name in methods}
     extractor = load_extractor(model, runtime, device, threads, quiet or json, **given(dimensions=dimensions))
     with progress("Extracting", "photos", quiet or json) as extracting, \
             progress("Searching", "queries", quiet or json) as searching:
-        result = evaluate_folder(folder, extractor, method=method, collection=collection, limit=limit,
-                                 save_predictions=save_predictions, extracting=extracting, searching=searching)
+        results = evaluate_methods(folder, extractor, methods, collection=collection, limit=limit,
+                                   save_predictions=predictions, extracting=extracting, searching=searching)
+    result = results[methods[0]]
     report_skipped(result.skipped, strict=False)
     if result.learnt:
         say(f"The {result.learnt} index learnt its quantisers from the images that are searched.", quiet)
     if json:
-        print_json(result.to_json())
-    else:
-        queries = "1 query" if result.queries == 1 else f"{result.queries:,} queries"
-        print(f"{result.dataset}: {result.images:,} images, {queries}, method {result.method}, "
-              f"model {result.model}")
-        _print_scores(result.to_json())
+        for one in results.values():
+            print_json(one.to_json())
+        return
+    print(f"{result.dataset}: {counted(result.images, 'image')}, "
+          f"{'1 query' if result.queries == 1 else f'{result.queries:,} queries'}, model {result.model}, "
+          f"{result.bytes_per_image / 1000:,.1f} kB an image")
+    for name, one in results.items():
+        print(f"{name}: {one.seconds['query']:.2f} s a query (median)")
+        _print_scores(one.to_json())
 
 
 def score(

@@ -2,6 +2,6 @@
 
 from delf.ranking.confidence import MATCH_PROBABILITY, evidence, probability
 from delf.ranking.order import RANKINGS
-from delf.ranking.votes import Votes, count_votes
+from delf.ranking.votes import Candidates, count_votes, in_order
 
-__all__ = ["MATCH_PROBABILITY", "RANKINGS", "Votes", "count_votes", "evidence", "probability"]
+__all__ = ["MATCH_PROBABILITY", "RANKINGS", "Candidates", "count_votes", "evidence", "in_order", "probability"]

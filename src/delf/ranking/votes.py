@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from delf.types import FloatArray, IntArray, Neighbours
 
 
 @dataclass(frozen=True, eq=False)
-class Votes:
-    """The images that got votes, best first.
+class Candidates:
+    """Images that may show what a query shows, best first.
 
-    images: (V,) int64 ordinals. counts: (V,) int64, how many query features have a neighbour there.
-    weights: (V,) float32, the same with each vote weighed by its similarity.
+    images: (V,) int64 ordinals. scores: (V,) float32, in the unit of the method that found them.
     """
 
     images: IntArray
-    counts: IntArray
-    weights: FloatArray
+    scores: FloatArray
 
     def __len__(self) -> int:
         return len(self.images)
 
 
-def count_votes(neighbours: Neighbours, images: IntArray, *, power: float = 0.0) -> Votes:
+def count_votes(neighbours: Neighbours, images: IntArray, *, power: float = 0.0) -> Candidates:
     """Aggregate neighbours by image; a query feature counts at most its best neighbour in each image.
 
     Args:
@@ -34,7 +34,7 @@ def count_votes(neighbours: Neighbours, images: IntArray, *, power: float = 0.0)
         power: a vote weighs `max(similarity, 0) ** power`: 0 counts, more trusts close neighbours more.
 
     Returns:
-        the images in order of weight, then of count, then of ordinal.
+        the images in order of the weight of their votes, then of ordinal.
     """
     queries, columns = np.nonzero(neighbours.ids >= 0)
     voted, similarities = images[queries, columns], neighbours.similarities[queries, columns]
@@ -42,7 +42,11 @@ def count_votes(neighbours: Neighbours, images: IntArray, *, power: float = 0.0)
     width = int(voted.max(initial=-1)) + 1
     _, first = np.unique(queries * width + voted, return_index=True)
     ordinals, inverse = np.unique(voted[first], return_inverse=True)
-    counts = np.bincount(inverse, minlength=len(ordinals))
     weights = np.bincount(inverse, np.maximum(similarities[first], 0.0) ** power, minlength=len(ordinals))
-    order = np.lexsort((ordinals, -counts, -weights))
-    return Votes(ordinals[order], counts[order], weights[order].astype(np.float32))
+    return in_order(ordinals, weights)
+
+
+def in_order(images: IntArray, scores: NDArray[Any]) -> Candidates:
+    """Candidates from images in any order: best first and, of equals, the lower ordinal."""
+    order = np.lexsort((images, -scores))
+    return Candidates(images[order], scores[order].astype(np.float32))
