@@ -1,0 +1,33 @@
+"""What every way of finding candidates promises."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from delf.ranking import Candidates
+from delf.types import Features, Matches, Verification
+
+Mask = NDArray[np.bool_]
+
+
+class Retriever(ABC):
+    """Finds candidates among the images of a collection, in the state that it was opened in."""
+
+    @abstractmethod
+    def candidates(self, query: Features, alive: Mask) -> Candidates:
+        """The images that may show what a query shows, best first.
+
+        alive: (n,) which images of the collection may be found.
+        """
+
+    def matches(self, query: Features, ordinal: int) -> Matches | None:
+        """Tentative matches with an image, where the method has its own idea of them."""
+        return None
+
+    def expanded(self, query: Features, verified: Sequence[tuple[int, Verification]], alive: Mask) -> Candidates | None:
+        """Candidates of a second look, with what verified images add to the query; None where there is none."""
+        return None

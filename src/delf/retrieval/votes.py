@@ -1,0 +1,44 @@
+"""Votes of neighbours (Noh et al., ICCV 2017, section 5)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from delf.collection import Collection
+from delf.errors import OptionError
+from delf.indexing import open_index
+from delf.ranking import Candidates, count_votes
+from delf.retrieval.contract import Mask, Retriever
+from delf.types import Features
+
+
+@dataclass(frozen=True)
+class VoteOptions:
+    """Votes of neighbours, as in the paper.
+
+    neighbours: K, the stored features that each query feature votes for. power: see `ranking.count_votes`.
+    """
+
+    neighbours: int = 60
+    power: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.neighbours < 1:
+            raise OptionError("neighbours must be 1 or more")
+
+
+class VoteRetriever(Retriever):
+    """Each feature of a query votes for the images of its nearest stored features."""
+
+    def __init__(self, collection: Collection, options: VoteOptions) -> None:
+        self._collection, self._options = collection, options
+        self._index = open_index(collection)
+
+    def candidates(self, query: Features, alive: Mask) -> Candidates:
+        """All images that got a vote."""
+        keep = None if alive.all() else np.repeat(alive, np.diff(self._collection.starts))
+        neighbours = self._index.search(query.descriptors, self._options.neighbours, keep)
+        images = np.where(neighbours.ids >= 0, self._collection.images_of(neighbours.ids), 0)
+        return count_votes(neighbours, images, power=self._options.power)
