@@ -15,11 +15,20 @@ from PIL import Image
 
 from delf.collection import Collection
 from delf.errors import EvaluationError, ImageError, OptionError
-from delf.evaluate import Evaluation, evaluate_folder, evaluate_methods, find_named, truth_file
+from delf.evaluate import (
+    Evaluation,
+    evaluate_folder,
+    evaluate_methods,
+    find_named,
+    indexed,
+    read_benchmark,
+    truth_file,
+)
 from delf.evaluation import score
 from delf.index import IvfPqOptions
 from delf.indexing import IndexOptions
-from delf.search import SearchEngine
+from delf.retrieval.votes import VoteRetriever
+from delf.search import METHODS, SearchEngine
 
 IMAGES = 8
 SIZE = (64, 48)
@@ -132,7 +141,7 @@ def test_what_else_is_told(benchmark: Path, stub: Any) -> None:
 def test_the_json_is_what_scripts_rely_on(benchmark: Path, stub: Any) -> None:
     result = json.loads(json.dumps(evaluate_folder(benchmark, stub, limit=1).to_json(), allow_nan=False))
     assert set(result) == {"dataset", "method", "model", "images", "queries", "map", "mp", "seconds",
-                           "bytes_per_image", "learnt", "skipped"}
+                           "bytes_per_image", "learnt", "skipped", "extracted"}
     assert set(result["map"]) == {"easy", "medium", "hard"}
     assert set(result["mp"]["medium"]) == {"1", "5", "10"}
     assert result["queries"] == 1
@@ -201,6 +210,46 @@ def test_exact_copies_stand_side_by_side(benchmark: Path, stub: Any, tmp_path: P
 def test_an_index_that_learns_from_the_images_is_told(benchmark: Path, stub: Any) -> None:
     options = IndexOptions("ivfpq", ivfpq=IvfPqOptions(words=2, bits=4, iterations=2))
     assert evaluate_folder(benchmark, stub, index=options).learnt == "ivfpq"
+
+
+def test_distractors_are_searched_and_wrong(benchmark: Path, stub: Any, tmp_path: Path) -> None:
+    more = tmp_path / "more" / "jpg"
+    more.mkdir(parents=True)
+    for number in range(3):
+        Image.fromarray(picture(50 + number)).save(more / f"{number}.png")
+    Image.fromarray(picture(4)[1:-1, 1:-1]).save(more / "3.png")  # looks like the answer to query 1, and is not
+    saved = tmp_path / "ranks.json"
+    result = evaluate_folder(benchmark, stub, distractors=[tmp_path / "more"], save_predictions=saved)
+    assert (result.images, result.extracted, result.queries) == (12, 12, 3)
+    ranks = json.loads(saved.read_text())["ranks"]
+    assert sorted({number for row in ranks for number in row}) == list(range(12))
+    assert result.scores.ap["medium"] == pytest.approx(by_hand(ranks, "medium")[0])
+    assert result.scores.ap["medium"] != evaluate_folder(benchmark, stub).scores.ap["medium"]
+    assert score(saved, benchmark / "gnd.json")["ap"] == result.scores.ap
+    with pytest.raises(ImageError, match="nowhere"):
+        evaluate_folder(benchmark, stub, distractors=[tmp_path / "nowhere"])
+
+
+def test_a_classic_ground_truth_is_scored_by_its_own_protocol(benchmark: Path, stub: Any) -> None:
+    write_truth(benchmark, qimlist=["image0", "image4", "image6"],
+                gnd=[{"ok": [0, 3], "junk": [7]}, {"ok": [4, 5], "junk": []}, {"ok": [6], "junk": []}])
+    result = evaluate_folder(benchmark, stub)
+    assert set(result.scores.map) == {"classic"}
+    assert result.scores.ap["classic"][2] == 100, "a query finds the image that it is"
+    assert result.to_json()["map"]["classic"] == result.scores.map["classic"] < 100
+
+
+def test_bytes_are_those_that_a_method_reads(benchmark: Path, stub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    with indexed(read_benchmark(benchmark), stub) as database:
+        sizes = database.collection.bytes_by_kind()
+        assert database.numbers == {str(benchmark / f"images/image{n}.png"): [n] for n in range(IMAGES)}
+        common = sizes["catalogue"] + sizes["offsets"] + sizes["sizes"]
+        places = sizes["keypoints"] + sizes["scales"] + sizes["scores"]
+        monkeypatch.setattr(VoteRetriever, "reads", ("descriptors", "index"), raising=False)
+        assert database.bytes_for(METHODS["delf-votes"]) == common + sizes["descriptors"]
+        assert database.bytes_for(METHODS["delf"]) == common + sizes["descriptors"] + places
+        monkeypatch.setattr(VoteRetriever, "reads", None, raising=False)
+        assert database.bytes_for(METHODS["delf-votes"]) == sum(sizes.values()), "nobody said what it reads"
 
 
 # --- folders

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,15 +14,21 @@ import numpy as np
 
 from delf.collection import Collection
 from delf.errors import EvaluationError, OptionError
-from delf.evaluation import GroundTruth, Scores, read_ground_truth, score_ranks, write_ranking
+from delf.evaluation import GroundTruth, Scores, protocol_of, read_ground_truth, score_ranks, write_ranking
 from delf.features import Delf
-from delf.images import IMAGE_EXTENSIONS, display_path
+from delf.images import IMAGE_EXTENSIONS, display_path, find_images
 from delf.indexing import IndexOptions, build_index
 from delf.ranking import Candidates
-from delf.search import SearchEngine
-from delf.types import SearchResult
+from delf.retrieval import RETRIEVERS
+from delf.search import SearchEngine, SearchOptions
+from delf.types import Features, SearchResult
 
 Progress = Callable[[int, int], None]
+VERIFICATION_READS = ("keypoints", "scales", "scores", "descriptors")  # of a collection
+
+
+def ignored(done: int, total: int) -> None:
+    """The progress that nobody looks at."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +37,8 @@ class Evaluation:
 
     scores: in percent. seconds: "extract" of all images, "query" (median) and "query_p95" of one search, and the
     mean of each stage of a search. learnt: the kind of index whose quantisers were learnt from the searched images
-    themselves, else empty. skipped: a sentence for each image that could not be read.
+    themselves, else empty. skipped: a sentence for each image that could not be read. bytes_per_image: on disk, of what
+    the method reads. extracted: images whose extraction "extract" is the time of; a kept collection has the others.
     """
 
     dataset: str
@@ -44,6 +51,7 @@ class Evaluation:
     bytes_per_image: int
     learnt: str
     skipped: tuple[str, ...]
+    extracted: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """The object that `delf evaluate --json` prints."""
@@ -53,18 +61,18 @@ class Evaluation:
 
 
 def evaluate_folder(folder: str | Path, extractor: Delf, *, method: str = "delf", collection: str | Path | None = None,
-                    limit: int | None = None, save_predictions: str | Path | None = None,
-                    index: IndexOptions | None = None,
-                    extracting: Progress = lambda done, total: None,
-                    searching: Progress = lambda done, total: None) -> Evaluation:
+                    limit: int | None = None, distractors: Sequence[str | Path] = (),
+                    save_predictions: str | Path | None = None, index: IndexOptions | None = None,
+                    extracting: Progress = ignored, searching: Progress = ignored) -> Evaluation:
     """Evaluate a search method on a folder with `images/` (or `jpg/`) and `gnd.json` (or `gnd_*.pkl`).
 
     Each query is cropped by its box before anything else. Images that got no vote are not in the ranking, which the
-    protocol counts as not found.
+    protocol counts as not found. The protocol is that of the ground truth: revisited, or classic where it has `ok`.
 
     Args:
         collection: keep the collection in this folder and use it again; by default it is thrown away.
         limit: only the first so many queries.
+        distractors: folders of images that no query shows, which are searched as well.
         save_predictions: where the rankings go, in the form that `delf score` reads.
         index: which index to build.
         extracting, searching: called with (done, total).
@@ -73,51 +81,141 @@ def evaluate_folder(folder: str | Path, extractor: Delf, *, method: str = "delf"
         EvaluationError: the folder is not a benchmark, or images are missing.
     """
     predictions = {} if save_predictions is None else {method: save_predictions}
-    return evaluate_methods(folder, extractor, [method], collection=collection, limit=limit,
+    return evaluate_methods(folder, extractor, [method], collection=collection, limit=limit, distractors=distractors,
                             save_predictions=predictions, index=index, extracting=extracting,
                             searching=searching)[method]
 
 
 def evaluate_methods(folder: str | Path, extractor: Delf, methods: Sequence[str], *,
                      collection: str | Path | None = None, limit: int | None = None,
+                     distractors: Sequence[str | Path] = (),
                      save_predictions: Mapping[str, str | Path] | None = None,
-                     index: IndexOptions | None = None, extracting: Progress = lambda done, total: None,
-                     searching: Progress = lambda done, total: None) -> dict[str, Evaluation]:
+                     index: IndexOptions | None = None, extracting: Progress = ignored,
+                     searching: Progress = ignored) -> dict[str, Evaluation]:
     """As `evaluate_folder`, for several search methods; the features of an image are extracted once for all of them.
 
     Args:
         save_predictions: where the rankings of a method go.
     """
+    benchmark = read_benchmark(folder, limit=limit, distractors=distractors)
+    with indexed(benchmark, extractor, collection=collection, index=index, progress=extracting) as database:
+        engines = [SearchEngine(database.collection, extractor, method=method) for method in methods]
+        answers = _search_all(engines, benchmark, searching)
+        sizes = {engine.method: database.bytes_for(engine.options) for engine in engines}
+    protocol, evaluations = protocol_of(benchmark.truth), {}
+    for method, answered in answers.items():
+        ranks = [[number for result in answer.results for number in database.numbers.get(result.image, ())]
+                 for answer in answered]
+        if save_predictions is not None and method in save_predictions:
+            write_ranking(save_predictions[method], ranks,
+                          {"dataset": benchmark.name, "method": method, "distractors": len(benchmark.distractors),
+                           **extractor.identity})
+        evaluations[method] = Evaluation(
+            dataset=benchmark.name, method=method, model=extractor.runtime.config.name, images=len(benchmark.files),
+            queries=len(answered), bytes_per_image=round(sizes[method] / max(1, len(benchmark.files))),
+            scores=score_ranks(ranks, benchmark.truth, protocol, distractors=len(benchmark.distractors)),
+            seconds={"extract": database.seconds, **_latency(answered)}, skipped=database.skipped,
+            learnt=database.index if database.index != "exact" else "", extracted=database.extracted)
+    return evaluations
+
+
+@dataclass(frozen=True, eq=False)
+class Benchmark:
+    """A benchmark folder: its ground truth and where its photos are.
+
+    images, queries: files, in the order of the ground truth. distractors: files of images that no query shows; their
+    numbers go on after those of `images`.
+    """
+
+    name: str
+    truth: GroundTruth
+    images: Sequence[Path]
+    queries: Sequence[Path]
+    distractors: Sequence[Path] = ()
+
+    @property
+    def files(self) -> list[Path]:
+        """All that is searched, by number."""
+        return [*self.images, *self.distractors]
+
+
+def read_benchmark(folder: str | Path, *, limit: int | None = None,
+                   distractors: Sequence[str | Path] = ()) -> Benchmark:
+    """Read the ground truth of a folder and find its images.
+
+    Args:
+        limit: only the first so many queries. distractors: as for `evaluate_folder`.
+
+    Raises:
+        EvaluationError: the folder is not a benchmark, or images are missing.
+        ImageError: a folder of distractors is not there.
+    """
     folder = Path(folder)
     truth = first_queries(read_ground_truth(truth_file(folder)), limit)
     names, queries = names_of(truth)
-    paths, query_paths = find_named(folder, names), find_named(folder, queries)
+    return Benchmark(folder.resolve().name, truth, find_named(folder, names), find_named(folder, queries),
+                     list(find_images(distractors)))
+
+
+@dataclass(frozen=True, eq=False)
+class Database:
+    """The images of a benchmark, ready to be searched.
+
+    numbers: of the benchmark's images, by the path that a result has; exact copies share one result. index: its kind.
+    seconds: that their extraction took; extracted: how many that were, as a collection may hold some already.
+    skipped: a sentence for each image that could not be read.
+    """
+
+    collection: Collection
+    numbers: Mapping[str, Sequence[int]]
+    index: str
+    seconds: float
+    extracted: int
+    skipped: tuple[str, ...]
+
+    def bytes_for(self, options: SearchOptions) -> int:
+        """Bytes on disk that a search with these options has to do with; what only others read is left out."""
+        sizes = self.collection.bytes_by_kind()
+        reads = getattr(RETRIEVERS[type(options.retrieval)], "reads", None)
+        if reads is None:
+            return sum(sizes.values())
+        wanted = {"catalogue", "offsets", "sizes", *reads, *(VERIFICATION_READS if options.candidates else ())}
+        return sum(size for kind, size in sizes.items() if kind in wanted)
+
+
+@contextmanager
+def indexed(benchmark: Benchmark, extractor: Delf, *, collection: str | Path | None = None,
+            index: IndexOptions | None = None, progress: Progress = ignored) -> Iterator[Database]:
+    """The images of a benchmark in a collection with its index, which is kept in a folder if one is given."""
     with nullcontext(str(collection)) if collection else tempfile.TemporaryDirectory() as place:
         target = Path(place) if collection else Path(place) / "benchmark.delf"
         with Collection.open_or_create(target, extractor) as opened:
             start = time.perf_counter()
-            report = opened.add(paths, progress=extracting)
+            report = opened.add(benchmark.files, progress=progress)
             if report.interrupted:
                 raise KeyboardInterrupt
-            extract_seconds = time.perf_counter() - start
+            seconds = time.perf_counter() - start
             kind = build_index(opened, index)
-            engines = [SearchEngine(opened, extractor, method=method) for method in methods]
-            answers = _search_all(engines, query_paths, truth, searching)
-            positions = _positions(opened, paths)
-            size = sum(opened.bytes_by_kind().values())
-    evaluations = {}
-    for method, answered in answers.items():
-        ranks = [[number for result in answer.results for number in positions.get(result.image, ())]
-                 for answer in answered]
-        if save_predictions is not None and method in save_predictions:
-            write_ranking(save_predictions[method], ranks,
-                          {"dataset": folder.resolve().name, "method": method, **extractor.identity})
-        evaluations[method] = Evaluation(
-            dataset=folder.resolve().name, method=method, model=extractor.runtime.config.name, images=len(paths),
-            queries=len(answered), scores=score_ranks(ranks, truth), bytes_per_image=round(size / max(1, len(paths))),
-            seconds={"extract": extract_seconds, **_latency(answered)}, skipped=report.skipped,
-            learnt=kind if kind != "exact" else "")
-    return evaluations
+            yield Database(opened, _numbers(opened, benchmark.files), kind, seconds, report.added, report.skipped)
+
+
+def answer_all(engines: Sequence[SearchEngine], query: Features, *, name: str = "", top: int | None = None,
+               exclude: Sequence[int] = (), seconds: Mapping[str, float] | None = None) -> dict[str, SearchResult]:
+    """The answer of each engine to a query; methods of the same retrieval share its candidates.
+
+    Args:
+        name, top, exclude: as for `SearchEngine.search`. seconds: of the stages before.
+    """
+    found: dict[Any, tuple[Candidates, dict[str, float]]] = {}
+    answers = {}
+    for engine in engines:
+        if engine.options.retrieval not in found:
+            spent = dict(seconds or {})
+            found[engine.options.retrieval] = engine.retrieve(query, exclude=exclude, seconds=spent), spent
+        candidates, spent = found[engine.options.retrieval]
+        answers[engine.method] = engine.search_features(query, name=name, top=top, exclude=exclude,
+                                                        candidates=candidates, seconds=spent)
+    return answers
 
 
 def truth_file(folder: Path) -> Path:
@@ -188,32 +286,25 @@ def first_queries(truth: GroundTruth, limit: int | None) -> GroundTruth:
     return GroundTruth(truth.images, queries, truth.entries[:limit], truth.source)
 
 
-def _search_all(engines: Sequence[SearchEngine], queries: Sequence[Path], truth: GroundTruth,
+def _search_all(engines: Sequence[SearchEngine], benchmark: Benchmark,
                 progress: Progress) -> dict[str, list[SearchResult]]:
     answers: dict[str, list[SearchResult]] = {engine.method: [] for engine in engines}
-    for done, (path, entry) in enumerate(zip(queries, truth.entries, strict=True), start=1):
+    for done, (path, entry) in enumerate(zip(benchmark.queries, benchmark.truth.entries, strict=True), start=1):
         seconds: dict[str, float] = {}
         query = engines[0].extract(path, box=entry.box, seconds=seconds)
-        found: dict[Any, tuple[Candidates, dict[str, float]]] = {}  # what methods of the same retrieval share
-        for engine in engines:
-            if engine.options.retrieval not in found:
-                spent = dict(seconds)
-                found[engine.options.retrieval] = engine.retrieve(query, seconds=spent), spent
-            candidates, spent = found[engine.options.retrieval]
-            answers[engine.method].append(
-                engine.search_features(query, name=str(path), top=None, candidates=candidates, seconds=spent))
-        progress(done, len(queries))
+        for method, answer in answer_all(engines, query, name=str(path), seconds=seconds).items():
+            answers[method].append(answer)
+        progress(done, len(benchmark.queries))
     return answers
 
 
-def _positions(collection: Collection, paths: Sequence[Path]) -> dict[str, list[int]]:
-    """The numbers of the benchmark's images by the path that a result has; exact copies share one result."""
-    positions: dict[str, list[int]] = {}
-    for number, path in enumerate(paths):
+def _numbers(collection: Collection, files: Sequence[Path]) -> dict[str, list[int]]:
+    numbers: dict[str, list[int]] = {}
+    for number, path in enumerate(files):
         ordinal = collection.ordinal_of(path)
         if ordinal is not None:
-            positions.setdefault(collection.image(ordinal).path, []).append(number)
-    return positions
+            numbers.setdefault(collection.image(ordinal).path, []).append(number)
+    return numbers
 
 
 def _latency(answers: Sequence[SearchResult]) -> dict[str, float]:

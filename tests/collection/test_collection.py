@@ -288,6 +288,15 @@ def test_bytes_by_kind_are_those_on_disk(empty: Collection, draw: Draw) -> None:
     assert sum(kinds.values()) == arrays + (empty.folder / "catalogue.sqlite").stat().st_size
 
 
+def test_bytes_of_what_searches_were_prepared_with(empty: Collection, draw: Draw) -> None:
+    empty.add([draw("a.png", 1)])
+    before = empty.bytes_by_kind()
+    segment = empty.segments[0].folder
+    for name, size in (("asmk.lists", 30), ("other.lists", 12), ("ivfpq.faiss", 7), ("x.partial", 99), (".x.lists", 9)):
+        (segment / name).write_bytes(bytes(size))
+    assert empty.bytes_by_kind() == {**before, "lists": 42, "index": 7}
+
+
 # --- being interrupted
 
 

@@ -192,3 +192,17 @@ def test_any_json_is_read_or_refused(write, json):
         read_ground_truth(write(json))
     except EvaluationError as error:
         assert "file.json" in str(error)
+
+
+def test_the_image_that_a_query_was_cut_from(write):
+    truth = read_ground_truth(write({"imlist": ["a", "b", "c"], "qimlist": ["b", "z"],
+                                     "gnd": [{"ok": [0, 1], "junk": [2], "bbx": [0, 0, 5, 5]}, {"ok": [1]}]}))
+    assert [truth.own_image(query) for query in (0, 1)] == [1, None]
+    without = truth.without_own_images()
+    assert [{label: indices.tolist() for label, indices in entry.labels.items()} for entry in without.entries] == [
+        {"ok": [0], "junk": [2, 1]}, {"ok": [1], "junk": []}]
+    assert without.entries[0].box == (0, 0, 5, 5)
+    assert (without.images, without.queries, without.source) == (truth.images, truth.queries, truth.source)
+    assert truth.entries[0].labels["ok"].tolist() == [0, 1], "the truth itself is as it was"
+    nameless = read_ground_truth(write({"gnd": [{"ok": [0], "junk": []}]}))
+    assert nameless.own_image(0) is None

@@ -6,7 +6,7 @@ from dataclasses import asdict
 import pytest
 
 from delf.errors import EvaluationError, OptionError
-from delf.evaluation import PROTOCOLS, read_ground_truth, score, score_ranks
+from delf.evaluation import PROTOCOLS, protocol_of, read_ground_truth, score, score_ranks
 
 
 def percent(value):
@@ -57,6 +57,19 @@ def test_undefined_settings_are_null(write):
     assert scores["map"] == {"easy": 100, "medium": 100, "hard": None}
     assert scores["mp"]["hard"] == {"1": None, "5": None, "10": None}
     assert scores["ap"]["hard"] == [None]
+
+
+def test_a_ground_truth_says_which_protocol_is_its_own(write, content):
+    assert protocol_of(read_ground_truth(write(content))) == "revisited"
+    assert protocol_of(read_ground_truth(write({"gnd": [{"ok": [0], "junk": []}]}))) == "classic"
+
+
+def test_distractors_count_as_wrong(write, content):
+    truth = read_ground_truth(write(content))
+    ranks = [[5, 1], [3, 2]]
+    assert score_ranks(ranks, truth, distractors=1).ap["easy"] == percent([1 / 4, None])
+    with pytest.raises(EvaluationError, match="5, which is not the index"):
+        score_ranks(ranks, truth)
 
 
 def test_a_query_that_finds_nothing_counts_as_zero(write):
@@ -116,7 +129,7 @@ def test_retrieval_files_equal_the_published_evaluation(write, reference_cases):
         assert scores["map"] == percent(case["expected"]["MeanAveragePrecision"])
         assert scores["mean_precisions"] == percent(case["expected"]["MeanPrecisions"])
         position, median = case["expected"]["MeanMedianPosition"]
-        assert (scores["mean_position"], scores["median_position"]) == pytest.approx((position, median))
+        assert (scores["mean_position"], scores["median_position"]) == pytest.approx((position, median), rel=1e-9)
 
 
 SOLUTION = table("id,landmarks,Usage", [("a", "1 2", "Public"), ("b", "3", "Private"), ("c", "", "Private"),

@@ -82,3 +82,19 @@ def test_one_ranking_for_each_query(truth, ranks):
 def test_hostile_rankings(write, truth, data):
     with pytest.raises(EvaluationError, match=r"file\.json"):
         read_ranking(write(data), truth)
+
+
+def test_distractors_stand_after_the_images_of_the_truth(write, tmp_path, truth):
+    path = tmp_path / "ranking.json"
+    write_ranking(path, [[7, 4, 5], []], {"distractors": 3})
+    ranking = read_ranking(path, truth)
+    assert ranking.ranks[0].tolist() == [7, 4, 5]
+    assert (ranking.distractors, ranking.metadata) == (3, {})
+    with pytest.raises(EvaluationError, match="has 8, which is not the index"):
+        read_ranking(write({"ranks": [[8], []], "distractors": 3}), truth)
+
+
+@pytest.mark.parametrize("number", [-1, 1.5, True, "3", None, 10 ** 400])
+def test_bad_numbers_of_distractors(write, truth, number):
+    with pytest.raises(EvaluationError, match=r"'distractors' of .*file\.json"):
+        read_ranking(write({"ranks": [[0], []], "distractors": number}), truth)

@@ -31,14 +31,17 @@ def evaluate(
                                                           "'delf score'.")] = None,
     collection: Annotated[Path | None, typer.Option(help="Keep the collection here, and use it again.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many queries.")] = None,
+    distractors: Annotated[list[Path] | None, typer.Option(metavar="FOLDER", help="Photos that no query shows, which "
+                                                           "are searched as well; may be given several times.")] = None,
     model: Model = MODEL, dimensions: Dimensions = None,
     runtime: Runtime = "auto", device: Device = "cpu", threads: Threads = None,
     json: Json = False, quiet: Quiet = False,
 ) -> None:
     """Measure retrieval on a benchmark: mean average precision under the Easy, Medium and Hard protocols.
 
-    Each query is cropped by its box before anything else, and ranked against all images of the benchmark. With
-    --method all, every method is measured on the same features, one after the other.
+    Each query is cropped by its box before anything else, and ranked against all images of the benchmark. A ground
+    truth of the classic kind (ok, junk) is scored by the classic protocol. With --method all, every method is measured
+    on the same features, one after the other.
 
     Example: [bold]delf evaluate roxford5k/ --save-predictions ranks.json[/bold]
     """
@@ -53,7 +56,8 @@ def evaluate(
     with progress("Extracting", "photos", quiet or json) as extracting, \
             progress("Searching", "queries", quiet or json) as searching:
         results = evaluate_methods(folder, extractor, methods, collection=collection, limit=limit,
-                                   save_predictions=predictions, extracting=extracting, searching=searching)
+                                   distractors=distractors or (), save_predictions=predictions,
+                                   extracting=extracting, searching=searching)
     result = results[methods[0]]
     report_skipped(result.skipped, strict=False)
     if result.learnt:
@@ -63,10 +67,9 @@ def evaluate(
             print_json(one.to_json())
         return
     print(f"{result.dataset}: {counted(result.images, 'image')}, "
-          f"{'1 query' if result.queries == 1 else f'{result.queries:,} queries'}, model {result.model}, "
-          f"{result.bytes_per_image / 1000:,.1f} kB an image")
+          f"{'1 query' if result.queries == 1 else f'{result.queries:,} queries'}, model {result.model}")
     for name, one in results.items():
-        print(f"{name}: {one.seconds['query']:.2f} s a query (median)")
+        print(f"{name}: {one.seconds['query']:.2f} s a query (median), {one.bytes_per_image / 1000:,.1f} kB an image")
         _print_scores(one.to_json())
 
 

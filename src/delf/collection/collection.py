@@ -30,6 +30,7 @@ from delf.types import Features, FloatArray, IntArray
 
 IMAGES_PER_SEGMENT = 512
 IMAGES_PER_MERGED_SEGMENT = 16384
+_NO_DATA = (".json", ".lock", ".partial", ".spill")  # manifests, the lock, and what is half written
 
 
 @dataclass(frozen=True)
@@ -254,11 +255,14 @@ class Collection:
         return self._catalogue.counts()[1]
 
     def bytes_by_kind(self) -> dict[str, int]:
-        """Bytes on disk: the catalogue, each kind of array, and the indexes."""
+        """Bytes on disk: the catalogue, each kind of array, the indexes, and what else searches were prepared with.
+
+        The last go by the suffix of their files: `asmk.lists` counts as "lists".
+        """
         sizes = {"catalogue": (self.folder / NAME).stat().st_size}
         for path in sorted(self.folder.rglob("*")):
-            if path.is_file() and path.suffix in (".npy", ".faiss"):
-                kind = path.stem if path.suffix == ".npy" else "index"
+            kind = _kind_of(path)
+            if kind and path.is_file():
                 sizes[kind] = sizes.get(kind, 0) + path.stat().st_size
         return sizes
 
@@ -351,3 +355,10 @@ class Collection:
     def _place(self, ordinal: int) -> tuple[int, int]:
         segment = int(np.searchsorted(self._snapshot.bases, ordinal, side="right")) - 1
         return segment, int(ordinal - self._snapshot.bases[segment])
+
+
+def _kind_of(path: Path) -> str:
+    """What a file of a collection counts as in `bytes_by_kind`; nothing for what is no data."""
+    if path.name.startswith((".", NAME)) or path.suffix in _NO_DATA:
+        return ""
+    return {".npy": path.stem, ".faiss": "index"}.get(path.suffix, path.suffix.removeprefix("."))

@@ -9,7 +9,7 @@ classic ones) and the query's box `bbx`; and optionally the names `imlist` of th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,26 @@ class GroundTruth:
 
     def __len__(self) -> int:
         return len(self.entries)
+
+    def own_image(self, query: int) -> int | None:
+        """The database image that a query was taken from, by its name; None where the database does not hold it."""
+        if self.images is None or self.queries is None or self.queries[query] not in self.images:
+            return None
+        return self.images.index(self.queries[query])
+
+    def without_own_images(self) -> GroundTruth:
+        """The same, with the image that a query was taken from as junk, so that finding it counts for nothing.
+
+        The classic Oxford and Paris benchmarks keep it in the database, among the positives.
+        """
+        entries = []
+        for query, entry in enumerate(self.entries):
+            own = self.own_image(query)
+            labels = {label: indices[indices != own] for label, indices in entry.labels.items()}
+            if own is not None:
+                labels["junk"] = np.append(labels["junk"], own)
+            entries.append(Entry(labels, entry.box))
+        return replace(self, entries=tuple(entries))
 
 
 def read_ground_truth(path: AnyPath) -> GroundTruth:

@@ -44,6 +44,10 @@ class Setting:
     junk: tuple[str, ...]
 
 
+MEDIUM = Setting(positive=("easy", "hard"), junk=("junk",))
+CLASSIC = Setting(positive=("ok",), junk=("junk",))
+
+
 class EvaluationProtocol(Protocol):
     """What an entry of `PROTOCOLS` can do."""
 
@@ -117,9 +121,9 @@ def _retrieval(challenge: Challenge[tuple[str, ...], str]) -> dict[str, Any]:
 
 PROTOCOLS: dict[str, EvaluationProtocol] = {
     "revisited": RankingProtocol({"easy": Setting(positive=("easy",), junk=("junk", "hard")),
-                                  "medium": Setting(positive=("easy", "hard"), junk=("junk",)),
+                                  "medium": MEDIUM,
                                   "hard": Setting(positive=("hard",), junk=("junk", "easy"))}),
-    "classic": RankingProtocol({"classic": Setting(positive=("ok",), junk=("junk",))}),
+    "classic": RankingProtocol({"classic": CLASSIC}),
     "gld-recognition": LandmarkProtocol(read_recognition, _recognition),
     "gld-retrieval": LandmarkProtocol(read_retrieval, _retrieval),
 }
@@ -141,16 +145,23 @@ def score(ranking_path: AnyPath, truth_path: AnyPath, protocol: str = "revisited
     return _protocol(protocol).score_files(ranking_path, truth_path, _depths(at))
 
 
+def protocol_of(truth: GroundTruth) -> str:
+    """The protocol of a ground truth, by its labels: `classic` where there is `ok`, else `revisited`."""
+    return "classic" if any("ok" in entry.labels for entry in truth.entries) else "revisited"
+
+
 def score_ranks(ranks: Ranks, truth: GroundTruth, protocol: str = "revisited",
-                at: Sequence[int] = DEFAULT_AT) -> Scores:
+                at: Sequence[int] = DEFAULT_AT, *, distractors: int = 0) -> Scores:
     """Scores, for each query of `truth`, database indices or names, best first: `score` in memory.
+
+    distractors: as for `resolve_ranks`.
 
     Raises OptionError for a protocol that is not one of rankings, EvaluationError as `resolve_ranks` does.
     """
     chosen = _protocol(protocol)
     if not isinstance(chosen, RankingProtocol):
         raise OptionError(f"The protocol {protocol!r} does not score rankings of a ground truth with 'gnd'.")
-    return chosen.score_ranks(resolve_ranks(ranks, truth), truth, _depths(at))
+    return chosen.score_ranks(resolve_ranks(ranks, truth, distractors=distractors), truth, _depths(at))
 
 
 def _protocol(name: str) -> EvaluationProtocol:

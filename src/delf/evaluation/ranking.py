@@ -1,5 +1,8 @@
 """Rankings on disk: `{"ranks": [[database index or name, best first], ...]}`, one list per query, and free
 other keys.
+
+Where images that no query shows were searched as well (Flickr100k among those of Oxford5k), `distractors` says how
+many; their indices go on after those of the ground truth.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from delf.evaluation.ground_truth import GroundTruth
 from delf.types import IntArray
 
 Ranks = Sequence[Sequence[int | str] | IntArray]
+_MOST = 10**12  # images
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,10 +31,13 @@ class Ranking:
 
     ranks: for each query the (R,) int64 database indices, best first; R may be any number up to the database
     size.
+    distractors: how many images were searched that the ground truth does not have; no query shows them, and their
+    indices go on after its own.
     metadata: what else the file says (method, model, options).
     """
 
     ranks: tuple[IntArray, ...]
+    distractors: int = 0
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -43,11 +50,15 @@ def read_ranking(path: AnyPath, truth: GroundTruth) -> Ranking:
     ranks = content.pop("ranks", None)
     if not isinstance(ranks, list):
         raise EvaluationError(f"{path} is no ranking: it must have a list 'ranks' with one list per query.")
-    return Ranking(resolve_ranks(ranks, truth, str(path)), content)
+    distractors = content.pop("distractors", 0)
+    if type(distractors) is not int or not 0 <= distractors <= _MOST:
+        raise EvaluationError(f"'distractors' of {path} must be how many images were searched that the ground truth "
+                              f"does not have, not {shown(distractors)}.")
+    return Ranking(resolve_ranks(ranks, truth, str(path), distractors), distractors, content)
 
 
 def write_ranking(path: AnyPath, ranks: Ranks, metadata: Mapping[str, Any] | None = None) -> None:
-    """Writes a ranking (indices or names) and what is to be remembered with it.
+    """Writes a ranking (indices or names) and what is to be remembered with it, `distractors` included.
 
     The file appears whole or not at all. Raises OptionError where the metadata is not plain JSON or has a key
     `ranks`, EvaluationError where the file cannot be written.
@@ -68,24 +79,25 @@ def write_ranking(path: AnyPath, ranks: Ranks, metadata: Mapping[str, Any] | Non
         raise EvaluationError(f"Cannot write the ranking {path}: {error}.") from error
 
 
-def resolve_ranks(ranks: Ranks, truth: GroundTruth, source: str = "the ranking") -> tuple[IntArray, ...]:
+def resolve_ranks(ranks: Ranks, truth: GroundTruth, source: str = "the ranking",
+                  distractors: int = 0) -> tuple[IntArray, ...]:
     """Ranks of indices or names of `truth.images` as (R,) int64 indices per query.
 
-    A ranking may stop early. Raises EvaluationError, naming `source`, where the number of rankings is not
-    that of the queries, or one has an unknown name, an index outside the database, an image twice or
-    something else.
+    A ranking may stop early. distractors: how many indices after those of the truth there may be. Raises
+    EvaluationError, naming `source`, where the number of rankings is not that of the queries, or one has an
+    unknown name, an index outside the database, an image twice or something else.
     """
     if len(ranks) != len(truth):
         raise EvaluationError(f"{source} has {len(ranks)} rankings, but {truth.source} {len(truth)} queries: "
                               "it needs one list per query, in the same order.")
     index_of = {name: index for index, name in enumerate(truth.images or ())}
-    return tuple(_resolve(row, index_of, truth, f"query {number} (from 0) in {source}")
+    limit = np.iinfo(np.int64).max if truth.images is None else len(truth.images) + distractors
+    return tuple(_resolve(row, index_of, truth, limit, f"query {number} (from 0) in {source}")
                  for number, row in enumerate(ranks))
 
 
-def _resolve(row: Any, index_of: Mapping[str, int], truth: GroundTruth, place: str) -> IntArray:
+def _resolve(row: Any, index_of: Mapping[str, int], truth: GroundTruth, limit: int, place: str) -> IntArray:
     indices = _indices(row, index_of, truth, place)
-    limit = np.iinfo(np.int64).max if truth.images is None else len(truth.images)
     outside = indices[(indices < 0) | (indices >= limit)]
     if len(outside):
         raise EvaluationError(f"The ranking for {place} has {outside[0]}, which is not the index of a database "

@@ -1,0 +1,109 @@
+"""`delf reject`: how well search methods reject queries that have no match."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from delf.cli.console import print_json, progress, say
+from delf.cli.options import MODEL, Device, Dimensions, Json, Model, Quiet, Runtime, Threads, given, load_extractor
+
+if TYPE_CHECKING:
+    from delf.evaluation.rejection import Predictions, RejectionScores
+
+
+def reject(
+    places: Annotated[list[Path], typer.Argument(metavar="FOLDER|PREDICTIONS...", help="A benchmark folder, or files "
+                                                 "of saved predictions, which are only scored.")],
+    others: Annotated[list[Path] | None, typer.Option(metavar="FOLDER", help="A benchmark of other places, whose "
+                                                      "queries have no match; may be given several times.")] = None,
+    method: Annotated[str, typer.Option(help="How to search, or all methods on the same features.")] = "all",
+    by: Annotated[str, typer.Option(help="What the threshold is on: probability, inliers or score.")] = "probability",
+    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the curves of all methods: .png or "
+                                              ".svg.")] = None,
+    save_predictions: Annotated[Path | None, typer.Option(metavar="FILE", help="Where the answers go, as JSON; with "
+                                                          "all methods, one file for each.")] = None,
+    collection: Annotated[Path | None, typer.Option(help="Keep the collection here, and use it again.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many queries of each folder.")] = None,
+    model: Model = MODEL, dimensions: Dimensions = None,
+    runtime: Runtime = "auto", device: Device = "cpu", threads: Threads = None,
+    json: Json = False, quiet: Quiet = False,
+) -> None:
+    """Measure how well queries without a match are told from those that have one.
+
+    Each query is asked twice: of the whole benchmark, and after all images of its object were taken out (hard). The
+    queries of --others have no match either (easy). An answer counts where it passes a threshold.
+
+    Example: [bold]delf reject roxford5k/ --others rparis6k/ --plot curves.svg[/bold]
+    """
+    from delf.errors import OptionError
+    from delf.evaluation.rejection import precision_curve, read_predictions, require_quantity, score_rejection
+    from delf.rejection import draw_rejection, reject_methods
+    from delf.report.curves import require_picture
+
+    require_quantity(by)
+    if plot is not None:
+        require_picture(plot)
+    if all(place.is_file() for place in places):
+        known = _named(places, [read_predictions(place) for place in places])
+    elif len(places) == 1:
+        methods, files = _methods(method, save_predictions)
+        extractor = load_extractor(model, runtime, device, threads, quiet or json, **given(dimensions=dimensions))
+        with progress("Extracting", "photos", quiet or json) as extracting, \
+                progress("Searching", "queries", quiet or json) as searching:
+            known = reject_methods(places[0], extractor, methods, others=others or (), collection=collection,
+                                   limit=limit, save_predictions=files, extracting=extracting, searching=searching)
+    else:
+        raise OptionError("name one benchmark folder, or only files of saved predictions")
+    scores = {name: score_rejection(one, by) for name, one in known.items()}
+    if plot is not None:
+        draw_rejection(plot, known, by)
+        say(f"{plot}: the curves", quiet or json)
+    if not json:
+        _print(known, scores)
+        return
+    for name, one in known.items():
+        about = {key: one.metadata.get(key) for key in ("dataset", "others", "images", "method", "model")}
+        curve = precision_curve(one.answers, by)
+        print_json({**about, **scores[name].to_json(), "curve": {
+            "threshold": curve.thresholds.tolist(), "rec": curve.x.tolist(), "pre": curve.y.tolist()}})
+
+
+def _methods(method: str, save_predictions: Path | None) -> tuple[list[str], dict[str, Path]]:
+    from delf.search import METHODS
+
+    methods = list(METHODS) if method == "all" else [method]
+    if save_predictions is None:
+        return methods, {}
+    return methods, {name: save_predictions if method != "all" else save_predictions.with_suffix(f".{name}.json")
+                     for name in methods}
+
+
+def _named(paths: Sequence[Path], predictions: Sequence[Predictions]) -> dict[str, Predictions]:
+    """Predictions by their method, or by their file where two are of one method."""
+    methods = [str(one.metadata.get("method", path.stem)) for path, one in zip(paths, predictions, strict=True)]
+    names = methods if len(set(methods)) == len(methods) else [str(path) for path in paths]
+    return dict(zip(names, predictions, strict=True))
+
+
+def _print(known: dict[str, Predictions], scores: dict[str, RejectionScores]) -> None:
+    first = next(iter(scores))
+    kinds = scores[first].queries
+    print(f"{known[first].metadata.get('dataset', first)}: {kinds['answerable']:,} with a match; without one, "
+          f"{kinds['hard']:,} hard and {kinds['easy']:,} easy queries. The threshold is on {scores[first].by}.")
+    print("In percent: best result right; answered rightly where 1 % of the hard, the easy, all without a match are "
+          "answered; GAP;\nat the method's own threshold: answered rightly, hard and easy ones answered all the same.")
+    width = max(map(len, known))
+    titles = ("top-1", "hard", "easy", "both", "GAP", "own", "hard", "easy")
+    print(f"{'':<{width}}  {'  '.join(f'{title:>5}' for title in titles)}")
+    for name, one in scores.items():
+        at = one.at_threshold or {}
+        cells = (one.top1, *one.recall.values(), one.gap, at.get("recall"), at.get("hard"), at.get("easy"))
+        print(f"{name:<{width}}  {'  '.join(_number(cell) for cell in cells)}")
+
+
+def _number(value: float | None) -> str:
+    return "    -" if value is None else f"{value:5.1f}"
