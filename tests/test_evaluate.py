@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +142,7 @@ def test_what_else_is_told(benchmark: Path, stub: Any) -> None:
 def test_the_json_is_what_scripts_rely_on(benchmark: Path, stub: Any) -> None:
     result = json.loads(json.dumps(evaluate_folder(benchmark, stub, limit=1).to_json(), allow_nan=False))
     assert set(result) == {"dataset", "method", "model", "images", "queries", "map", "mp", "seconds",
-                           "bytes_per_image", "learnt", "skipped", "extracted"}
+                           "bytes_per_image", "learnt", "skipped", "extracted", "peak_bytes"}
     assert set(result["map"]) == {"easy", "medium", "hard"}
     assert set(result["mp"]["medium"]) == {"1", "5", "10"}
     assert result["queries"] == 1
@@ -237,6 +238,33 @@ def test_a_classic_ground_truth_is_scored_by_its_own_protocol(benchmark: Path, s
     assert set(result.scores.map) == {"classic"}
     assert result.scores.ap["classic"][2] == 100, "a query finds the image that it is"
     assert result.to_json()["map"]["classic"] == result.scores.map["classic"] < 100
+
+
+def test_the_peak_of_memory_is_that_of_the_measurement(benchmark: Path, stub: Any,
+                                                       monkeypatch: pytest.MonkeyPatch) -> None:
+    block = np.ones(40_000_000)  # 320 MB that are gone before
+    del block
+    peak = evaluate_folder(benchmark, stub).peak_bytes
+    assert peak is not None
+    extract = type(stub).extract_many
+
+    def with_much_memory(self: Any, images: Any) -> Any:
+        block = np.ones(40_000_000)
+        yield from extract(self, images)
+        assert block[-1] == 1
+
+    monkeypatch.setattr(type(stub), "extract_many", with_much_memory)
+    larger = evaluate_folder(benchmark, stub).peak_bytes
+    assert larger is not None
+    if sys.platform == "linux":  # elsewhere the peak is that of the whole life of the process
+        assert larger - peak > 250_000_000
+    monkeypatch.setitem(sys.modules, "resource", None)
+    assert evaluate_folder(benchmark, stub).peak_bytes is None
+
+
+def test_ctrl_c_during_extraction_ends_it(benchmark: Path, make_stub: Any) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_folder(benchmark, make_stub(interrupt_after=3))
 
 
 def test_bytes_are_those_that_a_method_reads(benchmark: Path, stub: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,8 @@ class Evaluation:
     mean of each stage of a search. learnt: the kind of index whose quantisers were learnt from the searched images
     themselves, else empty. skipped: a sentence for each image that could not be read. bytes_per_image: on disk, of what
     the method reads. extracted: images whose extraction "extract" is the time of; a kept collection has the others.
+    peak_bytes: the most memory that the process held, with all methods that were measured together; None where the
+    system does not say.
     """
 
     dataset: str
@@ -52,6 +55,7 @@ class Evaluation:
     learnt: str
     skipped: tuple[str, ...]
     extracted: int = 0
+    peak_bytes: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The object that `delf evaluate --json` prints."""
@@ -98,24 +102,26 @@ def evaluate_methods(folder: str | Path, extractor: Delf, methods: Sequence[str]
         save_predictions: where the rankings of a method go.
     """
     benchmark = read_benchmark(folder, limit=limit, distractors=distractors)
+    _forget_peak()
     with indexed(benchmark, extractor, collection=collection, index=index, progress=extracting) as database:
         engines = [SearchEngine(database.collection, extractor, method=method) for method in methods]
         answers = _search_all(engines, benchmark, searching)
         sizes = {engine.method: database.bytes_for(engine.options) for engine in engines}
-    protocol, evaluations = protocol_of(benchmark.truth), {}
+    peak, evaluations = _peak_bytes(), {}
     for method, answered in answers.items():
         ranks = [[number for result in answer.results for number in database.numbers.get(result.image, ())]
                  for answer in answered]
-        if save_predictions is not None and method in save_predictions:
-            write_ranking(save_predictions[method], ranks,
-                          {"dataset": benchmark.name, "method": method, "distractors": len(benchmark.distractors),
-                           **extractor.identity})
-        evaluations[method] = Evaluation(
+        scores = score_ranks(ranks, benchmark.truth, protocol_of(benchmark.truth),
+                             distractors=len(benchmark.distractors))
+        one = evaluations[method] = Evaluation(
             dataset=benchmark.name, method=method, model=extractor.runtime.config.name, images=len(benchmark.files),
-            queries=len(answered), bytes_per_image=round(sizes[method] / max(1, len(benchmark.files))),
-            scores=score_ranks(ranks, benchmark.truth, protocol, distractors=len(benchmark.distractors)),
+            queries=len(answered), bytes_per_image=round(sizes[method] / max(1, len(benchmark.files))), scores=scores,
             seconds={"extract": database.seconds, **_latency(answered)}, skipped=database.skipped,
-            learnt=database.index if database.index != "exact" else "", extracted=database.extracted)
+            learnt=database.index if database.index != "exact" else "", extracted=database.extracted, peak_bytes=peak)
+        if save_predictions is not None and method in save_predictions:
+            about = {key: value for key, value in one.to_json().items() if key not in ("map", "mp")}
+            write_ranking(save_predictions[method], ranks,
+                          {**about, "distractors": len(benchmark.distractors), **extractor.identity})
     return evaluations
 
 
@@ -312,3 +318,18 @@ def _latency(answers: Sequence[SearchResult]) -> dict[str, float]:
     stages = {f"query_{stage}": float(np.mean([answer.seconds[stage] for answer in answers]))
               for stage in answers[0].seconds}
     return {"query": float(np.median(totals)), "query_p95": float(np.percentile(totals, 95)), **stages}
+
+
+def _forget_peak() -> None:
+    """Have the process's peak of memory begin anew, where the system can (Linux)."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def _peak_bytes() -> int | None:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -66,7 +66,8 @@ def test_json_says_for_each_method_what_the_files_say(delf: Run, benchmark_folde
 def test_in_words(delf: Run, benchmark_folder: Path, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     done = delf("reject", benchmark_folder, "--method", "delf", "--limit", "1",
-                "--save-predictions", tmp_path / "p.json", "--plot", tmp_path / "c.svg", "--collection", tmp_path / "kept.delf")
+                "--save-predictions", tmp_path / "p.json", "--plot", tmp_path / "c.svg",
+                "--collection", tmp_path / "kept.delf")
     lines = done.ok().splitlines()
     assert lines[0] == ("tiny: 1 with a match; without one, 1 hard and 0 easy queries. The threshold is on "
                         "probability.")

@@ -29,11 +29,11 @@ def counted(number: int, noun: str, plural: str = "s") -> str:
     return f"{number:,} {noun}{'' if number == 1 else plural}"
 
 
-def report_skipped(skipped: Sequence[str], strict: bool) -> None:
-    """List what was skipped on stderr; with `strict`, end with exit code 1."""
+def report_skipped(skipped: Sequence[str], strict: bool, noun: str = "file") -> None:
+    """List what was skipped on stderr; with `strict`, end with exit code 1. noun: what was."""
     if not skipped:
         return
-    print(f"Skipped {counted(len(skipped), 'file')}:", file=sys.stderr)
+    print(f"Skipped {counted(len(skipped), noun)}:", file=sys.stderr)
     for sentence in skipped[:SHOWN]:
         print(f"  {sentence}", file=sys.stderr)
     if len(skipped) > SHOWN:

@@ -1,0 +1,89 @@
+"""`delf reproduce`: published tables, measured again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from delf.cli.console import counted, print_json, progress, report_skipped
+from delf.cli.options import MODEL, Device, Json, Model, Quiet, Runtime, Strict, Threads, load_extractor
+
+if TYPE_CHECKING:
+    from delf.reproduce import Outcome
+
+
+def reproduce(
+    table: Annotated[str, typer.Argument(metavar="TABLE", help="paper (Oxf5k, Oxf105k, Par6k, Par106k) or revisited "
+                                         "(ROxford, RParis).")],
+    data: Annotated[Path, typer.Option(metavar="FOLDER", help="Holds the folders oxford5k, paris6k, flickr100k, "
+                                       "roxford5k, rparis6k.")] = Path("data"),
+    rows: Annotated[str, typer.Option(metavar="ROW,ROW,...", help="Only these, such as oxf5k/delf-paper, or all rows "
+                                      "of a benchmark: oxf5k.")] = "",
+    runs: Annotated[Path, typer.Option(metavar="FOLDER", help="Where rankings and collections go; a finished row is "
+                                       "not computed again.")] = Path("runs/reproduce"),
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many queries.")] = None,
+    model: Model = MODEL, runtime: Runtime = "auto", device: Device = "cpu", threads: Threads = None,
+    strict: Strict = False, json: Json = False, quiet: Quiet = False,
+) -> None:
+    """Measure the rows of a published table again: the published value, ours, the difference, time and memory.
+
+    A row says what model and codebook it was published with, and where the one used here differs, that its figure
+    cannot be compared. What is missing is told with the command that gets it.
+
+    Example: [bold]delf reproduce revisited --data data/ --model landmarks.safetensors[/bold]
+    """
+    from delf.reproduce import TABLES, choose_rows
+    from delf.reproduce import reproduce as measure
+
+    chosen = choose_rows(table, [name.strip() for name in rows.split(",") if name.strip()])
+    if not json:
+        print(f"{table}: {TABLES[table].source}; {TABLES[table].remark}. mAP in percent.")
+        print(f"{'':<34}{'published':>10}{'here':>8}{'difference':>12}{'s/query':>9}{'s/photo':>9}{'peak MB':>9}")
+    missing, remarks = [], dict[str, list[str]]()
+    with progress("Extracting", "photos", quiet or json) as extracting, \
+            progress("Searching", "queries", quiet or json) as searching:
+        for outcome in measure(chosen, lambda: load_extractor(model, runtime, device, threads, quiet or json),
+                               data=data, runs=runs, limit=limit, extracting=extracting, searching=searching):
+            if outcome.missing:
+                missing.append(f"{outcome.row.name}: {outcome.missing}")
+            for remark in _remarks(outcome):
+                remarks.setdefault(remark, []).append(outcome.row.name)
+            print_json({"table": table, **outcome.to_json()}) if json else _print(outcome)
+    if not json:
+        for remark, names in remarks.items():
+            print(f"{', '.join(names)}: {remark}")
+    report_skipped(missing, strict, "row")
+
+
+def _print(outcome: Outcome) -> None:
+    row, run = outcome.row, outcome.run
+    seconds, extracted = run.get("seconds") or {}, run.get("extracted")
+    peak = run.get("peak_bytes")
+    cost = (_number(seconds.get("query"), 9, 2),
+            _number(seconds["extract"] / extracted if extracted else None, 9, 2),
+            _number(peak / 1e6 if peak else None, 9, 0))
+    for setting, published in row.published.items():
+        name = f"{row.benchmark} {row.system}" + (f" {setting}" if len(row.published) > 1 else "")
+        print(f"{name:<34}{published:>10.1f}{_number(outcome.values.get(setting), 8, 1)}"
+              f"{_number(outcome.differences[setting], 12, 1, '+')}{''.join(cost)}")
+
+
+def _remarks(outcome: Outcome) -> list[str]:
+    """What is to be said of a row, in sentences that several rows may share."""
+    if outcome.missing:
+        return []
+    said = [f"published with {outcome.row.needs.model}; codebook: {outcome.row.needs.codebook}"]
+    said += [f"not comparable: {reason}" for reason in outcome.reasons]
+    if outcome.without_own_images is not None:
+        values = ", ".join("-" if value is None else f"{value:.1f}" for value in outcome.without_own_images.values())
+        said.append(f"{outcome.own_images} of the queries were cut from a photo of the database, which the classic "
+                    f"protocol counts as found; where it counts for nothing: {values}")
+    if outcome.run.get("skipped"):
+        said.append(f"{counted(len(outcome.run['skipped']), 'photo')} could not be read")
+    return said
+
+
+def _number(value: float | None, width: int, digits: int, sign: str = "") -> str:
+    return f"{'-':>{width}}" if value is None else f"{value:{sign}{width}.{digits}f}"
