@@ -3,6 +3,7 @@
 from delf.index.contract import Index, Joined, Quantiser
 from delf.index.exact import ExactIndex, Unquantised
 from delf.index.ivfpq import PAPER, IvfPqIndex, IvfPqOptions, IvfPqQuantiser
+from delf.index.words import Codebook, CodebookOptions
 
 INDEXES: dict[str, type[Unquantised] | type[IvfPqQuantiser]] = {
     "exact": Unquantised,
@@ -11,6 +12,6 @@ INDEXES: dict[str, type[Unquantised] | type[IvfPqQuantiser]] = {
 """Each index by the name that options and collections use: the class whose `train` makes its quantiser."""
 
 __all__ = [
-    "INDEXES", "PAPER", "ExactIndex", "Index", "IvfPqIndex", "IvfPqOptions", "IvfPqQuantiser", "Joined",
+    "INDEXES", "PAPER", "Codebook", "CodebookOptions", "ExactIndex", "Index", "IvfPqIndex", "IvfPqOptions", "IvfPqQuantiser", "Joined",
     "Quantiser", "Unquantised",
 ]

@@ -1,0 +1,248 @@
+"""Visual words: the centroids of k-means over descriptors (Sivic and Zisserman, ICCV 2003).
+
+A word is stored as 8-bit numbers and one power of two, so that 16,384 words of 128 dimensions take 2 MB; a codebook
+works with just these rounded words, before it is saved as after. Beside the words it has what Hamming embedding needs
+(Jégou, Douze and Schmid, ECCV 2008): a random orthogonal projection, and in each word the median of what is projected.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import faiss as _faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from delf.errors import CollectionError, OptionError
+from delf.index.storage import ArrayFile, ArrayWriter
+from delf.types import FloatArray, IntArray
+
+faiss: Any = _faiss  # its type stubs do not know what its Python layer adds
+KIND = "words"
+POINTS_PER_WORD = 16  # with fewer, a word is hardly more than one of the descriptors that it was learnt from
+EXACT_UP_TO = 20_000  # words; of more, the nearest are looked for among the likeliest cells only
+PROBES = 24  # cells that are looked at then, of about sqrt(W)
+BLOCK = 65536  # descriptors whose residuals are made at a time
+RANGES = {"words": (1, 2**24), "iterations": (1, 1000), "seed": (0, 2**31 - 1)}
+
+
+@dataclass(frozen=True)
+class CodebookOptions:
+    """How words are learnt.
+
+    words: W, or as many as the sample can teach where that is less: one for every 16 descriptors. iterations: of
+    k-means. seed: of k-means and of the projection.
+    """
+
+    words: int = 65536
+    iterations: int = 10
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in RANGES.items():
+            if not low <= getattr(self, name) <= high:
+                raise OptionError(f"The option {name} of a codebook must be {low} to {high}, not "
+                                  f"{getattr(self, name)}.")
+
+    def teachable(self, sample: int) -> int:
+        """How many words are learnt from a sample of so many descriptors."""
+        return max(1, min(self.words, sample // POINTS_PER_WORD))
+
+
+class Codebook:
+    """Visual words.
+
+    words: (W, D) float32, near which unit descriptors lie; not of unit length themselves. medians: (W, D) float32, of
+    the projected residuals in each word. projection: (D, D) float32, orthogonal. options: that it was learnt with.
+    model: fingerprint of the model whose descriptors it was learnt from, "" where that is not known. fingerprint:
+    SHA-256 over the numbers.
+    """
+
+    def __init__(self, words: FloatArray, medians: FloatArray | None = None, projection: FloatArray | None = None, *,
+                 options: CodebookOptions | None = None, model: str = "") -> None:
+        """A codebook of words from anywhere; they and the medians are rounded to what is stored.
+
+        Args:
+            medians, projection: zeros and no rotation by default, so that a signature is the signs of a residual.
+        """
+        dimensions = words.shape[1]
+        self._words = _Rounded.of(words)
+        self._medians = _Rounded.of(np.zeros_like(words) if medians is None else medians)
+        self.words, self.medians = self._words.decoded(), self._medians.decoded()
+        self.projection = np.eye(dimensions, dtype=np.float32) if projection is None else projection
+        self.options, self.model = options or CodebookOptions(len(words)), model
+        self.fingerprint = hashlib.sha256(b"".join([f"{self.words.shape}".encode(),
+                                                    *(array.tobytes() for array in self._arrays())])).hexdigest()
+
+    @classmethod
+    def train(cls, sample: FloatArray, options: CodebookOptions | None = None, *, model: str = "") -> Self:
+        """Learn words from a sample (S, D) of unit vectors; the same sample and options give the same words.
+
+        k-means looks at no more than 256 descriptors a word, as in faiss.
+
+        Raises:
+            CollectionError: the sample is empty or not finite.
+        """
+        options = options or CodebookOptions()
+        if not len(sample) or not np.isfinite(sample).all():
+            raise CollectionError("Visual words cannot be learnt, as the sample of descriptors is empty or not finite; "
+                                  "give photos with features.")
+        dimensions, count = sample.shape[1], options.teachable(len(sample))
+        kmeans = faiss.Kmeans(dimensions, count, niter=options.iterations, seed=options.seed,
+                              min_points_per_centroid=1)  # or faiss writes to stderr
+        kmeans.train(np.ascontiguousarray(sample, np.float32))
+        projection = _orthogonal(dimensions, options.seed)
+        plain = cls(kmeans.centroids)
+        medians = _medians(plain, np.ascontiguousarray(sample, np.float32), projection)
+        return cls(plain.words, medians, projection, options=options, model=model)
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    @property
+    def dimensions(self) -> int:
+        """D."""
+        return int(self.words.shape[1])
+
+    def assign(self, descriptors: FloatArray, count: int = 1, *, exact: bool | None = None) -> IntArray:
+        """The nearest words of each descriptor, by Euclidean distance.
+
+        Args:
+            descriptors: (N, D) float32, finite.
+            exact: whether to compare with every word, which is a matrix product by blocks. By default so up to 20,000
+                words. Otherwise only words of the nearest 24 of sqrt(W) cells are looked at: `benchmarks/asmk.py` says
+                what that gains and loses.
+
+        Returns:
+            (N, min(count, W)) int64, nearest first and, of equally near ones, the lower number.
+        """
+        descriptors = np.ascontiguousarray(descriptors, np.float32)
+        if descriptors.ndim != 2 or descriptors.shape[1] != self.dimensions:
+            raise ValueError(f"descriptors must be (N, {self.dimensions}), not {descriptors.shape}")
+        count = min(count, len(self))
+        if count < 1:
+            raise ValueError("count must be 1 or more")
+        if not len(descriptors):
+            return np.zeros((0, count), np.int64)
+        search = self._exact if exact or (exact is None and len(self) <= EXACT_UP_TO) else self._cells
+        distances, words = search.search(descriptors, count)
+        if count == 1:
+            return words
+        return np.take_along_axis(words, np.lexsort((words, distances)), axis=1)
+
+    def signatures(self, residuals: FloatArray, words: IntArray) -> NDArray[np.uint8]:
+        """Binary signatures of residuals in their words (Hamming embedding).
+
+        Args:
+            residuals: (N, D) float32, descriptor minus word, or the mean of several. words: (N,) int64.
+
+        Returns:
+            (N, ceil(D / 8)) uint8: bit j, from the left, is whether number j of the projected residual is above its
+            median in the word; the bits beyond D are 0.
+        """
+        return np.packbits(residuals @ self.projection.T > self.medians[words], axis=1)
+
+    def save(self, path: Path) -> None:
+        """Write all that makes up the codebook."""
+        with ArrayWriter(path, KIND, {**asdict(self.options), "dimensions": self.dimensions, "size": len(self),
+                                      "model": self.model}) as writer:
+            for array in self._arrays():
+                writer.write(array)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read what `save` wrote, comparing the hash: everything depends on it.
+
+        Raises:
+            CollectionError: the file is missing, damaged or foreign.
+        """
+        file = ArrayFile.open(path, KIND)
+        file.verify()
+        options, size = read_header(file)
+        dimensions = file.integer("dimensions", minimum=1)
+        if file.integer("bytes") != size * (2 * dimensions + 2) + 4 * dimensions**2:
+            raise file.damaged("its size is not that of its words")
+        content = file.bytes()
+        projection = np.array(content[: 4 * dimensions**2]).view(np.float32).reshape(dimensions, dimensions)
+        if not np.isfinite(projection).all():
+            raise file.damaged("it holds numbers that are not finite")
+        numbers = content[4 * dimensions**2 :].view(np.int8)
+        rows = numbers[: 2 * size * dimensions].reshape(2, size, dimensions)
+        exponents = numbers[2 * size * dimensions :].reshape(2, size)
+        words, medians = (_Rounded(np.array(rows[part]), np.array(exponents[part])).decoded() for part in (0, 1))
+        return cls(words, medians, projection, options=options, model=str(file.fields.get("model", "")))
+
+    def _arrays(self) -> list[NDArray[Any]]:
+        return [self.projection, self._words.numbers, self._medians.numbers, self._words.exponents,
+                self._medians.exponents]
+
+    @cached_property
+    def _exact(self) -> Any:
+        index = faiss.IndexFlatL2(self.dimensions)
+        index.add(self.words)
+        return index
+
+    @cached_property
+    def _cells(self) -> Any:
+        """Cells of words, each with its nearest of about sqrt(W) centroids."""
+        index = faiss.IndexIVFFlat(faiss.IndexFlatL2(self.dimensions), self.dimensions, max(1, round(len(self) ** 0.5)))
+        index.cp.min_points_per_centroid = 1
+        index.train(self.words)
+        index.add(self.words)
+        index.nprobe = PROBES
+        return index
+
+
+def read_header(file: ArrayFile) -> tuple[CodebookOptions, int]:
+    """The options of a codebook's file and the number of its words, without reading these."""
+    try:
+        options = CodebookOptions(**{field.name: file.integer(field.name) for field in fields(CodebookOptions)})
+    except OptionError as error:
+        raise file.damaged(str(error)) from None
+    return options, file.integer("size", minimum=1)
+
+
+@dataclass(frozen=True)
+class _Rounded:
+    """Rows of numbers as 8-bit integers and a power of two for each row. Rounding what is rounded changes nothing.
+
+    numbers: (W, D) int8. exponents: (W,) int8.
+    """
+
+    numbers: NDArray[np.int8]
+    exponents: NDArray[np.int8]
+
+    @classmethod
+    def of(cls, rows: FloatArray) -> Self:
+        """The smallest power of two by which the largest number of a row is 127 or less."""
+        fractions, exponents = np.frexp(np.abs(rows).max(axis=1, initial=0.0) / np.float32(127))
+        exponents = np.clip(exponents - (fractions == 0.5), -100, 100)
+        numbers = np.rint(np.ldexp(np.asarray(rows, np.float32), -exponents[:, None]))
+        return cls(np.clip(numbers, -127, 127).astype(np.int8), exponents.astype(np.int8))
+
+    def decoded(self) -> FloatArray:
+        """(W, D) float32."""
+        return np.ldexp(self.numbers.astype(np.float32), self.exponents[:, None])
+
+
+def _orthogonal(dimensions: int, seed: int) -> FloatArray:
+    """A random rotation: the orthogonal factor of a matrix of normal numbers, its signs made unambiguous."""
+    factor, triangle = np.linalg.qr(np.random.default_rng(seed).normal(size=(dimensions, dimensions)))
+    return (factor * np.where(np.diag(triangle) < 0, -1.0, 1.0)).astype(np.float32)
+
+
+def _medians(codebook: Codebook, sample: FloatArray, projection: FloatArray) -> FloatArray:
+    """(W, D) medians of the projected residuals of the sample in each word; 0 where a word has none."""
+    assigned = np.concatenate([codebook.assign(sample[start : start + BLOCK])[:, 0]
+                               for start in range(0, len(sample), BLOCK)])
+    order = np.argsort(assigned, kind="stable")
+    bounds = np.searchsorted(assigned[order], np.arange(len(codebook) + 1))
+    medians = np.zeros_like(codebook.words)
+    for word in np.flatnonzero(np.diff(bounds)):
+        rows = order[bounds[word] : bounds[word + 1]]
+        medians[word] = np.median((sample[rows] - codebook.words[word]) @ projection.T, axis=0)
+    return medians

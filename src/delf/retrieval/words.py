@@ -1,0 +1,144 @@
+"""Which visual words a collection is searched with: those that come with its model, or those that it teaches itself."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from delf.collection import Collection
+from delf.errors import CollectionError, OptionError
+from delf.index.storage import ArrayFile
+from delf.index.words import KIND, Codebook, CodebookOptions, read_header
+from delf.indexing import training_sample
+from delf.models import PACKAGED
+
+SUFFIX = ".words"
+GROWTH = 4  # a codebook is learnt anew where the collection could teach so many times its words
+
+
+@dataclass(frozen=True)
+class WordOptions:
+    """Where visual words come from.
+
+    file: a codebook, made by `delf codebook`; by default the one beside the model file. learn: how they are learnt
+    from the collection itself where there is none. sample: from how many of its features at most.
+    """
+
+    file: Path | None = None
+    learn: CodebookOptions = field(default_factory=lambda: CodebookOptions(words=16384))
+    sample: int = 262_144
+
+    def __post_init__(self) -> None:
+        if self.sample < 1:
+            raise OptionError("the sample that words are learnt from must be 1 or more")
+
+
+@dataclass(frozen=True, eq=False)
+class FoundCodebook:
+    """A codebook; learnt: whether from the very images that are searched, which a benchmark should say."""
+
+    codebook: Codebook
+    learnt: bool
+
+
+def find_codebook(collection: Collection, model: Path | None = None,
+                  options: WordOptions | None = None) -> FoundCodebook:
+    """The codebook that a collection is searched with.
+
+    That is the file of the options; else `NAME.words` beside the model file, if it was learnt from descriptors of the
+    collection's model and dimensions; else one learnt from the collection. The last is kept in its folder, where that
+    can be written, until the collection has grown so much that it could teach four times as many words.
+
+    Args:
+        model: the model file of the collection; by default the packaged one of the same name.
+
+    Raises:
+        CollectionError: the file of the options is missing, damaged, or of another model; or the collection has no
+            features to learn from.
+    """
+    options = options or WordOptions()
+    if options.file is not None:
+        codebook = Codebook.load(options.file)
+        _require(codebook, collection, options.file)
+        return FoundCodebook(codebook, learnt=False)
+    beside = _beside(collection, model)
+    if beside is not None and _fits(ArrayFile.open(beside, KIND), collection):
+        return FoundCodebook(Codebook.load(beside), learnt=False)
+    return FoundCodebook(_learnt(collection, options), learnt=True)
+
+
+def _beside(collection: Collection, model: Path | None) -> Path | None:
+    path = PACKAGED / Path(str(collection.about["model"]["name"])).name if model is None else model
+    path = path.with_name(f"{path.name if model is None else path.stem}{SUFFIX}")
+    return path if path.is_file() else None
+
+
+def _fits(file: ArrayFile, collection: Collection) -> bool:
+    return (file.fields.get("model"), file.fields.get("dimensions")) == (
+        collection.about["model"]["fingerprint"], collection.dimensions)
+
+
+def _require(codebook: Codebook, collection: Collection, path: Path) -> None:
+    model = collection.about["model"]
+    if codebook.dimensions != collection.dimensions:
+        raise CollectionError(f"the words in {path} have {codebook.dimensions} dimensions, and the "
+                              f"descriptors of {collection.folder} {collection.dimensions}; make a "
+                              "codebook with 'delf codebook' and the same options")
+    if codebook.model not in ("", model["fingerprint"]):
+        raise CollectionError(f"the words in {path} are of another model than "
+                              f"{collection.folder}, which was made with {model['name']}; make a "
+                              "codebook with 'delf codebook' and that model")
+
+
+def _learnt(collection: Collection, options: WordOptions) -> Codebook:
+    """The kept codebook of the collection, or a new one."""
+    wanted = options.learn.teachable(min(collection.rows, options.sample))
+    kept = sorted(_kept(collection, options.learn), key=lambda one: (-one[1], one[0]))
+    for path, words in kept:
+        if GROWTH * words > wanted:
+            with contextlib.suppress(CollectionError):  # a damaged one is learnt anew
+                return Codebook.load(path)
+    codebook = Codebook.train(training_sample(collection, options.sample), options.learn,
+                              model=collection.about["model"]["fingerprint"])
+    with contextlib.suppress(OSError):  # it cannot be written: this one is used, and the next process learns its own
+        _keep(collection.folder, codebook)
+        for path, _ in kept:
+            if path != codebook_path(collection.folder, codebook):
+                _forget(collection, path)
+    return codebook
+
+
+def codebook_path(folder: Path, codebook: Codebook) -> Path:
+    """Where a codebook that was learnt from a collection is kept in its folder."""
+    return folder / f"words-{codebook.fingerprint[:16]}{SUFFIX}"
+
+
+def _kept(collection: Collection, options: CodebookOptions) -> Iterator[tuple[Path, int]]:
+    """The codebooks that the collection has, learnt with these options, and how many words each has."""
+    for path in collection.folder.glob(f"words-*{SUFFIX}"):
+        with contextlib.suppress(CollectionError):
+            file = ArrayFile.open(path, KIND)
+            learnt_with, words = read_header(file)
+            if learnt_with == options and _fits(file, collection):
+                yield path, words
+
+
+def _keep(folder: Path, codebook: Codebook) -> None:
+    """Write it whole or not at all, whoever else does the same at this moment."""
+    temporary = folder / f"{secrets.token_hex(16)}.partial"
+    try:
+        codebook.save(temporary)
+        temporary.replace(codebook_path(folder, codebook))
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _forget(collection: Collection, path: Path) -> None:
+    """Delete a codebook that has been learnt anew, and the lists that were made with it."""
+    path.unlink(missing_ok=True)
+    for segment in collection.segments:
+        for lists in segment.folder.glob(f"*-{path.stem.removeprefix('words-')}*.lists"):
+            lists.unlink(missing_ok=True)
