@@ -12,6 +12,6 @@ INDEXES: dict[str, type[Unquantised] | type[IvfPqQuantiser]] = {
 """Each index by the name that options and collections use: the class whose `train` makes its quantiser."""
 
 __all__ = [
-    "INDEXES", "PAPER", "Codebook", "CodebookOptions", "ExactIndex", "Index", "IvfPqIndex", "IvfPqOptions", "IvfPqQuantiser", "Joined",
-    "Quantiser", "Unquantised",
+    "INDEXES", "PAPER", "Codebook", "CodebookOptions", "ExactIndex", "Index", "IvfPqIndex", "IvfPqOptions",
+    "IvfPqQuantiser", "Joined", "Quantiser", "Unquantised",
 ]
