@@ -20,8 +20,7 @@ from delf.features import Delf
 from delf.images import IMAGE_EXTENSIONS, display_path, find_images
 from delf.indexing import IndexOptions, build_index
 from delf.ranking import Candidates
-from delf.retrieval import RETRIEVERS
-from delf.search import SearchEngine, SearchOptions
+from delf.search import SearchEngine
 from delf.types import Features, SearchResult
 
 Progress = Callable[[int, int], None]
@@ -37,11 +36,11 @@ class Evaluation:
     """What `evaluate_folder` measured.
 
     scores: in percent. seconds: "extract" of all images, "query" (median) and "query_p95" of one search, and the
-    mean of each stage of a search. learnt: the kind of index whose quantisers were learnt from the searched images
-    themselves, else empty. skipped: a sentence for each image that could not be read. bytes_per_image: on disk, of what
-    the method reads. extracted: images whose extraction "extract" is the time of; a kept collection has the others.
-    peak_bytes: the most memory that the process held, with all methods that were measured together; None where the
-    system does not say.
+    mean of each stage of a search. bytes_per_image: on disk, of what the method reads. learnt: what was learnt from the
+    searched images themselves, "words" or the kind of index whose quantisers were; else empty. skipped: a sentence for
+    each image that could not be read. extracted: images whose extraction "extract" is the time of; a kept collection
+    has the others. peak_bytes: the most memory that the process held, with all methods that were measured together;
+    None where the system does not say.
     """
 
     dataset: str
@@ -106,18 +105,19 @@ def evaluate_methods(folder: str | Path, extractor: Delf, methods: Sequence[str]
     with indexed(benchmark, extractor, collection=collection, index=index, progress=extracting) as database:
         engines = [SearchEngine(database.collection, extractor, method=method) for method in methods]
         answers = _search_all(engines, benchmark, searching)
-        sizes = {engine.method: database.bytes_for(engine.options) for engine in engines}
+        facts = {engine.method: (database.bytes_for(engine), database.learnt_for(engine)) for engine in engines}
     peak, evaluations = _peak_bytes(), {}
     for method, answered in answers.items():
         ranks = [[number for result in answer.results for number in database.numbers.get(result.image, ())]
                  for answer in answered]
         scores = score_ranks(ranks, benchmark.truth, protocol_of(benchmark.truth),
                              distractors=len(benchmark.distractors))
+        size, learnt = facts[method]
         one = evaluations[method] = Evaluation(
             dataset=benchmark.name, method=method, model=extractor.runtime.config.name, images=len(benchmark.files),
-            queries=len(answered), bytes_per_image=round(sizes[method] / max(1, len(benchmark.files))), scores=scores,
+            queries=len(answered), bytes_per_image=round(size / max(1, len(benchmark.files))), scores=scores,
             seconds={"extract": database.seconds, **_latency(answered)}, skipped=database.skipped,
-            learnt=database.index if database.index != "exact" else "", extracted=database.extracted, peak_bytes=peak)
+            learnt=learnt, extracted=database.extracted, peak_bytes=peak)
         if save_predictions is not None and method in save_predictions:
             about = {key: value for key, value in one.to_json().items() if key not in ("map", "mp")}
             write_ranking(save_predictions[method], ranks,
@@ -179,14 +179,25 @@ class Database:
     extracted: int
     skipped: tuple[str, ...]
 
-    def bytes_for(self, options: SearchOptions) -> int:
-        """Bytes on disk that a search with these options has to do with; what only others read is left out."""
-        sizes = self.collection.bytes_by_kind()
-        reads = getattr(RETRIEVERS[type(options.retrieval)], "reads", None)
+    def bytes_for(self, engine: SearchEngine) -> int:
+        """Bytes on disk that a search has to do with; what only other methods read is left out."""
+        sizes, reads = self.collection.bytes_by_kind(), _reads(engine)
         if reads is None:
             return sum(sizes.values())
-        wanted = {"catalogue", "offsets", "sizes", *reads, *(VERIFICATION_READS if options.candidates else ())}
+        wanted = {"catalogue", "offsets", "sizes", *reads, *(VERIFICATION_READS if engine.options.candidates else ())}
         return sum(size for kind, size in sizes.items() if kind in wanted)
+
+    def learnt_for(self, engine: SearchEngine) -> str:
+        """What a search uses that was learnt from the searched images themselves, as in `Evaluation`."""
+        if getattr(engine._retriever, "learnt", False):
+            return "words"
+        reads = _reads(engine)
+        return self.index if self.index != "exact" and (reads is None or "index" in reads) else ""
+
+
+def _reads(engine: SearchEngine) -> Sequence[str] | None:
+    """The kinds of `Collection.bytes_by_kind` that the retrieval of an engine reads; None where it does not say."""
+    return getattr(engine._retriever, "reads", None)
 
 
 @contextmanager

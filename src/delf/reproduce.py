@@ -259,7 +259,8 @@ def _reasons(row: Row, extractor: Delf, run: Mapping[str, Any], limit: int | Non
     if needs.note:
         yield needs.note
     if run["learnt"]:
-        yield f"the {run['learnt']} index learnt its quantisers from the very photos that are searched"
+        what = "the visual words" if run["learnt"] == "words" else f"the quantisers of the {run['learnt']} index"
+        yield f"{what} were learnt from the very photos that are searched"
     if limit is not None:
         yield f"only the first {limit} queries were asked"
 

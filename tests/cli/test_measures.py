@@ -77,6 +77,8 @@ def test_quantisers_learnt_from_what_is_searched_are_told(delf: Run, benchmark_f
     arguments = ["evaluate", benchmark_folder, "--collection", kept, "--limit", "1"]
     assert "The ivfpq index learnt its quantisers from the images that are searched." in delf(*arguments).err
     assert "quantisers" not in delf(*arguments, "-q").err
+    monkeypatch.setattr("delf.evaluate.Database.learnt_for", lambda *_: "words")
+    assert "The visual words were learnt from the images that are searched." in delf(*arguments).err
 
 
 def test_evaluate_where_nothing_can_be_written(delf: Run, benchmark_folder: Path, kept: Path, tmp_path: Path) -> None:

@@ -292,9 +292,11 @@ def test_bytes_of_what_searches_were_prepared_with(empty: Collection, draw: Draw
     empty.add([draw("a.png", 1)])
     before = empty.bytes_by_kind()
     segment = empty.segments[0].folder
-    for name, size in (("asmk.lists", 30), ("other.lists", 12), ("ivfpq.faiss", 7), ("x.partial", 99), (".x.lists", 9)):
+    for name, size in (("asmk-12.lists", 30), ("asmk-12-medians.lists", 12), ("ivfpq.faiss", 7), ("1.partial", 99),
+                       (".x.lists", 99)):
         (segment / name).write_bytes(bytes(size))
-    assert empty.bytes_by_kind() == {**before, "lists": 42, "index": 7}
+    (empty.folder / "words-12.words").write_bytes(bytes(5))
+    assert empty.bytes_by_kind() == {**before, "asmk": 42, "index": 7, "words": 5}
 
 
 # --- being interrupted

@@ -60,8 +60,9 @@ def evaluate(
                                    extracting=extracting, searching=searching)
     result = results[methods[0]]
     report_skipped(result.skipped, strict=False)
-    if result.learnt:
-        say(f"The {result.learnt} index learnt its quantisers from the images that are searched.", quiet)
+    for learnt in sorted({one.learnt for one in results.values()} - {""}):
+        say("The visual words were learnt from the images that are searched." if learnt == "words" else
+            f"The {learnt} index learnt its quantisers from the images that are searched.", quiet)
     if json:
         for one in results.values():
             print_json(one.to_json())

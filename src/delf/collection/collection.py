@@ -257,7 +257,7 @@ class Collection:
     def bytes_by_kind(self) -> dict[str, int]:
         """Bytes on disk: the catalogue, each kind of array, the indexes, and what else searches were prepared with.
 
-        The last go by the suffix of their files: `asmk.lists` counts as "lists".
+        The last go by what the names of their files begin with: `asmk-0123.lists` counts as "asmk".
         """
         sizes = {"catalogue": (self.folder / NAME).stat().st_size}
         for path in sorted(self.folder.rglob("*")):
@@ -361,4 +361,4 @@ def _kind_of(path: Path) -> str:
     """What a file of a collection counts as in `bytes_by_kind`; nothing for what is no data."""
     if path.name.startswith((".", NAME)) or path.suffix in _NO_DATA:
         return ""
-    return {".npy": path.stem, ".faiss": "index"}.get(path.suffix, path.suffix.removeprefix("."))
+    return {".npy": path.stem, ".faiss": "index"}.get(path.suffix, path.stem.partition("-")[0])
