@@ -179,6 +179,7 @@ def test_a_row_without_its_method_or_model(data: Path) -> None:
     assert "no search method 'magic'; known are delf" in method.missing
     assert model.missing == "there is no model 'r50'; the published row needs a ResNet-50: train one"
     assert len(loads) == 1
+    assert not (data.parent / "runs").exists(), "nothing was run"
 
 
 def test_runs_of_another_model_are_not_taken_for_ones_own(model: Any, data: Path) -> None:

@@ -176,7 +176,6 @@ def reproduce(rows: Sequence[Row], load: Callable[[], Delf], *, data: str | Path
         limit: only the first so many queries.
     """
     data, runs = Path(data), Path(runs)
-    runs.mkdir(parents=True, exist_ok=True)
     model: list[Delf] = []
     for row in rows:
         missing = _missing(row, data)
@@ -219,6 +218,7 @@ def _measured(row: Row, extractor: Delf, data: Path, runs: Path, limit: int | No
     part = "" if limit is None else f"-first{limit}"
     file = runs / f"{photos}-{row.method}-{model}{part}.json"
     if not file.is_file():
+        runs.mkdir(parents=True, exist_ok=True)
         evaluate_folder(data / row.dataset, extractor, method=row.method, limit=limit, save_predictions=file,
                         distractors=[data / name for name in row.distractors],
                         collection=runs / f"{photos}-{model}.delf", extracting=extracting, searching=searching)

@@ -67,7 +67,7 @@ def test_a_table_in_words(delf: Run, data: Path, tmp_path: Path) -> None:
     assert cells[1][2:] == ["70.0", "-", "-", "-", "-", "-"]
     assert [row[2:4] for row in cells[2:]] == [["medium", "60.0"], ["hard", "40.0"]]
     text = "\n".join(lines[6:])
-    assert "oxf5k/delf, roxford/delf-votes: published with a ResNet-50; codebook: 64 words" in text
+    assert "oxf5k/delf, oxf105k/delf, roxford/delf-votes: published with a ResNet-50; codebook: 64 words" in text
     assert "not comparable: stub is a resnet18 with 16 dimensions" in text
     assert "oxf5k/delf: 1 of the queries were cut from a photo of the database" in text
     assert "oxf5k/delf: 1 photo could not be read" in text

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def reject(
-    places: Annotated[list[Path], typer.Argument(metavar="FOLDER|PREDICTIONS...", help="A benchmark folder, or files "
+    places: Annotated[list[Path], typer.Argument(metavar="FOLDER|PREDICTIONS", help="A benchmark folder, or files "
                                                  "of saved predictions, which are only scored.")],
     others: Annotated[list[Path] | None, typer.Option(metavar="FOLDER", help="A benchmark of other places, whose "
                                                       "queries have no match; may be given several times.")] = None,

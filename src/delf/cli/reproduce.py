@@ -72,8 +72,6 @@ def _print(outcome: Outcome) -> None:
 
 def _remarks(outcome: Outcome) -> list[str]:
     """What is to be said of a row, in sentences that several rows may share."""
-    if outcome.missing:
-        return []
     said = [f"published with {outcome.row.needs.model}; codebook: {outcome.row.needs.codebook}"]
     said += [f"not comparable: {reason}" for reason in outcome.reasons]
     if outcome.without_own_images is not None:
