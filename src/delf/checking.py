@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from delf.collection import Collection
@@ -14,6 +14,7 @@ from delf.collection.upkeep import remove_leftovers, segment_folder
 from delf.errors import CollectionError, DelfError
 from delf.images import display_path
 from delf.index import IvfPqQuantiser
+from delf.index.storage import ArrayFile
 from delf.indexing import build_index, lists_of
 
 
@@ -32,12 +33,16 @@ class CheckReport:
 
 @dataclass
 class _Faults:
-    """catalogue: of the file itself. segments: by number. index: numbers of segments whose lists are damaged."""
+    """catalogue: of the file itself. segments: by number. index: numbers of segments whose lists are damaged.
+
+    made: files that a search makes where it lacks them, visual words and their lists.
+    """
 
     catalogue: list[str]
     segments: dict[int, str]
     index: dict[int, str]
     quantiser: str = ""
+    made: dict[Path, str] = field(default_factory=dict)
 
     def sentences(self) -> Iterator[str]:
         yield from self.catalogue
@@ -45,6 +50,7 @@ class _Faults:
         yield from self.index.values()
         if self.quantiser:
             yield self.quantiser
+        yield from self.made.values()
 
 
 def check_collection(folder: str | Path, *, repair: bool = False,
@@ -82,6 +88,7 @@ def _look(folder: Path, catalogue: Catalogue, progress: Callable[[int, int], Non
     faults = _Faults([f"the catalogue of {display_path(folder)} is damaged ({fault}); index the photos again"
                       for fault in catalogue.faults()], {}, {})
     quantiser, built = _quantiser(folder, about.get("quantiser"), faults), catalogue.indexes()
+    _look_at_made(folder.glob("words-*.words"), faults)
     for done, (number, name) in enumerate(segments):
         progress(done, len(segments))
         try:
@@ -96,6 +103,7 @@ def _look(folder: Path, catalogue: Catalogue, progress: Callable[[int, int], Non
             continue
         if number in built and quantiser is not None:
             _look_at_lists(number, segment, quantiser, faults)
+        _look_at_made(segment.folder.glob("*-*.lists"), faults)
     progress(len(segments), len(segments))
     return faults
 
@@ -117,6 +125,16 @@ def _look_at_lists(number: int, segment: Segment, quantiser: IvfPqQuantiser, fau
         faults.index[number] = str(error)
 
 
+def _look_at_made(paths: Iterable[Path], faults: _Faults) -> None:
+    """Files of the kind that their names begin with."""
+    for path in sorted(paths):
+        try:
+            ArrayFile.open(path, path.name.partition("-")[0]).verify()
+        except (DelfError, OSError) as error:
+            if path.exists():  # else a search has just replaced it
+                faults.made[path] = str(error)
+
+
 def _repair(folder: Path, catalogue: Catalogue, faults: _Faults) -> Iterator[str]:
     """Undo what refers to anything damaged; a sentence for each thing."""
     names = dict(catalogue.segments())
@@ -131,6 +149,9 @@ def _repair(folder: Path, catalogue: Catalogue, faults: _Faults) -> Iterator[str
         catalogue.publish_indexes([], {"quantiser": None})
         catalogue.drop_indexes(names)
         yield f"{faults.quantiser} It was learnt anew"
+    for path, fault in faults.made.items():
+        path.unlink(missing_ok=True)
+        yield f"{fault} It was deleted: the next search that needs it makes it anew"
     catalogue.drop_indexes(faults.index)
     for fault in faults.index.values():
         yield f"{fault} It was built anew"

@@ -24,6 +24,7 @@ from delf.types import IntArray
 SEGMENTS = "segments"
 _SEGMENT = re.compile(r"\.?[0-9a-f]{32}")  # hidden while it is written
 _HALF_WRITTEN = re.compile(r".*\.(partial|spill)")
+_LEARNING = re.compile(r"[0-9a-f]{32}\.partial(\.partial)?")  # visual words
 _QUANTISER = re.compile(r"quantiser-[0-9a-f]{32}\.faiss(\.partial)?")
 _TORN_CATALOGUE = re.compile(rf"\.{re.escape(NAME)}\.\d+(-wal|-shm|-journal)?")
 
@@ -52,7 +53,7 @@ def remove_leftovers(folder: Path, catalogue: Catalogue) -> None:
             _delete(entry for entry in _entries(path) if _HALF_WRITTEN.fullmatch(entry.name))
         elif _SEGMENT.fullmatch(path.name):
             _delete([path])
-    _delete(path for path in _entries(folder) if _TORN_CATALOGUE.fullmatch(path.name)
+    _delete(path for path in _entries(folder) if _TORN_CATALOGUE.fullmatch(path.name) or _LEARNING.fullmatch(path.name)
             or (_QUANTISER.fullmatch(path.name) and path.name != quantiser))
 
 

@@ -1,5 +1,6 @@
 """Descriptors -> stored neighbours: one contract (`delf.index.contract`), several indexes."""
 
+from delf.index.asmk import DETECT_TO_RETRIEVE, HOW, RADENOVIC_2018, Asmk, AsmkIndex, AsmkLists, AsmkOptions
 from delf.index.contract import Index, Joined, Quantiser
 from delf.index.exact import ExactIndex, Unquantised
 from delf.index.ivfpq import PAPER, IvfPqIndex, IvfPqOptions, IvfPqQuantiser
@@ -12,6 +13,7 @@ INDEXES: dict[str, type[Unquantised] | type[IvfPqQuantiser]] = {
 """Each index by the name that options and collections use: the class whose `train` makes its quantiser."""
 
 __all__ = [
-    "INDEXES", "PAPER", "Codebook", "CodebookOptions", "ExactIndex", "Index", "IvfPqIndex", "IvfPqOptions",
-    "IvfPqQuantiser", "Joined", "Quantiser", "Unquantised",
+    "DETECT_TO_RETRIEVE", "HOW", "INDEXES", "PAPER", "RADENOVIC_2018", "Asmk", "AsmkIndex", "AsmkLists", "AsmkOptions",
+    "Codebook", "CodebookOptions", "ExactIndex", "Index", "IvfPqIndex", "IvfPqOptions", "IvfPqQuantiser", "Joined",
+    "Quantiser", "Unquantised",
 ]
