@@ -311,9 +311,11 @@ class AsmkIndex:
 
     def _idf(self) -> FloatArray:
         """(W,) log(n / images with the word)^2; 1 for a word of no image, which only enters g of queries."""
-        images = sum((part.sizes for part in self._lists), np.zeros(len(self._asmk.codebook), np.int64))
-        return np.where(images > 0, np.log(sum(part.images for part in self._lists) / np.maximum(images, 1)) ** 2,
-                        1.0).astype(np.float32)
+        images, total = np.zeros(len(self._asmk.codebook), np.int64), sum(part.images for part in self._lists)
+        for part in self._lists:
+            images += part.sizes
+        shares = np.maximum(images, 1) / max(total, 1)
+        return np.where(images > 0, np.log(shares) ** 2, 1.0).astype(np.float32)
 
 
 def region_rows(keypoints: FloatArray, boxes: Sequence[Box]) -> IntArray:

@@ -130,6 +130,8 @@ class Codebook:
             return np.zeros((0, count), np.int64)
         search = self._exact if exact or (exact is None and len(self) <= EXACT_UP_TO) else self._cells
         distances, words = search.search(descriptors, count)
+        if words.min() < 0:  # there are not as many in those cells
+            distances, words = self._exact.search(descriptors, count)
         if count == 1:
             return words
         return np.take_along_axis(words, np.lexsort((words, distances)), axis=1)
