@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
+from delf.codes import decode, encode
 from delf.collection import Collection
 from delf.errors import CollectionError, OptionError
 from delf.index.storage import ArrayFile
 from delf.index.words import KIND, Codebook, CodebookOptions, read_header
 from delf.indexing import training_sample
 from delf.models import PACKAGED
+from delf.types import FloatArray
 
 SUFFIX = ".words"
 GROWTH = 4  # a codebook is learnt anew where the collection could teach so many times its words
@@ -142,3 +146,13 @@ def _forget(collection: Collection, path: Path) -> None:
     for segment in collection.segments:
         for lists in segment.folder.glob(f"*-{path.stem.removeprefix('words-')}*.lists"):
             lists.unlink(missing_ok=True)
+
+
+def sample_of(images: Iterable[FloatArray], each: int, seed: int = 0) -> FloatArray:
+    """At most `each` descriptors of every image, chosen at random; as they would come out of a collection.
+
+    images: (N, D) float32 descriptors each. Memory: D bytes a descriptor that is kept until all are, then 4 D.
+    """
+    rng = np.random.default_rng(seed)
+    chosen = [encode(descriptors[np.sort(rng.permutation(len(descriptors))[:each])]) for descriptors in images]
+    return decode(np.concatenate(chosen)) if chosen else np.zeros((0, 0), np.float32)

@@ -1,0 +1,109 @@
+"""`delf codebook`: learn visual words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from delf.cli.console import counted, print_json, progress, report_skipped
+from delf.cli.options import (
+    MODEL,
+    Device,
+    Dimensions,
+    Json,
+    MaxFeatures,
+    Model,
+    Quiet,
+    Runtime,
+    Strict,
+    Threads,
+    given,
+    load_extractor,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from delf.features import Delf
+    from delf.types import FloatArray
+
+PER_WORD = 64  # descriptors of the sample for each word, unless said otherwise
+
+
+def codebook(
+    photos: Annotated[list[Path], typer.Argument(metavar="PHOTOS", help="Files and folders of photos, or one "
+                                                 "collection.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The file to write. Beside a model "
+                                         "file, as NAME.words, it is found by itself.")],
+    words: Annotated[int, typer.Option(min=1, help="How many words; fewer where the photos cannot teach as "
+                                       "many.")] = 16384,
+    photos_limit: Annotated[int | None, typer.Option(min=1, help="Only so many of the photos, chosen at "
+                                                     "random.")] = None,
+    sample: Annotated[int | None, typer.Option(min=1, help="How many descriptors to learn from; 64 for each word by "
+                                               "default.")] = None,
+    iterations: Annotated[int, typer.Option(min=1, help="Of k-means.")] = 10,
+    seed: Annotated[int, typer.Option(min=0, help="Of whatever is chosen at random.")] = 0,
+    model: Model = MODEL, dimensions: Dimensions = None, max_features: MaxFeatures = None,
+    runtime: Runtime = "auto", device: Device = "cpu", threads: Threads = None,
+    strict: Strict = False, json: Json = False, quiet: Quiet = False,
+) -> None:
+    """Learn the visual words that ASMK and Hamming embedding compare images by.
+
+    Learn them from photos that will not be searched: results on photos that taught the words look better than they are.
+
+    Example: [bold]delf codebook training-photos/ -o places.words --words 16384[/bold]
+    """
+    from delf.collection import Collection
+    from delf.files import replacing
+    from delf.images import display_path
+    from delf.index import Codebook, CodebookOptions
+    from delf.indexing import training_sample
+
+    options, size = CodebookOptions(words, iterations, seed), sample or PER_WORD * words
+    skipped: list[str] = []
+    with replacing(output) as temporary:  # says at once where it cannot be written
+        if len(photos) == 1 and Collection.exists(photos[0]):
+            with Collection.open(photos[0]) as opened:
+                descriptors, fingerprint = training_sample(opened, size), opened.about["model"]["fingerprint"]
+        else:
+            extractor = load_extractor(model, runtime, device, threads, quiet or json,
+                                       **given(dimensions=dimensions, max_features=max_features))
+            descriptors = _extracted(extractor, photos, photos_limit, size, seed, skipped, quiet or json)
+            fingerprint = extractor.identity["model"]["fingerprint"]
+        learnt = Codebook.train(descriptors, options, model=fingerprint)
+        learnt.save(temporary)
+    if json:
+        print_json({"codebook": str(output), "words": len(learnt), "dimensions": learnt.dimensions,
+                    "descriptors": len(descriptors), "fingerprint": learnt.fingerprint, "skipped": skipped})
+    else:
+        print(f"{display_path(output)}: {counted(len(learnt), 'word')} of {learnt.dimensions} dimensions, learnt from "
+              f"{counted(len(descriptors), 'descriptor')}; fingerprint {learnt.fingerprint[:16]}")
+    report_skipped(skipped, strict)
+
+
+def _extracted(extractor: Delf, photos: list[Path], limit: int | None, size: int, seed: int, skipped: list[str],
+               quiet: bool) -> FloatArray:
+    """About `size` descriptors, as many of each photo."""
+    import numpy as np
+
+    from delf.images import find_images, load_ahead
+    from delf.retrieval.words import sample_of
+
+    def told(error: Exception) -> None:
+        skipped.append(str(error))
+
+    paths = list(find_images(photos, on_error=told))
+    kept = np.sort(np.random.default_rng(seed).permutation(len(paths))[:limit])
+    sources = [(None, paths[number]) for number in kept]
+
+    def descriptors() -> Iterator[FloatArray]:
+        loaded = load_ahead(sources, threads=extractor.threads, on_error=told, shrink_to=extractor.longest_side)
+        with progress("Extracting", "photos", quiet) as update:
+            found = extractor.extract_many((image.pixels, image.size) for _, image in loaded)
+            for done, features in enumerate(found, start=1):
+                update(done + len(skipped), len(sources))
+                yield features.descriptors
+
+    return sample_of(descriptors(), -(-size // max(1, len(sources))), seed)
