@@ -97,6 +97,15 @@ class Aggregate:
     signatures: NDArray[np.uint8]
 
 
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Neighbouring images of a segment, and of how many features their aggregate is; its images count from 0."""
+
+    images: int
+    features: int
+    aggregate: Aggregate
+
+
 class Asmk:
     """ASMK* with a codebook: makes queries, and the lists of segments."""
 
@@ -137,15 +146,19 @@ class Asmk:
     def build(self, images: Iterable[Codes], path: Path) -> AsmkLists:
         """Write the lists of a segment, given the codes of each of its images in order, and open them.
 
-        Two passes: the entries are spilled to a file beside `path` as images come, then put into their lists. Memory
-        stays bounded by a block of features, or by one image.
+        images: (N, D) int8 each (`delf.codes`). Memory stays bounded by a block of features, or by one image.
+        """
+        return self.write(map(self._aggregated, _blocks(images, self.codebook.dimensions)), path)
 
-        images: (N, D) int8 each (`delf.codes`).
+    def write(self, blocks: Iterable[Block], path: Path) -> AsmkLists:
+        """As `build`, for images that are aggregated already.
+
+        Two passes: the entries are spilled to a file beside `path` as they come, then put into their lists.
         """
         spilled = path.with_name(f"{path.name}.spill")
         try:
-            sizes, counts, rows = self._spill(images, spilled)
-            entries = np.memmap(spilled, self._entry, "r") if len(sizes) and sizes.any() else np.empty(0, self._entry)
+            sizes, counts, rows = self._spill(blocks, spilled)
+            entries = np.memmap(spilled, self._entry, "r") if sizes.any() else np.empty(0, self._entry)
             layout = _Layout(len(sizes), len(counts), len(entries), self._width)
             fields = {"dimensions": self.codebook.dimensions, "codebook": self.codebook.fingerprint,
                       "signatures": self.options.signatures, "images": len(counts), "rows": rows,
@@ -187,22 +200,25 @@ class Asmk:
     def _entry(self) -> np.dtype[np.void]:
         return np.dtype([("word", np.int32), ("image", np.uint32), ("signature", np.uint8, (self._width,))])
 
-    def _spill(self, images: Iterable[Codes], path: Path) -> tuple[IntArray, IntArray, int]:
+    def _aggregated(self, images: list[Codes]) -> Block:
+        lengths = [len(codes) for codes in images]
+        owners = np.repeat(np.arange(len(images)), lengths)
+        return Block(len(images), sum(lengths), self.aggregate(decode(np.concatenate(images)), owners))
+
+    def _spill(self, blocks: Iterable[Block], path: Path) -> tuple[IntArray, IntArray, int]:
         """Write the entries in the order of their images; the sizes (W,) of the lists, the entries (n,) of each image,
         and the number of features.
         """
-        sizes, counts, rows = np.zeros(len(self.codebook), np.int64), [np.zeros(0, np.int64)], 0
+        sizes, counts, rows, images = np.zeros(len(self.codebook), np.int64), [np.zeros(0, np.int64)], 0, 0
         with path.open("wb") as stream:
-            for first, block, lengths in _blocks(images, self.codebook.dimensions):
-                numbers = np.repeat(np.arange(len(lengths)), lengths)
-                aggregate = self.aggregate(decode(block), numbers)
-                entries = np.zeros(len(aggregate.words), self._entry)
-                entries["word"], entries["image"] = aggregate.words, first + aggregate.images
-                entries["signature"] = aggregate.signatures
+            for block in blocks:
+                entries = np.zeros(len(block.aggregate.words), self._entry)
+                entries["word"], entries["image"] = block.aggregate.words, images + block.aggregate.images
+                entries["signature"] = block.aggregate.signatures
                 stream.write(entries.data)
-                sizes += np.bincount(aggregate.words, minlength=len(sizes))
-                counts.append(np.bincount(aggregate.images, minlength=len(lengths)))
-                rows += len(block)
+                sizes += np.bincount(block.aggregate.words, minlength=len(sizes))
+                counts.append(np.bincount(block.aggregate.images, minlength=block.images))
+                images, rows = images + block.images, rows + block.features
         return sizes, np.concatenate(counts), rows
 
 
@@ -389,16 +405,18 @@ class _Layout:
         return content[self._slices[3]].view(self._image_type)
 
 
-def _blocks(images: Iterable[Codes], dimensions: int) -> Iterator[tuple[int, Codes, list[int]]]:
-    """Whole images together, up to so many features: number of the first, their codes, and the rows of each."""
-    first, block, rows = 0, [np.zeros((0, dimensions), np.int8)], 0
+def _blocks(images: Iterable[Codes], dimensions: int) -> Iterator[list[Codes]]:
+    """Whole images together, up to so many features."""
+    block: list[Codes] = []
+    rows = 0
     for codes in images:
         if rows and rows + len(codes) > ROWS:
-            yield first, np.concatenate(block), [len(one) for one in block[1:]]
-            first, block, rows = first + len(block) - 1, block[:1], 0
+            yield block
+            block, rows = [], 0
         block.append(checked(codes, dimensions))
         rows += len(codes)
-    yield first, np.concatenate(block), [len(one) for one in block[1:]]
+    if block:
+        yield block
 
 
 def _parts(sizes: IntArray, most: int) -> Iterator[slice]:
