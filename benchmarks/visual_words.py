@@ -1,4 +1,4 @@
-"""ASMK* on many images: time of a query, size, nearest words exactly and by cells, and the public package beside it.
+"""ASMK* on many images: time of a query, size, nearest words exactly and nearly, and the public package beside it.
 
     python benchmarks/visual_words.py COLLECTION [--images 100000] [--words 65536]
 
@@ -79,18 +79,18 @@ def noisy(collection: Collection, count: int) -> list[FloatArray]:
 
 
 def compare_assignments(codebook: Codebook, queries: list[FloatArray]) -> None:
-    """The nearest words, exactly and by cells: how long, and how many are the same."""
-    codebook.assign(queries[0], exact=False)  # makes the cells
+    """The nearest words, exactly and by way of quantised distances: how long, and how many are the same."""
+    codebook.assign(queries[0], exact=False)  # quantises the words
     for count in (1, HOW.assignments):
-        exact, cells, shares = [], [], []
+        exact, quantised, shares = [], [], []
         for query in queries:
             truth, seconds = timed(codebook.assign, query, count, exact=True)
             exact.append(seconds)
             found, seconds = timed(codebook.assign, query, count, exact=False)
-            cells.append(seconds)
+            quantised.append(seconds)
             shares.append(np.mean([len(np.intersect1d(a, b)) for a, b in zip(truth, found, strict=True)]) / count)
         print(f"{count} nearest words of the {len(queries[0])} features of an image: {spread(exact)} exactly, "
-              f"{spread(cells)} by cells, where {np.mean(shares):.1%} are the same")
+              f"{spread(quantised)} by quantised distances, where {np.mean(shares):.1%} are the same")
 
 
 def aggregates(asmk: Asmk, collection: Collection) -> Aggregate:

@@ -112,17 +112,40 @@ def test_of_equally_near_words_the_lower_comes_first() -> None:
     assert codebook.assign(np.eye(2, dtype=np.float32), 6).tolist() == [[0, 2, 4, 1, 3, 5], [1, 3, 5, 0, 2, 4]]
 
 
-def test_many_words_are_searched_by_cells_with_little_loss(monkeypatch: pytest.MonkeyPatch) -> None:
-    words = clustered(3000, 32, seed=1, spread=0.6)
-    codebook, descriptors = Codebook(words), clustered(500, 32, seed=2, spread=0.6)
+@pytest.mark.parametrize("dimensions", [31, 32])
+def test_many_words_are_searched_by_quantised_distances_with_little_loss(dimensions: int,
+                                                                         monkeypatch: pytest.MonkeyPatch) -> None:
+    codebook = Codebook(clustered(3000, dimensions, seed=1, spread=0.6))
+    descriptors = clustered(500, dimensions, seed=2, spread=0.6)
     exact = codebook.assign(descriptors, 5, exact=True)
+    np.testing.assert_array_equal(codebook.assign(descriptors, 5), exact)
     monkeypatch.setattr("delf.index.words.EXACT_UP_TO", 2999)
-    cells = codebook.assign(descriptors, 5)
-    np.testing.assert_array_equal(cells, codebook.assign(descriptors, 5, exact=False))
-    same = np.mean([len(np.intersect1d(a, b)) / 5 for a, b in zip(exact, cells, strict=True)])
-    assert 0.9 < same <= 1
-    many = codebook.assign(descriptors[:2], 2900)  # more than those cells have
-    np.testing.assert_array_equal(many, codebook.assign(descriptors[:2], 2900, exact=True))
+    found = codebook.assign(descriptors, 5)
+    np.testing.assert_array_equal(found, codebook.assign(descriptors, 5, exact=False))
+    assert np.mean(found[:, 0] == exact[:, 0]) > 0.97
+    assert np.mean([len(np.intersect1d(a, b)) / 5 for a, b in zip(exact, found, strict=True)]) > 0.95
+    monkeypatch.setattr("delf.index.words.CANDIDATES", 5)
+    worse = codebook.assign(descriptors, 5)
+    assert np.mean([len(np.intersect1d(a, b)) / 5 for a, b in zip(exact, worse, strict=True)]) < 0.95
+    everything = codebook.assign(descriptors[:2], 3000)
+    np.testing.assert_array_equal(everything, codebook.assign(descriptors[:2], 3000, exact=True))
+
+
+def test_many_words_are_learnt_by_quantised_distances(sample: np.ndarray, monkeypatch: pytest.MonkeyPatch,
+                                                      capfd: pytest.CaptureFixture[str]) -> None:
+    options = CodebookOptions(words=250, iterations=4)
+    exact = Codebook.train(sample, options)
+    monkeypatch.setattr("delf.index.words.EXACT_UP_TO", 249)
+    monkeypatch.setattr("delf.index.words.CANDIDATES", 2)  # as few of 250 as a hundred are of many
+    found, again = (Codebook.train(sample, options) for _ in range(2))
+    assert found.fingerprint == again.fingerprint != exact.fingerprint
+
+    def error(codebook: Codebook) -> float:
+        words = codebook.assign(sample, exact=True)[:, 0]
+        return float(np.square(sample - codebook.words[words]).sum(axis=1).mean())
+
+    assert error(found) < 1.03 * error(exact)
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(("descriptors", "count", "said"), [

@@ -24,8 +24,8 @@ from delf.types import FloatArray, IntArray
 faiss: Any = _faiss  # its type stubs do not know what its Python layer adds
 KIND = "words"
 POINTS_PER_WORD = 16  # with fewer, a word is hardly more than one of the descriptors that it was learnt from
-EXACT_UP_TO = 20_000  # words; of more, the nearest are looked for among the likeliest cells only
-PROBES = 24  # cells that are looked at then, of about sqrt(W)
+EXACT_UP_TO = 20_000  # words; of more, the nearest are found by way of quantised distances
+CANDIDATES = 100  # words whose true distance is looked at then, or as many as are asked for
 BLOCK = 65536  # descriptors whose residuals are made at a time
 RANGES = {"words": (1, 2**24), "iterations": (1, 1000), "seed": (0, 2**31 - 1)}
 
@@ -35,7 +35,8 @@ class CodebookOptions:
     """How words are learnt.
 
     words: W, or as many as the sample can teach where that is less: one for every 16 descriptors. iterations: of
-    k-means. seed: of k-means and of the projection.
+    k-means. seed: of k-means and of the projection. Of more than 20,000 words, k-means finds the nearest as
+    `Codebook.assign` does, by way of quantised distances (approximate k-means; Philbin et al., CVPR 2007).
     """
 
     words: int = 65536
@@ -92,13 +93,14 @@ class Codebook:
             raise CollectionError("Visual words cannot be learnt, as the sample of descriptors is empty or not finite; "
                                   "give photos with features.")
         dimensions, count = sample.shape[1], options.teachable(len(sample))
-        kmeans = faiss.Kmeans(dimensions, count, niter=options.iterations, seed=options.seed,
-                              min_points_per_centroid=1)  # or faiss writes to stderr
-        kmeans.train(np.ascontiguousarray(sample, np.float32))
+        sample = np.ascontiguousarray(sample, np.float32)
+        kmeans = faiss.Clustering(dimensions, count)
+        kmeans.niter, kmeans.seed = options.iterations, options.seed
+        kmeans.min_points_per_centroid = 1  # or faiss writes to stderr
+        kmeans.train(sample, faiss.IndexFlatL2(dimensions) if count <= EXACT_UP_TO else _quantised_index(dimensions))
+        plain = cls(faiss.vector_to_array(kmeans.centroids).reshape(count, dimensions))
         projection = _orthogonal(dimensions, options.seed)
-        plain = cls(kmeans.centroids)
-        medians = _medians(plain, np.ascontiguousarray(sample, np.float32), projection)
-        return cls(plain.words, medians, projection, options=options, model=model)
+        return cls(plain.words, _medians(plain, sample, projection), projection, options=options, model=model)
 
     def __len__(self) -> int:
         return len(self.words)
@@ -113,9 +115,9 @@ class Codebook:
 
         Args:
             descriptors: (N, D) float32, finite.
-            exact: whether to compare with every word, which is a matrix product by blocks. By default so up to 20,000
-                words. Otherwise only words of the nearest 24 of sqrt(W) cells are looked at: `benchmarks/asmk.py` says
-                what that gains and loses.
+            exact: whether to take the true distance to every word, by blocks of a matrix product. By default so up to
+                20,000 words. Otherwise only that to 100 words, chosen by product-quantised distances of 4 bits for two
+                dimensions: `benchmarks/visual_words.py` says what that gains and loses.
 
         Returns:
             (N, min(count, W)) int64, nearest first and, of equally near ones, the lower number.
@@ -128,10 +130,12 @@ class Codebook:
             raise ValueError("count must be 1 or more")
         if not len(descriptors):
             return np.zeros((0, count), np.int64)
-        search = self._exact if exact or (exact is None and len(self) <= EXACT_UP_TO) else self._cells
-        distances, words = search.search(descriptors, count)
-        if words.min() < 0:  # there are not as many in those cells
+        exact = len(self) <= EXACT_UP_TO if exact is None else exact
+        if exact or len(self) <= max(count, CANDIDATES):
             distances, words = self._exact.search(descriptors, count)
+        else:
+            choice = faiss.IndexRefineSearchParameters(k_factor=max(1.0, CANDIDATES / count))
+            distances, words = self._quantised.search(descriptors, count, params=choice)
         if count == 1:
             return words
         return np.take_along_axis(words, np.lexsort((words, distances)), axis=1)
@@ -189,13 +193,10 @@ class Codebook:
         return index
 
     @cached_property
-    def _cells(self) -> Any:
-        """Cells of words, each with its nearest of about sqrt(W) centroids."""
-        index = faiss.IndexIVFFlat(faiss.IndexFlatL2(self.dimensions), self.dimensions, max(1, round(len(self) ** 0.5)))
-        index.cp.min_points_per_centroid = 1
+    def _quantised(self) -> Any:
+        index = _quantised_index(self.dimensions)
         index.train(self.words)
         index.add(self.words)
-        index.nprobe = PROBES
         return index
 
 
@@ -229,6 +230,18 @@ class _Rounded:
     def decoded(self) -> FloatArray:
         """(W, D) float32."""
         return np.ldexp(self.numbers.astype(np.float32), self.exponents[:, None])
+
+
+def _quantised_index(dimensions: int) -> Any:
+    """An empty index of product-quantised vectors that are compared in registers (André, Kermarrec and Le Scouarnec,
+    VLDB 2015), the best of which are compared with the vectors themselves.
+    """
+    parts = dimensions // 2 if dimensions % 2 == 0 else dimensions
+    index = faiss.IndexPQFastScan(dimensions, parts, 4)
+    index.pq.cp.min_points_per_centroid = 1  # or faiss writes to stderr
+    index = faiss.IndexRefineFlat(index)
+    index.k_factor = CANDIDATES  # of k-means, which asks for one word
+    return index
 
 
 def _orthogonal(dimensions: int, seed: int) -> FloatArray:
