@@ -181,7 +181,7 @@ class Database:
 
     def bytes_for(self, engine: SearchEngine) -> int:
         """Bytes on disk that a search has to do with; what only other methods read is left out."""
-        sizes, reads = self.collection.bytes_by_kind(), _reads(engine)
+        sizes, reads = self.collection.bytes_by_kind(), engine.retriever.reads
         if reads is None:
             return sum(sizes.values())
         wanted = {"catalogue", "offsets", "sizes", *reads, *(VERIFICATION_READS if engine.options.candidates else ())}
@@ -189,15 +189,10 @@ class Database:
 
     def learnt_for(self, engine: SearchEngine) -> str:
         """What a search uses that was learnt from the searched images themselves, as in `Evaluation`."""
-        if getattr(engine._retriever, "learnt", False):
+        if engine.retriever.learnt:
             return "words"
-        reads = _reads(engine)
+        reads = engine.retriever.reads
         return self.index if self.index != "exact" and (reads is None or "index" in reads) else ""
-
-
-def _reads(engine: SearchEngine) -> Sequence[str] | None:
-    """The kinds of `Collection.bytes_by_kind` that the retrieval of an engine reads; None where it does not say."""
-    return getattr(engine._retriever, "reads", None)
 
 
 @contextmanager

@@ -88,7 +88,7 @@ class SearchEngine:
         self.options = options or METHODS[method]
         self.extractor = extractor or load_extractor(collection)
         collection.require(self.extractor)
-        self._retriever = open_retriever(collection, self.options.retrieval)
+        self.retriever = open_retriever(collection, self.options.retrieval)
         self._pool = ThreadPoolExecutor(self.extractor.threads, thread_name_prefix="delf-verify")
 
     def search(self, image: ImageArray | str | Path, *, box: Box | None = None, top: int | None = 10,
@@ -128,7 +128,7 @@ class SearchEngine:
             seconds: gets the time of the stage "retrieve".
         """
         with _timed({} if seconds is None else seconds, "retrieve"):
-            return self._retriever.candidates(query, self._alive(exclude))
+            return self.retriever.candidates(query, self._alive(exclude))
 
     def search_features(self, query: Features, *, name: str = "", top: int | None = 10, exclude: Sequence[int] = (),
                         candidates: Candidates | None = None,
@@ -144,7 +144,7 @@ class SearchEngine:
             candidates = self.retrieve(query, exclude=exclude, seconds=seconds)
         with _timed(seconds, "verify"):
             verified = self._verify(query, candidates)
-            expanded = self._retriever.expanded(query, [(ordinal, one) for ordinal, _, one in verified],
+            expanded = self.retriever.expanded(query, [(ordinal, one) for ordinal, _, one in verified],
                                                 self._alive(exclude))
             if expanded is not None:
                 candidates, verified = expanded, self._verify(query, expanded)
@@ -172,7 +172,7 @@ class SearchEngine:
     def _verify(self, query: Features, candidates: Candidates) -> list[_Verified]:
         def one(ordinal: int) -> _Verified:
             database = self.collection.features(ordinal)
-            matches = self._retriever.matches(query, ordinal)
+            matches = self.retriever.matches(query, ordinal)
             if matches is None:
                 matches = match_features(query, database, self.options.matching)
             return ordinal, database, verify(query, database, matches, self.options.verification)

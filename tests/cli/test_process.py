@@ -21,7 +21,7 @@ from delf.demo.samples import read_sample
 
 Run = Callable[..., Any]
 COMMANDS = ("index", "search", "match", "attention", "extract", "info", "remove", "compact", "check", "evaluate",
-            "score", "demo", "train", "pairs", "export")
+            "score", "reject", "reproduce", "demo", "train", "pairs", "codebook", "export")
 
 
 # --- help

@@ -4,27 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from delf.cli.app import app
-from delf.cli.rejection import reject
 from delf.search import METHODS
 
 Run = Callable[..., Any]
-
-
-@pytest.fixture(autouse=True)
-def registered() -> Iterator[None]:
-    """The command among the others, whether or not it is there already."""
-    before = list(app.registered_commands)
-    if all(command.callback is not reject for command in before):
-        app.command()(reject)
-    yield
-    app.registered_commands[:] = before
 
 
 @pytest.fixture(autouse=True)

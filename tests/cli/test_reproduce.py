@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from delf.cli.app import app
-from delf.cli.reproduce import reproduce
 from delf.models import ModelConfig
 from delf.reproduce import TABLES, Needs, Row, Table
 
@@ -21,16 +19,6 @@ NEEDS = Needs("resnet50", 40, "a ResNet-50", "train one", "64 words")
 ROWS = (Row("Oxf5k", "DELF", "oxford5k", "delf", {"classic": 80.0}, NEEDS),
         Row("Oxf105k", "DELF", "oxford5k", "delf", {"classic": 70.0}, NEEDS, ("flickr100k",)),
         Row("ROxford", "Votes", "roxford5k", "delf-votes", {"medium": 60.0, "hard": 40.0}, NEEDS))
-
-
-@pytest.fixture(autouse=True)
-def registered() -> Iterator[None]:
-    """The command among the others, whether or not it is there already."""
-    before = list(app.registered_commands)
-    if all(command.callback is not reproduce for command in before):
-        app.command()(reproduce)
-    yield
-    app.registered_commands[:] = before
 
 
 @pytest.fixture(autouse=True)

@@ -10,11 +10,14 @@ from typing import TextIO
 
 import typer
 
+from delf.cli.codebook import codebook
 from delf.cli.collections import index, info, search
 from delf.cli.demo import demo
 from delf.cli.evaluation import evaluate, score
 from delf.cli.images import attention, extract, match
 from delf.cli.models import export, pairs, train
+from delf.cli.rejection import reject
+from delf.cli.reproduce import reproduce
 from delf.cli.upkeep import check, compact, remove
 from delf.errors import DelfError, OptionError
 
@@ -34,8 +37,8 @@ def _version(version: bool = typer.Option(False, "--version", help="Print the ve
         raise typer.Exit
 
 
-for command in (index, search, match, attention, extract, info, remove, compact, check, evaluate, score, demo,
-                train, pairs, export):
+for command in (index, search, match, attention, extract, info, remove, compact, check, evaluate, score, reject,
+                reproduce, demo, train, pairs, codebook, export):
     app.command()(command)
 
 

@@ -9,12 +9,14 @@ from collections.abc import Callable
 from typing import Any
 
 from delf.collection import Collection
+from delf.retrieval.asmk import AsmkRetrieval, AsmkRetriever
 from delf.retrieval.contract import Mask, Retriever
 from delf.retrieval.votes import VoteOptions, VoteRetriever
 
-__all__ = ["RETRIEVERS", "Mask", "Retriever", "VoteOptions", "open_retriever"]
+__all__ = ["RETRIEVERS", "AsmkRetrieval", "Mask", "Retriever", "VoteOptions", "open_retriever"]
 
-RETRIEVERS: dict[type, Callable[[Collection, Any], Retriever]] = {VoteOptions: VoteRetriever}
+RETRIEVERS: dict[type, Callable[[Collection, Any], Retriever]] = {
+    VoteOptions: VoteRetriever, AsmkRetrieval: AsmkRetriever}
 """The retriever of each kind of options."""
 
 

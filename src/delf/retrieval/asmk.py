@@ -46,6 +46,8 @@ class AsmkRetriever(Retriever):
     they cannot be written there, they are kept in a temporary folder as long as the retriever lives.
     """
 
+    reads = ("asmk", "words")
+
     def __init__(self, collection: Collection, options: AsmkRetrieval, *,
                  progress: Callable[[int, int], None] = lambda done, total: None) -> None:
         """Open the lists of a collection.

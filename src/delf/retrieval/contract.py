@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,14 @@ Mask = NDArray[np.bool_]
 
 
 class Retriever(ABC):
-    """Finds candidates among the images of a collection, in the state that it was opened in."""
+    """Finds candidates among the images of a collection, in the state that it was opened in.
+
+    reads: the kinds of `Collection.bytes_by_kind` that it needs; None for all. learnt: whether it has learnt anything
+    from the very images that it searches, which a benchmark should say.
+    """
+
+    reads: ClassVar[tuple[str, ...] | None] = None
+    learnt = False
 
     @abstractmethod
     def candidates(self, query: Features, alive: Mask) -> Candidates:

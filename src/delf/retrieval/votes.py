@@ -32,6 +32,8 @@ class VoteOptions:
 class VoteRetriever(Retriever):
     """Each feature of a query votes for the images of its nearest stored features."""
 
+    reads = ("descriptors", "index")
+
     def __init__(self, collection: Collection, options: VoteOptions) -> None:
         self._collection, self._options = collection, options
         self._index = open_index(collection)
