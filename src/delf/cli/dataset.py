@@ -1,0 +1,211 @@
+"""`delf dataset`: public data sets."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from delf.cli.console import counted, print_json, say
+from delf.cli.options import Json, Quiet
+
+if TYPE_CHECKING:
+    from delf.datasets import Dataset
+    from delf.datasets.download import Progress
+
+dataset = typer.Typer(
+    name="dataset", no_args_is_help=True, rich_markup_mode="rich",
+    help="Public data sets: what they are, getting them, checking them.\n\n"
+         "Example: [bold]delf dataset get roxford5k -o data/roxford5k[/bold]")
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Of a data set; 'delf dataset list' has them.")]
+
+
+@dataset.command("list")
+def list_(json: Json = False) -> None:
+    """List the data sets: what they hold, how large they are, which sums are published, and their terms.
+
+    Example: [bold]delf dataset list[/bold]
+    """
+    from delf.datasets import list_datasets
+
+    for one in list_datasets():
+        print_json(one.to_json()) if json else _print(one)
+
+
+@dataset.command()
+def get(
+    name: Name,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where it goes.")],
+    part: Annotated[list[str] | None, typer.Option(metavar="PART", help="Only this part; may be given several "
+                                                   "times.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask: the terms are read and accepted.")] = False,
+    mirror: Annotated[str | None, typer.Option(metavar="URL", help="Of a mirror that has each file below the name of "
+                                               "its host.")] = None,
+    archives: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Where archives are looked for and kept; data "
+                                                  "sets may share it.")] = None,
+    keep_archives: Annotated[bool, typer.Option("--keep-archives", help="Delete no archive once it is "
+                                                "unpacked.")] = False,
+    json: Json = False, quiet: Quiet = False,
+) -> None:
+    """Get a data set: download, verify, unpack, and the ground truth in the form that 'delf evaluate' reads.
+
+    Run it again to go on after an interruption; what is there is not fetched again.
+
+    Example: [bold]delf dataset get gldv2 --part index --part test -o data/gldv2[/bold]
+    """
+    from delf.datasets import find_dataset, get_dataset
+
+    known = find_dataset(name)
+    known.choose(part)
+    if not known.unavailable:
+        _ask(known, part, yes, quiet)
+    try:
+        with _progress(quiet or json) as update:
+            got = get_dataset(name, output, parts=part, base_url=mirror, archives=archives,
+                              keep_archives=keep_archives, progress=update)
+    except KeyboardInterrupt:
+        say("What has come is kept; run the same command to go on.")
+        raise typer.Exit(130) from None
+    if json:
+        print_json(got.to_json())
+        return
+    print(f"{output}: {counted(len(got.fetched), 'download')} with "
+          f"{counted(sum(one.files for one in got.fetched), 'file')}, {len(got.present):,} there already")
+    if got.truth is not None:
+        print(f"{got.truth}: the ground truth")
+    say(f"Check it with: delf dataset check {known.name} {output}", quiet)
+
+
+@dataset.command()
+def check(
+    name: Name,
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Of the data set.")],
+    decode: Annotated[bool, typer.Option("--decode", help="Read every image completely, which takes long.")] = False,
+    json: Json = False, quiet: Quiet = False,
+) -> None:
+    """Check a data set: the published numbers, missing images, damaged images. Exit code 1 if something is wrong.
+
+    Example: [bold]delf dataset check roxford5k data/roxford5k[/bold]
+    """
+    from delf.datasets import check_dataset
+
+    with _progress(quiet or json, "images") as update:
+        found = check_dataset(name, folder, decode=decode, progress=update)
+    if json:
+        print_json(found.to_json())
+    else:
+        for sentence in found.problems:
+            print(f"wrong: {sentence}")
+        for sentence in found.remarks:
+            print(f"note: {sentence}")
+        numbers = ", ".join(f"{what} {count:,}" for what, count in found.numbers.items())
+        print(f"{folder}: {'complete' if not found.problems else counted(len(found.problems), 'problem')}; {numbers}")
+    if found.problems:
+        raise typer.Exit(1)
+
+
+def _print(one: Dataset) -> None:
+    print(f"{one.name}: {one.title}")
+    print(f"  size      {_size(one)}")
+    print(f"  sums      {_sums(one)}")
+    for part, what in one.parts.items():
+        print(f"  part      {part}: {what}")
+    print(f"  page      {one.page}")
+    print(f"  terms     {one.terms}")
+    print(f"  cite      {one.citation}")
+    for remark in filter(None, (one.remark, one.unavailable)):
+        print(f"  note      {remark}")
+    print()
+
+
+def _size(one: Dataset, parts: list[str] | None = None) -> str:
+    from delf.datasets import total_size
+    from delf.datasets.download import in_bytes
+
+    files = one.choose(parts)
+    size, unknown = total_size(files)
+    if not files:
+        return "nothing to download"
+    known = f"about {in_bytes(size)}" if size else ""
+    others = f"{counted(unknown, 'file')} of unpublished size" if unknown else ""
+    return f"{' and '.join(filter(None, (known, others)))} (unverified)"
+
+
+def _sums(one: Dataset) -> str:
+    published = sum(bool(file.md5 or file.md5_url) for file in one.files)
+    return f"MD5 published for {published:,} of {counted(len(one.files), 'file')}" if published else "not published"
+
+
+def _ask(one: Dataset, parts: list[str] | None, yes: bool, quiet: bool) -> None:
+    """Say what is going to be downloaded, and on which terms; without --yes, go on only if that is wanted."""
+    from delf.errors import OptionError
+
+    say(f"{one.title}\n{_size(one, parts)}, from {one.page}\nTerms: {one.terms}\nPlease cite: {one.citation}",
+        quiet and yes)
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise OptionError("nobody is there to accept the terms: read them and add --yes")
+    if not typer.confirm("Get it?", err=True):
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _progress(quiet: bool, unit: str = "") -> Iterator[Progress]:
+    """A bar on stderr for each file; where that is no terminal, a line as each one begins and ends."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TaskID,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), *((TextColumn("{task.completed:,.0f} of {task.total}"),)
+               if unit else (DownloadColumn(), TransferSpeedColumn())), TimeRemainingColumn())
+    bar = Progress(*columns, console=console, disable=quiet or not console.is_terminal)
+    lines = _Lines(quiet or console.is_terminal or bool(unit))
+    tasks: dict[str, TaskID] = {}
+
+    def update(what: str, done: int, total: int | None) -> None:
+        lines.update(what, done, total)
+        if what not in tasks:
+            for old in tasks.values():
+                bar.remove_task(old)
+            tasks.clear()
+            tasks[what] = bar.add_task(what, total=total)
+        bar.update(tasks[what], completed=done, total=total)
+
+    with bar:
+        yield update
+
+
+class _Lines:
+    """Progress for a log: when a file begins, and when it has come, at which rate."""
+
+    def __init__(self, quiet: bool) -> None:
+        self._quiet = quiet
+        self._what = ""
+        self._begun = (0.0, 0)
+
+    def update(self, what: str, done: int, total: int | None) -> None:
+        """As the progress of the library."""
+        from delf.datasets.download import in_bytes
+
+        if what != self._what:
+            self._what, self._begun = what, (time.perf_counter(), done)
+            say(f"{what} ...", self._quiet)
+        if done == total:
+            seconds = time.perf_counter() - self._begun[0]
+            rate = f", {in_bytes(round((done - self._begun[1]) / seconds))}/s" if seconds else ""
+            say(f"{what}: {in_bytes(done)}{rate}", self._quiet)
