@@ -304,3 +304,8 @@ def test_a_check_reads_words_and_lists(folder: Path, drawn: Collection, query: F
     assert check_collection(folder).problems == ()
     assert ranked(AsmkRetriever(drawn, AsmkRetrieval(words=FEW)), query, drawn) == before
     assert path.read_bytes() == content
+
+
+def test_a_check_does_not_miss_what_a_search_has_just_replaced(folder: Path) -> None:
+    (folder / "words-0123.words").symlink_to("gone")  # listed, and not there when it is read
+    assert check_collection(folder).problems == ()
