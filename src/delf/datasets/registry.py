@@ -1,7 +1,8 @@
 """The public data sets, as data: what they hold, where their files are, what becomes of them on disk.
 
-Addresses and sums are those that the publishers name in their pages and download scripts (`DatasetFile.source`). Where
-none was published, the field is None: nothing is guessed. Sizes are what others saw and never refuse a file.
+Addresses and sums are those that the publishers, or else users of the data, name in their pages and download scripts
+(`DatasetFile.source`). Where none is known, the field is None: nothing is guessed. Sizes are what others saw and never
+refuse a file.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ class DatasetFile:
     urls: one, or all volumes in their order. to: the path of the file below the folder of the data set; of an archive,
     the folder that its content goes to ("." is the folder itself). parts: which choices include it; empty, all do.
     flatten: drop the folders inside of the archive. size: bytes, about, all volumes together; None where unknown.
-    md5: published sum of the file, in hexadecimal; md5_url: where one is published beside the file. None: no sum is
-    published. source: who names the address.
+    md5: published sum of the file, in hexadecimal; md5_url: where one is published beside the file. None: no such sum
+    is known. source: who names the address.
     """
 
     urls: tuple[str, ...]
@@ -152,6 +153,7 @@ _CMP = "http://cmp.felk.cvut.cz"
 _R1M = "http://ptak.felk.cvut.cz/revisitop/revisitop1m"
 _GLD = "https://s3.amazonaws.com/google-landmark"
 _REVISITOP = "filipradenovic/revisitop, python/download.py"
+_VISSL = "facebookresearch/vissl, RETRIEVAL_DATASETS.md"
 _CIRTORCH = "filipradenovic/cnnimageretrieval-pytorch, cirtorch/utils/download.py"
 _VGG_TERMS = ("The photos are from Flickr: Flickr's terms of use hold, and the publisher's terms of access. The "
               "publisher may ask for a form to be filled in first, and blurred the faces in 2022.")
@@ -196,13 +198,13 @@ DATASETS: dict[str, Dataset] = {dataset.name: dataset for dataset in (
         "oxford5k", "Oxford Buildings: 5,063 photos, 55 queries, classic ground truth (ok, junk)",
         "https://www.robots.ox.ac.uk/~vgg/data/oxbuildings/", _VGG_TERMS, _PHILBIN_OXFORD,
         (_OXFORD_PHOTOS, DatasetFile((f"{_VGG}/oxbuildings/gt_files_170407.tgz",), "groundtruth", flatten=True,
-                                     source="the publisher's page")),
+                                     source=_VISSL)),
         truth=Truth("gnd.json", 5063, 55, classic="groundtruth")),
     Dataset(
         "paris6k", "Paris: 6,392 usable photos of 6,412, 55 queries, classic ground truth (ok, junk)",
         "https://www.robots.ox.ac.uk/~vgg/data/parisbuildings/", _VGG_TERMS, _PHILBIN_PARIS,
         (*_PARIS_PHOTOS, DatasetFile((f"{_VGG}/parisbuildings/paris_120310.tgz",), "groundtruth", flatten=True,
-                                     source="the publisher's page")),
+                                     source=_VISSL)),
         truth=Truth("gnd.json", 6392, 55, classic="groundtruth"), corrupt=PARIS_CORRUPT,
         remark="20 of the photos are damaged as published and are left out of the database, as is usual."),
     Dataset(
@@ -225,8 +227,8 @@ DATASETS: dict[str, Dataset] = {dataset.name: dataset for dataset in (
         truth=Truth("gnd_rparis6k.pkl", 6322, 70), corrupt=PARIS_CORRUPT),
     Dataset(
         "r1m", "R1M: 1,001,001 distractors for the revisited benchmarks",
-        "http://cmp.felk.cvut.cz/revisitop/", "The photos are from Flickr: Flickr's terms of use hold; the publisher "
-        "states no licence.", _REVISITED,
+        "http://cmp.felk.cvut.cz/revisitop/", "The photos are from Flickr: Flickr's terms of use hold; no licence of "
+        "the publisher is known.", _REVISITED,
         (*(DatasetFile((f"{_R1M}/jpg/revisitop1m.{number}.tar.gz",), "jpg", source=_REVISITOP)
            for number in range(1, 101)),
          DatasetFile((f"{_R1M}/revisitop1m.txt",), "revisitop1m.txt", source=_REVISITOP)),
@@ -234,7 +236,7 @@ DATASETS: dict[str, Dataset] = {dataset.name: dataset for dataset in (
     Dataset(
         "gldv1", "Google Landmarks v1: 1.06 million photos of 12,894 landmarks, 111,036 queries; lists of addresses",
         "https://www.kaggle.com/google/google-landmarks-dataset",
-        "The lists were CC BY 4.0; the photos belong to their authors.",
+        "The photos belong to their authors; the terms of the lists are no longer on the page.",
         "Noh, Araujo, Sim, Weyand, Han: Large-Scale Image Retrieval with Attentive Deep Local Features. ICCV 2017",
         photos=".", unavailable="it was published as lists of addresses, its publisher says that it is no longer "
         "available, and the ground truth by GPS was never released: use gldv2, or put a copy that you have into the "
@@ -275,8 +277,8 @@ DATASETS: dict[str, Dataset] = {dataset.name: dataset for dataset in (
         "file and class, which delf train takes; or use gldv2 with train_clean.csv"),
     Dataset(
         "sfm120k", "SfM-120k: training photos with 3D models, for descriptors and codebooks",
-        "http://cmp.felk.cvut.cz/cnnimageretrieval/", "The photos are from Flickr: Flickr's terms of use hold; the "
-        "publisher states no licence.", "Radenovic, Tolias, Chum: Fine-tuning CNN Image Retrieval with No Human "
+        "http://cmp.felk.cvut.cz/cnnimageretrieval/", "The photos are from Flickr: Flickr's terms of use hold; no "
+        "licence of the publisher is known.", "Radenovic, Tolias, Chum: Fine-tuning CNN Image Retrieval with No Human "
         "Annotation. TPAMI 2018",
         (DatasetFile((f"{_CMP}/cnnimageretrieval/data/train/ims/ims.tar.gz",), "ims", source=_CIRTORCH),
          *(DatasetFile((f"{_CMP}/cnnimageretrieval/data/train/dbs/{name}.pkl",), f"{name}.pkl", source=_CIRTORCH)
