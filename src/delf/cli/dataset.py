@@ -139,7 +139,9 @@ def _size(one: Dataset, parts: list[str] | None = None) -> str:
 
 def _sums(one: Dataset) -> str:
     published = sum(bool(file.md5 or file.md5_url) for file in one.files)
-    return f"MD5 published for {published:,} of {counted(len(one.files), 'file')}" if published else "not published, as far as is known"
+    if not published:
+        return "not published, as far as is known"
+    return f"MD5 published for {published:,} of {counted(len(one.files), 'file')}"
 
 
 def _ask(one: Dataset, parts: list[str] | None, yes: bool, quiet: bool) -> None:

@@ -236,7 +236,7 @@ DATASETS: dict[str, Dataset] = {dataset.name: dataset for dataset in (
     Dataset(
         "gldv1", "Google Landmarks v1: 1.06 million photos of 12,894 landmarks, 111,036 queries; lists of addresses",
         "https://www.kaggle.com/google/google-landmarks-dataset",
-        "The photos belong to their authors; the terms of the lists are no longer on the page.",
+        "The photos belong to their authors; the terms of the lists were not found.",
         "Noh, Araujo, Sim, Weyand, Han: Large-Scale Image Retrieval with Attentive Deep Local Features. ICCV 2017",
         photos=".", unavailable="it was published as lists of addresses, its publisher says that it is no longer "
         "available, and the ground truth by GPS was never released: use gldv2, or put a copy that you have into the "
