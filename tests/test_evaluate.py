@@ -31,7 +31,7 @@ from delf.evaluation import score
 from delf.index import IvfPqOptions
 from delf.indexing import IndexOptions
 from delf.retrieval.votes import VoteRetriever
-from delf.search import SearchEngine
+from delf.search import DEFAULT_METHOD, SearchEngine
 
 IMAGES = 8
 SIZE = (64, 48)
@@ -77,7 +77,7 @@ def rankings(benchmark: Path, stub: Any, folder: Path, *, cropped: bool = True) 
     """What a search engine answers to each query, as the numbers of the images."""
     with Collection.create(folder, stub) as collection:
         collection.add(sorted((benchmark / "images").glob("image*.png")))
-        engine = SearchEngine(collection, stub)
+        engine = SearchEngine(collection, stub, method="delf")
         answers = [engine.search(benchmark / "images" / f"query{number}.png", box=box if cropped else None, top=None)
                    for number, box in enumerate(BOXES)]
     return [[int(Path(result.image).stem[-1]) for result in answer.results] for answer in answers]
@@ -128,7 +128,7 @@ def test_scores_are_those_worked_out_by_hand(benchmark: Path, stub: Any, tmp_pat
 
 def test_what_else_is_told(benchmark: Path, stub: Any) -> None:
     calls: dict[str, list[tuple[int, int]]] = {"extracting": [], "searching": []}
-    result = evaluate_folder(benchmark, stub, extracting=lambda *done: calls["extracting"].append(done),
+    result = evaluate_folder(benchmark, stub, method="delf", extracting=lambda *done: calls["extracting"].append(done),
                              searching=lambda *done: calls["searching"].append(done))
     assert (result.dataset, result.method, result.model) == ("tiny", "delf", "stub")
     assert (result.images, result.queries, result.learnt, result.skipped) == (8, 3, "", ())
@@ -157,13 +157,13 @@ def test_saved_predictions_score_the_same(benchmark: Path, stub: Any, tmp_path: 
     assert again == {"map": result.scores.map, "mp": result.scores.mp, "ap": result.scores.ap}
     content = json.loads(saved.read_text())
     assert {key: content[key] for key in ("dataset", "method", "model", "options")} == {
-        "dataset": "tiny", "method": "delf", **stub.identity}
+        "dataset": "tiny", "method": DEFAULT_METHOD, **stub.identity}
 
 
 def test_the_box_of_a_query_counts(benchmark: Path, stub: Any, tmp_path: Path) -> None:
-    boxed = evaluate_folder(benchmark, stub)
+    boxed = evaluate_folder(benchmark, stub, method="delf")
     write_truth(benchmark, gnd=[dict(entry) for entry in TRUTH])
-    whole = evaluate_folder(benchmark, stub, save_predictions=tmp_path / "whole.json")
+    whole = evaluate_folder(benchmark, stub, method="delf", save_predictions=tmp_path / "whole.json")
     assert json.loads((tmp_path / "whole.json").read_text())["ranks"] == rankings(
         benchmark, stub, tmp_path / "c.delf", cropped=False)
     assert whole.scores.map["easy"] < boxed.scores.map["easy"]
@@ -212,7 +212,7 @@ def test_exact_copies_stand_side_by_side(benchmark: Path, stub: Any, tmp_path: P
 
 def test_an_index_that_learns_from_the_images_is_told(benchmark: Path, stub: Any) -> None:
     options = IndexOptions("ivfpq", ivfpq=IvfPqOptions(words=2, bits=4, iterations=2))
-    assert evaluate_folder(benchmark, stub, index=options).learnt == "ivfpq"
+    assert evaluate_folder(benchmark, stub, method="delf", index=options).learnt == "ivfpq"
 
 
 def test_distractors_are_searched_and_wrong(benchmark: Path, stub: Any, tmp_path: Path) -> None:
@@ -236,7 +236,7 @@ def test_distractors_are_searched_and_wrong(benchmark: Path, stub: Any, tmp_path
 def test_a_classic_ground_truth_is_scored_by_its_own_protocol(benchmark: Path, stub: Any) -> None:
     write_truth(benchmark, qimlist=["image0", "image4", "image6"],
                 gnd=[{"ok": [0, 3], "junk": [7]}, {"ok": [4, 5], "junk": []}, {"ok": [6], "junk": []}])
-    result = evaluate_folder(benchmark, stub)
+    result = evaluate_folder(benchmark, stub, method="delf")
     assert set(result.scores.map) == {"classic"}
     assert result.scores.ap["classic"][2] == 100, "a query finds the image that it is"
     assert result.to_json()["map"]["classic"] == result.scores.map["classic"] < 100
@@ -285,7 +285,7 @@ def test_bytes_are_those_that_a_method_reads(benchmark: Path, stub: Any, monkeyp
 
 def test_what_was_learnt_is_told_where_it_is_used(benchmark: Path, stub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     with indexed(read_benchmark(benchmark), stub) as exact:
-        engine = SearchEngine(exact.collection, stub)
+        engine = SearchEngine(exact.collection, stub, method="delf")
         compressed = replace(exact, index="ivfpq")
         for reads, learnt in ((None, "ivfpq"), (("descriptors", "index"), "ivfpq"), (("globals",), "")):
             monkeypatch.setattr(VoteRetriever, "reads", reads, raising=False)

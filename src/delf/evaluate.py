@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from delf.features import Delf
 from delf.images import IMAGE_EXTENSIONS, display_path, find_images
 from delf.indexing import IndexOptions, build_index
 from delf.ranking import Candidates
-from delf.search import SearchEngine
+from delf.search import DEFAULT_METHOD, SearchEngine, Turned
 from delf.types import Features, SearchResult
 
 Progress = Callable[[int, int], None]
@@ -63,7 +64,8 @@ class Evaluation:
         return {**values, "skipped": list(self.skipped), "map": scores["map"], "mp": scores["mp"]}
 
 
-def evaluate_folder(folder: str | Path, extractor: Delf, *, method: str = "delf", collection: str | Path | None = None,
+def evaluate_folder(folder: str | Path, extractor: Delf, *, method: str = DEFAULT_METHOD,
+                    collection: str | Path | None = None,
                     limit: int | None = None, distractors: Sequence[str | Path] = (),
                     save_predictions: str | Path | None = None, index: IndexOptions | None = None,
                     extracting: Progress = ignored, searching: Progress = ignored) -> Evaluation:
@@ -212,11 +214,12 @@ def indexed(benchmark: Benchmark, extractor: Delf, *, collection: str | Path | N
 
 
 def answer_all(engines: Sequence[SearchEngine], query: Features, *, name: str = "", top: int | None = None,
-               exclude: Sequence[int] = (), seconds: Mapping[str, float] | None = None) -> dict[str, SearchResult]:
+               exclude: Sequence[int] = (), turned: Turned | None = None,
+               seconds: Mapping[str, float] | None = None) -> dict[str, SearchResult]:
     """The answer of each engine to a query; methods of the same retrieval share its candidates.
 
     Args:
-        name, top, exclude: as for `SearchEngine.search`. seconds: of the stages before.
+        name, top, exclude, turned: as for `SearchEngine.search_features`. seconds: of the stages before.
     """
     found: dict[Any, tuple[Candidates, dict[str, float]]] = {}
     answers = {}
@@ -226,7 +229,7 @@ def answer_all(engines: Sequence[SearchEngine], query: Features, *, name: str = 
             found[engine.options.retrieval] = engine.retrieve(query, exclude=exclude, seconds=spent), spent
         candidates, spent = found[engine.options.retrieval]
         answers[engine.method] = engine.search_features(query, name=name, top=top, exclude=exclude,
-                                                        candidates=candidates, seconds=spent)
+                                                        candidates=candidates, turned=turned, seconds=spent)
     return answers
 
 
@@ -304,7 +307,8 @@ def _search_all(engines: Sequence[SearchEngine], benchmark: Benchmark,
     for done, (path, entry) in enumerate(zip(benchmark.queries, benchmark.truth.entries, strict=True), start=1):
         seconds: dict[str, float] = {}
         query = engines[0].extract(path, box=entry.box, seconds=seconds)
-        for method, answer in answer_all(engines, query, name=str(path), seconds=seconds).items():
+        turned = partial(engines[0].turned, path, box=entry.box)
+        for method, answer in answer_all(engines, query, name=str(path), turned=turned, seconds=seconds).items():
             answers[method].append(answer)
         progress(done, len(benchmark.queries))
     return answers

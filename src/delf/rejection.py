@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +142,9 @@ def _ask(engines: Sequence[SearchEngine], questions: Sequence[_Question], ordina
         if query is None or last != (question.path, question.box):
             last, query = (question.path, question.box), engines[0].extract(question.path, box=question.box)
         exclude = [ordinals[number] for number in sorted(question.exclude) if number in ordinals]
-        yield question, answer_all(engines, query, name=question.name, top=DEPTH + len(question.junk), exclude=exclude)
+        turned = partial(engines[0].turned, question.path, box=question.box)
+        yield question, answer_all(engines, query, name=question.name, top=DEPTH + len(question.junk), exclude=exclude,
+                                   turned=turned)
         progress(done, len(questions))
 
 

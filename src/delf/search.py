@@ -6,26 +6,37 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from delf.collection import Collection
 from delf.errors import CollectionError, ModelError, OptionError
-from delf.features import Delf
+from delf.features import Delf, extract_turned
 from delf.images import crop, display_path, load, read_image
-from delf.ranking import MATCH_PROBABILITY, RANKINGS, Candidates, evidence, probability
-from delf.retrieval import RETRIEVERS, Mask, VoteOptions, open_retriever
+from delf.ranking import CHANCE, MATCH_PROBABILITY, RANKINGS, Candidates, evidence, probability
+from delf.retrieval import RETRIEVERS, AsmkRetrieval, Mask, VoteOptions, open_retriever
 from delf.types import Box, Features, ImageArray, ImageMatch, Result, SearchResult, Verification
 from delf.verification import MatchingOptions, VerificationOptions, match_features, verify
 from delf.verification.matching import REFERENCE
 
 _Verified = tuple[int, Features, Verification]  # ordinal, features of the image, what geometry says of it
+Turned = Callable[[], Sequence[Features]]
+
+
+@dataclass(frozen=True, eq=False)
+class _Look:
+    """What was found with the features of a query as it is, or turned. verified: the first of the candidates."""
+
+    query: Features
+    candidates: Candidates
+    verified: Sequence[_Verified]
 
 
 @dataclass(frozen=True)
@@ -35,12 +46,15 @@ class SearchOptions:
     retrieval: what finds the candidates, a key of `delf.retrieval.RETRIEVERS`.
     candidates: how many of them, best first, are verified; 0 leaves their order as it is.
     ranking: a key of `delf.ranking.RANKINGS`. minimum_probability: from which the best image counts as a match.
+    turns: whether a query without a match is looked at again turned by 90, 180 and 270 degrees: the features know
+        other angles only in part. An image found so takes its place where geometry confirms it.
     """
 
     retrieval: Any = field(default_factory=VoteOptions)
     candidates: int = 100
     ranking: str = "joint"
     minimum_probability: float = MATCH_PROBABILITY
+    turns: bool = False
     matching: MatchingOptions = field(default_factory=MatchingOptions)
     verification: VerificationOptions = field(default_factory=VerificationOptions)
 
@@ -55,12 +69,19 @@ class SearchOptions:
 
 
 METHODS: dict[str, SearchOptions] = {
+    "delf-asmk": SearchOptions(retrieval=AsmkRetrieval(), ranking="confirmed", turns=True),
     "delf": SearchOptions(),
     "delf-paper": SearchOptions(ranking="inliers", matching=REFERENCE,
                                 verification=VerificationOptions(verifier="affine", threshold=20.0)),
-    "delf-votes": SearchOptions(ranking="votes", candidates=0),
+    "delf-votes": SearchOptions(ranking="retrieval", candidates=0),
+    "asmk": SearchOptions(retrieval=AsmkRetrieval(), ranking="retrieval", candidates=0),
+    "asmk+sp": SearchOptions(retrieval=AsmkRetrieval(), ranking="inliers"),
 }
-"""Search methods by name: the recommended one, the paper's (votes find, inliers rank), and votes alone."""
+"""Search methods by name. The first is the recommended one: ASMK* finds, a homography verifies, both rank. `delf` does
+the same with votes; `delf-paper` is the paper's (votes find, inliers rank); `delf-votes` and `asmk` do without
+geometry; `asmk+sp` has verified images first, as the revisited Oxford and Paris study has them."""
+
+DEFAULT_METHOD = next(iter(METHODS))
 
 
 class SearchEngine:
@@ -71,7 +92,7 @@ class SearchEngine:
     """
 
     def __init__(self, collection: Collection, extractor: Delf | None = None, *,
-                 method: str = "delf", options: SearchOptions | None = None) -> None:
+                 method: str = DEFAULT_METHOD, options: SearchOptions | None = None) -> None:
         """Open the index of a collection.
 
         Args:
@@ -105,7 +126,8 @@ class SearchEngine:
         seconds: dict[str, float] = {}
         query = self.extract(image, box=box, seconds=seconds)
         name = str(image) if isinstance(image, (str, Path)) else ""
-        return self.search_features(query, name=name, top=top, exclude=exclude, seconds=seconds)
+        return self.search_features(query, name=name, top=top, exclude=exclude, seconds=seconds,
+                                    turned=lambda: self.turned(image, box=box))
 
     def extract(self, image: ImageArray | str | Path, *, box: Box | None = None,
                 seconds: dict[str, float] | None = None) -> Features:
@@ -120,6 +142,13 @@ class SearchEngine:
         with _timed(seconds, "extract"):
             return shifted(self.extractor.extract(pixels, image_size=size), offset)
 
+    def turned(self, image: ImageArray | str | Path, *, box: Box | None = None) -> list[Features]:
+        """The features of a query as it looks turned by 90, 180 and 270 degrees, with keypoints where they are in the
+        query as it is.
+        """
+        pixels, size, offset = self._query_pixels(image, box)
+        return [shifted(extract_turned(self.extractor, pixels, size, quarters), offset) for quarters in (1, 2, 3)]
+
     def retrieve(self, query: Features, *, exclude: Sequence[int] = (),
                  seconds: dict[str, float] | None = None) -> Candidates:
         """The candidates of a query: the second step of `search`, which methods of the same retrieval can share.
@@ -131,27 +160,40 @@ class SearchEngine:
             return self.retriever.candidates(query, self._alive(exclude))
 
     def search_features(self, query: Features, *, name: str = "", top: int | None = 10, exclude: Sequence[int] = (),
-                        candidates: Candidates | None = None,
+                        candidates: Candidates | None = None, turned: Turned | None = None,
                         seconds: dict[str, float] | None = None) -> SearchResult:
         """As `search`, for features that are extracted already.
 
         Args:
-            candidates: of this query, from `retrieve` with the same `exclude`. seconds: of the stages before, which
-                go into the result.
+            candidates: of this query, from `retrieve` with the same `exclude`. turned: gives what the method `turned`
+                does; without it a query is not looked at turned. seconds: of the stages before, which go into the
+                result.
         """
         seconds = dict(seconds or {})
         if candidates is None:
             candidates = self.retrieve(query, exclude=exclude, seconds=seconds)
         with _timed(seconds, "verify"):
-            verified = self._verify(query, candidates)
-            expanded = self.retriever.expanded(query, [(ordinal, one) for ordinal, _, one in verified],
-                                                self._alive(exclude))
-            if expanded is not None:
-                candidates, verified = expanded, self._verify(query, expanded)
+            looks = [self._look(query, candidates, exclude)]
         with _timed(seconds, "rank"):
-            results = self._rank(query, candidates, verified, top)
+            results = self._rank(looks, top)
+        if self.options.turns:
+            with _timed(seconds, "turn"):
+                if turned is not None and not self._is_match(results):
+                    looks += [self._look(other, self.retrieve(other, exclude=exclude), exclude) for other in turned()]
+                    results = self._rank(looks, top)
         return SearchResult(query=name, method=self.method, results=results, seconds=seconds,
-                            match=bool(results) and results[0].probability >= self.options.minimum_probability)
+                            match=self._is_match(results))
+
+    def _is_match(self, results: Sequence[Result]) -> bool:
+        return bool(results) and results[0].probability >= self.options.minimum_probability
+
+    def _look(self, query: Features, candidates: Candidates, exclude: Sequence[int]) -> _Look:
+        verified = self._verify(query, candidates)
+        expanded = self.retriever.expanded(query, [(ordinal, one) for ordinal, _, one in verified],
+                                           self._alive(exclude))
+        if expanded is None:
+            return _Look(query, candidates, verified)
+        return _Look(query, expanded, self._verify(query, expanded))
 
     def _query_pixels(self, image: ImageArray | str | Path,
                       box: Box | None) -> tuple[ImageArray, tuple[int, int], tuple[int, int]]:
@@ -170,37 +212,69 @@ class SearchEngine:
         return alive & ~np.isin(np.arange(len(alive)), np.asarray(exclude)) if len(exclude) else alive
 
     def _verify(self, query: Features, candidates: Candidates) -> list[_Verified]:
-        def one(ordinal: int) -> _Verified:
+        """The best candidates, verified.
+
+        They are matched one after the other, since a matrix product takes all cores by itself, and several at once
+        would stand in each other's way; the transforms are found meanwhile.
+        """
+        pending: list[tuple[int, Features, Future[Verification]]] = []
+        for ordinal in candidates.images[: self.options.candidates].tolist():
             database = self.collection.features(ordinal)
             matches = self.retriever.matches(query, ordinal)
             if matches is None:
                 matches = match_features(query, database, self.options.matching)
-            return ordinal, database, verify(query, database, matches, self.options.verification)
+            pending.append((ordinal, database, self._pool.submit(verify, query, database, matches,
+                                                                 self.options.verification)))
+        return [(ordinal, database, future.result()) for ordinal, database, future in pending]
 
-        return list(self._pool.map(one, candidates.images[: self.options.candidates].tolist()))
-
-    def _rank(self, query: Features, candidates: Candidates, verified: list[_Verified],
-              top: int | None) -> tuple[Result, ...]:
-        inliers = np.zeros(len(candidates), np.int64)
-        inliers[: len(verified)] = [len(verification) for _, _, verification in verified]
-        scores = RANKINGS[self.options.ranking](candidates.scores, inliers)
+    def _rank(self, looks: Sequence[_Look], top: int | None) -> tuple[Result, ...]:
+        """The images that the first look found, or a turned one where geometry confirms it, best first."""
+        first, turned = looks[0], self._best_turned(looks[1:])
+        places = {ordinal: place for place, ordinal in enumerate(first.candidates.images.tolist())} if turned else {}
+        for ordinal in turned:
+            places.setdefault(ordinal, len(places))
+        images = np.array(list(places), np.int64) if turned else first.candidates.images
+        scores = np.pad(self._scores(first), (0, len(images) - len(first.candidates)))
+        shown: dict[int, tuple[_Look, _Verified]] = {one[0]: (first, one) for one in first.verified}
+        for ordinal, (score, look, one) in turned.items():
+            if score > scores[places[ordinal]]:
+                scores[places[ordinal]], shown[ordinal] = score, (look, one)
         order = np.argsort(-scores, kind="stable")[:top]
-        return tuple(self._result(rank, query, int(candidates.images[i]), float(scores[i]),
-                                  verified[i] if i < len(verified) else None)
-                     for rank, i in enumerate(order, start=1))
+        return tuple(self._result(rank, int(images[place]), float(scores[place]),
+                                  *shown.get(int(images[place]), (first, None)))
+                     for rank, place in enumerate(order.tolist(), start=1))
 
-    def _result(self, rank: int, query: Features, ordinal: int, score: float,
-                verified: _Verified | None) -> Result:
-        match = self._evidence(query, verified)
+    def _best_turned(self, looks: Sequence[_Look]) -> dict[int, tuple[float, _Look, _Verified]]:
+        """Of each image with more inliers than chance gives, the look that scores it best."""
+        best: dict[int, tuple[float, _Look, _Verified]] = {}
+        for look in looks:
+            for one, score in zip(look.verified, self._scores(look).tolist(), strict=False):
+                if len(one[2]) > CHANCE and score > best.get(one[0], (0.0,))[0]:
+                    best[one[0]] = (score, look, one)
+        return best
+
+    def _scores(self, look: _Look) -> NDArray[np.float64]:
+        inliers = np.zeros(len(look.candidates), np.int64)
+        inliers[: len(look.verified)] = [len(verification) for _, _, verification in look.verified]
+        return RANKINGS[self.options.ranking](look.candidates.scores, inliers)
+
+    def _result(self, rank: int, ordinal: int, score: float, look: _Look, verified: _Verified | None) -> Result:
+        weights, images = self.extractor.runtime.config.probability, int(self.collection.alive.sum())
+        match = no_match(look.query, images, weights) if verified is None else image_match(
+            look.query, *verified[1:], images=images, weights=weights)
         return Result(rank=rank, image=self.collection.image(ordinal).path, score=score, inliers=match.inliers,
                       probability=match.probability, transform=match.transform, inlier_points=match.inlier_points,
                       evidence=match.evidence)
 
-    def _evidence(self, query: Features, verified: _Verified | None) -> ImageMatch:
-        weights, images = self.extractor.runtime.config.probability, int(self.collection.alive.sum())
-        if verified is None:
-            return no_match(query, images, weights)
-        return image_match(query, *verified[1:], images=images, weights=weights)
+
+def prepare(collection: Collection, method: str = DEFAULT_METHOD, *,
+            progress: Callable[[int, int], None] = lambda done, total: None) -> None:
+    """Make what a search method needs beside the features, so that the first search does not have to.
+
+    Args:
+        progress: called with (segments done, segments to do).
+    """
+    open_retriever(collection, METHODS[method].retrieval, progress=progress)
 
 
 def match(image0: ImageArray | str | Path, image1: ImageArray | str | Path, extractor: Delf | None = None, *,

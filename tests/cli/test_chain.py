@@ -64,7 +64,7 @@ def test_the_main_job(shell: Run, own: Path, queries: dict[str, Any], photos: Pa
     assert [answer["query"] for answer in answers] == [str(rocket.path), str(coins.path)]
     for answer in answers:
         assert set(answer) == KEYS
-        assert answer["method"] == "delf"
+        assert answer["method"] == "delf-asmk"
         assert answer["match"] is True
         assert all(type(value) is float and value >= 0 for value in answer["seconds"].values())
         assert [result["rank"] for result in answer["results"]] == list(range(1, len(answer["results"]) + 1))

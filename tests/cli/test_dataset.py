@@ -16,22 +16,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from delf.cli.app import app
-from delf.cli.dataset import _Lines, _progress, dataset
+from delf.cli.dataset import _Lines, _progress
 from delf.datasets import DATASETS
 from delf.datasets.registry import Truth
 
 Run = Callable[..., Any]
-
-
-@pytest.fixture(autouse=True)
-def registered() -> Iterator[None]:
-    """The command among the others, whether or not it is there already."""
-    before = list(app.registered_groups)
-    if all(group.typer_instance is not dataset for group in before):
-        app.add_typer(dataset)
-    yield
-    app.registered_groups[:] = before
 
 
 class Quiet(SimpleHTTPRequestHandler):

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from delf.search import METHODS
+from delf.search import DEFAULT_METHOD, METHODS
 
 Run = Callable[..., Any]
 STABLE = {"dataset", "method", "model", "images", "queries", "map", "mp", "seconds", "bytes_per_image"}
@@ -27,7 +27,7 @@ def test_evaluate_and_score_agree(delf: Run, benchmark_folder: Path, kept: Path,
     measured = delf("evaluate", benchmark_folder, "--collection", kept, "--save-predictions", ranks, "--json").object()
     assert set(measured) >= STABLE
     assert {key: measured[key] for key in ("dataset", "method", "model", "images", "queries")} == {
-        "dataset": "tiny", "method": "delf", "model": "delf-r18", "images": 6, "queries": 3}
+        "dataset": "tiny", "method": DEFAULT_METHOD, "model": "delf-r18", "images": 6, "queries": 3}
     assert measured["map"] == {"easy": 100, "medium": 100, "hard": 100}
     assert set(measured["mp"]) == {"easy", "medium", "hard"}
     assert all(set(precisions) == {"1", "5", "10"} for precisions in measured["mp"].values())
@@ -74,7 +74,7 @@ def first_query(folder: Path, place: Path) -> Path:
 def test_quantisers_learnt_from_what_is_searched_are_told(delf: Run, benchmark_folder: Path, kept: Path,
                                                           monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("delf.evaluate.build_index", lambda *_: "ivfpq")
-    arguments = ["evaluate", benchmark_folder, "--collection", kept, "--limit", "1"]
+    arguments = ["evaluate", benchmark_folder, "--collection", kept, "--limit", "1", "--method", "delf"]
     assert "The ivfpq index learnt its quantisers from the images that are searched." in delf(*arguments).err
     assert "quantisers" not in delf(*arguments, "-q").err
     monkeypatch.setattr("delf.evaluate.Database.learnt_for", lambda *_: "words")

@@ -153,7 +153,7 @@ def test_searches_find_the_same_before_and_after(five: Collection, stub: Any, tm
     five.remove(tmp_path / "a/0.png")
 
     def found() -> list[list[str]]:
-        engine = SearchEngine(five, stub, options=SearchOptions(VoteOptions(1), candidates=0, ranking="votes"))
+        engine = SearchEngine(five, stub, options=SearchOptions(VoteOptions(1), candidates=0, ranking="retrieval"))
         return [[Path(r.image).name for r in engine.search(tmp_path / path, top=1).results] for path in
                 ("a/1.png", "a/2.png", "b/3.png", "b/4.png")]
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from delf.ranking import MATCH_PROBABILITY, RANKINGS, evidence, probability
+from delf.ranking import CHANCE, MATCH_PROBABILITY, RANKINGS, evidence, probability
 from delf.ranking.confidence import EVIDENCE
 from delf.types import Features, Verification
 
@@ -49,22 +49,29 @@ def test_by_inliers_votes_only_break_ties(pairs: list[tuple[int, int]]) -> None:
 
 
 @given(pairs=PAIRS)
-def test_by_votes_inliers_say_nothing(pairs: list[tuple[int, int]]) -> None:
-    assert scored("votes", pairs).tolist() == [votes for votes, _ in pairs]
+def test_by_retrieval_inliers_say_nothing(pairs: list[tuple[int, int]]) -> None:
+    assert scored("retrieval", pairs).tolist() == [votes for votes, _ in pairs]
 
 
 def test_joint_by_its_formula() -> None:
     assert scored("joint", [(10, 0), (10, 50), (10, 100), (10, 900), (0, 900)]).tolist() == [10, 20, 30, 30, 0]
 
 
+def test_confirmed_by_its_formula() -> None:
+    pairs = [(10, 0), (10, CHANCE), (10, 45), (10, 70), (10, 900), (0, 900)]
+    assert scored("confirmed", pairs).tolist() == [10, 10, 30, 50, 50, 0]
+
+
+@pytest.mark.parametrize("name", ["joint", "confirmed"])
 @given(pairs=PAIRS)
-def test_a_joint_score_does_not_depend_on_the_other_images(pairs: list[tuple[int, int]]) -> None:
-    assert scored("joint", pairs).tolist() == [scored("joint", [pair])[0] for pair in pairs]
+def test_a_score_does_not_depend_on_the_other_images(name: str, pairs: list[tuple[int, int]]) -> None:
+    assert scored(name, pairs).tolist() == [scored(name, [pair])[0] for pair in pairs]
 
 
-def test_joint_rises_strictly_with_each_until_inliers_are_enough() -> None:
-    assert (np.diff(scored("joint", [(50, inliers) for inliers in range(101)])) > 0).all()
-    assert (np.diff(scored("joint", [(votes, 30) for votes in range(101)])) > 0).all()
+@pytest.mark.parametrize(("name", "first", "last"), [("joint", 0, 100), ("confirmed", CHANCE, 70)])
+def test_scores_rise_strictly_with_each_until_inliers_are_enough(name: str, first: int, last: int) -> None:
+    assert (np.diff(scored(name, [(50, inliers) for inliers in range(first, last + 1)])) > 0).all()
+    assert (np.diff(scored(name, [(votes, 30) for votes in range(101)])) > 0).all()
 
 
 def of_inliers(inliers: int) -> float:

@@ -12,6 +12,7 @@ import typer
 
 from delf.cli.codebook import codebook
 from delf.cli.collections import index, info, search
+from delf.cli.dataset import dataset
 from delf.cli.demo import demo
 from delf.cli.evaluation import evaluate, score
 from delf.cli.images import attention, extract, match
@@ -40,6 +41,7 @@ def _version(version: bool = typer.Option(False, "--version", help="Print the ve
 for command in (index, search, match, attention, extract, info, remove, compact, check, evaluate, score, reject,
                 reproduce, demo, train, pairs, codebook, export):
     app.command()(command)
+app.add_typer(dataset)
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ import typer
 
 from delf.cli.console import counted, print_json, progress, report_skipped, say
 from delf.cli.options import (
+    METHOD,
     MODEL,
     Device,
     Dimensions,
@@ -53,6 +54,7 @@ def index(
     from delf.collection import Collection
     from delf.images import find_images
     from delf.indexing import IndexOptions, build_index
+    from delf.search import prepare
 
     index_options = None if kind is None else IndexOptions(kind=kind)
     find_images(photos)  # a missing one is told before anything is made
@@ -64,6 +66,8 @@ def index(
         if not report.interrupted:
             with progress("Indexing", "segments", quiet or json) as update:
                 build_index(collection, index_options, progress=update)
+            with progress("Preparing", "segments", quiet or json) as update:
+                prepare(collection, progress=update)
         _print_added(collection, report, json)
     report_skipped(report.skipped, strict and not report.interrupted)
     if report.interrupted:
@@ -91,7 +95,7 @@ def search(
     query: Annotated[list[Path], typer.Argument(metavar="QUERY", help="Photos to search with.")],
     box: Annotated[str | None, typer.Option(metavar="X1,Y1,X2,Y2", help="Search for this part of the query, "
                                             "in pixels of the upright photo.")] = None,
-    top: Top = 10, method: Method = "delf",
+    top: Top = 10, method: Method = METHOD,
     html: Annotated[Path | None, typer.Option(metavar="REPORT", help="Write a page with the matched points.")] = None,
     model: Annotated[str | None, typer.Option(help="The model file, where it is not a packaged one.")] = None,
     runtime: Runtime = "auto", device: Device = "cpu", threads: Threads = None,

@@ -9,6 +9,7 @@ import typer
 
 from delf.cli.console import counted, print_json, progress, report_skipped, say
 from delf.cli.options import (
+    METHOD,
     MODEL,
     Device,
     Dimensions,
@@ -26,7 +27,7 @@ from delf.cli.options import (
 def evaluate(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="images/ and gnd.json, as the revisited "
                                            "Oxford and Paris benchmarks have them.")],
-    method: Method = "delf",
+    method: Method = METHOD,
     save_predictions: Annotated[Path | None, typer.Option(metavar="RANKING", help="Where the rankings go, for "
                                                           "'delf score'.")] = None,
     collection: Annotated[Path | None, typer.Option(help="Keep the collection here, and use it again.")] = None,

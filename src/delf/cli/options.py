@@ -18,13 +18,14 @@ Threads = Annotated[int | None, typer.Option(min=1, help="How many cores to use;
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars and no remarks.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 Strict = Annotated[bool, typer.Option(help="Fail (exit code 1) if any file was skipped.")]
-Method = Annotated[str, typer.Option(help="How to search: delf is recommended; a wrong name lists the others.")]
+Method = Annotated[str, typer.Option(help="How to search; a wrong name lists the others.")]
 Top = Annotated[int, typer.Option(min=1, help="How many results to show.")]
 Dimensions = Annotated[int | None, typer.Option(min=1, help="Of the descriptors.")]
 MaxFeatures = Annotated[int | None, typer.Option(min=1, help="Features kept for each photo.")]
 Photos = Annotated[list[Path], typer.Argument(metavar="PHOTOS", help="Files and folders of photos.")]
 
 MODEL = "delf-r18"
+METHOD = "delf-asmk"  # of `delf.search.METHODS`, which is not imported before a command runs
 
 
 def given(**options: Any) -> dict[str, Any]:

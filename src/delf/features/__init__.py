@@ -1,5 +1,6 @@
 """Image -> `Features`: pyramid, attention threshold, suppression, selection and reduction."""
 
 from delf.features.extractor import Delf, ExtractionOptions
+from delf.features.turning import extract_turned
 
-__all__ = ["Delf", "ExtractionOptions"]
+__all__ = ["Delf", "ExtractionOptions", "extract_turned"]

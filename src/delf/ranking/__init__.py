@@ -1,7 +1,8 @@
 """From votes and verified matches to an order of images and a probability."""
 
 from delf.ranking.confidence import MATCH_PROBABILITY, evidence, probability
-from delf.ranking.order import RANKINGS
+from delf.ranking.order import CHANCE, RANKINGS
 from delf.ranking.votes import Candidates, count_votes, in_order
 
-__all__ = ["MATCH_PROBABILITY", "RANKINGS", "Candidates", "count_votes", "evidence", "in_order", "probability"]
+__all__ = ["CHANCE", "MATCH_PROBABILITY", "RANKINGS", "Candidates", "count_votes", "evidence", "in_order",
+           "probability"]

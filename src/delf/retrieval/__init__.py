@@ -15,11 +15,16 @@ from delf.retrieval.votes import VoteOptions, VoteRetriever
 
 __all__ = ["RETRIEVERS", "AsmkRetrieval", "Mask", "Retriever", "VoteOptions", "open_retriever"]
 
-RETRIEVERS: dict[type, Callable[[Collection, Any], Retriever]] = {
+RETRIEVERS: dict[type, Callable[[Collection, Any, Callable[[int, int], None]], Retriever]] = {
     VoteOptions: VoteRetriever, AsmkRetrieval: AsmkRetriever}
-"""The retriever of each kind of options."""
+"""The retriever of each kind of options: called with a collection, the options, and what is told of progress."""
 
 
-def open_retriever(collection: Collection, options: Any) -> Retriever:
-    """The retriever that its options ask for, on a collection."""
-    return RETRIEVERS[type(options)](collection, options)
+def open_retriever(collection: Collection, options: Any, *,
+                   progress: Callable[[int, int], None] = lambda done, total: None) -> Retriever:
+    """The retriever that its options ask for, on a collection; what it needs on the disk is made where it is missing.
+
+    Args:
+        progress: called with (segments done, segments to do) while something is made.
+    """
+    return RETRIEVERS[type(options)](collection, options, progress)

@@ -48,7 +48,7 @@ class AsmkRetriever(Retriever):
 
     reads = ("asmk", "words")
 
-    def __init__(self, collection: Collection, options: AsmkRetrieval, *,
+    def __init__(self, collection: Collection, options: AsmkRetrieval,
                  progress: Callable[[int, int], None] = lambda done, total: None) -> None:
         """Open the lists of a collection.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,7 +35,8 @@ class VoteRetriever(Retriever):
 
     reads = ("descriptors", "index")
 
-    def __init__(self, collection: Collection, options: VoteOptions) -> None:
+    def __init__(self, collection: Collection, options: VoteOptions,
+                 progress: Callable[[int, int], None] = lambda done, total: None) -> None:
         self._collection, self._options = collection, options
         self._index = open_index(collection)
 

@@ -74,14 +74,13 @@ def collect_samples(extractor: Delf, photos: Sequence[LabelledPhoto], unrelated:
     query_labels: list[str] = []
     with opening as collection:
         collection.add(list(labels), progress=lambda done, total: progress(done, total + len(queries)))
-        known = {collection.image(i).file.absolute(): i for i in np.flatnonzero(collection.alive).tolist()}
         engine = SearchEngine(collection, extractor)
         for done, photo in enumerate(queries, start=1):
-            own = known.get(photo.path.absolute())
+            own = collection.ordinal_of(photo.path)
             if own is None:  # it could not be read
                 continue
             answer = engine.search_features(collection.features(own), top=None, exclude=[own])
-            for found, correct in _best_of(answer.results, photo.label, labels, options, rng, len(known)):
+            for found, correct in _best_of(answer.results, photo.label, labels, options, rng, len(collection)):
                 evidence.append(found)
                 right.append(correct)
                 query_labels.append(photo.label)
