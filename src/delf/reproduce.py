@@ -136,7 +136,7 @@ TABLES: dict[str, Table] = {
         "the published figures are quoted from secondary sources and were not checked against the paper",
         (*_paper("DELF+FT+ATT", "delf-paper", LOCAL, 83.8, 82.6, 85.0, 81.7),
          *_paper("DELF+FT+ATT+DIR+QE", "delf+global+qe", BOTH, 90.0, 88.5, 95.7, 92.8),
-         *_paper("DIR+QE", "global", GLOBAL, 87.1, 85.2, 95.3, 91.8))),
+         *_paper("DIR+QE", "global+qe", GLOBAL, 87.1, 85.2, 95.3, 91.8))),
     "revisited": Table(
         "Radenovic et al., CVPR 2018",
         "the settings of the published spatial verification were not released",

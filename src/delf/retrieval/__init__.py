@@ -11,12 +11,13 @@ from typing import Any
 from delf.collection import Collection
 from delf.retrieval.asmk import AsmkRetrieval, AsmkRetriever
 from delf.retrieval.contract import Mask, Retriever
+from delf.retrieval.descriptors import GlobalRetrieval, GlobalRetriever
 from delf.retrieval.votes import VoteOptions, VoteRetriever
 
-__all__ = ["RETRIEVERS", "AsmkRetrieval", "Mask", "Retriever", "VoteOptions", "open_retriever"]
+__all__ = ["RETRIEVERS", "AsmkRetrieval", "GlobalRetrieval", "Mask", "Retriever", "VoteOptions", "open_retriever"]
 
 RETRIEVERS: dict[type, Callable[[Collection, Any, Callable[[int, int], None]], Retriever]] = {
-    VoteOptions: VoteRetriever, AsmkRetrieval: AsmkRetriever}
+    VoteOptions: VoteRetriever, AsmkRetrieval: AsmkRetriever, GlobalRetrieval: GlobalRetriever}
 """The retriever of each kind of options: called with a collection, the options, and what is told of progress."""
 
 

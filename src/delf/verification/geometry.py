@@ -1,7 +1,7 @@
 """Spatial verification: which tentative matches agree with one transform of the image plane.
 
-A verifier estimates the transform of points given in the order of their similarity. All the rest is common to
-all: `verify` puts the matches in their canonical order, refuses transforms that no pair of photos has, and
+A verifier estimates the transform of correspondences given in the order of their similarity. All the rest is
+common to all: `verify` puts the matches in their canonical order, refuses transforms that no pair of photos has, and
 takes as inliers the matches within the threshold, each feature at most once.
 """
 
@@ -25,6 +25,9 @@ Transform = NDArray[np.float64]  # (3, 3)
 LARGEST_SCALE = 10.0  # of one photo against the other, either way: more than any pyramid spans
 LARGEST_STRETCH = 6.0  # the longer over the shorter axis of the ellipse that a circle becomes
 REFINEMENTS = 10  # rounds of fitting a homography to its inliers; they have grown all they will in fewer
+TOLERANCE = 3.0  # thresholds within which a similarity from one match counts others: it fits none but itself well
+SHORTLIST = 30  # similarities that are refined; with one match in twenty true, 10 miss the right one now and then
+ROUNDS = (3.0, 3.0, 2.0, 2.0, 1.5, 1.0, 1.0, 1.0)  # thresholds within which each round of refinement takes matches
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class VerificationOptions:
     larger original it grows in proportion, for a smaller one it stays. minimum_inliers: fewer count as no
     match. iterations: the most hypotheses that are tried. confidence: of having tried a sample without
     outliers, at which the search stops early ("reference" always tries them all). seed: of the random
-    samples.
+    samples. "similarity" draws none: each match is one hypothesis, the most similar ones up to `iterations`.
     """
 
     verifier: str = "homography"
@@ -63,6 +66,24 @@ class VerificationOptions:
             raise OptionError(f"The option seed must be 0 to 2147483647, not {self.seed}.")
 
 
+@dataclass(frozen=True, eq=False)
+class Correspondences:
+    """Tentative matches as a verifier gets them: most similar first, finite, and not all on a line.
+
+    source, target: (M, 2) float64, in pixels of the query and of the database image. zooms: (M,) float64, scale
+    of the database feature over that of the query feature, which is how much larger the database image shows
+    it; not finite or not positive where a feature has no sensible scale. rows: (M, 2) int64, their features.
+    """
+
+    source: Points
+    target: Points
+    zooms: NDArray[np.float64]
+    rows: IntArray
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
 def verify(query: Features, database: Features, matches: Matches,
            options: VerificationOptions | None = None) -> Verification:
     """The matches that agree with one transform from the query to the database image.
@@ -71,26 +92,21 @@ def verify(query: Features, database: Features, matches: Matches,
     not finite, or only a mirrored, collapsed or folded picture would fit) there are no inliers.
     """
     options = options or VerificationOptions()
-    ranked = ordered(matches)
-    source = query.keypoints[ranked.query].astype(np.float64)
-    target = database.keypoints[ranked.database].astype(np.float64)
-    finite = np.flatnonzero(np.isfinite(source).all(axis=1) & np.isfinite(target).all(axis=1))
-    source, target = source[finite], target[finite]
+    pairs = _correspondences(query, database, ordered(matches))
     threshold = options.threshold * max(1.0, max(database.image_size) / 1024)
     transform = None
-    if len(finite) >= options.minimum_inliers and spread(source) and spread(target):
-        transform = VERIFIERS[options.verifier](source, target, threshold, options)
-    if transform is None or not plausible(transform, source[agreeing(transform, source, target, threshold)]):
+    if len(pairs) >= options.minimum_inliers and spread(pairs.source) and spread(pairs.target):
+        transform = VERIFIERS[options.verifier](pairs, threshold, options)
+    if transform is None:
         return _nothing(len(matches))
-    rows = finite[agreeing(transform, source, target, threshold)]
-    inliers = one_to_one(np.column_stack([ranked.query[rows], ranked.database[rows]]))
-    if len(inliers) < options.minimum_inliers:
+    agree = agreeing(transform, pairs.source, pairs.target, threshold)
+    inliers = one_to_one(pairs.rows[agree])
+    if not plausible(transform, pairs.source[agree]) or len(inliers) < options.minimum_inliers:
         return _nothing(len(matches))
     return Verification(inliers, transform, len(matches))
 
 
-def affine(source: Points, target: Points, threshold: float,
-           options: VerificationOptions) -> Transform | None:
+def affine(pairs: Correspondences, threshold: float, options: VerificationOptions) -> Transform | None:
     """An affine transform by MAGSAC++ (Barath et al., CVPR 2020), as OpenCV has it."""
     settings = cv2.UsacParams()
     settings.threshold = threshold
@@ -101,23 +117,23 @@ def affine(source: Points, target: Points, threshold: float,
     settings.loMethod = cv2.LOCAL_OPTIM_SIGMA
     settings.loIterations, settings.loSampleSize = 10, 50
     try:
-        estimate, _ = cv2.estimateAffine2D(source, target, settings)
+        estimate, _ = cv2.estimateAffine2D(pairs.source, pairs.target, settings)
     except cv2.error:  # too few points, or a sample that its solver rejects
         return None
     return None if estimate is None else _square(estimate)
 
 
-def homography(source: Points, target: Points, threshold: float,
-               options: VerificationOptions) -> Transform | None:
+def homography(pairs: Correspondences, threshold: float, options: VerificationOptions) -> Transform | None:
     """A homography grown from the inliers of an affine transform; that transform itself where it explains as
     much.
 
     An affine transform, found from three points where a homography needs four, holds on a part of the
     picture. Least squares on its inliers reaches a little farther, finds more, and so on.
     """
-    start = affine(source, target, threshold, options)
+    start = affine(pairs, threshold, options)
     if start is None:
         return None
+    source, target = pairs.source, pairs.target
     best, most = start, agreeing(start, source, target, threshold)
     current = most
     for _ in range(REFINEMENTS):
@@ -131,14 +147,14 @@ def homography(source: Points, target: Points, threshold: float,
     return best
 
 
-def reference(source: Points, target: Points, threshold: float,
-              options: VerificationOptions) -> Transform | None:
+def reference(pairs: Correspondences, threshold: float, options: VerificationOptions) -> Transform | None:
     """An affine transform by plain RANSAC, in the setting of the TensorFlow reference.
 
     That is `skimage.measure.ransac` with three points a sample: the hypothesis with most inliers wins, of
     equals the one with the smallest squared residuals, and is fitted again to its inliers. Its options are
     `REFERENCE`; here all hypotheses are made at once.
     """
+    source, target = pairs.source, pairs.target
     samples = _samples(len(source), options.iterations, np.random.default_rng(options.seed))
     hypotheses = _exact_affines(source[samples], target[samples])
     if not len(hypotheses):
@@ -151,10 +167,41 @@ def reference(source: Points, target: Points, threshold: float,
     return _square(solution.T) if rank == 3 else None
 
 
-Verifier = Callable[[Points, Points, float, VerificationOptions], Transform | None]
-VERIFIERS: dict[str, Verifier] = {"homography": homography, "affine": affine, "reference": reference}
-"""Each verifier by its name: points of the query and of the database image, most similar first, finite and
-not all on a line, and the threshold in pixels of the database image -> a transform, or None."""
+def similarity(pairs: Correspondences, threshold: float, options: VerificationOptions) -> Transform | None:
+    """An affine transform grown from one match (Philbin et al., CVPR 2007, section 4).
+
+    Photos are mostly taken upright, so that the places and scales of the two features of one match say how an
+    image is moved and scaled. The scales are coarse (steps of the pyramid), and nothing is turned or sheared:
+    other matches count within three thresholds. The hypotheses with most support are refined together, by least
+    squares on the matches within a threshold that shrinks round by round; of all that came up, the one with
+    most support wins, of equals the first, that is plausible when it is fitted to that support once more. As a
+    feature can be in many matches of the same visual word, support is the number of different features: the lower of
+    those of the two images.
+    """
+    support = _Support(pairs)
+    hypotheses = _similarities(pairs, options.iterations)
+    if not len(hypotheses):
+        return None
+    counts = support.counts(hypotheses, TOLERANCE * threshold)
+    shortlist = hypotheses[np.argsort(-counts, kind="stable")[:SHORTLIST]]
+    transforms = [shortlist]
+    for tolerance in ROUNDS:
+        shortlist = support.refined(shortlist, tolerance * threshold)
+        transforms.append(shortlist)
+    refined = np.concatenate(transforms)
+    best_first = refined[np.argsort(-support.counts(refined, threshold), kind="stable")]
+    for winner in best_first:
+        transform = _square(support.refined(winner[None], threshold)[0])
+        if plausible(transform, pairs.source[agreeing(transform, pairs.source, pairs.target, threshold)]):
+            return transform
+    return None
+
+
+Verifier = Callable[[Correspondences, float, VerificationOptions], Transform | None]
+VERIFIERS: dict[str, Verifier] = {"homography": homography, "affine": affine, "reference": reference,
+                                  "similarity": similarity}
+"""Each verifier by its name: correspondences, and the threshold in pixels of the database image -> a transform,
+or None."""
 
 REFERENCE = VerificationOptions(verifier="reference", threshold=20.0, iterations=1000)
 """The match_images script of the TensorFlow reference (its 20 pixels do not grow with the image)."""
@@ -221,6 +268,17 @@ def one_to_one(pairs: IntArray) -> IntArray:
     return pairs[kept]
 
 
+def _correspondences(query: Features, database: Features, matches: Matches) -> Correspondences:
+    """What a verifier gets of matches in their order: those whose points are finite."""
+    source = query.keypoints[matches.query].astype(np.float64)
+    target = database.keypoints[matches.database].astype(np.float64)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        zooms = database.scales[matches.database].astype(np.float64) / query.scales[matches.query]
+    rows = np.column_stack([matches.query, matches.database])
+    finite = np.isfinite(source).all(axis=1) & np.isfinite(target).all(axis=1)
+    return Correspondences(source[finite], target[finite], zooms[finite], rows[finite])
+
+
 def _nothing(tentative: int) -> Verification:
     return Verification(np.empty((0, 2), np.int64), None, tentative)
 
@@ -268,3 +326,79 @@ def _support(hypotheses: NDArray[np.float64], source: Points, target: Points,
         counts.append((residuals < threshold**2).sum(axis=1))
         sums.append(residuals.sum(axis=1))
     return np.concatenate(counts), np.concatenate(sums)
+
+
+def _similarities(pairs: Correspondences, most: int) -> NDArray[np.float64]:
+    """(H, 2, 3) transforms that scale by the zoom of one match each and bring its points together."""
+    with np.errstate(invalid="ignore"):
+        usable = np.flatnonzero((pairs.zooms > 1 / LARGEST_SCALE) & (pairs.zooms < LARGEST_SCALE))[:most]
+    zooms = pairs.zooms[usable, None]
+    shifts = pairs.target[usable] - zooms * pairs.source[usable]
+    return np.concatenate([zooms[:, :, None] * np.eye(2), shifts[:, :, None]], axis=2)
+
+
+class _Support:
+    """How many correspondences many affine transforms (H, 2, 3) have, and the fit to those, all at once."""
+
+    def __init__(self, pairs: Correspondences) -> None:
+        order = np.argsort(pairs.rows[:, 0], kind="stable")  # so that matches of one query feature are neighbours
+        rows = pairs.rows[order]
+        self._source, self._target = pairs.source[order], pairs.target[order]
+        self._query_starts = _run_starts(rows[:, 0])
+        self._by_database = np.argsort(rows[:, 1], kind="stable")
+        self._database_starts = _run_starts(rows[self._by_database, 1])
+        self._centre = self._source.mean(axis=0)
+        self._unit = np.abs(self._source - self._centre).max()  # pixels; the points are not all in one place
+        design = np.column_stack([(self._source - self._centre) / self._unit, np.ones(len(rows))])
+        self._squares = (design[:, :, None] * design[:, None, :]).reshape(-1, 9)
+        self._products = (design[:, :, None] * self._target[:, None, :]).reshape(-1, 6)
+
+    def counts(self, transforms: NDArray[np.float64], tolerance: float) -> IntArray:
+        """(H,) different features that each transform brings within the tolerance of their partners: those of the
+        query or those of the database image, whichever are fewer.
+        """
+        found = [self._different(self._agreeing(transforms[start : start + 100], tolerance))
+                 for start in range(0, len(transforms), 100)]  # with 1000 matches 0.8 MB, which stay in the cache
+        return np.concatenate(found)
+
+    def refined(self, transforms: NDArray[np.float64], tolerance: float) -> NDArray[np.float64]:
+        """Each transform fitted by least squares to the matches that it brings within the tolerance; as it was where
+        those do not span a pixel.
+        """
+        taken = self._agreeing(transforms, tolerance).astype(np.float64)
+        normal, right = (taken @ self._squares).reshape(-1, 3, 3), (taken @ self._products).reshape(-1, 3, 2)
+        volumes = np.linalg.det(normal) / np.maximum(taken.sum(axis=1), 1.0) ** 3  # variance by variance
+        fit = np.flatnonzero(volumes > max(1e-12, self._unit**-4.0))
+        solution = np.swapaxes(np.linalg.solve(normal[fit], right[fit]), 1, 2)
+        solution[:, :, :2] /= self._unit
+        solution[:, :, 2] -= solution[:, :, :2] @ self._centre
+        refined = transforms.copy()
+        refined[fit] = solution
+        return refined
+
+    def _agreeing(self, transforms: NDArray[np.float64], tolerance: float) -> NDArray[np.bool_]:
+        squared = np.zeros((len(transforms), len(self._source)))
+        for axis in (0, 1):
+            a, b, c = transforms[:, axis].T[:, :, None]
+            residual = a * self._source[:, 0]
+            if b.any():  # a similarity has none
+                residual += b * self._source[:, 1]
+            residual += c - self._target[:, axis]
+            residual *= residual
+            squared += residual
+        return squared <= tolerance**2
+
+    def _different(self, agree: NDArray[np.bool_]) -> IntArray:
+        """(H, M) bool, in the order of the query's features -> (H,) different features."""
+        counts = np.full(len(agree), agree.shape[1])
+        for starts, columns in ((self._query_starts, None), (self._database_starts, self._by_database)):
+            part = agree
+            if len(starts) < agree.shape[1]:
+                part = np.logical_or.reduceat(agree if columns is None else agree[:, columns], starts, axis=1)
+            counts = np.minimum(counts, part.sum(axis=1))
+        return counts
+
+
+def _run_starts(values: IntArray) -> IntArray:
+    """Where each run of equal neighbours starts."""
+    return np.flatnonzero(np.diff(values, prepend=-1))
