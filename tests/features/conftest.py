@@ -25,6 +25,7 @@ class PixelRuntime:
     def __init__(self, stride: int = 16, device: str = "cpu", extraction: dict[str, Any] | None = None) -> None:
         self.device = device
         self.config = ModelConfig("pixel", stride=stride, fingerprint="00ff", extraction=extraction or {})
+        self.whitening = None
         self.pca = PCA(np.zeros(256, np.float32), np.eye(3, 256, dtype=np.float32), np.array([4, 1, 0.25], np.float32))
         self.batches: list[tuple[int, ...]] = []
 

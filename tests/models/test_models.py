@@ -14,7 +14,17 @@ import numpy as np
 import pytest
 
 from delf.errors import MissingDependencyError, ModelError
-from delf.models import DEFAULT_MODEL, PCA, PCA_KEYS, TRUNKS, ModelConfig, find_model, packaged_models
+from delf.models import (
+    DEFAULT_MODEL,
+    PCA,
+    PCA_KEYS,
+    TRUNKS,
+    WHITENING_KEYS,
+    ModelConfig,
+    Whitening,
+    find_model,
+    packaged_models,
+)
 from delf.models.receptive_field import receptive_field
 
 
@@ -202,6 +212,39 @@ def test_a_pca_of_another_model_is_refused() -> None:
     for wrong, channels in ((pca, 13), (replace(pca, variances=pca.variances[:2]), 12), (infinite, 12),
                             (replace(pca, mean=pca.mean[None]), 12)):
         with pytest.raises(ModelError, match=r"the PCA in m\.onnx"):
+            wrong.require_channels(channels, Path("m.onnx"))
+
+
+def random_whitening() -> Whitening:
+    generator = np.random.default_rng(0)
+    return Whitening(generator.random(12, np.float32), generator.random((5, 12), np.float32))
+
+
+def test_a_whitening_survives_metadata() -> None:
+    whitening = random_whitening()
+    again = Whitening.from_metadata(whitening.to_metadata(), Path("m.onnx"))
+    assert again is not None
+    for name in ("mean", "projection"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(whitening, name))
+    assert set(whitening.to_metadata()) == set(WHITENING_KEYS)
+    assert Whitening.from_metadata(random_pca().to_metadata(), Path("m.onnx")) is None
+
+
+@pytest.mark.parametrize("damage", [{WHITENING_KEYS[0]: None}, {WHITENING_KEYS[1]: None}, {WHITENING_KEYS[0]: ""},
+                                    {WHITENING_KEYS[1]: "AAAA" * 4}, {WHITENING_KEYS[1]: "not base64!"}])
+def test_a_damaged_whitening_is_a_sentence(damage: dict[str, str | None]) -> None:
+    metadata = {**random_whitening().to_metadata(), **damage}
+    with pytest.raises(ModelError, match=r"^m\.onnx has no readable whitening"):
+        Whitening.from_metadata({key: value for key, value in metadata.items() if value is not None}, Path("m.onnx"))
+
+
+def test_a_whitening_of_another_model_is_refused() -> None:
+    whitening = random_whitening()
+    whitening.require_channels(12, Path("m.onnx"))
+    infinite = replace(whitening, projection=whitening.projection * np.float32(np.inf))
+    for wrong, channels in ((whitening, 13), (replace(whitening, projection=whitening.projection[:0]), 12),
+                            (infinite, 12), (replace(whitening, mean=whitening.mean[None]), 12)):
+        with pytest.raises(ModelError, match=r"the whitening in m\.onnx"):
             wrong.require_channels(channels, Path("m.onnx"))
 
 

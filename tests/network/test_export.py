@@ -8,11 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from delf.errors import DelfError, MissingDependencyError, ModelError
-from delf.models import METADATA_KEY, PCA_KEYS
+from delf.features.pooling import pool_rmac
+from delf.models import METADATA_KEY, PCA_KEYS, Whitening
 from delf.network.export import export_onnx
+from delf.network.model import DelfModel
+from delf.runtimes import open_runtime
 
 onnx = pytest.importorskip("onnx")
 
@@ -29,10 +33,36 @@ def test_the_file_is_complete_and_half_the_size(small: Any, tmp_path: Path) -> N
     assert not [node for node in graph.graph.node if node.op_type == "BatchNormalization"]
 
 
-def test_rmac_is_refused(small: Any, make_model: Any, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"R-MAC regions depend .* use the runtime 'torch', or GeM"):
-        export_onnx(make_model(pooling="rmac"), tmp_path / "m.onnx")
+@pytest.mark.parametrize("config", [{"conv5": True}, {"global_dimensions": 8}], ids=["conv5", "linear layer"])
+def test_rmac_of_what_is_no_output_is_refused(make_model: Any, tmp_path: Path, config: dict[str, Any]) -> None:
+    with pytest.raises(ModelError, match=r"'seeded' pools R-MAC from conv5 or .* use the runtime 'torch', or GeM"):
+        export_onnx(make_model(pooling="rmac", **config), tmp_path / "m.onnx")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_rmac_is_left_to_the_extractor(make_model: Any, pictures: Any, tmp_path: Path) -> None:
+    model = make_model(pooling="rmac")
+    export_onnx(model, tmp_path / "m.onnx")
+    model.save_pretrained(tmp_path / "m.safetensors", half=False)
+    one, two = (open_runtime(tmp_path, name).run(pictures.numpy()) for name in ("onnx", "torch"))
+    assert one.global_descriptor.shape == (2, 0)
+    for exported, expected, pooled in zip(one.feature_map, two.feature_map, two.global_descriptor, strict=True):
+        np.testing.assert_allclose(exported, expected, atol=2e-3 * np.abs(expected).max())
+        np.testing.assert_allclose(pool_rmac(expected), pooled, rtol=1e-4)
+
+
+def test_the_whitening_is_in_both_files(make_model: Any, tmp_path: Path) -> None:
+    model = make_model()
+    generator = np.random.default_rng(0)
+    model.whitening = Whitening(generator.random(256, np.float32), generator.random((5, 256), np.float32))
+    model.save_pretrained(tmp_path / "m.safetensors")
+    loaded = DelfModel.from_pretrained(tmp_path)
+    export_onnx(loaded, tmp_path / "m.onnx")
+    for runtime in (open_runtime(tmp_path, name) for name in ("onnx", "torch")):
+        assert runtime.config.fingerprint == loaded.config.fingerprint
+        assert runtime.whitening is not None
+        for name in ("mean", "projection"):
+            np.testing.assert_array_equal(getattr(runtime.whitening, name), getattr(model.whitening, name))
 
 
 def test_a_model_without_pca_is_refused(make_model: Any, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from delf.errors import DelfError, ModelError
-from delf.models import METADATA_KEY, PCA
+from delf.models import METADATA_KEY, PCA, Whitening
 from delf.network.model import DelfModel, read_safetensors
 
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -129,6 +129,25 @@ def test_a_model_without_pca(make_model: Any, tmp_path: Path) -> None:
     model.pca = None
     model.save_pretrained(tmp_path / "raw.safetensors")
     assert DelfModel.from_pretrained(tmp_path / "raw.safetensors").pca is None
+
+
+def test_a_whitening_survives_and_is_in_the_fingerprint(make_model: Any, tmp_path: Path) -> None:
+    model, path = make_model(), tmp_path / "m.safetensors"
+    model.save_pretrained(path)
+    plain = DelfModel.from_pretrained(path)
+    assert plain.whitening is None
+    generator = np.random.default_rng(0)
+    model.whitening = Whitening(generator.random(256, np.float32), generator.random((7, 256), np.float32))
+    assert model.folded().whitening is model.whitening
+    model.save_pretrained(path)
+    again = DelfModel.from_pretrained(path)
+    for name in ("mean", "projection"):
+        np.testing.assert_array_equal(getattr(again.whitening, name), getattr(model.whitening, name))
+    assert again.config.fingerprint != plain.config.fingerprint
+    model.whitening = Whitening(model.whitening.mean[:9], model.whitening.projection[:, :9].copy())
+    model.save_pretrained(path)
+    with pytest.raises(ModelError, match=r"the whitening in .*m\.safetensors .* of 256 channels"):
+        DelfModel.from_pretrained(path)
 
 
 def test_a_place_that_cannot_be_written(small: Any, tmp_path: Path) -> None:

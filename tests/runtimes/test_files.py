@@ -13,7 +13,7 @@ import pytest
 from delf.errors import ModelError
 from delf.features import Delf
 from delf.images import read_image
-from delf.models import METADATA_KEY, PCA, ModelConfig, find_model, packaged_models
+from delf.models import METADATA_KEY, PCA, ModelConfig, Whitening, find_model, packaged_models
 from delf.network.export import export_onnx
 from delf.network.model import DelfModel
 from delf.runtimes import open_runtime
@@ -90,11 +90,13 @@ def test_onnx_files_with_a_wrong_label(attentive: Path, tmp_path: Path) -> None:
     source, path = attentive / "seeded.onnx", tmp_path / "wrong.onnx"
     config = json.loads(ModelConfig("x").to_json())
     odd = PCA(np.zeros(9, np.float32), np.zeros((2, 9), np.float32), np.ones(2, np.float32)).to_metadata()
+    white = Whitening(np.zeros(9, np.float32), np.zeros((2, 9), np.float32)).to_metadata()
     for changes, sentence in (({METADATA_KEY: None}, r"wrong\.onnx is an ONNX file but not of a delf model"),
                               ({METADATA_KEY: "{"}, r"wrong\.onnx has a damaged configuration"),
                               ({METADATA_KEY: json.dumps({**config, "new": 1})}, r"wrong\.onnx .* newer version"),
                               ({METADATA_KEY: json.dumps({**config, "trunk": "resnet50"})}, r"PCA in .*wrong\.onnx"),
-                              ({"pca.mean": None}, r"wrong\.onnx has no readable PCA"), (odd, r"PCA in .*wrong\.onnx")):
+                              ({"pca.mean": None}, r"wrong\.onnx has no readable PCA"), (odd, r"PCA in .*wrong\.onnx"),
+                              (white, r"whitening in .*wrong\.onnx")):
         with pytest.raises(ModelError, match=sentence):
             open_runtime(with_metadata(source, path, **changes))
 

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from delf.errors import ImageError, ModelError, OptionError
-from delf.features.reduction import normalise, reduce
+from delf.features.pooling import join_levels, pool_rmac
+from delf.features.reduction import reduce
 from delf.features.suppression import suppress
 from delf.images import limit_size, resize
 from delf.models import DEFAULT_MODEL
@@ -212,8 +213,11 @@ class Delf:
     def _level(self, images: Sequence[ImageArray], size: tuple[int, int]) -> list[_Level]:
         pixels = np.stack([resize(image, size).transpose(2, 0, 1) for image in images])
         output = self.runtime.run(pixels.astype(np.float32))
+        pooled = output.global_descriptor
+        if not pooled.shape[1]:
+            pooled = np.stack([pool_rmac(feature_map) for feature_map in output.feature_map])
         return [self._candidates(*outputs, size) for outputs in
-                zip(output.feature_map, output.attention, output.global_descriptor, strict=True)]
+                zip(output.feature_map, output.attention, pooled, strict=True)]
 
     def _candidates(self, feature_map: FloatArray, attention: FloatArray, global_descriptor: FloatArray,
                     size: tuple[int, int]) -> _Level:
@@ -248,14 +252,15 @@ class Delf:
                         self.options.max_features)
         raw = np.concatenate([level.raw for level in levels])[kept]
         descriptors = reduce(raw, self.runtime.pca, self.options.dimensions, whitening=self.options.whitening)
-        pooled = normalise(np.stack([level.global_descriptor for level in levels]))
+        pooled = np.stack([level.global_descriptor for level in levels])
         return Features(keypoints[kept], scales[kept], scores[kept], descriptors, image_size,
-                        normalise(pooled.mean(axis=0, keepdims=True))[0])
+                        join_levels(pooled, self.runtime.whitening))
 
     def _empty(self, size: tuple[int, int]) -> Features:
-        zeros = np.zeros(0, np.float32)
+        zeros, whitening = np.zeros(0, np.float32), self.runtime.whitening
+        length = self.runtime.config.global_channels if whitening is None else len(whitening.projection)
         return Features(zeros.reshape(0, 2), zeros, zeros, zeros.reshape(0, self.options.dimensions), size,
-                        np.zeros(self.runtime.config.global_channels, np.float32))
+                        np.zeros(length, np.float32))
 
 
 def _cells(length: int, level_length: int, stride: int, cells: int) -> NDArray[np.float64]:

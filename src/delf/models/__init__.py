@@ -5,7 +5,8 @@ A model is one name with up to two files beside each other:
 - `NAME.safetensors`: all weights, for torch (training, export, GPUs);
 - `NAME.onnx`: the same computation for a plain install, made from the former by `delf export`.
 
-Either file alone is complete: it carries the configuration as JSON and the PCA of its descriptors.
+Either file alone is complete: it carries the configuration as JSON, the PCA of its descriptors and, where one was
+learnt, the whitening of its global descriptor.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import base64
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ PACKAGED = Path(__file__).parent
 METADATA_KEY = "delf"
 OUTPUTS = ("feature_map", "attention", "global_descriptor")  # of the ONNX graph, in this order
 PCA_KEYS = ("pca.mean", "pca.components", "pca.variances")
+WHITENING_KEYS = ("whitening.mean", "whitening.projection")
 POOLING_NAMES = ("gem", "rmac")
 
 
@@ -66,8 +68,8 @@ class ModelConfig:
     extraction: values that differ from the defaults of `delf.features.ExtractionOptions`.
     probability: weights of the evidence that two images show the same thing (`delf.ranking.probability`).
     about: one sentence on what it was trained from; licence: of the weights.
-    fingerprint: SHA-256 over weights and PCA, the same in both files of a model; features of models with different
-        fingerprints do not mix.
+    fingerprint: SHA-256 over weights, PCA and whitening, the same in both files of a model; features of models with
+        different fingerprints do not mix.
     """
 
     name: str
@@ -116,7 +118,7 @@ class ModelConfig:
 
     @property
     def global_channels(self) -> int:
-        """Length of the global descriptor."""
+        """Length of what the network pools: the global descriptor before its whitening."""
         return self.global_dimensions or self.channels * (2 if self.conv5 else 1)
 
     def to_json(self) -> str:
@@ -160,18 +162,61 @@ class PCA:
 
     def to_metadata(self) -> dict[str, str]:
         """The three arrays as base64 of little-endian float32, for the metadata of an ONNX file."""
-        return {key: base64.b64encode(np.asarray(array, "<f4").tobytes()).decode("ascii")
-                for key, array in zip(PCA_KEYS, (self.mean, self.components, self.variances), strict=True)}
+        return _encoded(PCA_KEYS, (self.mean, self.components, self.variances))
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str], source: Path) -> PCA:
         """Read back what `to_metadata` wrote."""
         try:
-            mean, components, variances = (np.frombuffer(base64.b64decode(metadata[key], validate=True), "<f4")
-                                           .astype(np.float32) for key in PCA_KEYS)
+            mean, components, variances = _decoded(PCA_KEYS, metadata)
             return cls(mean, components.reshape(len(variances), len(mean)), variances)
         except (KeyError, ValueError) as error:
             raise ModelError(f"{source} has no readable PCA ({error}); export it again with 'delf export'") from error
+
+
+@dataclass(frozen=True, eq=False)
+class Whitening:
+    """What makes the components of a global descriptor count alike, learnt with the model (`training.whitening`).
+
+    mean: (G,) float32, of unit vectors. projection: (W, G) float32, applied to what is left of a unit vector without
+    the mean.
+    """
+
+    mean: FloatArray
+    projection: FloatArray
+
+    def require_channels(self, channels: int, source: Path) -> None:
+        """Raise a `ModelError` that names `source` unless this is for global descriptors of so many channels."""
+        fits = (self.mean.shape == (channels,) and self.projection.ndim == 2 and len(self.projection) > 0
+                and self.projection.shape[1] == channels)
+        if not fits or not all(np.isfinite(array).all() for array in (self.mean, self.projection)):
+            raise ModelError(f"the whitening in {source} is damaged or of another model: it does not fit global "
+                             f"descriptors of {channels} channels; get the file again")
+
+    def to_metadata(self) -> dict[str, str]:
+        """The two arrays, as `PCA.to_metadata` has them."""
+        return _encoded(WHITENING_KEYS, (self.mean, self.projection))
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, str], source: Path) -> Whitening | None:
+        """Read back what `to_metadata` wrote; None where a file has nothing of it."""
+        if not any(key in metadata for key in WHITENING_KEYS):
+            return None
+        try:
+            mean, projection = _decoded(WHITENING_KEYS, metadata)
+            return cls(mean, projection.reshape(-1, len(mean)))
+        except (KeyError, ValueError, ZeroDivisionError) as error:
+            raise ModelError(f"{source} has no readable whitening ({error}); export it again with 'delf export'"
+                             ) from error
+
+
+def _encoded(keys: Sequence[str], arrays: Sequence[FloatArray]) -> dict[str, str]:
+    return {key: base64.b64encode(np.asarray(array, "<f4").tobytes()).decode("ascii")
+            for key, array in zip(keys, arrays, strict=True)}
+
+
+def _decoded(keys: Sequence[str], metadata: Mapping[str, str]) -> list[FloatArray]:
+    return [np.frombuffer(base64.b64decode(metadata[key], validate=True), "<f4").astype(np.float32) for key in keys]
 
 
 @dataclass(frozen=True)

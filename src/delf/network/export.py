@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from delf.errors import ModelError, missing_dependency
 from delf.files import replacing
@@ -15,19 +16,21 @@ from delf.network.model import DelfModel
 
 
 def export_onnx(model: DelfModel, path: Path) -> None:
-    """Write `model` as an ONNX file that carries its configuration and PCA.
+    """Write `model` as an ONNX file that carries its configuration, PCA and whitening.
 
     The batch norms are folded. Weights are stored in half precision with a cast to single behind each, which the
     runtime folds away when it loads the file, so that the file is half the size and all sums are in single precision.
+    The regions of R-MAC depend on the image's size, which a file cannot express: the global descriptor of such a model
+    is empty, and the extractor pools it from the feature map.
 
     Raises:
-        ModelError: the model has no PCA, or its pooling depends on the image's size (R-MAC).
+        ModelError: the model has no PCA; or its R-MAC pools what is no output of the file.
     """
     if model.pca is None:
         raise ModelError(f"the model {model.config.name!r} has no PCA, so that it cannot describe features yet")
-    if model.config.pooling == "rmac":
-        raise ModelError("R-MAC regions depend on the image's size, which an ONNX file cannot express; "
-                         "use the runtime 'torch', or GeM pooling")
+    if model.config.pooling == "rmac" and (model.config.conv5 or model.config.global_dimensions):
+        raise ModelError(f"the model {model.config.name!r} pools R-MAC from conv5 or has a linear layer behind it, "
+                         "which an ONNX file cannot express; use the runtime 'torch', or GeM pooling")
     try:
         import onnx
     except ImportError as error:
@@ -36,7 +39,7 @@ def export_onnx(model: DelfModel, path: Path) -> None:
         with warnings.catch_warnings():
             # The tracing exporter is deprecated, but gives dynamic sizes in one file without guards on them.
             warnings.simplefilter("ignore")
-            torch.onnx.export(model.folded(), (torch.zeros(1, 3, 224, 192),), str(temporary), dynamo=False,
+            torch.onnx.export(_exported(model), (torch.zeros(1, 3, 224, 192),), str(temporary), dynamo=False,
                               input_names=["images"], output_names=list(OUTPUTS), opset_version=17,
                               dynamic_axes={"images": {0: "batch", 2: "height", 3: "width"},
                                             "feature_map": {0: "batch", 2: "rows", 3: "columns"},
@@ -44,9 +47,26 @@ def export_onnx(model: DelfModel, path: Path) -> None:
                                             "global_descriptor": {0: "batch"}})
         graph = onnx.load(temporary)
         _halve_weights(graph.graph)
-        onnx.helper.set_model_props(graph, {METADATA_KEY: model.config.to_json(), **model.pca.to_metadata()})
+        onnx.helper.set_model_props(graph, {METADATA_KEY: model.config.to_json(), **model.pca.to_metadata(),
+                                            **(model.whitening.to_metadata() if model.whitening else {})})
         onnx.checker.check_model(graph)
         onnx.save(graph, temporary)
+
+
+class _Unpooled(nn.Module):
+    """Stands in for a pooling that a file cannot express."""
+
+    def forward(self, feature_map: Tensor) -> Tensor:
+        """(B, C, h, w) features -> (B, 0)."""
+        return feature_map[:, :0, 0, 0]
+
+
+def _exported(model: DelfModel) -> DelfModel:
+    """The model as it goes into the file."""
+    folded = model.folded()
+    if model.config.pooling == "rmac":
+        folded.pooling = _Unpooled()
+    return folded
 
 
 def _halve_weights(graph: object) -> None:

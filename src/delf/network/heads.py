@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from delf.models.regions import regions
+
 
 class Attention(nn.Module):
     """Scores each cell of a feature map: conv 1x1, ReLU, conv 1x1, softplus (Noh et al., ICCV 2017, section 4.2).
@@ -83,27 +85,6 @@ class RMAC(nn.Module):
             region = feature_map[:, :, top : top + side, left : left + side]
             total = total + F.normalize(region.amax(dim=(2, 3)), dim=1)
         return total
-
-
-def regions(height: int, width: int, levels: int) -> list[tuple[int, int, int]]:
-    """(top, left, side) of the square regions of R-MAC, in cells."""
-    short, long = min(height, width), max(height, width)
-    # The number of regions along the long side whose overlap comes nearest to 40 %.
-    steps = range(2, 8)
-    overlaps = [abs((short**2 - short * (long - short) / (n - 1)) / short**2 - 0.4) for n in steps]
-    extra = 0 if long == short else 1 + overlaps.index(min(overlaps))
-    result = []
-    for level in range(1, levels + 1):
-        side = max(1, int(2 * short / (level + 1)))
-        rows, columns = level + (extra if height > width else 0), level + (extra if width > height else 0)
-        result += [(top, left, side) for top in _starts(height, side, rows) for left in _starts(width, side, columns)]
-    return result
-
-
-def _starts(length: int, side: int, count: int) -> list[int]:
-    if count == 1:
-        return [(length - side) // 2]
-    return [round(i * (length - side) / (count - 1)) for i in range(count)]
 
 
 POOLINGS: dict[str, Callable[[], nn.Module]] = {"gem": GeM, "rmac": RMAC}

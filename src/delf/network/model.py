@@ -1,10 +1,10 @@
-"""The DELF model: trunk, attention and global pooling, with its configuration and PCA in one safetensors file."""
+"""The DELF model: trunk, attention and global pooling; one safetensors file has it with its configuration and PCA."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,21 +15,24 @@ from torch import Tensor, nn
 
 from delf.errors import ModelError
 from delf.files import replacing
-from delf.models import METADATA_KEY, PCA, PCA_KEYS, ModelConfig, find_model
+from delf.models import METADATA_KEY, PCA, PCA_KEYS, WHITENING_KEYS, ModelConfig, Whitening, find_model
 from delf.network.heads import POOLINGS, Attention, Autoencoder, FeatureNorm
 from delf.network.resnet import ResNetTrunk, fold_batch_norm, unfold_batch_norm
+from delf.types import FloatArray
 
 
 class DelfModel(nn.Module):
     """Images -> feature map, attention and global descriptor.
 
-    The model normalises the images itself, so that every runtime takes the same input.
+    The model normalises the images itself, so that every runtime takes the same input. It carries the PCA of the local
+    and the whitening of the global descriptor; the extractor applies them, once for all levels.
     """
 
-    def __init__(self, config: ModelConfig, pca: PCA | None = None) -> None:
+    def __init__(self, config: ModelConfig, pca: PCA | None = None, whitening: Whitening | None = None) -> None:
         super().__init__()
         self.config = config
         self.pca = pca
+        self.whitening = whitening
         self.trunk = ResNetTrunk(config.trunk, conv5=config.conv5)
         self.attention: nn.Module = FeatureNorm()
         if config.attention:
@@ -57,7 +60,7 @@ class DelfModel(nn.Module):
 
     def folded(self) -> DelfModel:
         """A copy in evaluation mode whose batch norms are folded into the convolutions: same output, faster."""
-        copy = DelfModel(self.config, self.pca)
+        copy = DelfModel(self.config, self.pca, self.whitening)
         copy.load_state_dict(self.state_dict())
         copy.trunk = fold_batch_norm(self.trunk)
         return copy.eval()
@@ -74,12 +77,14 @@ class DelfModel(nn.Module):
         if _fingerprint(tensors) != config.fingerprint:
             raise ModelError(f"the weights in {path} are not those that its fingerprint was made of: the file is "
                              "damaged; get it again")
-        arrays = [tensors.pop(key, None) for key in PCA_KEYS]
-        pca = None
-        if all(array is not None for array in arrays):
-            pca = PCA(*(np.asarray(array.float().numpy()) for array in arrays if array is not None))
+        pca = whitening = None
+        if arrays := _taken(tensors, PCA_KEYS):
+            pca = PCA(*arrays)
             pca.require_channels(config.channels, path)
-        instance = cls(config, pca)
+        if arrays := _taken(tensors, WHITENING_KEYS):
+            whitening = Whitening(*arrays)
+            whitening.require_channels(config.global_channels, path)
+        instance = cls(config, pca, whitening)
         own = {key: tensor.shape for key, tensor in instance.state_dict().items()
                if not key.endswith("num_batches_tracked")}
         if own != {key: tensor.shape for key, tensor in tensors.items()}:
@@ -88,25 +93,35 @@ class DelfModel(nn.Module):
         return instance.eval()
 
     def save_pretrained(self, path: Path, *, half: bool = True) -> None:
-        """Write weights, PCA and configuration to one safetensors file, through a temporary file.
+        """Write weights, PCA, whitening and configuration to one safetensors file, through a temporary file.
 
         Args:
             path: ends in `.safetensors`; its stem becomes the name in the configuration.
-            half: store convolutions in half precision; vectors and the PCA stay in single. Batch norms are first
-                folded into the convolutions, so that the ONNX file, which has them folded, holds the same halves.
+            half: store convolutions in half precision; vectors, PCA and whitening stay in single. Batch norms are
+                first folded into the convolutions, so that the ONNX file, which has them folded, holds the same halves.
         """
         folded = unfold_batch_norm(fold_batch_norm(self.trunk))
         tensors = {**self.state_dict(), **{f"trunk.{key}": tensor for key, tensor in folded.items()}}
         tensors = {key: tensor.half() if half and tensor.ndim == 4 else tensor for key, tensor in tensors.items()
                    if not key.endswith("num_batches_tracked")}
+        arrays: list[tuple[str, FloatArray]] = []
         if self.pca is not None:
-            arrays = (self.pca.mean, self.pca.components, self.pca.variances)
-            tensors |= {key: torch.from_numpy(array) for key, array in zip(PCA_KEYS, arrays, strict=True)}
+            arrays += zip(PCA_KEYS, (self.pca.mean, self.pca.components, self.pca.variances), strict=True)
+        if self.whitening is not None:
+            arrays += zip(WHITENING_KEYS, (self.whitening.mean, self.whitening.projection), strict=True)
+        tensors |= {key: torch.from_numpy(array) for key, array in arrays}
         config = dataclasses.replace(self.config, name=path.stem, fingerprint=_fingerprint(tensors))
         with replacing(path) as temporary:
             save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, temporary,
                       metadata={METADATA_KEY: config.to_json()})
             temporary.chmod(0o644)
+
+
+def _taken(tensors: dict[str, Tensor], keys: Sequence[str]) -> list[FloatArray]:
+    """The arrays of some keys, which `tensors` lacks from then on; none unless all are there."""
+    found = [tensors.pop(key, None) for key in keys]
+    arrays = [np.asarray(tensor.float().numpy(), np.float32) for tensor in found if tensor is not None]
+    return arrays if len(arrays) == len(keys) else []
 
 
 def _fingerprint(tensors: Mapping[str, Tensor]) -> str:

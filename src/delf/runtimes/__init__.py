@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from delf.errors import OptionError
-from delf.models import DEFAULT_MODEL, PCA, ModelConfig, ModelFiles, find_model
+from delf.models import DEFAULT_MODEL, PCA, ModelConfig, ModelFiles, Whitening, find_model
 from delf.types import FloatArray
 
 
@@ -22,7 +22,8 @@ class NetworkOutput:
     """What the network says of B images of one size.
 
     feature_map: (B, C, h, w) float32, un-normalised. attention: (B, h, w) float32, non-negative.
-    global_descriptor: (B, G) float32, un-normalised.
+    global_descriptor: (B, G) float32, un-normalised; G = 0 where the runtime cannot pool it (R-MAC in ONNX), which the
+        extractor then does.
     """
 
     feature_map: FloatArray
@@ -39,6 +40,7 @@ class Runtime(Protocol):
     device: str
     config: ModelConfig
     pca: PCA
+    whitening: Whitening | None  # of the global descriptor; not applied by the runtime
 
     def run(self, images: FloatArray) -> NetworkOutput:
         """(B, 3, H, W) float32 RGB in 0..255 -> the outputs of the network."""

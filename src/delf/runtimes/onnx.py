@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnxruntime
 
 from delf.errors import ModelError, OptionError
-from delf.models import METADATA_KEY, OUTPUTS, PCA, ModelConfig, ModelFiles
+from delf.models import METADATA_KEY, OUTPUTS, PCA, ModelConfig, ModelFiles, Whitening
 from delf.runtimes import NetworkOutput
 from delf.types import FloatArray
 
@@ -39,6 +39,9 @@ class OnnxRuntime:
         self.config = ModelConfig.from_json(metadata[METADATA_KEY], path)
         self.pca = PCA.from_metadata(metadata, path)
         self.pca.require_channels(self.config.channels, path)
+        self.whitening = Whitening.from_metadata(metadata, path)
+        if self.whitening is not None:
+            self.whitening.require_channels(self.config.global_channels, path)
         if [output.name for output in self._session.get_outputs()] != list(OUTPUTS):
             raise ModelError(f"{path} does not compute what a delf model computes; make it again with 'delf export'")
 

@@ -34,6 +34,7 @@ class TorchRuntime:
         self.device = device
         self.config = model.config
         self.pca = model.pca
+        self.whitening = model.whitening
 
     @torch.inference_mode()
     def run(self, images: FloatArray) -> NetworkOutput:
