@@ -96,7 +96,7 @@ def searching(folder: Path, place: Path, count: int, cores: int) -> None:
         parallel(partial(magsac_inliers, query), database, cores)
         sift.append(time.perf_counter() - start)
     reference = statistics.median(sift)
-    print("| search | median ms | p95 ms | of RootSIFT's | decode, extract, neighbours, vote, verify, rank (mean ms) |")
+    print("| search | median ms | p95 ms | of RootSIFT's | decode, extract, retrieve, verify, rank, turn (mean ms) |")
     print("|---|---|---|---|---|")
     for method, (totals, stages) in rows.items():
         print(f"| {method} | {1000 * statistics.median(totals):.0f} | {1000 * float(np.percentile(totals, 95)):.0f} | "
