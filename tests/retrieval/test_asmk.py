@@ -17,6 +17,7 @@ from delf.collection import Collection
 from delf.errors import CollectionError, OptionError
 from delf.index import DETECT_TO_RETRIEVE, HOW, RADENOVIC_2018, Codebook, CodebookOptions
 from delf.retrieval import asmk as module
+from delf.retrieval import lists as making
 from delf.retrieval.asmk import AsmkRetrieval, AsmkRetriever
 from delf.retrieval.words import WordOptions, find_codebook, sample_of
 from delf.types import Features
@@ -204,7 +205,7 @@ def test_lists_are_made_once_and_progress_is_told(folder: Path, drawn: Collectio
     first = AsmkRetriever(drawn, options, progress=lambda *done: calls.append(done))
     assert calls == [(0, 3), (1, 3), (2, 3), (3, 3)]
     assert drawn.bytes_by_kind()["asmk"] == sum(path.stat().st_size for path in lists(folder))
-    monkeypatch.setattr(module, "_build", None)
+    monkeypatch.setattr(making, "_build", None)
     again = AsmkRetriever(drawn, AsmkRetrieval(DETECT_TO_RETRIEVE, FEW), progress=lambda *done: calls.append(done))
     assert len(calls) == 4, "only what is stored matters: the lists are the same"
     assert ranked(again, query, drawn)[0][0] == 3
@@ -244,7 +245,7 @@ def test_a_collection_that_cannot_be_written_has_its_lists_elsewhere(
         path.unlink()
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    monkeypatch.setattr(module.tempfile, "tempdir", str(elsewhere))
+    monkeypatch.setattr(making.tempfile, "tempdir", str(elsewhere))
     monkeypatch.setattr(module, "lists_of", lambda segment, asmk: tmp_path / "no" / "folder" / "a.lists")
     retriever = AsmkRetriever(drawn, AsmkRetrieval(words=FEW))
     assert ranked(retriever, query, drawn) == before
@@ -254,7 +255,7 @@ def test_a_collection_that_cannot_be_written_has_its_lists_elsewhere(
     del retriever
     gc.collect()
     assert list(elsewhere.iterdir()) == []
-    monkeypatch.setattr(module.tempfile, "tempdir", str(elsewhere / "full"))
+    monkeypatch.setattr(making.tempfile, "tempdir", str(elsewhere / "full"))
     with pytest.raises(CollectionError, match=r"neither there nor to a temporary folder .*make room on the disk"):
         AsmkRetriever(drawn, AsmkRetrieval(words=FEW))
 

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from delf.codes import Codes, decode
 from delf.errors import OptionError
 from delf.index.exact import checked
-from delf.index.storage import ArrayFile, ArrayWriter
+from delf.index.storage import ArrayFile, ArrayWriter, Layout
 from delf.index.words import Codebook
 from delf.types import Box, FloatArray, IntArray
 
@@ -148,7 +148,7 @@ class Asmk:
 
         images: (N, D) int8 each (`delf.codes`). Memory stays bounded by a block of features, or by one image.
         """
-        return self.write(map(self._aggregated, _blocks(images, self.codebook.dimensions)), path)
+        return self.write(map(self._aggregated, blocks_of(images, self.codebook.dimensions)), path)
 
     def write(self, blocks: Iterable[Block], path: Path) -> AsmkLists:
         """As `build`, for images that are aggregated already.
@@ -159,15 +159,15 @@ class Asmk:
         try:
             sizes, counts, rows = self._spill(blocks, spilled)
             entries = np.memmap(spilled, self._entry, "r") if sizes.any() else np.empty(0, self._entry)
-            layout = _Layout(len(sizes), len(counts), len(entries), self._width)
+            layout = _layout(len(sizes), len(counts), len(entries), self._width)
             fields = {"dimensions": self.codebook.dimensions, "codebook": self.codebook.fingerprint,
                       "signatures": self.options.signatures, "images": len(counts), "rows": rows,
                       "entries": len(entries)}
             with ArrayWriter(path, KIND, fields) as writer:
                 content = writer.reserve(layout.nbytes)
-                layout.sizes(content)[:] = sizes
-                layout.counts(content)[:] = counts
-                _fill(layout.signatures(content), layout.images(content), entries, sizes)
+                layout.view(content, "sizes")[:] = sizes
+                layout.view(content, "counts")[:] = counts
+                _fill(layout.view(content, "signatures"), layout.view(content, "images"), entries, sizes)
         finally:
             spilled.unlink(missing_ok=True)
         return self.open(path)
@@ -232,16 +232,16 @@ class AsmkLists:
     def __init__(self, file: ArrayFile, words: int, width: int) -> None:
         self._file = file
         self.images, self.rows, self.entries = (file.integer(name) for name in ("images", "rows", "entries"))
-        layout, content = _Layout(words, self.images, self.entries, width), file.bytes()
+        layout, content = _layout(words, self.images, self.entries, width), file.bytes()
         if len(content) != layout.nbytes:
             raise file.damaged("its size is not that of its entries")
-        self.sizes = layout.sizes(content).astype(np.int64)
-        self.counts = layout.counts(content).astype(np.int64)
+        self.sizes = layout.view(content, "sizes").astype(np.int64)
+        self.counts = layout.view(content, "counts").astype(np.int64)
         if self.sizes.sum() != self.entries or self.counts.sum() != self.entries:
             raise file.damaged("the sizes of its lists do not add up")
         self._starts = np.cumsum(self.sizes) - self.sizes
-        self._images = layout.images(content)
-        self._signatures = as_integers(layout.signatures(content))
+        self._images = layout.view(content, "images")
+        self._signatures = as_integers(layout.view(content, "signatures"))
 
     @property
     def nbytes(self) -> int:
@@ -259,7 +259,7 @@ class AsmkLists:
         """
         wanted = as_integers(query.signatures)
         sums = np.zeros(self.images)
-        for part in _parts(self.sizes[query.words], COMPARED):
+        for part in parts(self.sizes[query.words], COMPARED):
             words = query.words[part]
             sizes = self.sizes[words]
             ends = np.cumsum(sizes)
@@ -278,7 +278,7 @@ class AsmkLists:
         if weights is None:
             return self.counts.astype(np.float64)
         sums = np.zeros(self.images)
-        for part in _parts(self.sizes, COMPARED):
+        for part in parts(self.sizes, COMPARED):
             start, stop = self._starts[part.start], self._starts[part.stop - 1] + self.sizes[part.stop - 1]
             sums += np.bincount(self._checked(self._images[start:stop]), np.repeat(weights[part], self.sizes[part]),
                                 minlength=self.images)
@@ -375,37 +375,18 @@ def ones_by_arithmetic(bits: _Bits) -> NDArray[np.uint8]:
 _ones_of_each: Callable[[_Bits], NDArray[np.uint8]] = getattr(np, "bitwise_count", ones_by_arithmetic)
 
 
-class _Layout:
-    """Where the arrays of a segment's lists lie, each from a multiple of eight bytes on.
-
-    sizes (W,) uint32, counts (n,) uint32, signatures (E, B) uint8, images (E,) uint16, or uint32 for more than 65536.
-    """
-
-    def __init__(self, words: int, images: int, entries: int, width: int) -> None:
-        self._image_type = np.dtype(np.uint16 if images <= 65536 else np.uint32)
-        self._shape = (entries, width)
-        lengths = [4 * words, 4 * images, entries * width, entries * self._image_type.itemsize]
-        self._slices, end = [], 0
-        for length in lengths:
-            start = -(-end // 8) * 8
-            end = start + length
-            self._slices.append(slice(start, end))
-        self.nbytes = end
-
-    def sizes(self, content: NDArray[np.uint8]) -> NDArray[np.uint32]:
-        return content[self._slices[0]].view(np.uint32)
-
-    def counts(self, content: NDArray[np.uint8]) -> NDArray[np.uint32]:
-        return content[self._slices[1]].view(np.uint32)
-
-    def signatures(self, content: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        return content[self._slices[2]].reshape(self._shape)
-
-    def images(self, content: NDArray[np.uint8]) -> NDArray[Any]:
-        return content[self._slices[3]].view(self._image_type)
+def _layout(words: int, images: int, entries: int, width: int) -> Layout:
+    """Where the arrays of a segment's lists lie."""
+    return Layout(sizes=(np.uint32, (words,)), counts=(np.uint32, (images,)), signatures=(np.uint8, (entries, width)),
+                  images=(image_type(images), (entries,)))
 
 
-def _blocks(images: Iterable[Codes], dimensions: int) -> Iterator[list[Codes]]:
+def image_type(images: int) -> np.dtype[Any]:
+    """The type that images of a segment are numbered by."""
+    return np.dtype(np.uint16 if images <= 65536 else np.uint32)
+
+
+def blocks_of(images: Iterable[Codes], dimensions: int) -> Iterator[list[Codes]]:
     """Whole images together, up to so many features."""
     block: list[Codes] = []
     rows = 0
@@ -419,7 +400,7 @@ def _blocks(images: Iterable[Codes], dimensions: int) -> Iterator[list[Codes]]:
         yield block
 
 
-def _parts(sizes: IntArray, most: int) -> Iterator[slice]:
+def parts(sizes: IntArray, most: int) -> Iterator[slice]:
     """Runs of lists that have so many entries together, or of one list that has more."""
     ends, start = np.cumsum(sizes), 0
     while start < len(sizes):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,6 +134,27 @@ class ArrayFile:
     def damaged(self, reason: str) -> CollectionError:
         """The error that says so."""
         return CollectionError(f"The index file {self.path} is damaged: {reason}; build the index again.")
+
+
+class Layout:
+    """Arrays of known types and shapes in the bytes of a file, one after another, each from a multiple of 8 on.
+
+    nbytes: of all.
+    """
+
+    def __init__(self, **arrays: tuple[DTypeLike, tuple[int, ...]]) -> None:
+        self._arrays: dict[str, tuple[slice, DTypeLike, tuple[int, ...]]] = {}
+        end = 0
+        for name, (dtype, shape) in arrays.items():
+            start = -(-end // 8) * 8
+            end = start + math.prod(shape) * np.dtype(dtype).itemsize
+            self._arrays[name] = slice(start, end), dtype, shape
+        self.nbytes = end
+
+    def view(self, content: NDArray[np.uint8], name: str) -> NDArray[Any]:
+        """An array in the bytes (nbytes,) of a file, not copied."""
+        place, dtype, shape = self._arrays[name]
+        return content[place].view(dtype).reshape(shape)
 
 
 def _header(page: bytes, path: Path) -> dict[str, Any]:

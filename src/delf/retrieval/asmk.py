@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
-import secrets
-import shutil
-import tempfile
-import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from delf.codes import Codes
 from delf.collection import Collection
 from delf.collection.segment import Segment
-from delf.errors import CollectionError
-from delf.index.asmk import Asmk, AsmkIndex, AsmkLists, AsmkOptions
+from delf.index.asmk import Asmk, AsmkIndex, AsmkOptions
+from delf.index.hamming import HammingOptions
 from delf.ranking import Candidates, in_order
 from delf.retrieval.contract import Mask, Retriever
+from delf.retrieval.lists import open_lists
+from delf.retrieval.word_matches import WordMatcher
 from delf.retrieval.words import WordOptions, find_codebook
-from delf.types import Features
+from delf.types import Features, Matches
 
 
 @dataclass(frozen=True)
@@ -29,12 +25,14 @@ class AsmkRetrieval:
     """Candidates by ASMK*.
 
     asmk: how images are aggregated and compared. words: where the visual words come from. model: the model file, beside
-    which they may lie; by default the packaged one of the collection's model.
+    which they may lie; by default the packaged one of the collection's model. matching: how tentative matches are found
+    by visual words and signatures; None leaves it to the descriptors.
     """
 
     asmk: AsmkOptions = field(default_factory=AsmkOptions)
     words: WordOptions = field(default_factory=WordOptions)
     model: Path | None = None
+    matching: HammingOptions | None = None
 
 
 class AsmkRetriever(Retriever):
@@ -46,7 +44,7 @@ class AsmkRetriever(Retriever):
     they cannot be written there, they are kept in a temporary folder as long as the retriever lives.
     """
 
-    reads = ("asmk", "words")
+    reads: tuple[str, ...] = ("asmk", "words")
 
     def __init__(self, collection: Collection, options: AsmkRetrieval,
                  progress: Callable[[int, int], None] = lambda done, total: None) -> None:
@@ -60,12 +58,16 @@ class AsmkRetriever(Retriever):
         """
         self.learnt = False
         self._index: AsmkIndex | None = None
-        self._temporary: Path | None = None
+        self._matcher: WordMatcher | None = None
         if collection.rows:
             found = find_codebook(collection, options.model, options.words)
             self.learnt = found.learnt
             asmk = Asmk(found.codebook, options.asmk)
-            self._index = AsmkIndex(asmk, self._lists(asmk, collection.segments, progress))
+            self._index = AsmkIndex(asmk, open_lists(asmk, collection.segments, lambda segment: lists_of(segment, asmk),
+                                                     keeper=self, progress=progress))
+            if options.matching is not None:
+                self.reads = (*self.reads, "hamming")
+                self._matcher = WordMatcher(collection, found.codebook, options.matching, progress)
 
     def candidates(self, query: Features, alive: Mask) -> Candidates:
         """All images with a score above 0."""
@@ -75,58 +77,12 @@ class AsmkRetriever(Retriever):
         images = np.flatnonzero(alive & (scores > 0))
         return in_order(images, scores[images])
 
-    def _lists(self, asmk: Asmk, segments: tuple[Segment, ...],
-               progress: Callable[[int, int], None]) -> list[AsmkLists]:
-        opened = [_opened(asmk, segment) for segment in segments]
-        missing = [number for number, lists in enumerate(opened) if lists is None]
-        for done, number in enumerate(missing):
-            progress(done, len(missing))
-            opened[number] = self._made(asmk, segments[number])
-        if missing:
-            progress(len(missing), len(missing))
-        return [lists for lists in opened if lists is not None]
-
-    def _made(self, asmk: Asmk, segment: Segment) -> AsmkLists:
-        # It may not be writable, the disk may be full, or another process may just have merged it into a new segment.
-        with contextlib.suppress(OSError, CollectionError):
-            return _build(asmk, segment, lists_of(segment, asmk))
-        try:
-            if self._temporary is None:
-                self._temporary = Path(tempfile.mkdtemp(prefix="delf-"))
-                weakref.finalize(self, shutil.rmtree, self._temporary, ignore_errors=True)
-            return _build(asmk, segment, self._temporary / f"{secrets.token_hex(16)}.lists")
-        except OSError as error:
-            raise CollectionError(f"the lists of visual words of {segment.folder} can be written neither there nor to "
-                                  f"a temporary folder ({error.strerror}); make room on the disk") from error
+    def matches(self, query: Features, ordinal: int) -> Matches | None:
+        """Pairs of features in one word with near signatures, where the options say so."""
+        return self._matcher.matches(query, ordinal) if self._matcher is not None else None
 
 
 def lists_of(segment: Segment, asmk: Asmk) -> Path:
     """The file of a segment's lists: named for all that what is in it depends on."""
     kind = "" if asmk.options.signatures == "signs" else f"-{asmk.options.signatures}"
     return segment.folder / f"asmk-{asmk.codebook.fingerprint[:16]}{kind}.lists"
-
-
-def _opened(asmk: Asmk, segment: Segment) -> AsmkLists | None:
-    """The lists that are there, if they are of this segment."""
-    with contextlib.suppress(CollectionError):
-        lists = asmk.open(lists_of(segment, asmk))
-        if (lists.images, lists.rows) == (segment.images, segment.rows):
-            return lists
-    return None
-
-
-def _build(asmk: Asmk, segment: Segment, path: Path) -> AsmkLists:
-    """Build whole or not at all, whoever else does the same at this moment."""
-    temporary = path.with_name(f"{secrets.token_hex(16)}.partial")
-    try:
-        asmk.build(_codes(segment), temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return asmk.open(path)
-
-
-def _codes(segment: Segment) -> Iterator[Codes]:
-    """The codes of each image."""
-    for start, stop in zip(segment.offsets[:-1], segment.offsets[1:], strict=True):
-        yield segment.descriptors[start:stop]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +21,7 @@ class Retriever(ABC):
     from the very images that it searches, which a benchmark should say.
     """
 
-    reads: ClassVar[tuple[str, ...] | None] = None
+    reads: tuple[str, ...] | None = None
     learnt = False
 
     @abstractmethod

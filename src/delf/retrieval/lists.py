@@ -1,0 +1,115 @@
+"""Lists of visual words beside the segments of a collection: opened, and made where they are missing.
+
+What is made lies in the folder of its segment, and is whole or not there at all. Where that cannot be written, it is
+kept in a temporary folder for as long as it is used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from delf.codes import Codes
+from delf.collection.segment import Segment
+from delf.errors import CollectionError
+
+
+class Lists(Protocol):
+    """Opened lists. images, rows: how many images and features they are of."""
+
+    images: int
+    rows: int
+
+
+L = TypeVar("L", bound=Lists, covariant=True)
+
+
+class Maker(Protocol[L]):
+    """Makes and opens lists, as `delf.index.Asmk` and `delf.index.Hamming` do."""
+
+    def build(self, images: Iterable[Codes], path: Path) -> L:
+        """Write the lists of a segment, given the codes of each image, and open them."""
+
+    def open(self, path: Path) -> L:
+        """Open the lists of a file; `CollectionError` where it is missing, damaged, or made otherwise."""
+
+
+def open_lists(maker: Maker[L], segments: Sequence[Segment], path_of: Callable[[Segment], Path], *, keeper: object,
+               progress: Callable[[int, int], None] = lambda done, total: None) -> list[L]:
+    """The lists of each segment; made where they are missing, damaged, or of other images.
+
+    Args:
+        path_of: where the lists of a segment belong; named for all that what is in them depends on.
+        keeper: while it lives, so does what was made elsewhere.
+        progress: called with (segments done, segments to do) while lists are made.
+
+    Raises:
+        CollectionError: there is no room for the lists.
+    """
+    opened = [_opened(maker, segment, path_of(segment)) for segment in segments]
+    missing = [number for number, lists in enumerate(opened) if lists is None]
+    elsewhere = _Elsewhere(keeper)
+    for done, number in enumerate(missing):
+        progress(done, len(missing))
+        opened[number] = _made(maker, segments[number], path_of(segments[number]), elsewhere)
+    if missing:
+        progress(len(missing), len(missing))
+    return [lists for lists in opened if lists is not None]
+
+
+class _Elsewhere:
+    """A temporary folder, made when it is asked for, that goes with its keeper."""
+
+    def __init__(self, keeper: object) -> None:
+        self._keeper = keeper
+        self._folder: Path | None = None
+
+    def path(self) -> Path:
+        """A new name in it."""
+        if self._folder is None:
+            self._folder = Path(tempfile.mkdtemp(prefix="delf-"))
+            weakref.finalize(self._keeper, shutil.rmtree, self._folder, ignore_errors=True)
+        return self._folder / f"{secrets.token_hex(16)}.lists"
+
+
+def _opened(maker: Maker[L], segment: Segment, path: Path) -> L | None:
+    """The lists that are there, if they are of this segment."""
+    with contextlib.suppress(CollectionError):
+        lists = maker.open(path)
+        if (lists.images, lists.rows) == (segment.images, segment.rows):
+            return lists
+    return None
+
+
+def _made(maker: Maker[L], segment: Segment, path: Path, elsewhere: _Elsewhere) -> L:
+    # It may not be writable, the disk may be full, or another process may just have merged it into a new segment.
+    with contextlib.suppress(OSError, CollectionError):
+        return _build(maker, segment, path)
+    try:
+        return _build(maker, segment, elsewhere.path())
+    except OSError as error:
+        raise CollectionError(f"the lists of visual words of {segment.folder} can be written neither there nor to "
+                              f"a temporary folder ({error.strerror}); make room on the disk") from error
+
+
+def _build(maker: Maker[L], segment: Segment, path: Path) -> L:
+    """Build whole or not at all, whoever else does the same at this moment."""
+    temporary = path.with_name(f"{secrets.token_hex(16)}.partial")
+    try:
+        maker.build(_codes(segment), temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return maker.open(path)
+
+
+def _codes(segment: Segment) -> Iterator[Codes]:
+    """The codes of each image."""
+    for start, stop in zip(segment.offsets[:-1], segment.offsets[1:], strict=True):
+        yield segment.descriptors[start:stop]
