@@ -117,7 +117,7 @@ def test_segments_that_are_not_built_are_searched_exactly(drawn: Collection, dra
     drawn.add([new])
     parts = open_index(drawn)._parts  # type: ignore[attr-defined]
     assert [type(part) for part in parts] == [IvfPqIndex] * 3 + [ExactIndex]
-    engine = SearchEngine(drawn, stub)
+    engine = SearchEngine(drawn, stub, method="delf")
     assert engine.search(new).results[0].image == str(new)
     rows = drawn.starts[drawn.ordinal_of(new)] + np.arange(20)
     features = drawn.features(6)
@@ -132,7 +132,7 @@ def test_an_image_without_features_has_a_list_of_none(tmp_path: Path, stub: Any,
         collection.add([tmp_path / "flat.png", draw("a.png", 1)], images_per_segment=1)
         build_index(collection, COARSE)
         assert [len(part) for part in open_index(collection)._parts] == [0, 20]  # type: ignore[attr-defined]
-        assert SearchEngine(collection, stub).search(draw("a.png", 1)).results[0].image.endswith("a.png")
+        assert SearchEngine(collection, stub, method="delf").search(draw("a.png", 1)).results[0].image.endswith("a.png")
 
 
 def test_nothing_to_learn_from(tmp_path: Path, stub: Any) -> None:
@@ -149,7 +149,7 @@ def test_a_damaged_index_is_named(drawn: Collection, stub: Any, victim: str) -> 
     path = next(drawn.folder.glob(victim))
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(CollectionError, match=path.name):
-        SearchEngine(drawn, stub)
+        SearchEngine(drawn, stub, method="delf")
 
 
 # --- the sample

@@ -32,7 +32,9 @@ def test_every_command_of_the_table_exists() -> None:
     from delf.cli.app import app
 
     listed = set(re.findall(r"^\| `delf (\w+)", README, re.MULTILINE))
-    assert listed == {command.callback.__name__ for command in app.registered_commands if command.callback}
+    commands = {command.callback.__name__ for command in app.registered_commands if command.callback}
+    groups = {group.typer_instance.info.name for group in app.registered_groups if group.typer_instance}
+    assert listed == commands | groups
 
 
 def test_links_and_pictures_are_there() -> None:

@@ -38,7 +38,7 @@ def paths(collection: Collection) -> list[str]:
 
 
 def answer(collection: Collection, stub: Any, query: Path) -> list[Any]:
-    found = SearchEngine(collection, stub).search(query, top=None)
+    found = SearchEngine(collection, stub, method="delf").search(query, top=None)
     return [(r.rank, r.image, r.score, r.inliers, r.probability, r.inlier_points.tolist(),
              None if r.transform is None else r.transform.tolist()) for r in found.results]
 
@@ -128,7 +128,7 @@ def test_adding_again_changes_nothing(empty: Collection, draw: Draw, stub: Any) 
 def test_a_file_that_changed_is_another_image(empty: Collection, draw: Draw, stub: Any) -> None:
     file, other = draw("a.png", 1), draw("b.png", 2)
     empty.add([file, other])
-    old = SearchEngine(empty, stub).search(file).results[0]
+    old = SearchEngine(empty, stub, method="delf").search(file).results[0]
     assert old.image == str(file)
     draw("a.png", 7, (100, 70))
     report = empty.add([file, other])
@@ -233,7 +233,7 @@ def test_a_picture_without_features_is_an_image(empty: Collection, draw: Draw, t
     empty.add([draw("a.png", 1), tmp_path / "flat.png", draw("b.png", 2)])
     assert [len(empty.features(i)) for i in range(3)] == [20, 0, 20]
     assert empty.images_of(np.array([19, 20])).tolist() == [0, 2]
-    assert SearchEngine(empty, stub).search(draw("b.png", 2)).results[0].image.endswith("b.png")
+    assert SearchEngine(empty, stub, method="delf").search(draw("b.png", 2)).results[0].image.endswith("b.png")
 
 
 # --- segments

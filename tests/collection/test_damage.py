@@ -203,7 +203,7 @@ def test_altered_bytes_anywhere(made: Path, intact: Path, stub: Any, data: st.Da
     path.write_bytes(content)
     try:
         with Collection.open(copy, stub) as collection:
-            SearchEngine(collection, stub).search(made / "photos/1.png")
+            SearchEngine(collection, stub, method="delf").search(made / "photos/1.png")
             collection.add([made / "photos"])
             collection.ordinal_of(made / "photos/1.png")
     except CollectionError as error:

@@ -18,14 +18,18 @@ def normalise(vectors: FloatArray) -> FloatArray:
 def reduce(raw: FloatArray, pca: PCA, dimensions: int, *, whitening: bool = False) -> FloatArray:
     """(N, C) raw features -> (N, dimensions) descriptors: L2, projection on the first components, L2.
 
-    With `whitening` each component is divided by its standard deviation before the last step.
+    With `whitening` each component is divided by its standard deviation before the last step. It computes in double
+    precision, so that how a matrix product sums, which depends on the number of rows and the processor, does not show.
 
     Raises:
         OptionError: the model has fewer components than `dimensions`.
     """
     if not 0 < dimensions <= len(pca.components):
         raise OptionError(f"this model reduces to 1 to {len(pca.components)} dimensions, not to {dimensions}")
-    projected = np.matmul(normalise(raw) - pca.mean, pca.components[:dimensions].T, dtype=np.float32)
+    features = raw.astype(np.float64)
+    features /= np.sqrt(np.maximum(np.einsum("nd,nd->n", features, features), 1e-12))[:, None]
+    projected = (features - pca.mean) @ pca.components[:dimensions].T.astype(np.float64)
     if whitening:
-        projected = (projected / np.sqrt(np.maximum(pca.variances[:dimensions], 1e-12))).astype(np.float32)
-    return normalise(projected)
+        projected /= np.sqrt(np.maximum(pca.variances[:dimensions].astype(np.float64), 1e-12))
+    projected /= np.sqrt(np.maximum(np.einsum("nd,nd->n", projected, projected), 1e-12))[:, None]
+    return projected.astype(np.float32)
