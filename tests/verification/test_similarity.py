@@ -9,6 +9,7 @@ import pytest
 
 from delf.types import Features, Matches
 from delf.verification import VerificationOptions, verify
+from delf.verification.geometry import ROUNDS, SHORTLIST, TOLERANCE, one_to_one
 
 OPTIONS = VerificationOptions(verifier="similarity")
 
@@ -44,6 +45,56 @@ def most_support(query: Features, database: Features, tolerance: float) -> int:
             count += np.linalg.norm(moved - database.keypoints[j]) <= tolerance
         best = max(best, count)
     return best
+
+
+def literal(query: Features, database: Features, matches: Matches) -> tuple[np.ndarray, np.ndarray]:
+    """What the verifier's docstring says, one hypothesis and one match after the other; transform and inliers."""
+    pairs = list(zip(matches.query.tolist(), matches.database.tolist(), strict=True))
+
+    def agreeing(transform: np.ndarray, tolerance: float) -> list[tuple[int, int]]:
+        return [(i, j) for i, j in pairs
+                if np.linalg.norm(transform @ [*query.keypoints[i], 1] - database.keypoints[j]) <= tolerance]
+
+    def support(transform: np.ndarray, tolerance: float) -> int:
+        found = agreeing(transform, tolerance)
+        return min(len({i for i, _ in found}), len({j for _, j in found}))
+
+    def refined(transform: np.ndarray, tolerance: float) -> np.ndarray:
+        found = np.array(agreeing(transform, tolerance)).reshape(-1, 2)
+        source, target = query.keypoints[found[:, 0]].astype(float), database.keypoints[found[:, 1]]
+        if len(found) < 3 or np.linalg.det(np.cov(source.T, bias=True)) <= 1:
+            return transform
+        return np.linalg.lstsq(np.column_stack([source, np.ones(len(source))]), target, rcond=None)[0].T
+
+    hypotheses = []
+    for i, j in pairs:
+        zoom = float(database.scales[j] / query.scales[i])
+        shift = database.keypoints[j] - zoom * query.keypoints[i].astype(float)
+        hypotheses.append(np.array([[zoom, 0, shift[0]], [0, zoom, shift[1]]]))
+    shortlist = sorted(hypotheses, key=lambda one: -support(one, TOLERANCE * OPTIONS.threshold))[:SHORTLIST]
+    tried = list(shortlist)
+    for tolerance in ROUNDS:
+        shortlist = [refined(one, tolerance * OPTIONS.threshold) for one in shortlist]
+        tried += shortlist
+    winner = refined(max(tried, key=lambda one: support(one, OPTIONS.threshold)), OPTIONS.threshold)
+    return winner, one_to_one(np.array(agreeing(winner, OPTIONS.threshold)))
+
+
+@pytest.mark.parametrize("words", [1, 3])
+@pytest.mark.parametrize("seed", range(3))
+def test_it_does_what_it_says(words: int, seed: int) -> None:
+    """With several words, a feature is in as many matches as there are others of its word."""
+    query, database, matches = scene(1.3, (40, -25), 14, 20, seed)
+    if words > 1:
+        other = np.random.default_rng(seed).permutation(34)
+        rows = np.concatenate([np.arange(34), np.arange(34), other])
+        matches = Matches(rows, np.concatenate([np.arange(34), other, np.arange(34)]),
+                          np.linspace(1, 0.2, len(rows), dtype=np.float32))
+    found = verify(query, database, matches, OPTIONS)
+    transform, inliers = literal(query, database, matches)
+    np.testing.assert_array_equal(found.inliers, inliers)
+    assert found.transform is not None
+    np.testing.assert_allclose(found.transform[:2], transform, rtol=1e-6, atol=1e-5)
 
 
 @pytest.mark.parametrize(("true", "false"), [(12, 100), (30, 120), (60, 0)])

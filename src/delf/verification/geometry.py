@@ -343,15 +343,16 @@ class _Support:
     def __init__(self, pairs: Correspondences) -> None:
         order = np.argsort(pairs.rows[:, 0], kind="stable")  # so that matches of one query feature are neighbours
         rows = pairs.rows[order]
-        self._source, self._target = pairs.source[order], pairs.target[order]
+        source, target = pairs.source[order], pairs.target[order]
+        self._points, self._partners = (side.T.astype(np.float32, order="C") for side in (source, target))
         self._query_starts = _run_starts(rows[:, 0])
         self._by_database = np.argsort(rows[:, 1], kind="stable")
         self._database_starts = _run_starts(rows[self._by_database, 1])
-        self._centre = self._source.mean(axis=0)
-        self._unit = np.abs(self._source - self._centre).max()  # pixels; the points are not all in one place
-        design = np.column_stack([(self._source - self._centre) / self._unit, np.ones(len(rows))])
+        self._centre = source.mean(axis=0)
+        self._unit = np.abs(source - self._centre).max()  # pixels; the points are not all in one place
+        design = np.column_stack([(source - self._centre) / self._unit, np.ones(len(rows))])
         self._squares = (design[:, :, None] * design[:, None, :]).reshape(-1, 9)
-        self._products = (design[:, :, None] * self._target[:, None, :]).reshape(-1, 6)
+        self._products = (design[:, :, None] * target[:, None, :]).reshape(-1, 6)
 
     def counts(self, transforms: NDArray[np.float64], tolerance: float) -> IntArray:
         """(H,) different features that each transform brings within the tolerance of their partners: those of the
@@ -377,16 +378,19 @@ class _Support:
         return refined
 
     def _agreeing(self, transforms: NDArray[np.float64], tolerance: float) -> NDArray[np.bool_]:
-        squared = np.zeros((len(transforms), len(self._source)))
-        for axis in (0, 1):
-            a, b, c = transforms[:, axis].T[:, :, None]
-            residual = a * self._source[:, 0]
-            if b.any():  # a similarity has none
-                residual += b * self._source[:, 1]
-            residual += c - self._target[:, axis]
-            residual *= residual
-            squared += residual
-        return squared <= tolerance**2
+        """(H, M) bool, in single precision, which is a hundredth of a pixel in the largest photos."""
+        squared = np.zeros((len(transforms), len(self._points[0])), np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):  # points as far away as no picture is large
+            coefficients = transforms.astype(np.float32)
+            for row, target in enumerate(self._partners):
+                residual = coefficients[:, row, 2:] - target
+                for column, points in enumerate(self._points):
+                    if coefficients[:, row, column].any():  # half of a similarity's are zero
+                        residual += coefficients[:, row, column, None] * points
+                residual *= residual
+                squared += residual
+        agree: NDArray[np.bool_] = squared <= tolerance**2
+        return agree
 
     def _different(self, agree: NDArray[np.bool_]) -> IntArray:
         """(H, M) bool, in the order of the query's features -> (H,) different features."""
