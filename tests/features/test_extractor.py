@@ -42,12 +42,13 @@ def literal_extract(runtime: Any, options: ExtractionOptions, image: np.ndarray)
     """The definition (Noh et al., and the reference's steps), one cell at a time and in double precision."""
     height, width = image.shape[:2]
     base = limit_size(width, height, options.max_image_size) if options.max_image_size else (width, height)
-    found, pooled = [], np.zeros(runtime.config.channels)
+    found, pooled, white = [], np.zeros(runtime.config.channels), runtime.whitening
     for scale in options.scales:
         size = (round(base[0] * scale), round(base[1] * scale))
         level = resize(image, size)
         output = runtime.run(level.transpose(2, 0, 1)[None].astype(np.float32))
-        pooled += output.global_descriptor[0] / np.linalg.norm(output.global_descriptor[0].astype(np.float64))
+        if white is None or scale >= white.smallest_scale[0]:
+            pooled += output.global_descriptor[0] / np.linalg.norm(output.global_descriptor[0].astype(np.float64))
         for row in range(output.attention.shape[1]):
             for column in range(output.attention.shape[2]):
                 score = output.attention[0, row, column]
@@ -75,6 +76,9 @@ def literal_extract(runtime: Any, options: ExtractionOptions, image: np.ndarray)
             projected = [value / variance**0.5 for value, variance in
                          zip(projected, runtime.pca.variances[: options.dimensions], strict=True)]
         descriptors.append(np.array(projected) / np.linalg.norm(projected))
+    pooled /= np.linalg.norm(pooled)
+    if white is not None:
+        pooled = white.projection.astype(np.float64) @ (pooled - white.mean)
     return Features(np.array([feature[1:3] for feature in kept], np.float32),
                     np.array([feature[3] for feature in kept], np.float32),
                     np.array([feature[0] for feature in kept], np.float32), np.array(descriptors, np.float32),

@@ -41,10 +41,10 @@ def test_rmac_is_that_of_the_network(shape: tuple[int, int]) -> None:
 
 def test_every_level_counts_alike() -> None:
     pooled = np.array([(3, 4, 0), (0, 0, 500)], np.float32)
-    found = join_levels(pooled)
+    found = join_levels(pooled, (0.5, 1.0))
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, unit(np.array((0.6, 0.8, 1))), rtol=1e-6)
-    np.testing.assert_allclose(join_levels(pooled * 7), found, rtol=1e-6)
+    np.testing.assert_allclose(join_levels(pooled * 7, (0.5, 1.0)), found, rtol=1e-6)
 
 
 def test_whitening_is_subtract_project_and_scale() -> None:
@@ -60,7 +60,20 @@ def test_whitening_is_subtract_project_and_scale() -> None:
 def test_the_whitening_comes_after_the_levels_are_joined() -> None:
     pooled = np.random.default_rng(2).random((4, 8)).astype(np.float32)
     whitening = random_whitening(8, 8)
-    np.testing.assert_allclose(join_levels(pooled, whitening), whiten(join_levels(pooled)[None], whitening)[0])
+    scales = (0.25, 0.5, 1.0, 2.0)
+    plain = join_levels(pooled, scales)
+    np.testing.assert_allclose(join_levels(pooled, scales, whitening), whiten(plain[None], whitening)[0])
+    assert join_levels(pooled, scales, whitening).shape == (8,)
+
+
+@pytest.mark.parametrize(("smallest", "kept"), [(0.0, slice(0, 4)), (0.5, slice(1, 4)), (2.0, slice(3, 4)),
+                                                (3.0, slice(0, 4))])
+def test_small_levels_are_left_out_unless_there_are_no_others(smallest: float, kept: slice) -> None:
+    pooled = np.random.default_rng(2).random((4, 8)).astype(np.float32)
+    scales = (0.25, 0.5, 1.0, 2.0)
+    whitening = replace(random_whitening(8, 8), smallest_scale=np.array([smallest], np.float32))
+    expected = whiten(join_levels(pooled[kept], scales[kept])[None], whitening)[0]
+    np.testing.assert_array_equal(join_levels(pooled, scales, whitening), expected)
 
 
 class Rmac:
@@ -84,7 +97,7 @@ def test_the_extractor_pools_what_the_runtime_does_not(pixel_runtime: Any, sampl
                                             .transpose(2, 0, 1)[None].astype(np.float32)).feature_map[0])
               for scale in options.scales]
     features = Delf(Rmac(pixel_runtime()), options).extract(image)
-    np.testing.assert_array_equal(features.global_descriptor, join_levels(np.stack(levels)))
+    np.testing.assert_array_equal(features.global_descriptor, join_levels(np.stack(levels), options.scales))
     assert not np.allclose(features.global_descriptor, Delf(pixel_runtime(), options).extract(image).global_descriptor)
 
 

@@ -217,14 +217,14 @@ def test_a_pca_of_another_model_is_refused() -> None:
 
 def random_whitening() -> Whitening:
     generator = np.random.default_rng(0)
-    return Whitening(generator.random(12, np.float32), generator.random((5, 12), np.float32))
+    return Whitening(*(generator.random(shape, np.float32) for shape in (12, (5, 12), 1)))
 
 
 def test_a_whitening_survives_metadata() -> None:
     whitening = random_whitening()
     again = Whitening.from_metadata(whitening.to_metadata(), Path("m.onnx"))
     assert again is not None
-    for name in ("mean", "projection"):
+    for name in ("mean", "projection", "smallest_scale"):
         np.testing.assert_array_equal(getattr(again, name), getattr(whitening, name))
     assert set(whitening.to_metadata()) == set(WHITENING_KEYS)
     assert Whitening.from_metadata(random_pca().to_metadata(), Path("m.onnx")) is None
@@ -243,7 +243,8 @@ def test_a_whitening_of_another_model_is_refused() -> None:
     whitening.require_channels(12, Path("m.onnx"))
     infinite = replace(whitening, projection=whitening.projection * np.float32(np.inf))
     for wrong, channels in ((whitening, 13), (replace(whitening, projection=whitening.projection[:0]), 12),
-                            (infinite, 12), (replace(whitening, mean=whitening.mean[None]), 12)):
+                            (infinite, 12), (replace(whitening, mean=whitening.mean[None]), 12),
+                            (replace(whitening, smallest_scale=whitening.smallest_scale[:0]), 12)):
         with pytest.raises(ModelError, match=r"the whitening in m\.onnx"):
             wrong.require_channels(channels, Path("m.onnx"))
 

@@ -61,7 +61,7 @@ def test_the_whitening_is_in_both_files(make_model: Any, tmp_path: Path) -> None
     for runtime in (open_runtime(tmp_path, name) for name in ("onnx", "torch")):
         assert runtime.config.fingerprint == loaded.config.fingerprint
         assert runtime.whitening is not None
-        for name in ("mean", "projection"):
+        for name in ("mean", "projection", "smallest_scale"):
             np.testing.assert_array_equal(getattr(runtime.whitening, name), getattr(model.whitening, name))
 
 

@@ -101,3 +101,9 @@ def test_a_kept_projection_is_only_turned(packaged: DelfModel, photos: Path) -> 
 def test_a_projection_is_learnt_or_kept() -> None:
     with pytest.raises(OptionError, match="'pca' or 'keep', not 'both'"):
         FinishOptions(projection="both")
+
+
+@pytest.mark.parametrize("photos", [-1, 1])
+def test_a_whitening_needs_two_photos(photos: int) -> None:
+    with pytest.raises(OptionError, match="0 for no whitening, or 2 or more"):
+        FinishOptions(whitening_photos=photos)

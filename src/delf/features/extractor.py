@@ -254,7 +254,7 @@ class Delf:
         descriptors = reduce(raw, self.runtime.pca, self.options.dimensions, whitening=self.options.whitening)
         pooled = np.stack([level.global_descriptor for level in levels])
         return Features(keypoints[kept], scales[kept], scores[kept], descriptors, image_size,
-                        join_levels(pooled, self.runtime.whitening))
+                        join_levels(pooled, self.options.scales, self.runtime.whitening))
 
     def _empty(self, size: tuple[int, int]) -> Features:
         zeros, whitening = np.zeros(0, np.float32), self.runtime.whitening

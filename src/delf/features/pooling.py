@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from delf.features.reduction import normalise
@@ -25,12 +27,19 @@ def pool_rmac(feature_map: FloatArray, levels: int = RMAC_LEVELS) -> FloatArray:
     return np.asarray(normalise(np.stack(maxima)).sum(axis=0), np.float32)
 
 
-def join_levels(pooled: FloatArray, whitening: Whitening | None = None) -> FloatArray:
-    """One unit vector (G,) or, whitened, (W,) from what was pooled from L levels, (L, G).
+def join_levels(pooled: FloatArray, scales: Sequence[float], whitening: Whitening | None = None) -> FloatArray:
+    """One unit vector (G,) or, whitened, (W,) from what was pooled from L levels of the pyramid.
 
     Every level counts alike: the mean of unit vectors, scaled to unit length (as Gordo et al., IJCV 2017, have it for
-    several resolutions). The whitening comes last, and what it gives is scaled to unit length again.
+    several resolutions). The whitening comes last, and what it gives is scaled to unit length again; levels that are
+    smaller than those that it was learnt on are left out, unless there are no others.
+
+    Args:
+        pooled: (L, G). scales: of the L levels.
     """
+    if whitening is not None:
+        kept = np.asarray(scales) >= whitening.smallest_scale[0]
+        pooled = pooled[kept] if kept.any() else pooled
     joined = normalise(normalise(pooled).mean(axis=0, keepdims=True))
     if whitening is not None:
         joined = whiten(joined, whitening)

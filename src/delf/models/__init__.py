@@ -29,7 +29,7 @@ PACKAGED = Path(__file__).parent
 METADATA_KEY = "delf"
 OUTPUTS = ("feature_map", "attention", "global_descriptor")  # of the ONNX graph, in this order
 PCA_KEYS = ("pca.mean", "pca.components", "pca.variances")
-WHITENING_KEYS = ("whitening.mean", "whitening.projection")
+WHITENING_KEYS = ("whitening.mean", "whitening.projection", "whitening.smallest_scale")
 POOLING_NAMES = ("gem", "rmac")
 
 
@@ -179,23 +179,29 @@ class Whitening:
     """What makes the components of a global descriptor count alike, learnt with the model (`training.whitening`).
 
     mean: (G,) float32, of unit vectors. projection: (W, G) float32, applied to what is left of a unit vector without
-    the mean.
+    the mean. smallest_scale: (1,) float32, the smallest level of the pyramid that global descriptors are pooled from:
+    it was learnt on those, and belongs to what makes descriptors comparable as much as the other two.
     """
 
     mean: FloatArray
     projection: FloatArray
+    smallest_scale: FloatArray = field(default_factory=lambda: np.zeros(1, np.float32))
 
     def require_channels(self, channels: int, source: Path) -> None:
         """Raise a `ModelError` that names `source` unless this is for global descriptors of so many channels."""
         fits = (self.mean.shape == (channels,) and self.projection.ndim == 2 and len(self.projection) > 0
-                and self.projection.shape[1] == channels)
-        if not fits or not all(np.isfinite(array).all() for array in (self.mean, self.projection)):
+                and self.projection.shape[1] == channels and self.smallest_scale.shape == (1,))
+        if not fits or not all(np.isfinite(array).all() for array in self.arrays()):
             raise ModelError(f"the whitening in {source} is damaged or of another model: it does not fit global "
                              f"descriptors of {channels} channels; get the file again")
 
     def to_metadata(self) -> dict[str, str]:
-        """The two arrays, as `PCA.to_metadata` has them."""
-        return _encoded(WHITENING_KEYS, (self.mean, self.projection))
+        """The three arrays, as `PCA.to_metadata` has them."""
+        return _encoded(WHITENING_KEYS, self.arrays())
+
+    def arrays(self) -> tuple[FloatArray, ...]:
+        """What is stored, in the order of `WHITENING_KEYS`."""
+        return self.mean, self.projection, self.smallest_scale
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str], source: Path) -> Whitening | None:
@@ -203,8 +209,8 @@ class Whitening:
         if not any(key in metadata for key in WHITENING_KEYS):
             return None
         try:
-            mean, projection = _decoded(WHITENING_KEYS, metadata)
-            return cls(mean, projection.reshape(-1, len(mean)))
+            mean, projection, smallest_scale = _decoded(WHITENING_KEYS, metadata)
+            return cls(mean, projection.reshape(-1, len(mean)), smallest_scale)
         except (KeyError, ValueError, ZeroDivisionError) as error:
             raise ModelError(f"{source} has no readable whitening ({error}); export it again with 'delf export'"
                              ) from error

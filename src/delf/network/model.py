@@ -108,7 +108,7 @@ class DelfModel(nn.Module):
         if self.pca is not None:
             arrays += zip(PCA_KEYS, (self.pca.mean, self.pca.components, self.pca.variances), strict=True)
         if self.whitening is not None:
-            arrays += zip(WHITENING_KEYS, (self.whitening.mean, self.whitening.projection), strict=True)
+            arrays += zip(WHITENING_KEYS, self.whitening.arrays(), strict=True)
         tensors |= {key: torch.from_numpy(array) for key, array in arrays}
         config = dataclasses.replace(self.config, name=path.stem, fingerprint=_fingerprint(tensors))
         with replacing(path) as temporary:

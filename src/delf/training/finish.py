@@ -32,17 +32,22 @@ class FinishOptions:
         components say most: no two descriptors change their cosine, and fewer dimensions lose the least.
     threshold_percentile: of the scores of all cells of all levels; features below it are left out. It thins out what
         says little; a blank page still has features, since the zeros around a picture look like an edge.
+    whitening_photos: how many labelled photos the whitening of the global descriptor is learnt from afterwards
+        (`training.whitening`); 0 for none.
     """
 
     photos: int = 600
     dimensions: int = 128
     threshold_percentile: float = 20.0
     projection: str = "pca"
+    whitening_photos: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:
         if self.projection not in ("pca", "keep"):
             raise OptionError(f"projection is 'pca' or 'keep', not {self.projection!r}")
+        if self.whitening_photos < 0 or self.whitening_photos == 1:
+            raise OptionError("whitening_photos is 0 for no whitening, or 2 or more")
 
 
 def finish(model: DelfModel, photos: Sequence[Path], options: FinishOptions | None = None, *,
@@ -68,7 +73,7 @@ def finish(model: DelfModel, photos: Sequence[Path], options: FinishOptions | No
         raise DelfError(f"{len(chosen)} photos gave {count} features, too few for a PCA of {options.dimensions} "
                         "dimensions; give more photos")
     if options.projection == "pca" or model.pca is None:
-        pca = PCA(mean.astype(np.float32), *_principal(covariance, options.dimensions))
+        pca = PCA(mean.astype(np.float32), *principal(covariance, options.dimensions))
     else:
         pca = turned(model.pca, mean, covariance)
     config = dataclasses.replace(model.config, extraction={**model.config.extraction, "score_threshold": threshold})
@@ -85,11 +90,11 @@ def turned(projection: PCA, mean: NDArray[np.float64], covariance: NDArray[np.fl
     """
     components = projection.components.astype(np.float64)
     shift = components @ (mean - projection.mean)
-    axes, moments = _principal(components @ covariance @ components.T + np.outer(shift, shift), len(components))
+    axes, moments = principal(components @ covariance @ components.T + np.outer(shift, shift), len(components))
     return PCA(projection.mean, np.ascontiguousarray(axes.astype(np.float64) @ components, np.float32), moments)
 
 
-def _principal(covariance: NDArray[np.float64], dimensions: int) -> tuple[FloatArray, FloatArray]:
+def principal(covariance: NDArray[np.float64], dimensions: int) -> tuple[FloatArray, FloatArray]:
     """The strongest axes (D, C) of a covariance, and their variances (D,)."""
     variances, vectors = np.linalg.eigh(covariance)
     strongest = np.argsort(-variances, kind="stable")[:dimensions]

@@ -36,6 +36,7 @@ from delf.training.finish import FinishOptions, finish
 from delf.training.joint import JointOptions, JointStage
 from delf.training.photos import LabelledPhoto, PhotoCache, of_split, readable, write_photos
 from delf.training.validation import retrieval_map
+from delf.training.whitening import WhiteningOptions, learn_whitening
 
 UNRELATED = 300  # training photos among which held-out ones are searched
 RECIPES = Path(__file__).parent / "recipes"
@@ -155,6 +156,11 @@ def train_model(recipe: Recipe, photos: Sequence[LabelledPhoto], output: Path, *
     if Part.own().rank == 0:
         report(Report(f"learning the PCA from {recipe.finish.photos} photos"))
         finished = finish(model, trainer.paths(), recipe.finish, report=lambda text: report(Report(text)))
+        if recipe.finish.whitening_photos:
+            report(Report(f"learning the whitening from {recipe.finish.whitening_photos} photos"))
+            finished = learn_whitening(finished, of_split(trainer.photos, "train"),
+                                       WhiteningOptions(photos=recipe.finish.whitening_photos),
+                                       report=lambda text: report(Report(text)))
         finished.config = dataclasses.replace(finished.config, about=about, licence=licence)
         finished.save_pretrained(output)
         if validate:
