@@ -21,7 +21,7 @@ from delf.errors import CollectionError, ModelError, OptionError
 from delf.features import Delf, extract_turned
 from delf.images import crop, display_path, load, read_image
 from delf.ranking import CHANCE, MATCH_PROBABILITY, RANKINGS, Candidates, evidence, probability
-from delf.retrieval import RETRIEVERS, AsmkRetrieval, GlobalRetrieval, Mask, VoteOptions, open_retriever
+from delf.retrieval import RETRIEVERS, AsmkRetrieval, GlobalRetrieval, HqeRetrieval, Mask, VoteOptions, open_retriever
 from delf.types import Box, Features, ImageArray, ImageMatch, Result, SearchResult, Verification
 from delf.verification import MatchingOptions, VerificationOptions, match_features, verify
 from delf.verification.matching import REFERENCE
@@ -77,13 +77,15 @@ METHODS: dict[str, SearchOptions] = {
     "asmk": SearchOptions(retrieval=AsmkRetrieval(), ranking="retrieval", candidates=0),
     "asmk+sp": SearchOptions(retrieval=AsmkRetrieval(), ranking="inliers",
                              verification=VerificationOptions(verifier="similarity")),
+    "hqe+sp": SearchOptions(retrieval=HqeRetrieval(), ranking="inliers",
+                            verification=VerificationOptions(verifier="similarity")),
     "global": SearchOptions(retrieval=GlobalRetrieval(), ranking="retrieval", candidates=0),
     "global+qe": SearchOptions(retrieval=GlobalRetrieval(expansion=3), ranking="retrieval", candidates=0),
 }
 """Search methods by name. The first is the recommended one: ASMK* finds, a homography verifies, both rank. `delf` does
 the same with votes; `delf-paper` is the paper's (votes find, inliers rank); `delf-votes` and `asmk` do without
-geometry; `asmk+sp` has verified images first, as the revisited Oxford and Paris study has them. `global` compares one
-descriptor for each image, `global+qe` the mean of the query's and the three nearest."""
+geometry; `asmk+sp` and `hqe+sp` have verified images first, as the revisited Oxford and Paris study has them. `global`
+compares one descriptor for each image, `global+qe` the mean of the query's and the three nearest."""
 
 DEFAULT_METHOD = next(iter(METHODS))
 
