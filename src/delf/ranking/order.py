@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from delf.ranking.fusion import fused
 from delf.types import FloatArray, IntArray
 
 CHANCE = 20  # inliers that two photos of different things may have
@@ -42,4 +43,4 @@ def confirmed(weights: FloatArray, inliers: IntArray) -> NDArray[np.float64]:
 
 
 RANKINGS: dict[str, Callable[[FloatArray, IntArray], NDArray[np.float64]]] = {
-    "joint": joint, "confirmed": confirmed, "inliers": by_inliers, "retrieval": by_retrieval}
+    "joint": joint, "confirmed": confirmed, "inliers": by_inliers, "retrieval": by_retrieval, "fused": fused}

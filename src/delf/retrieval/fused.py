@@ -1,0 +1,86 @@
+"""Local and global descriptors together: the last rows of the paper's table (DELF+DIR+QE)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from delf.collection import Collection
+from delf.errors import OptionError
+from delf.ranking import CHANCE, Candidates
+from delf.ranking.fusion import in_turns
+from delf.retrieval.asmk import AsmkRetrieval, AsmkRetriever
+from delf.retrieval.contract import Mask, Retriever
+from delf.retrieval.descriptors import GlobalRetrieval, GlobalRetriever
+from delf.retrieval.votes import VoteOptions, VoteRetriever
+from delf.types import Features, FloatArray, IntArray, Matches, Verification
+
+EXPANSIONS = ("nearest", "verified")
+
+
+@dataclass(frozen=True)
+class FusedRetrieval:
+    """Candidates by local features and by global descriptors.
+
+    local: what finds by local features, `VoteOptions` as in the paper or `AsmkRetrieval`. pooled: how global
+    descriptors are compared. expansion: by which images the query is expanded: the "nearest" ones, as the paper has it;
+    or those that geometry has "verified", after which all is looked at a second time. What is verified may be trusted:
+    on classes that no training saw more images, with the same weight, were better (`benchmarks/global_choice.py`).
+    """
+
+    local: VoteOptions | AsmkRetrieval = field(default_factory=VoteOptions)
+    pooled: GlobalRetrieval = field(default_factory=lambda: GlobalRetrieval(expansion=12, alpha=0.0))
+    expansion: str = "verified"
+
+    def __post_init__(self) -> None:
+        if self.expansion not in EXPANSIONS:
+            raise OptionError(f"the expansion is by images that are {' or '.join(EXPANSIONS)}, not {self.expansion!r}")
+
+
+class FusedRetriever(Retriever):
+    """The candidates of two retrievers in turns, so that of the first N, which are verified, each has its best ones.
+
+    Their scores are those of the global descriptors alone: `ranking.fusion.fused` adds what the inliers say.
+    """
+
+    def __init__(self, collection: Collection, options: FusedRetrieval,
+                 progress: Callable[[int, int], None] = lambda done, total: None) -> None:
+        self._options = options
+        self._pooled = GlobalRetriever(collection, options.pooled, progress)
+        self._local: Retriever
+        if isinstance(options.local, VoteOptions):
+            self._local = VoteRetriever(collection, options.local, progress)
+        else:
+            self._local = AsmkRetriever(collection, options.local, progress)
+        self.reads = (*(self._local.reads or ()), *GlobalRetriever.reads)
+        self.learnt = self._local.learnt
+
+    def candidates(self, query: Features, alive: Mask) -> Candidates:
+        """The images that either finds, in turns, with the scores of their global descriptors."""
+        if self._options.expansion == "verified":
+            vector = self._pooled.vector(query)
+        else:
+            vector = self._pooled.looked_up(query, alive)
+        return self._joined(self._local.candidates(query, alive).images, vector, alive)
+
+    def matches(self, query: Features, ordinal: int) -> Matches | None:
+        """Those of the local retriever."""
+        return self._local.matches(query, ordinal)
+
+    def expanded(self, query: Features, verified: Sequence[tuple[int, Verification]], alive: Mask) -> Candidates | None:
+        """What the query finds when it is expanded by the images with most inliers, of those that have more than chance
+        gives.
+        """
+        order = sorted(verified, key=lambda one: (-len(one[1]), one[0]))
+        sure = [ordinal for ordinal, one in order if len(one) > CHANCE][: self._options.pooled.expansion]
+        if self._options.expansion != "verified" or not sure:
+            return None
+        vector = self._pooled.expanded_by(self._pooled.vector(query), sure)
+        return self._joined(np.array([ordinal for ordinal, _ in order]), vector, alive)
+
+    def _joined(self, images: IntArray, vector: FloatArray, alive: Mask) -> Candidates:
+        scores = self._pooled.scores(vector, alive)
+        joined = in_turns(images, self._pooled.best(scores).images)
+        return Candidates(joined, scores[joined])
