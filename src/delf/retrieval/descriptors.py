@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from delf.collection import Collection
 from delf.errors import CollectionError, OptionError
-from delf.images import display_path
 from delf.ranking import Candidates, in_order
 from delf.ranking.expansion import RerankOptions, Rows, augment, expand, rerank
 from delf.retrieval.contract import Mask, Retriever
@@ -67,9 +66,9 @@ class GlobalRetriever(Retriever):
         self._rows: Rows = StoredDescriptors([segment.globals for segment in collection.segments])
         widths = {segment.globals.shape[1] for segment in collection.segments}
         if widths and (len(widths) > 1 or 0 in widths):
-            raise CollectionError(f"the images in {display_path(collection.folder)} have no global descriptors, or not "
-                                  "all of them have: search it with a method that does without, such as 'delf', or "
-                                  "index the photos again")
+            raise CollectionError(f"the images in {collection.folder} have no global descriptors, or not all of them "
+                                  "have: search with a method that does without, such as 'delf', or index the photos "
+                                  "again")
         if options.augmentation and len(self._rows):
             self._rows = self._augmented(collection, progress)
 
