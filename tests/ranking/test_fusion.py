@@ -17,6 +17,8 @@ def test_the_mean_of_two_normalised_scores() -> None:
                 for cosine, count in zip(cosines, inliers, strict=True)]
     np.testing.assert_allclose(fused(cosines, inliers), expected, rtol=1e-12)
     assert 0 < LOCAL_WEIGHT < 1
+    assert fused(cosines, inliers, 1.0).tolist() == [0.25, 1.0, 0.0]
+    np.testing.assert_array_equal(fused(cosines, inliers, 0.0), cosines)
 
 
 def test_without_inliers_the_order_is_that_of_the_cosines() -> None:

@@ -10,7 +10,7 @@ from delf.types import FloatArray, IntArray
 LOCAL_WEIGHT = 0.3  # chosen on classes of landmarks that no training saw (`benchmarks/global_choice.py`)
 
 
-def fused(similarities: FloatArray, inliers: IntArray) -> NDArray[np.float64]:
+def fused(similarities: FloatArray, inliers: IntArray, weight: float = LOCAL_WEIGHT) -> NDArray[np.float64]:
     """A weighted mean of two normalised scores: `w * inliers / most inliers + (1 - w) * cosine`.
 
     The paper (Noh et al., ICCV 2017, section 6.3) joins DELF with a global descriptor by such a mean, and does not give
@@ -18,10 +18,10 @@ def fused(similarities: FloatArray, inliers: IntArray) -> NDArray[np.float64]:
     found: it orders the images of one query, and says nothing across queries.
 
     Args:
-        similarities: cosines of global descriptors.
+        similarities: cosines of global descriptors. weight: w, of the inliers.
     """
     share = inliers / max(int(inliers.max(initial=0)), 1)
-    return LOCAL_WEIGHT * share + (1.0 - LOCAL_WEIGHT) * similarities.astype(np.float64)
+    return weight * share + (1.0 - weight) * similarities.astype(np.float64)
 
 
 def in_turns(first: IntArray, second: IntArray) -> IntArray:
