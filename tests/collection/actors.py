@@ -4,19 +4,27 @@
     python actors.py write FOLDER PHOTOS SECONDS LOG
     python actors.py read FOLDER SECONDS          prints each set of names that it saw, then how often it answered
     python actors.py hold FOLDER                  takes the lock, says "ready" and waits
+    python actors.py sealed FOLDER PHOTO          searches, and tries to write, without a superuser's rights
+    python actors.py open FOLDER                  opens, without a superuser's rights
+    python actors.py torn FOLDER PHOTOS           adds photos, and is killed before it lets go of the catalogue
 """
 
 from __future__ import annotations
 
+import ctypes
 import json
+import os
+import signal
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
 
+from delf.checking import check_collection
 from delf.collection import Collection
 from delf.collection.lock import WriterLock
+from delf.errors import CollectionError
 from delf.features import Delf
 from delf.indexing import IndexOptions, build_index
 from delf.search import SearchEngine
@@ -97,5 +105,48 @@ def hold(folder: str) -> None:
         time.sleep(600)
 
 
+def sealed(folder: str, photo: str) -> None:
+    """Search, then everything that writes, then check; what each says."""
+    give_up_rights()
+    extractor = Delf.load(threads=1)
+    with Collection.open(folder, extractor) as collection:
+        answer = SearchEngine(collection, extractor).search(photo, top=1)
+        print(answer.match, answer.results[0].image)
+        for write in (lambda: collection.add(photo), lambda: collection.remove(photo), collection.compact,
+                      lambda: build_index(collection)):
+            try:
+                write()
+            except CollectionError as error:
+                print(error)
+    print(check_collection(folder).problems)
+
+
+def opened(folder: str) -> None:
+    """Open; what was wrong."""
+    give_up_rights()
+    try:
+        Collection.open(folder).close()
+    except CollectionError as error:
+        print(error)
+
+
+def torn(folder: str, photos: str) -> None:
+    """Add with a stand-in for the model, and die."""
+    sys.path.append(str(Path(__file__).parents[1]))
+    from conftest import StubExtractor
+
+    collection = Collection.open(folder, StubExtractor())
+    collection.add(photos)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def give_up_rights() -> None:
+    """From here on a superuser may do what the modes of files allow (capset(2)), as everybody else."""
+    if os.geteuid() == 0:
+        header, none = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+        assert ctypes.CDLL(None).capset(header, none) == 0
+
+
 if __name__ == "__main__":
-    {"index": index, "write": write, "read": read, "hold": hold}[sys.argv[1]](*sys.argv[2:])
+    {"index": index, "write": write, "read": read, "hold": hold, "sealed": sealed, "open": opened,
+     "torn": torn}[sys.argv[1]](*sys.argv[2:])

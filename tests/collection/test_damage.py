@@ -159,10 +159,15 @@ def test_an_array_whose_header_does_not_parse(intact: Path, content: bytes) -> N
     ("offsets", np.array([], np.int64)), ("offsets", np.array([0, 40])), ("sizes", np.zeros((3, 2), np.int32)),
     ("scores", np.zeros(39, np.float16)), ("keypoints", np.zeros((40, 3), np.uint16)),
     ("descriptors", np.zeros((40, 8), np.int8)), ("globals", np.zeros((1, 8), np.float16)),
+    # Each difference of these wraps around to a number that is not negative.
+    ("offsets", np.array([0, 2**63 - 1, -2**63, -1, 40])),
 ])
 def test_arrays_that_do_not_fit_each_other(intact: Path, name: str, array: np.ndarray) -> None:
     folder = segment_of(intact)
     np.save(folder / f"{name}.npy", array)
+    if len(array) == 5:
+        np.save(folder / "sizes.npy", np.ones((4, 2), np.int32))
+        np.save(folder / "globals.npy", np.zeros((4, 8), np.float16))
     refused(intact, str(folder), "do not fit each other")
 
 
@@ -182,6 +187,23 @@ def test_a_manifest_that_is_none(intact: Path, content: bytes | None) -> None:
     path = segment_of(intact) / "segment.json"
     path.unlink() if content is None else path.write_bytes(content)
     refused(intact, str(path))
+
+
+# --- what leads out of it
+
+
+@pytest.mark.parametrize("name", ["catalogue.sqlite", "catalogue.sqlite-wal", "segments", "writer.lock",
+                                  "quantiser.faiss", "words-1.words", "SEGMENT", "SEGMENT/segment.json",
+                                  "SEGMENT/scores.npy", "SEGMENT/ivfpq.faiss", "SEGMENT/asmk-1.lists"])
+def test_links_are_not_followed(intact: Path, tmp_path: Path, name: str) -> None:
+    path = intact / name.replace("SEGMENT", f"segments/{segment_of(intact).name}")
+    outside = tmp_path / "outside"
+    if path.exists():
+        path.rename(outside)
+    else:
+        outside.write_bytes(b"not ours to read")
+    path.symlink_to(outside)
+    refused(intact, str(path), "is a link, which may lead out of the collection")
 
 
 # --- anything at all

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from delf.errors import ImageError
-from delf.images import ImageOptions, load, read_image, read_metadata
+from delf.images import ImageOptions, load, read_image, read_metadata, sources
 
 READERS = [read_image, load, read_metadata]
 
@@ -96,6 +96,26 @@ def test_a_device_is_not_read():
 def test_a_file_that_fails_while_being_read():
     with pytest.raises(ImageError, match="cannot be read"):
         read_image("/proc/self/mem")
+
+
+@pytest.mark.parametrize("same_size", [True, False])
+def test_a_file_that_is_written_to_while_it_is_read(tmp_path, scene, encoded, monkeypatch, same_size):
+    path = tmp_path / "a.png"
+    path.write_bytes(encoded(Image.fromarray(scene), "PNG"))
+    os.utime(path, ns=(1, 1))
+    read = sources.read_stream
+
+    def overtaken(stream, name, max_bytes):
+        data = read(stream, name, max_bytes)
+        path.write_bytes(data if same_size else data + b"more")
+        return data
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sources, "read_stream", overtaken)
+        for reader in READERS:
+            with pytest.raises(ImageError, match=r"a\.png was changed while it was read: try again"):
+                reader(path)
+    assert read_image(path).shape == scene.shape
 
 
 @pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() == 0, reason="root may read every file")

@@ -117,15 +117,16 @@ class Catalogue:
         if not exists(folder):
             raise CollectionError(f"{display_path(folder)} is not a collection: it has no {NAME}; make one with "
                                   f"'delf index PHOTOS -o {display_path(folder)}'")
+        _refuse_links(folder)
         with cls._failures(folder):
-            connection = _connect(path)
             try:
-                [application] = connection.execute("PRAGMA application_id").fetchone()
+                connection = _connect(path)
             except sqlite3.OperationalError:
                 if os.access(folder, os.W_OK):
                     raise
+                _require_whole(folder)
                 connection = _connect_unchanging(path)
-                [application] = connection.execute("PRAGMA application_id").fetchone()
+            [application] = connection.execute("PRAGMA application_id").fetchone()
             [version] = connection.execute("PRAGMA user_version").fetchone()
         if application != APPLICATION_ID:
             raise CollectionError(f"{display_path(path)} was not written by delf; give the folder of a collection")
@@ -134,6 +135,10 @@ class Catalogue:
                                   f"delf reads ({FORMAT}); upgrade delf-retrieval")
         catalogue = cls(folder, connection)
         if version < FORMAT:
+            if not os.access(path, os.W_OK):
+                raise CollectionError(f"{display_path(folder)} has format {version}, which is brought to {FORMAT} "
+                                      "before it is used, and it may not be written; check its permissions, or use a "
+                                      "copy")
             catalogue._migrate()
         return catalogue
 
@@ -350,9 +355,36 @@ def _is_complete(about: Mapping[str, Any]) -> bool:
             and isinstance(options, dict) and type(options.get("dimensions")) is int)
 
 
+def _refuse_links(folder: Path) -> None:
+    """Links in the folder of a collection may lead out of it, to what is not ours to read."""
+    try:
+        link = next((path for path in sorted(folder.iterdir()) if path.is_symlink()), None)
+    except OSError as error:
+        raise CollectionError(f"{display_path(folder)} cannot be looked into ({error.strerror}); check its "
+                              "permissions") from error
+    if link is not None:
+        raise CollectionError(f"{display_path(link)} is a link, which may lead out of the collection; put what it "
+                              "leads to in its place, or delete it")
+
+
+def _require_whole(folder: Path) -> None:
+    """Refuse a catalogue whose last transactions are still in its log: without its shared memory, which cannot be made
+    where nobody may write, SQLite would pass over them.
+    """
+    log = folder / f"{NAME}-wal"
+    if log.exists() and log.stat().st_size:
+        raise CollectionError(f"the last changes of {display_path(folder)} are in {log.name}, and they cannot be read "
+                              "in a place that may not be written; run 'delf info' on it where it may be, or on a copy")
+
+
 def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=30, check_same_thread=False, isolation_level=None)
-    connection.executescript("PRAGMA foreign_keys = ON; PRAGMA synchronous = FULL; PRAGMA trusted_schema = OFF;")
+    try:
+        connection.executescript("PRAGMA foreign_keys = ON; PRAGMA synchronous = FULL; PRAGMA trusted_schema = OFF;")
+        connection.execute("PRAGMA application_id").fetchone()  # SQLite opens nothing before it is asked
+    except sqlite3.Error:
+        connection.close()
+        raise
     return connection
 
 

@@ -14,6 +14,7 @@ A keypoint of an image 1000 pixels wide is off by at most 0.008 pixels. All told
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -145,8 +146,7 @@ def open_segment(folder: Path, *, fingerprint: str, dimensions: int) -> Segment:
         CollectionError: a file is missing, damaged, of a newer format, of another model, or does not fit the others;
             the text names it.
     """
-    if folder.is_symlink():
-        raise CollectionError(f"{folder} is a link, and a segment is a folder of its own; {CURE}")
+    _refuse_links(folder)
     arrays = {}
     for name, (dtype, axes) in DTYPES.items():
         path = folder / f"{name}.npy"
@@ -248,10 +248,17 @@ def _flush(file: Any) -> None:
     os.fsync(file.fileno())
 
 
+def _refuse_links(folder: Path) -> None:
+    """A link may lead out of the collection, to what is not ours to read. A folder that is missing is told later."""
+    links = [folder] if folder.is_symlink() else []
+    with contextlib.suppress(OSError):
+        links += sorted(path for path in folder.iterdir() if path.is_symlink())
+    if links:
+        raise CollectionError(f"{links[0]} is a link, which may lead out of the collection; {CURE}")
+
+
 def _open_array(path: Path) -> NDArray[Any]:
     """A read-only memory map of a .npy file (an ordinary array where it is empty, which cannot be mapped)."""
-    if path.is_symlink():
-        raise ValueError("it is a link, which may lead out of the collection")
     with path.open("rb") as file:
         version = np.lib.format.read_magic(file)
         if version != (1, 0):
@@ -276,7 +283,8 @@ def _check_shapes(segment: Segment, dimensions: int) -> None:
     fits = (images >= 0 and segment.sizes.shape == (images, 2) and len(segment.globals) == images
             and segment.descriptors.shape[1] == dimensions and segment.keypoints.shape == (rows, 2)
             and len(segment.scales) == len(segment.scores) == rows
-            and offsets[0] == 0 and offsets[-1] == rows and bool((np.diff(offsets) >= 0).all()))
+            and offsets[0] == 0 and offsets[-1] == rows and bool((np.diff(offsets) >= 0).all())
+            and int(offsets.min()) == 0 and int(offsets.max()) == rows)  # differences of huge numbers wrap around
     if not fits:
         raise CollectionError(f"the arrays in {segment.folder} do not fit each other; {CURE}")
 

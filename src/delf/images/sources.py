@@ -17,7 +17,9 @@ _OPEN_FLAGS = (os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTT
 
 
 def read_file(path: str, max_bytes: int) -> bytes:
-    """The content of a regular file of at most `max_bytes`. Raises `ImageError` for anything else."""
+    """The content of a regular file of at most `max_bytes`. Raises `ImageError` for anything else, and for a file that
+    is written to meanwhile.
+    """
     name = display_path(path)
     try:
         _require_regular(Path(path).stat(), name)  # before opening, which can have effects on a device
@@ -26,7 +28,9 @@ def read_file(path: str, max_bytes: int) -> bytes:
             _require_regular(status, name)
             if status.st_size > max_bytes:
                 raise _too_big(name, max_bytes)
-            return read_stream(stream, name, max_bytes)
+            data = read_stream(stream, name, max_bytes)
+            _require_unchanged(status, os.fstat(stream.fileno()), name)
+            return data
     except (OSError, ValueError) as error:  # ValueError: a path that the system cannot express
         raise ImageError(_explanation(path, name, error)) from error
 
@@ -56,6 +60,12 @@ def _require_regular(status: os.stat_result, name: str) -> None:
         raise ImageError(f"{name} is a folder, not an image: name a file in it.")
     if not stat.S_ISREG(status.st_mode):
         raise ImageError(f"{name} is a pipe, a socket or a device, not an image: name a regular file.")
+
+
+def _require_unchanged(before: os.stat_result, after: os.stat_result, name: str) -> None:
+    """What another program writes meanwhile would be half of one picture and half of another."""
+    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        raise ImageError(f"{name} was changed while it was read: try again when nothing writes to it any more.")
 
 
 def _too_big(name: str, max_bytes: int) -> ImageError:

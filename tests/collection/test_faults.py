@@ -1,0 +1,221 @@
+"""What becomes of a collection where the disk is full or fails, may not be written, or photos change meanwhile."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from delf.checking import check_collection
+from delf.collection import Collection
+from delf.collection.catalogue import Catalogue
+from delf.errors import CollectionError
+from delf.indexing import IndexOptions, build_index
+
+resource: Any = pytest.importorskip("resource")  # not on Windows
+
+Draw = Callable[..., Path]
+ACTORS = Path(__file__).with_name("actors.py")
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """The system lets no file grow beyond so many bytes: every write fails there, SQLite's among them."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.fixture
+def photos_of(draw: Draw, tmp_path: Path) -> Callable[[str, int], Path]:
+    def make(name: str, count: int) -> Path:
+        for seed in range(count):
+            draw(f"{name}/{seed}.png", 1000 * len(name) + seed)
+        return tmp_path / name
+
+    return make
+
+
+# --- a full disk
+
+
+@pytest.mark.parametrize("size", [100, 300, 700, 1000, 5000, 20_000, 60_000])
+def test_whatever_file_cannot_grow(stub: Any, photos_of: Any, tmp_path: Path, size: int) -> None:
+    """Arrays, manifests, the catalogue, its log, the quantiser or the lists: which one depends on the size."""
+    first, more = photos_of("first", 4), photos_of("more", 40)
+    folder = tmp_path / "places.delf"
+    with Collection.create(folder, stub) as collection:
+        collection.add(first, images_per_segment=2)
+        build_index(collection, IndexOptions(kind="ivfpq"))
+        with files_of_at_most(size), pytest.raises(CollectionError) as caught:
+            collection.add(more, images_per_segment=8)
+            build_index(collection)
+        assert "\n" not in str(caught.value)
+        assert str(folder) in str(caught.value)
+    assert check_collection(folder).problems == ()
+    with Collection.open(folder, stub) as collection:
+        before = len(collection)
+        assert before >= 4, "what was there has stayed"
+        report = collection.add([first, more])
+        assert (report.added, len(collection), report.skipped) == (44 - before, 44, ())
+        assert build_index(collection) == "ivfpq"
+    assert check_collection(folder).problems == ()
+    assert not list(folder.rglob("*.partial")) + list(folder.rglob("*.spill")) + list(folder.glob("segments/.*"))
+
+
+def test_a_collection_that_cannot_be_made_leaves_nothing_in_the_way(stub: Any, photos_of: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "places.delf"
+    with files_of_at_most(2000), pytest.raises(CollectionError):
+        Collection.create(folder, stub)
+    with Collection.open_or_create(folder, stub) as collection:
+        assert collection.add(photos_of("photos", 1)).added == 1
+
+
+def test_files_are_flushed_before_they_are_published(stub: Any, photos_of: Any, tmp_path: Path,
+                                                     monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed: set[tuple[int, int]] = set()
+    fsync, publish = os.fsync, Catalogue.publish
+
+    def noted(descriptor: int) -> None:
+        status = os.fstat(descriptor)
+        flushed.add((status.st_ino, status.st_size))
+        fsync(descriptor)
+
+    def checked(catalogue: Catalogue, name: str, *arguments: Any) -> None:
+        segment = tmp_path / "places.delf/segments" / name
+        for path in (segment.parent, segment, *segment.iterdir()):
+            status = path.stat()
+            assert (status.st_ino, status.st_size) in flushed, f"{path} is whole on the disk"
+        published.append(name)
+        publish(catalogue, name, *arguments)
+
+    published: list[str] = []
+    monkeypatch.setattr(os, "fsync", noted)
+    monkeypatch.setattr(Catalogue, "publish", checked)
+    with Collection.create(tmp_path / "places.delf", stub) as collection:
+        collection.add(photos_of("photos", 3), images_per_segment=2)
+    assert len(published) == 2
+
+
+# --- where nobody may write
+
+
+@contextmanager
+def sealed(folder: Path) -> Iterator[None]:
+    """Nobody but a superuser may write there."""
+    places = [folder, *folder.rglob("*")]
+    modes = [path.stat().st_mode for path in places]
+    for path in places:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    try:
+        yield
+    finally:
+        for path, mode in zip(places, modes, strict=True):
+            path.chmod(mode)
+
+
+def as_anyone(*arguments: Any) -> list[str]:
+    """What an actor says, which has no rights beyond those that modes give."""
+    if os.geteuid() == 0 and sys.platform != "linux":
+        pytest.skip("a superuser may write everywhere")
+    done = subprocess.run([sys.executable, str(ACTORS), *map(str, arguments)], capture_output=True, text=True,
+                          check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_a_collection_that_may_not_be_written(collection: Any, photos: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(collection.folder, tmp_path / "places.delf"))
+    Collection.open(folder).close()  # the last one to close it takes the log away
+    with sealed(folder):
+        found, *refusals, problems = as_anyone("sealed", folder, photos / "coins.jpg")
+    assert found == f"True {photos / 'coins.jpg'}", "it can be searched"
+    assert len(refusals) == 4
+    for sentence in refusals:
+        assert sentence == f"{folder} cannot be written (Permission denied); check its permissions, or use a copy"
+    assert problems == "()"
+    assert not list(folder.glob("catalogue.sqlite-*"))
+
+
+def test_an_older_collection_that_may_not_be_written(tmp_path: Path) -> None:
+    with zipfile.ZipFile(ACTORS.with_name("formats") / "1.zip") as archive:
+        archive.extractall(tmp_path)
+    with sealed(tmp_path / "places.delf"):
+        [sentence] = as_anyone("open", tmp_path / "places.delf")
+    assert "has format 1, which is brought to 2 before it is used, and it may not be written" in sentence
+
+
+def test_changes_that_are_only_in_the_log_are_not_passed_over(stub: Any, photos_of: Any, tmp_path: Path) -> None:
+    """A killed writer leaves a log, and a copy of what it left may lie on a medium that cannot be written."""
+    folder, photos = tmp_path / "places.delf", photos_of("photos", 3)
+    with Collection.create(folder, stub):
+        pass
+    child = subprocess.run([sys.executable, str(ACTORS), "torn", str(folder), str(photos)], check=False)
+    assert child.returncode == -signal.SIGKILL
+    assert (folder / "catalogue.sqlite-wal").stat().st_size
+    (folder / "catalogue.sqlite-shm").unlink()
+    with sealed(folder):
+        [sentence] = as_anyone("open", folder)
+    assert f"the last changes of {folder} are in catalogue.sqlite-wal" in sentence
+    with Collection.open(folder) as collection:
+        assert len(collection) == 3, "where it may be written, they are there"
+
+
+# --- photos that change
+
+
+def test_a_photo_that_changes_while_it_is_read(stub: Any, draw: Draw, tmp_path: Path,
+                                               monkeypatch: pytest.MonkeyPatch) -> None:
+    from delf.images import sources
+
+    read = sources.read_stream
+    draw("photos/a.png", 1), draw("photos/b.png", 2)
+
+    def overtaken(stream: Any, name: str, max_bytes: int) -> bytes:
+        data = read(stream, name, max_bytes)
+        if name.endswith("a.png"):
+            draw("photos/a.png", 3)
+        return data
+
+    with Collection.create(tmp_path / "places.delf", stub) as collection:
+        with monkeypatch.context() as patch:
+            patch.setattr(sources, "read_stream", overtaken)
+            report = collection.add(tmp_path / "photos")
+        assert report.added == 1
+        assert [sentence.split(": ")[0] for sentence in report.skipped] == [
+            f"{tmp_path}/photos/a.png was changed while it was read"]
+        report = collection.add(tmp_path / "photos")
+        assert (report.added, report.unchanged, report.skipped, len(collection)) == (1, 1, (), 2)
+
+
+def test_a_photo_that_changes_before_it_is_read(stub: Any, draw: Draw, tmp_path: Path,
+                                                monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is stored is what was read, and the next run sees that the file is not what it was when it was listed."""
+    photo = draw("photos/a.png", 1)
+    known = Catalogue.file
+
+    def overtaken(catalogue: Catalogue, path: bytes) -> Any:
+        draw("photos/a.png", 2, (80, 60))
+        return known(catalogue, path)
+
+    with Collection.create(tmp_path / "places.delf", stub) as collection:
+        with monkeypatch.context() as patch:
+            patch.setattr(Catalogue, "file", overtaken)
+            assert collection.add(photo).added == 1
+        assert collection.features(0).image_size == (80, 60)
+        assert stub.extracted == 1
+        assert collection.add(photo).unchanged == 1, "it is read again, and its content is known"
+        draw("photos/a.png", 3)
+        assert collection.add(photo).added == 1
