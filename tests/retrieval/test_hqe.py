@@ -19,7 +19,6 @@ from delf.errors import OptionError
 from delf.index import CodebookOptions
 from delf.index.hamming import HammingOptions, Signed
 from delf.ranking import Candidates
-from delf.retrieval import RETRIEVERS
 from delf.retrieval.hqe import HqeRetrieval, HqeRetriever, accepted_words, in_query, pooled
 from delf.retrieval.word_matches import WordMatcher
 from delf.retrieval.words import WordOptions, find_codebook
@@ -268,8 +267,7 @@ def test_options_that_make_no_sense(changes: dict[str, Any]) -> None:
 
 
 def test_photos_are_found(collection: Collection, extractor: Any, query_features: dict[str, Features],
-                          queries: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setitem(RETRIEVERS, HqeRetrieval, HqeRetriever)
+                          queries: dict[str, Any], tmp_path: Path) -> None:
     shutil.copytree(collection.folder, tmp_path / "copy.delf")
     with Collection.open(tmp_path / "copy.delf") as opened:
         for expansion in ("verified", "correspondences"):

@@ -3,6 +3,7 @@
 from delf.index.asmk import DETECT_TO_RETRIEVE, HOW, RADENOVIC_2018, Asmk, AsmkIndex, AsmkLists, AsmkOptions
 from delf.index.contract import Index, Joined, Quantiser
 from delf.index.exact import ExactIndex, Unquantised
+from delf.index.hamming import Hamming, HammingIndex, HammingLists, HammingOptions
 from delf.index.ivfpq import PAPER, IvfPqIndex, IvfPqOptions, IvfPqQuantiser
 from delf.index.words import Codebook, CodebookOptions
 
@@ -14,6 +15,6 @@ INDEXES: dict[str, type[Unquantised] | type[IvfPqQuantiser]] = {
 
 __all__ = [
     "DETECT_TO_RETRIEVE", "HOW", "INDEXES", "PAPER", "RADENOVIC_2018", "Asmk", "AsmkIndex", "AsmkLists", "AsmkOptions",
-    "Codebook", "CodebookOptions", "ExactIndex", "Index", "IvfPqIndex", "IvfPqOptions", "IvfPqQuantiser", "Joined",
-    "Quantiser", "Unquantised",
+    "Codebook", "CodebookOptions", "ExactIndex", "Hamming", "HammingIndex", "HammingLists", "HammingOptions", "Index",
+    "IvfPqIndex", "IvfPqOptions", "IvfPqQuantiser", "Joined", "Quantiser", "Unquantised",
 ]
