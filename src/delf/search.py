@@ -21,7 +21,16 @@ from delf.errors import CollectionError, ModelError, OptionError
 from delf.features import Delf, extract_turned
 from delf.images import crop, display_path, load, read_image
 from delf.ranking import CHANCE, MATCH_PROBABILITY, RANKINGS, Candidates, evidence, probability
-from delf.retrieval import RETRIEVERS, AsmkRetrieval, GlobalRetrieval, HqeRetrieval, Mask, VoteOptions, open_retriever
+from delf.retrieval import (
+    RETRIEVERS,
+    AsmkRetrieval,
+    FusedRetrieval,
+    GlobalRetrieval,
+    HqeRetrieval,
+    Mask,
+    VoteOptions,
+    open_retriever,
+)
 from delf.types import Box, Features, ImageArray, ImageMatch, Result, SearchResult, Verification
 from delf.verification import MatchingOptions, VerificationOptions, match_features, verify
 from delf.verification.matching import REFERENCE
@@ -80,12 +89,14 @@ METHODS: dict[str, SearchOptions] = {
     "hqe+sp": SearchOptions(retrieval=HqeRetrieval(), ranking="inliers",
                             verification=VerificationOptions(verifier="similarity")),
     "global": SearchOptions(retrieval=GlobalRetrieval(), ranking="retrieval", candidates=0),
-    "global+qe": SearchOptions(retrieval=GlobalRetrieval(expansion=3), ranking="retrieval", candidates=0),
+    "global+qe": SearchOptions(retrieval=GlobalRetrieval(expansion=5), ranking="retrieval", candidates=0),
+    "delf+global+qe": SearchOptions(retrieval=FusedRetrieval(), ranking="fused"),
 }
 """Search methods by name. The first is the recommended one: ASMK* finds, a homography verifies, both rank. `delf` does
 the same with votes; `delf-paper` is the paper's (votes find, inliers rank); `delf-votes` and `asmk` do without
 geometry; `asmk+sp` and `hqe+sp` have verified images first, as the revisited Oxford and Paris study has them. `global`
-compares one descriptor for each image, `global+qe` the mean of the query's and the three nearest."""
+compares one descriptor for each image, `global+qe` that of the query joined with its five nearest; `delf+global+qe` is
+both, as in the last rows of the paper."""
 
 DEFAULT_METHOD = next(iter(METHODS))
 

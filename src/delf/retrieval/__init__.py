@@ -12,15 +12,16 @@ from delf.collection import Collection
 from delf.retrieval.asmk import AsmkRetrieval, AsmkRetriever
 from delf.retrieval.contract import Mask, Retriever
 from delf.retrieval.descriptors import GlobalRetrieval, GlobalRetriever
+from delf.retrieval.fused import FusedRetrieval, FusedRetriever
 from delf.retrieval.hqe import HqeRetrieval, HqeRetriever
 from delf.retrieval.votes import VoteOptions, VoteRetriever
 
-__all__ = ["RETRIEVERS", "AsmkRetrieval", "GlobalRetrieval", "HqeRetrieval", "Mask", "Retriever", "VoteOptions",
-           "open_retriever"]
+__all__ = ["RETRIEVERS", "AsmkRetrieval", "FusedRetrieval", "GlobalRetrieval", "HqeRetrieval", "Mask", "Retriever",
+           "VoteOptions", "open_retriever"]
 
 RETRIEVERS: dict[type, Callable[[Collection, Any, Callable[[int, int], None]], Retriever]] = {
     VoteOptions: VoteRetriever, AsmkRetrieval: AsmkRetriever, GlobalRetrieval: GlobalRetriever,
-    HqeRetrieval: HqeRetriever}
+    HqeRetrieval: HqeRetriever, FusedRetrieval: FusedRetriever}
 """The retriever of each kind of options: called with a collection, the options, and what is told of progress."""
 
 
