@@ -43,27 +43,34 @@ POWERS = (2.0, 3.0, 4.6, 6.0, 10.0)
 POOLINGS = (*(f"GeM, p = {power:g}" for power in POWERS), "R-MAC")
 POWER, SMALLEST, SHRINKAGE, PARTNERS = 4.6, 0.5, 0.3, 6  # what was chosen
 POOLED = f"GeM, p = {POWER:g}"
+FEW = 5
 WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0)
 Vectors = dict[str, FloatArray]  # "training", "database" and "queries" -> (N, G)
 Row = tuple[str, list[str]]
 
 
 class Table:
-    """Scores rankings of the benchmark."""
+    """Scores rankings of some queries of the benchmark."""
 
-    def __init__(self, benchmark: Benchmark, every: int = 1) -> None:
-        self.entries, self.benchmark = slice(None, None, every), benchmark
-        self.labels = [path.name.removeprefix("query-").split("--")[0] for path in benchmark.queries][self.entries]
+    def __init__(self, benchmark: Benchmark, chosen: Sequence[int] | None = None) -> None:
+        truth = benchmark.truth
+        self.chosen = list(range(len(truth.entries)) if chosen is None else chosen)
+        self.truth = type(truth)(truth.images, None, tuple(truth.entries[i] for i in self.chosen), truth.source)
+        self.labels = [benchmark.queries[i].name.removeprefix("query-").split("--")[0] for i in self.chosen]
 
     def of(self, ranks: Sequence[Sequence[int]]) -> str:
-        """Medium / Hard of rankings by numbers of images."""
-        truth = self.benchmark.truth
-        chosen = type(truth)(truth.images, None, truth.entries[self.entries], truth.source)
-        return means(score_ranks(ranks, chosen).ap, self.labels)
+        """Medium / Hard of rankings by numbers of images, one for each of these queries."""
+        return means(score_ranks(ranks, self.truth).ap, self.labels)
 
     def of_scores(self, scores: FloatArray) -> str:
-        """Medium / Hard of (queries, images) scores."""
-        return self.of(np.argsort(-scores, axis=1, kind="stable").tolist())
+        """Medium / Hard of (queries, images) scores, of all queries."""
+        return self.of(np.argsort(-scores[self.chosen], axis=1, kind="stable").tolist())
+
+
+def with_few(benchmark: Benchmark) -> list[int]:
+    """The queries with at most `FEW` right images."""
+    return [number for number, entry in enumerate(benchmark.truth.entries)
+            if len(entry.indices(("easy", "hard"))) <= FEW]
 
 
 def main() -> None:
@@ -73,7 +80,7 @@ def main() -> None:
     parser.add_argument("--manifest", type=Path, required=True, help="file,class,split of the photos to whiten by")
     parser.add_argument("--model", default="delf-r18")
     parser.add_argument("--photos", type=int, default=700, help="that whitenings are learnt from")
-    parser.add_argument("--every", type=int, default=2, help="queries that are verified: one in so many")
+    parser.add_argument("--every", type=int, default=2, help="queries that are verified: one in so many; 0 for none")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("-o", "--output", type=Path, default=Path("runs/global"))
     arguments = parser.parse_args()
@@ -91,7 +98,12 @@ def main() -> None:
     whitening = learnt(joined(pooled, scales, POOLED, SMALLEST)["training"], pairs)
     vectors = joined(pooled, scales, POOLED, SMALLEST, whitening)
     show(("query expansion", *(f"k = {k}" for k in DEPTHS)), expansions(vectors, table))
+    few = with_few(benchmark)
+    show((f"the same, of {len(few)} queries with {FEW} right images or fewer", *(f"k = {k}" for k in DEPTHS)),
+         expansions(vectors, Table(benchmark, few)))
     show(("augmentation, re-ranking", "mAP"), [*augmentations(vectors, table), *rerankings(vectors, table)])
+    if not arguments.every:
+        return
     whitened = with_whitening(arguments.model, whitening, arguments.output)
     show(("expansion", *(f"w = {weight:g}" for weight in WEIGHTS)),
          fusions(benchmark, Delf.load(whitened, threads=arguments.threads), arguments.every, arguments.output))
@@ -255,7 +267,8 @@ def fusions(benchmark: Benchmark, extractor: Delf, every: int, output: Path) -> 
              **{f"verified {depth}, alpha = {alpha:g}": FusedRetrieval(
                  pooled=GlobalRetrieval(expansion=depth, alpha=alpha))
                 for depth in (5, 12, 20) for alpha in (0.0, 1.0)}}
-    table, collection = Table(benchmark, every), output / f"{benchmark.name}-whitened.delf"
+    table = Table(benchmark, range(0, len(benchmark.queries), every))
+    collection = output / f"{benchmark.name}-whitened.delf"
     with indexed(benchmark, extractor, collection=collection) as database:
         verified = Verifier(database, extractor)
         queries = [extractor.extract(read_image(path)) for path in benchmark.queries[::every]]

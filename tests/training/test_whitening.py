@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +146,19 @@ def test_a_whitening_takes_the_place_of_another(whitened: tuple[DelfModel, list[
     np.testing.assert_allclose(again.whitening.mean, model.whitening.mean, atol=1e-6)
     similar = [matrix.T @ matrix for matrix in (again.whitening.projection, model.whitening.projection)]
     np.testing.assert_allclose(similar[0], similar[1], rtol=1e-3, atol=1e-3 * np.abs(similar[1]).max())
+
+
+def test_a_whitening_of_rmac(plain: DelfModel, photos: Path, tmp_path: Path) -> None:
+    model = DelfModel(replace(plain.config, pooling="rmac"), plain.pca)
+    model.load_state_dict({key: value for key, value in plain.state_dict().items() if key != "pooling.p"})
+    listed = [LabelledPhoto(photos / f"{name}.jpg", "rocket") for name in ("rocket", "rocket-side")]
+    made = learn_whitening(model.eval(), listed, WhiteningOptions(photos=2))
+    assert made.whitening is not None
+    assert made.config.pooling == "rmac"
+    images = [read_image(photo.path) for photo in listed]
+    extractor = extractor_of(model, tmp_path, max_features=1, scales=(0.5, 0.7071, 1.0, 1.4142, 2.0))
+    unwhitened = [features.global_descriptor for features in extractor.extract_many(images)]
+    np.testing.assert_allclose(made.whitening.mean, np.mean(unwhitened, axis=0), atol=1e-5)
 
 
 def test_photos_of_different_things_teach_nothing(plain: DelfModel, photos: Path) -> None:

@@ -127,11 +127,10 @@ def _descriptors(model: DelfModel, photos: Sequence[LabelledPhoto], report: Call
             labels.append(photo.label)
             yield image
 
-    vectors = [np.zeros((0, model.config.global_channels), np.float32)]
+    vectors = [np.zeros((0, model.config.global_channels))]
     with tempfile.TemporaryDirectory() as folder:
         extractor = extractor_of(model, Path(folder), max_features=1)
         for done, features in enumerate(extractor.extract_many(images()), start=1):
-            if features.global_descriptor is not None:
-                vectors.append(features.global_descriptor[None])
+            vectors.append(np.asarray(features.global_descriptor, np.float64)[None])
             progress(done)
-    return np.concatenate(vectors), labels
+    return np.concatenate(vectors).astype(np.float32), labels
