@@ -1,6 +1,7 @@
 """What the tests of several processes run in processes of their own.
 
-    python actors.py index FOLDER PHOTOS          says "ready" before it begins
+    python actors.py index PHOTOS                 for each FOLDER that it reads, a process that indexes the photos into
+                                                  it; says its number before it begins, and then how it ended
     python actors.py write FOLDER PHOTOS SECONDS LOG
     python actors.py read FOLDER SECONDS          prints each set of names that it saw, then how often it answered
     python actors.py hold FOLDER                  takes the lock, says "ready" and waits
@@ -19,6 +20,8 @@ import sys
 import time
 from pathlib import Path
 
+import cv2
+import faiss
 import numpy as np
 
 from delf.checking import check_collection
@@ -26,19 +29,32 @@ from delf.collection import Collection
 from delf.collection.lock import WriterLock
 from delf.errors import CollectionError
 from delf.features import Delf
+from delf.index import IvfPqOptions
 from delf.indexing import IndexOptions, build_index
 from delf.search import SearchEngine
 
-OPTIONS = {"max_features": 60, "max_image_size": 160}  # real features, few of them
+OPTIONS = {"max_features": 60, "max_image_size": 112}  # real features, few of them
+INDEX = IndexOptions(kind="ivfpq", ivfpq=IvfPqOptions(words=8, bits=4, iterations=2, probes=4))  # quick to learn
 
 
-def index(folder: str, photos: str) -> None:
-    """Add photos, two in a segment, and build an inverted index."""
+def index(photos: str) -> None:
+    """Start a process for each folder. It has what takes long to load, so that its life is all indexing."""
+    cv2.setNumThreads(1)  # threads do not live on in a process that is forked
     extractor = Delf.load(threads=1, **OPTIONS)
-    print("ready", flush=True)
+    for line in sys.stdin:
+        child = os.fork()
+        if child == 0:
+            add_and_build(line.rstrip("\n"), photos, extractor)
+            os._exit(0)
+        print(child, flush=True)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+
+
+def add_and_build(folder: str, photos: str, extractor: Delf) -> None:
+    """Add photos, two in a segment, and build an inverted index."""
     with Collection.open_or_create(folder, extractor) as collection:
         collection.add([photos], images_per_segment=2)
-        build_index(collection, IndexOptions(kind="ivfpq"))
+        build_index(collection, INDEX)
 
 
 def write(folder: str, photos: str, seconds: str, log: str) -> None:
@@ -69,7 +85,7 @@ def write(folder: str, photos: str, seconds: str, log: str) -> None:
                 operations["remove"] += 1
             if rng.random() < 0.2:
                 collection.compact()
-                build_index(collection, IndexOptions(kind=str(rng.choice(["exact", "ivfpq"]))))
+                build_index(collection, INDEX if rng.random() < 0.5 else IndexOptions(kind="exact"))
                 operations["compact"] += 1
     print(json.dumps(operations))
 
@@ -148,5 +164,6 @@ def give_up_rights() -> None:
 
 
 if __name__ == "__main__":
+    faiss.omp_set_num_threads(1)  # several that share few cores would mostly wait for each other
     {"index": index, "write": write, "read": read, "hold": hold, "sealed": sealed, "open": opened,
      "torn": torn}[sys.argv[1]](*sys.argv[2:])
