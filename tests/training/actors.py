@@ -9,19 +9,16 @@ from delf.network.model import DelfModel
 from delf.training.classification import ClassificationOptions, ClassificationStage
 from delf.training.engine import LoopOptions, run_stage
 from delf.training.photos import LabelledPhoto, PhotoCache
-from delf.training.recipe import _join_processes
 
 
 def classify(photos: str, folder: str) -> None:
-    """Train a few steps; the checkpoint is in the folder, with the weights at the start."""
-    _join_processes("cpu")
+    """Train a few steps; the checkpoint is in the folder."""
     torch.set_num_threads(1)
     labelled = [LabelledPhoto(Path(photos) / f"{name}{side}.jpg", name) for name in ("astronaut", "coffee", "rocket")
                 for side in ("", "-side")]
     stage = ClassificationStage(DelfModel.from_pretrained("delf-r18"), labelled, PhotoCache(), 4,
                                 ClassificationOptions(side=72, crop=64))
     Path(folder).mkdir(exist_ok=True)
-    torch.save(stage.module.state_dict(), Path(folder) / "start.pt")
     run_stage(stage, LoopOptions(steps=12, batch=4, optimizer="sgd", save_every=3, precision="float32"), Path(folder))
 
 

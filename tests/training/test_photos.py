@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from delf.errors import DelfError
+from delf.errors import DelfError, OptionError
 from delf.training.photos import (
     LabelledPhoto,
     PhotoCache,
@@ -50,7 +50,38 @@ def test_a_folder_of_classes(tmp_path: Path) -> None:
     assert len(read_photos(folder, options=SplitOptions(minimum=1))) == 6
 
 
+def test_what_is_left_out_is_told(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "photos", {"bridge": 3, "tower": 2, "alone": 1, "empty": 0, "none": 0})
+    told: list[str] = []
+    read_photos(folder, report=told.append)
+    assert told == ["left out: 2 folders (empty, none) without a photo",
+                    "left out: 1 class (alone) with fewer than 2 photos"]
+    told.clear()
+    many = folder_of(tmp_path / "many", {"bridge": 9, **{f"small{i}": 4 for i in range(5)}})
+    assert len(read_photos(many, options=SplitOptions(minimum=5), report=told.append)) == 9
+    assert told == ["left out: 5 classes (small0, small1, small2 and 2 more) with fewer than 5 photos"]
+
+
+@pytest.mark.parametrize("wrong", [{"val": 1.0}, {"holdout": -0.1}, {"minimum": 0}, {"minimum": 5, "maximum": 4}])
+def test_splits_that_cannot_be(wrong: dict[str, float]) -> None:
+    with pytest.raises(OptionError, match=next(iter(wrong))):
+        SplitOptions(**wrong)  # type: ignore[arg-type]
+
+
+def test_the_first_google_landmarks(tmp_path: Path) -> None:
+    """Its photos are downloaded one by one, and some landmarks are not known."""
+    (tmp_path / "train.csv").write_text('"id","url","landmark_id"\n"97c0a12e07ae8dd5","http://x","6347"\n'
+                                        '"02be5d3a1f0c9e77","http://y","6347"\n"650c989dd3493748","http://z","None"\n')
+    told: list[str] = []
+    photos = read_photos(tmp_path / "train.csv", tmp_path / "images", report=told.append)
+    assert [photo.path for photo in photos] == [tmp_path / "images/97c0a12e07ae8dd5.jpg",
+                                                tmp_path / "images/02be5d3a1f0c9e77.jpg"]
+    assert {photo.label for photo in photos} == {"6347"}
+    assert told == [f"left out: 1 photos of {tmp_path / 'train.csv'} whose landmark is 'None'"]
+
+
 def test_google_landmarks(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()  # the tree is there, if not all of it
     (tmp_path / "train.csv").write_text("id,url,landmark_id\n0123456789abcdef,http://x,7\nfedcba9876543210,http://y,7\n")
     (tmp_path / "train_clean.csv").write_text("landmark_id,images\n7,0123456789abcdef fedcba9876543210\n")
     expected = [tmp_path / "0/1/2/0123456789abcdef.jpg", tmp_path / "f/e/d/fedcba9876543210.jpg"]

@@ -20,12 +20,12 @@ from delf.images import read_image
 from delf.models import PACKAGED, ModelConfig
 from delf.network.model import DelfModel
 from delf.ranking.confidence import EVIDENCE, probability
-from delf.training.calibration import Samples, fit, reliability
+from delf.training.calibration import Samples, fit, read_reliability, reliability
 from delf.training.correspondences import Correspondences
 from delf.training.engine import run_stage
 from delf.training.pairs import PairOptions, make_correspondences
-from delf.training.photos import LabelledPhoto, PhotoCache
-from delf.training.recipe import RECIPES, STAGES, Recipe, Report, kept, starting_model, train_model
+from delf.training.photos import LabelledPhoto, PhotoCache, SplitOptions, read_photos
+from delf.training.recipe import RECIPES, STAGES, Recipe, Report, kept, own_device, starting_model, train_model
 from delf.training.validation import RetrievalOptions, retrieval_map
 
 SMALL = '''
@@ -103,6 +103,107 @@ def test_a_model_from_weights_and_photos(labelled: list[LabelledPhoto], trunk_fi
     assert DelfModel.from_pretrained(target).config.fingerprint == model.config.fingerprint
 
 
+CLASSIFY = """
+[[stage]]
+kind = "classification"
+steps = {steps}
+batch = 2
+side = 72
+crop = 64
+optimizer = "sgd"
+precision = "float32"
+"""
+
+
+@pytest.fixture
+def held(photos: Path) -> list[LabelledPhoto]:
+    """Four classes that no training sees, of two photos each: a thing, and a part of it."""
+    return [LabelledPhoto(path, name, "holdout") for name in ("cat", "cell", "coins", "gravel")
+            for path in (photos / f"{name}.jpg", photos.parent / f"{photos.name}-parts" / f"{name}.jpg")]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def parts(photos: Path) -> None:
+    """The parts, beside the folder of photos, which is not to be changed."""
+    folder = photos.parent / f"{photos.name}-parts"
+    folder.mkdir(exist_ok=True)
+    for name in ("cat", "cell", "coins", "gravel"):
+        with Image.open(photos / f"{name}.jpg") as image:
+            image.crop((image.width // 8, 0, image.width, image.height)).save(folder / f"{name}.jpg", quality=92)
+
+
+def sentences(reports: list[Report]) -> list[str]:
+    return [report.sentence for report in reports if report.sentence]
+
+
+def test_every_stage_is_measured_and_starts_from_what_it_needs(
+        labelled: list[LabelledPhoto], held: list[LabelledPhoto], trunk_file: Path, tmp_path: Path,
+        correspondences: Correspondences) -> None:
+    """Classification leaves no PCA, though mAP needs one, and correspondences start from one."""
+    match = "[[stage]]\nkind = 'correspondences'\nsteps = 1\nbatch = 2\nviews = {side = 128}\n"
+    text = CLASSIFY.format(steps=2) * 2 + match + "[finish]\nphotos = 3\ndimensions = 16\n"
+    reports: list[Report] = []
+    train_model(recipe(tmp_path, text), [*labelled, *held[:4]], tmp_path / "m.safetensors", start=trunk_file,
+                correspondences=correspondences, report=reports.append)
+    told = [sentence for sentence in sentences(reports) if "mAP" in sentence]
+    assert [sentence.partition(":")[0] for sentence in told] == [
+        f"mAP on 2 held-out classes after {stage}"
+        for stage in ("1-classification", "2-classification", "3-correspondences")]
+    assert all(0 < float(sentence.rpartition(" ")[2]) <= 100 for sentence in told)
+    assert (tmp_path / "m.run" / "start-3.safetensors").is_file()
+    assert "there are fewer than four held-out classes, so the probability is not calibrated" in sentences(reports)
+
+
+def test_other_photos_than_those_of_the_checkpoints_are_refused(labelled: list[LabelledPhoto], trunk_file: Path,
+                                                                photos: Path, tmp_path: Path) -> None:
+    plan = recipe(tmp_path, CLASSIFY.format(steps=1) + "[finish]\nphotos = 2\ndimensions = 8\n")
+    target = tmp_path / "m.safetensors"
+    train_model(plan, labelled, target, start=trunk_file, validate=False)
+    listed = tmp_path / "m.run" / "photos.csv"
+    before = listed.read_bytes()
+    more = [*labelled, LabelledPhoto(photos / "cat.jpg", "cup")]
+    with pytest.raises(DelfError, match=rf"m\.run has checkpoints of other photos.*go on with '--data {listed}'"):
+        train_model(plan, more, target, start=trunk_file, validate=False)
+    assert listed.read_bytes() == before
+    train_model(plan, read_photos(listed), target, start=trunk_file, validate=False)
+
+
+def test_a_model_is_finished_anew_without_training(labelled: list[LabelledPhoto], held: list[LabelledPhoto],
+                                                   packaged: DelfModel, photos: Path, tmp_path: Path,
+                                                   monkeypatch: pytest.MonkeyPatch) -> None:
+    """`finish` keeps the descriptors, and fits the probability on half of the held-out classes."""
+    used: dict[str, set[str]] = {}
+    monkeypatch.setattr("delf.training.recipe.fit", lambda samples: used.setdefault(
+        "fitted", set(samples.labels)) and fit(samples))
+    monkeypatch.setattr("delf.training.recipe.reliability", lambda samples, weights: used.setdefault(
+        "judged", set(samples.labels)) and reliability(samples, weights))
+    plan = replace(Recipe.read("finish"), finish=replace(Recipe.read("finish").finish, photos=3))
+    train_model(plan, [*labelled, *held], tmp_path / "m.safetensors", start=PACKAGED / "delf-r18.safetensors")
+    assert used == {"fitted": {"cat", "coins"}, "judged": {"cell", "gravel"}}
+    model = DelfModel.from_pretrained(tmp_path / "m.safetensors")
+    assert set(model.config.probability) == {*EVIDENCE, "intercept"}
+    assert model.config.probability != packaged.config.probability
+    rows = read_reliability(tmp_path / "m.run" / "reliability.csv")
+    assert sum(count for *_, count in rows) >= 20
+    assert all(0 <= mean <= 1 and 0 <= share <= 1 for mean, share, _ in rows)
+    image = read_image(photos / "cat.jpg")
+    new, old = (Delf.load(path, runtime="torch", score_threshold=-np.inf, threads=1).extract(image)
+                for path in (tmp_path / "m.safetensors", PACKAGED / "delf-r18.safetensors"))
+    np.testing.assert_array_equal(new.keypoints, old.keypoints)
+    np.testing.assert_allclose(new.descriptors @ new.descriptors.T, old.descriptors @ old.descriptors.T, atol=2e-3)
+
+
+def test_a_recipe_says_which_photos_are_used(tmp_path: Path) -> None:
+    plan = recipe(tmp_path, "[photos]\nminimum = 5\nmaximum = 100\nholdout = 0.2\n")
+    assert plan.photos == SplitOptions(minimum=5, maximum=100, holdout=0.2)
+
+
+def test_each_process_of_a_machine_has_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert own_device("cuda") == "cuda"
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert [own_device(device) for device in ("cuda", "cuda:3", "cpu")] == ["cuda:1", "cuda:3", "cpu"]
+
+
 def test_a_recipe_of_correspondences_needs_them(labelled: list[LabelledPhoto], trunk_file: Path,
                                                 tmp_path: Path) -> None:
     with pytest.raises(DelfError, match="give them with --pairs"):
@@ -124,6 +225,7 @@ def test_no_photo_can_be_read(trunk_file: Path, tmp_path: Path) -> None:
     ("[model", "cannot be read as a recipe"),
     ("[[stage]]\nkind = 'attention'\nsteps = 'many'", "makes no sense"), ("[[stage]]\nkind='joint'\nkeep=2", "keep is"),
     ("[finish]\nprojection = 'both'", "'pca' or 'keep'"), ("stage = 3", "makes no sense"),
+    ("[photos]\nminimum = 0", "minimum is 1 or more"),
 ])
 def test_recipes_that_make_no_sense(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(DelfError, match=words):
@@ -136,15 +238,23 @@ def test_unknown_recipes_are_told_the_known_ones() -> None:
 
 
 def test_starting_weights(tmp_path: Path, trunk_file: Path) -> None:
-    resnet18 = ModelConfig(name="r18")
+    resnet18 = Recipe(ModelConfig(name="r18"), ())
     for name in ("nowhere", "text.safetensors"):
         (tmp_path / "text.safetensors").write_text("hello")
         with pytest.raises(ModelError, match=f"{name}.*cannot be read as a safetensors file"):
             starting_model(tmp_path / name, resnet18)
     with pytest.raises(ModelError, match="do not fit the trunk"):
-        starting_model(trunk_file, ModelConfig(name="r50", trunk="resnet50"))
+        starting_model(trunk_file, Recipe(ModelConfig(name="r50", trunk="resnet50"), ()))
     assert starting_model(trunk_file, resnet18).pca is None
     assert starting_model(PACKAGED / "delf-r18.safetensors", resnet18).pca is not None
+    for name in ("paper", "joint"):
+        stages = Recipe.read(name)
+        if stages.model.trunk == "resnet18":
+            assert starting_model(PACKAGED / "delf-r18.safetensors", stages).config.attention
+        else:
+            with pytest.raises(ModelError, match="is a resnet18 of stride 16, and the recipe trains a resnet50 of "
+                                                 "stride 32"):
+                starting_model(PACKAGED / "delf-r18.safetensors", stages)
 
 
 def test_averages_begin_and_end_at_the_two_models(packaged: DelfModel,

@@ -36,7 +36,7 @@ from delf.training.views import ViewOptions, moved_points, other_light, random_v
 CLASSIFY = ClassificationOptions(side=72, crop=64)
 ATTEND = AttentionOptions(side=144, crop=128, scales=(0.5, 1.0), hidden=16, rate=0.01, crops=1)
 JOIN = JointOptions(side=144, crop=128, global_dimensions=32, dimensions=16, hidden=16)
-MATCH = CorrespondenceOptions(views=ViewOptions(side=160), same_photo=0.5, points=20)
+MATCH = CorrespondenceOptions(views=ViewOptions(side=160), same_photo=0.5, points=20, held_batches=2)
 Weights = Callable[[DelfModel], dict[str, torch.Tensor]]
 
 
@@ -254,15 +254,34 @@ def test_a_batch_has_pairs_of_different_classes(packaged: DelfModel, tmp_path: P
     assert all(sorted(data.labels()[chosen].tolist()) == [0, 1, 2] for chosen in seen)
 
 
-def test_correspondences_are_written_and_read(correspondences: Correspondences, photos: Path, tmp_path: Path) -> None:
-    correspondences.write(tmp_path / "c.npz", photos)
-    read = Correspondences.read(tmp_path / "c.npz", photos)
-    assert read.files == correspondences.files
+@pytest.mark.parametrize("inside", [True, False])
+@pytest.mark.parametrize("classes", [None, ["a", "b", "a"]])
+def test_correspondences_are_written_and_read(correspondences: Correspondences, photos: Path, tmp_path: Path,
+                                              inside: bool, classes: list[str] | None) -> None:
+    given = replace(correspondences, points=correspondences.points * 50, classes=classes)  # of a photo of 9,500 pixels
+    folder = photos if inside else tmp_path / "elsewhere"
+    given.write(tmp_path / "pairs", folder)
+    read = Correspondences.read(tmp_path / "pairs", folder)
+    assert (read.files, read.classes) == (given.files, classes)
     for name in ("pairs", "offsets", "points"):
-        assert np.array_equal(getattr(read, name), getattr(correspondences, name)), name
+        assert np.array_equal(getattr(read, name), getattr(given, name)), name
+    assert read.labels().tolist() == ([0, 0, 0] if classes is None else [0, 1, 0])
 
 
-@pytest.mark.parametrize("harm", ["bytes", "missing", "offsets", "pairs", "pickle"])
+def test_pairs_of_photos_that_cannot_be_read_are_left_out(correspondences: Correspondences, tmp_path: Path) -> None:
+    (tmp_path / "bad.jpg").write_bytes(b"no photo")
+    broken = replace(correspondences, files=[correspondences.files[0], tmp_path / "bad.jpg", tmp_path / "gone.jpg"],
+                     pairs=np.array([[0, 1], [0, 0], [2, 0]]))
+    told: list[str] = []
+    kept = broken.of_readable(PhotoCache(), told.append)
+    assert ["bad.jpg" in told[0], "gone.jpg" in told[1], len(told)] == [True, True, 2]
+    assert (kept.pairs.tolist(), kept.offsets.tolist()) == ([[0, 0]], [0, 64])
+    assert np.array_equal(kept.points, broken.matches(1))
+    with pytest.raises(DelfError, match="is the folder right that their names are relative to"):
+        replace(broken, pairs=np.array([[1, 1], [2, 2], [1, 2]])).of_readable(PhotoCache(), told.append)
+
+
+@pytest.mark.parametrize("harm", ["bytes", "missing", "offsets", "pairs", "pickle", "classes"])
 def test_damaged_correspondences_are_named(correspondences: Correspondences, photos: Path, tmp_path: Path,
                                            harm: str) -> None:
     path = tmp_path / "c.npz"
@@ -274,7 +293,7 @@ def test_damaged_correspondences_are_named(correspondences: Correspondences, pho
         path.unlink()
     else:
         changed = {"offsets": arrays["offsets"] * 2, "pairs": arrays["pairs"] + 9,
-                   "pickle": np.array([{}], dtype=object)}[harm]
+                   "classes": np.array(["a"]), "pickle": np.array([{}], dtype=object)}[harm]
         np.savez(path, **{**arrays, "files" if harm == "pickle" else harm: changed})
     with pytest.raises(DelfError, match=r"c\.npz"):
         Correspondences.read(path, photos)

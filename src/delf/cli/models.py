@@ -36,7 +36,8 @@ def export(
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="'cpu', 'paper', or a TOML file.")],
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="'cpu', 'joint', 'paper', 'finish' (no training: "
+                                       "threshold and probability anew), or a TOML file.")],
     data: Annotated[Path, typer.Option(metavar="PHOTOS", help="A folder with one folder of photos for each class; a "
                                        "CSV file with the columns file, class and, if you like, split (train, val, "
                                        "holdout); or train.csv or train_clean.csv of Google Landmarks.")],
@@ -52,8 +53,8 @@ def train(
                                                     "validate with.")] = None,
     run: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Of checkpoints and logs; by default MODEL with "
                                              "the suffix .run.")] = None,
-    plot: Annotated[bool, typer.Option("--plot", help="Train nothing: draw the curves of the run so far into its "
-                                       "folder.")] = False,
+    plot: Annotated[bool, typer.Option("--plot", help="Train nothing: draw the curves of the run so far, and how well "
+                                       "its probability holds, into its folder.")] = False,
     about: Annotated[str, typer.Option(help="One sentence for the model file: what it was trained from.")] = "",
     licence: Annotated[str, typer.Option(help="Of the weights, for the model file.")] = "",
     device: Device = "cpu", quiet: Quiet = False,
@@ -67,9 +68,11 @@ def train(
     """
     folder = run or output.with_suffix(".run")
     if plot:
-        from delf.training.plots import plot_run
+        from delf.training.plots import plot_reliability, plot_run
 
-        print(plot_run(folder))
+        for picture in (plot_run(folder), plot_reliability(folder)):
+            if picture is not None:
+                print(picture)
         return
     _require_torch("training")
     from delf.cli.training import Reporter
@@ -79,15 +82,18 @@ def train(
     from delf.training.correspondences import Correspondences
     from delf.training.engine import Part
     from delf.training.photos import read_photos
-    from delf.training.recipe import Recipe, train_model
+    from delf.training.recipe import Recipe, join_processes, train_model
 
     if start is None:
         raise OptionError("training starts from weights: give ImageNet ones with torchvision's names, or a model, "
                           "with --start")
-    plan, photos = Recipe.read(recipe), read_photos(data, images)
+    join_processes(device)
+    quiet = quiet or Part.own().rank > 0
+    plan = Recipe.read(recipe)
+    photos = read_photos(data, images, plan.photos, report=lambda sentence: say(sentence, quiet))
     root = images or (data if data.is_dir() else data.parent)
     known = [None if file is None else Correspondences.read(file, root) for file in (pairs, held_pairs)]
-    with Reporter(quiet or Part.own().rank > 0) as report:
+    with Reporter(quiet) as report:
         train_model(plan, photos, output, start=start, correspondences=known[0], held=known[1], run=folder, about=about,
                     licence=licence, device=device, report=report)
     if Part.own().rank == 0:
@@ -114,7 +120,7 @@ def pairs(
     from delf.training.pairs import PairOptions, make_correspondences
     from delf.training.photos import of_split, read_photos
 
-    photos = of_split(read_photos(data, images), split)
+    photos = of_split(read_photos(data, images, report=lambda sentence: say(sentence, quiet)), split)
     extractor = load_extractor(model, runtime, device, threads, quiet)
     with progress("Matching", "photos", quiet) as update:
         found = make_correspondences(photos, extractor, PairOptions(minimum_inliers=minimum_inliers),

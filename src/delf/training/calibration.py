@@ -17,17 +17,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from delf.collection import Collection
+from delf.errors import DelfError
 from delf.features import Delf
 from delf.ranking.confidence import EVIDENCE, INTERCEPT, probability
 from delf.search import SearchEngine
 from delf.training.photos import LabelledPhoto
 from delf.types import Result
 
+COLUMNS = ("probability", "right", "samples")  # of `reliability.csv`
+
 
 @dataclass(frozen=True)
 class CalibrationOptions:
-    """sizes: of the simulated collections. queries: of all, at most. draws: collections of each size for a query."""
+    """sizes: of the simulated collections. queries: of all, at most. draws: collections of each size for a query.
+    method: of search; one that needs no visual words, which a model gets once it is finished.
+    """
 
+    method: str = "delf"
     sizes: tuple[int, ...] = (10, 30, 100, 300, 1000)
     queries: int = 140
     draws: int = 2
@@ -74,7 +80,7 @@ def collect_samples(extractor: Delf, photos: Sequence[LabelledPhoto], unrelated:
     query_labels: list[str] = []
     with opening as collection:
         collection.add(list(labels), progress=lambda done, total: progress(done, total + len(queries)))
-        engine = SearchEngine(collection, extractor)
+        engine = SearchEngine(collection, extractor, method=options.method)
         for done, photo in enumerate(queries, start=1):
             own = collection.ordinal_of(photo.path)
             if own is None:  # it could not be read
@@ -161,5 +167,18 @@ def write_reliability(rows: Sequence[tuple[float, float, int]], path: Path) -> N
     """Write what `reliability` gives, as CSV."""
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(("probability", "right", "samples"))
+        writer.writerow(COLUMNS)
         writer.writerows((f"{mean:.4f}", f"{share:.4f}", count) for mean, share, count in rows)
+
+
+def read_reliability(path: Path) -> list[tuple[float, float, int]]:
+    """Read what `write_reliability` wrote. Raises `DelfError` where it is something else."""
+    try:
+        with path.open(newline="") as file:
+            head, *rows = csv.reader(file)
+        found = [(float(mean), float(share), int(count)) for mean, share, count in rows]
+    except (OSError, ValueError) as error:
+        raise DelfError(f"{path} cannot be read ({error}); finish the model again") from error
+    if tuple(head) != COLUMNS or not found:
+        raise DelfError(f"{path} is no list of probabilities and how many were right; finish the model again")
+    return found

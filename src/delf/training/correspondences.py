@@ -8,8 +8,8 @@ dimensions, which starts as the PCA, is trained with the trunk.
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from delf.errors import DelfError, OptionError
+from delf.files import replacing
 from delf.models import PCA
 from delf.network.model import DelfModel
 from delf.network.resnet import ResNetTrunk, fold_batch_norm
 from delf.training.engine import Part
-from delf.training.photos import PhotoCache
+from delf.training.photos import LabelledPhoto, PhotoCache, readable
 from delf.training.views import ViewOptions, moved_points, other_light, random_view, warp
 from delf.types import FloatArray, ImageArray, IntArray
 
@@ -40,6 +41,7 @@ class CorrespondenceOptions:
     same_photo: share of pairs that are two views of one photo. points: at most so many of a pair.
     temperature: cosines are divided by it. near: pixels of the view; what is nearer to a match is no negative of it.
     negatives: "points", the matches of the batch; or "dense", all cells of all views of it besides.
+    held_batches: of 8 pairs each, that validation looks at.
     trunk_rate, head_rate: learning rates of the trunk and the projection.
     """
 
@@ -48,6 +50,7 @@ class CorrespondenceOptions:
     temperature: float = 0.06
     near: float = 28.0
     negatives: str = "points"
+    held_batches: int = 24
     trunk_rate: float = 5e-5
     head_rate: float = 2e-4
     views: ViewOptions = field(default_factory=ViewOptions)
@@ -62,17 +65,18 @@ class Correspondences:
     """Verified point matches between photos.
 
     files: F paths. pairs: (P, 2) rows of files. offsets: (P + 1,) rows of points. points: (M, 4) float32, x0, y0, x1,
-    y1 in pixels of the stored photos.
+    y1 in pixels of the stored photos. classes: F names; where they are not known, photos of a folder are of one class.
     """
 
     files: list[Path]
     pairs: IntArray
     offsets: IntArray
     points: FloatArray
+    classes: list[str] | None = None
 
     @classmethod
     def read(cls, path: Path, photos: Path) -> Correspondences:
-        """Read an `.npz` file with files, pairs, offsets and points (int16, eighths of a pixel).
+        """Read an `.npz` file with files, pairs, offsets, points (integers, eighths of a pixel) and maybe classes.
 
         Args:
             photos: the folder that the names of the files are relative to.
@@ -83,31 +87,57 @@ class Correspondences:
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 names, pairs, offsets, points = (arrays[key] for key in ("files", "pairs", "offsets", "points"))
+                classes = [str(name) for name in arrays["classes"]] if "classes" in arrays.files else None
             pairs, offsets = pairs.astype(np.int64), offsets.astype(np.int64)
             sound = (pairs.ndim == 2 and pairs.shape[1] == 2 and points.ndim == 2 and points.shape[1] == 4
                      and len(offsets) == len(pairs) + 1 and len(pairs) > 0 and offsets[0] == 0
                      and offsets[-1] == len(points) and (np.diff(offsets) >= 0).all()
-                     and pairs.min() >= 0 and pairs.max() < len(names))
+                     and pairs.min() >= 0 and pairs.max() < len(names)
+                     and (classes is None or len(classes) == len(names)))
         except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
             raise DelfError(f"{path} cannot be read as a file of correspondences ({error}); make it with "
-                            "'delf train pairs'") from error
+                            "'delf pairs'") from error
         if not sound:
-            raise DelfError(f"{path} is damaged: its arrays do not fit each other; make it with 'delf train pairs'")
-        return cls([photos / str(name) for name in names], pairs, offsets, points.astype(np.float32) / 8)
+            raise DelfError(f"{path} is damaged: its arrays do not fit each other; make it with 'delf pairs'")
+        return cls([photos / str(name) for name in names], pairs, offsets, points.astype(np.float32) / 8, classes)
 
     def write(self, path: Path, photos: Path) -> None:
-        """Write what `read` reads."""
-        names = [file.relative_to(photos).as_posix() for file in self.files]
-        np.savez_compressed(path, files=np.array(names), pairs=self.pairs.astype(np.int32), offsets=self.offsets,
-                            points=np.round(self.points * 8).astype(np.int16))
+        """Write what `read` reads. Files that do not lie in `photos` are named by their whole path."""
+        names = [(file.relative_to(photos) if file.is_relative_to(photos) else file.absolute()).as_posix()
+                 for file in self.files]
+        arrays: dict[str, Any] = {"files": np.array(names), "pairs": self.pairs.astype(np.int32),
+                                  "offsets": self.offsets, "points": np.round(self.points * 8).astype(np.int32)}
+        if self.classes is not None:
+            arrays["classes"] = np.array(self.classes)
+        with replacing(path) as temporary, temporary.open("wb") as stream:
+            np.savez_compressed(stream, **arrays)
+
+    def of_readable(self, cache: PhotoCache, report: Callable[[str], None]) -> Correspondences:
+        """Those between photos that can be decoded; `report` is given a sentence for each other photo.
+
+        Raises:
+            DelfError: there are none.
+        """
+        used = np.unique(self.pairs)
+        kept, problems = readable([LabelledPhoto(self.files[row], str(row)) for row in used], cache)
+        for sentence in problems:
+            report(sentence)
+        chosen = np.flatnonzero(np.isin(self.pairs, [int(photo.label) for photo in kept]).all(axis=1))
+        if not len(chosen):
+            raise DelfError("none of the photos that the correspondences are of can be read; is the folder right that "
+                            "their names are relative to?")
+        points = [self.matches(int(pair)) for pair in chosen]
+        return replace(self, pairs=self.pairs[chosen], offsets=np.cumsum([0, *map(len, points)]),
+                       points=np.concatenate(points))
 
     def matches(self, pair: int) -> FloatArray:
         """(N, 4) float32 of one pair."""
         return self.points[self.offsets[pair] : self.offsets[pair + 1]]
 
     def labels(self) -> NDArray[np.int64]:
-        """(P,) a number for the folder, i.e. the class, of each pair's photos."""
-        _, number = np.unique([str(file.parent) for file in self.files], return_inverse=True)
+        """(P,) a number for the class of each pair's photos."""
+        names = self.classes or [str(file.parent) for file in self.files]
+        _, number = np.unique(names, return_inverse=True)
         return number[self.pairs[:, 0]].astype(np.int64)
 
 
@@ -155,6 +185,8 @@ class PairBatch:
 class CorrespondenceStage:
     """Stage of `engine.run_stage`: see the module's words.
 
+    Several processes contrast each its own part of a batch: that is another, easier task than the whole batch is.
+
     Args:
         held: correspondences of classes that are not trained, for validation.
     """
@@ -163,10 +195,10 @@ class CorrespondenceStage:
     guessing = 0.0
 
     def __init__(self, model: DelfModel, data: Correspondences, batch: int, options: CorrespondenceOptions, *,
-                 held: Correspondences | None = None, seed: int = 0) -> None:
+                 held: Correspondences | None = None, cache: PhotoCache | None = None, seed: int = 0) -> None:
         self.module = Describer(model)
         self.options, self.size, self.seed = options, batch, seed
-        self._data, self._held, self._cache = data, held, PhotoCache()
+        self._data, self._held, self._cache = data, held, cache or PhotoCache()
         self._labels = data.labels()
         self._classes = [np.flatnonzero(self._labels == label) for label in np.unique(self._labels)]
         # Between uniform over pairs and uniform over classes: many pairs of one class say less each.
@@ -223,14 +255,14 @@ class CorrespondenceStage:
             right = right + (logits.argmax(dim=1) == targets).float().mean() / 2
         return {"loss": loss, "first": right}
 
-    def validate(self, batches: int = 24) -> dict[str, float]:
+    def validate(self) -> dict[str, float]:
         """Loss and share of first matches on fixed views of the held-out classes."""
         if self._held is None:
             return {}
         device = self.module.mean.device
         rng = np.random.default_rng(0)
         totals: dict[str, list[float]] = {}
-        for number in range(batches):
+        for number in range(self.options.held_batches):
             chosen = rng.integers(len(self._held.pairs), size=8).tolist()
             batch = self._views(self._held, chosen, [(0, number, i) for i in range(8)])
             for name, value in self.losses(batch, device).items():

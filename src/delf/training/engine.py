@@ -132,27 +132,37 @@ class TrainingError(DelfError):
 
 
 def run_stage(stage: Stage[Batch], options: LoopOptions, folder: Path | None = None, *, device: str = "cpu",
-              report: Callable[[Progress], None] = lambda _: None) -> None:
+              identity: str = "", report: Callable[[Progress], None] = lambda _: None) -> None:
     """Train `stage.module` in place, and leave it in evaluation mode.
 
     Args:
         folder: of the checkpoint, `NAME.checkpoint`, and the log, `NAME.csv` (and TensorBoard's, where it is
             installed). Where there is a checkpoint, training goes on from it.
+        identity: of what the stage is and learns from; a checkpoint of another one is refused.
         report: is told about every second, and after each validation.
 
     Raises:
         TrainingError: the loss is not a number, or the checkpoint does not fit.
+        OptionError: the processes cannot share a batch equally.
     """
     keep_memory()
-    loop = _Loop(stage, options, folder, torch.device(device))
+    loop = _Loop(stage, options, folder, torch.device(device), identity)
     loop.resume()
-    loop.run(report)
+    try:
+        loop.run(report)
+    finally:
+        loop.close()
     stage.module.eval()
 
 
 class _Loop(Generic[Batch]):
-    def __init__(self, stage: Stage[Batch], options: LoopOptions, folder: Path | None, device: torch.device) -> None:
+    def __init__(self, stage: Stage[Batch], options: LoopOptions, folder: Path | None, device: torch.device,
+                 identity: str) -> None:
         self.stage, self.options, self.device, self.part = stage, options, device, Part.own()
+        self.identity = identity
+        if options.batch % self.part.size:
+            raise OptionError(f"{self.part.size} processes cannot share a batch of {options.batch} equally; make it a "
+                              f"multiple of {self.part.size}")
         stage.module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         groups = [{**group, "full_rate": group["lr"]} for group in stage.groups()]
         self.parameters = [parameter for group in groups for parameter in group["params"]]
@@ -276,12 +286,18 @@ class _Loop(Generic[Batch]):
         for parameter, value in zip(self.parameters, values, strict=False):
             parameter.copy_(value)
 
+    def close(self) -> None:
+        """Let go of the log."""
+        if self.log:
+            self.log.close()
+
     def save(self) -> None:
         """Write the checkpoint, through a temporary file; only the first process does."""
         if self.checkpoint is None or self.part.rank:
             return
         state = {"module": self.stage.module.state_dict(), "optimizer": self.optimizer.state_dict(),
-                 "average": self.average, "done": self.done, "steps": self.options.steps, "batch": self.options.batch}
+                 "average": self.average, "done": self.done, "steps": self.options.steps, "batch": self.options.batch,
+                 "identity": self.identity}
         with replacing(self.checkpoint) as temporary:
             torch.save(state, temporary)
 
@@ -293,15 +309,20 @@ class _Loop(Generic[Batch]):
         try:
             state = torch.load(path, weights_only=True, map_location=self.device)
             fits = (state["steps"], state["batch"]) == (self.options.steps, self.options.batch)
-            self.stage.module.load_state_dict(state["module"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.average, self.done = state["average"], int(state["done"])
+            same = state.get("identity", self.identity) == self.identity  # older checkpoints have none
+            if fits and same:
+                self.stage.module.load_state_dict(state["module"])
+                self.optimizer.load_state_dict(state["optimizer"])
+                self.average, self.done = state["average"], int(state["done"])
         except Exception as error:  # a zip of pickled tensors fails in many ways
             raise TrainingError(f"{path} is damaged, or a checkpoint of other photos or another trunk; delete it to "
                                 "begin anew") from error
         if not fits:
             raise TrainingError(f"{path} is of {state['steps']} steps of {state['batch']}, not of {self.options.steps} "
                                 f"of {self.options.batch}; finish it with those, or delete it to begin anew")
+        if not same:
+            raise TrainingError(f"{path} is of other options of the stage or of other photos; finish it with those, or "
+                                "delete it to begin anew")
         if self.log:
             self.log.cut(self.done)
 

@@ -77,7 +77,7 @@ def finish(model: DelfModel, photos: Sequence[Path], options: FinishOptions | No
     else:
         pca = turned(model.pca, mean, covariance)
     config = dataclasses.replace(model.config, extraction={**model.config.extraction, "score_threshold": threshold})
-    finished = DelfModel(config, pca)
+    finished = DelfModel(config, pca, model.whitening)
     finished.load_state_dict(model.state_dict())
     return finished.eval()
 

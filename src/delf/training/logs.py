@@ -19,11 +19,8 @@ class MetricLog:
     def __init__(self, folder: Path, name: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / f"{name}.csv"
+        self._events = folder / "tensorboard" / name
         self._board: Any = None
-        if find_spec("tensorboard") is not None:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._board = SummaryWriter(folder / "tensorboard" / name)
 
     def write(self, step: int, values: Mapping[str, float], *, validated: bool = False) -> None:
         """Add the values of a step, counted from 0."""
@@ -33,9 +30,24 @@ class MetricLog:
             if new:
                 writer.writerow(COLUMNS)
             writer.writerows((step + 1, kind, name, f"{value:.6g}") for name, value in values.items())
-        if self._board:
+        board = self._opened(step + 1)
+        if board:
             for name, value in values.items():
-                self._board.add_scalar(f"{kind}/{name}", value, step + 1)
+                board.add_scalar(f"{kind}/{name}", value, step + 1)
+
+    def _opened(self, step: int) -> Any:
+        """TensorBoard's writer, where that is installed. What an earlier run wrote from this step on is forgotten."""
+        if self._board is None and find_spec("tensorboard") is not None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._board = SummaryWriter(self._events, purge_step=step)
+        return self._board
+
+    def close(self) -> None:
+        """Write what TensorBoard's writer still holds."""
+        if self._board:
+            self._board.close()
+            self._board = None
 
     def cut(self, done: int) -> None:
         """Forget what comes after `done` steps: it will be computed again."""

@@ -74,7 +74,7 @@ def make_correspondences(photos: Sequence[LabelledPhoto], extractor: Delf, optio
                         "of each class of one place?")
     return Correspondences([photo.path for photo in photos], np.array([pair.rows for pair in kept], np.int64),
                            np.cumsum([0, *(len(pair.points) for pair in kept)]),
-                           np.concatenate([pair.points for pair in kept]))
+                           np.concatenate([pair.points for pair in kept]), [photo.label for photo in photos])
 
 
 def _features(photos: Sequence[LabelledPhoto], rows: Sequence[int], extractor: Delf,

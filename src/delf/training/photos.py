@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,12 +13,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from delf.errors import DelfError, ImageError
+from delf.errors import DelfError, ImageError, OptionError
 from delf.files import replacing
 from delf.images import find_images, read_image, resize
 from delf.types import ImageArray
 
 SPLITS = ("train", "val", "holdout")
+UNLABELLED = "None"  # what the first Google Landmarks has in the place of a landmark that is not known
+NAMED = 3  # classes that a sentence names
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,8 @@ class LabelledPhoto:
 
 @dataclass(frozen=True)
 class SplitOptions:
-    """How photos without a split get one, by a hash of their names: it never changes when photos are added.
+    """Which photos of the classes are used, and how those without a split get one: by a hash of their names, so that it
+    never changes when photos are added.
 
     val: share of the photos of each class. holdout: share of the classes. minimum: photos that a class needs, or it is
     left out; maximum: photos of a class, chosen by hash.
@@ -47,22 +50,31 @@ class SplitOptions:
     minimum: int = 2
     maximum: int | None = None
 
+    def __post_init__(self) -> None:
+        if not (0 <= self.val < 1 and 0 <= self.holdout < 1):
+            raise OptionError(f"val and holdout are shares from 0 to below 1, not {self.val!r} and {self.holdout!r}")
+        if self.minimum < 1 or (self.maximum is not None and self.maximum < self.minimum):
+            raise OptionError(f"minimum is 1 or more, and maximum at least that, not {self.minimum!r} and "
+                              f"{self.maximum!r}")
 
-def read_photos(source: Path, images: Path | None = None,
-                options: SplitOptions | None = None) -> list[LabelledPhoto]:
+
+def read_photos(source: Path, images: Path | None = None, options: SplitOptions | None = None, *,
+                report: Callable[[str], None] = lambda _: None) -> list[LabelledPhoto]:
     """All labelled photos of a source, ordered as they are in it.
 
     Args:
         source: a folder with one folder for each class; or a CSV file with the columns `file`, `class` and, if there
             are splits, `split`; or one of Google Landmarks: `train.csv` (id, url, landmark_id) or `train_clean.csv`
-            (landmark_id, images).
+            (landmark_id, images). Their photos lie as version 2 has them, in `0/1/2/012....jpg`, or all in one folder.
         images: what the names in the CSV file are relative to; by default its own folder.
+        report: is given a sentence on what is left out.
 
     Raises:
         DelfError: the source is missing, of another form, or has no photo.
     """
     options = options or SplitOptions()
-    photos = list(_of_folder(source) if source.is_dir() else _of_csv(source, images or source.parent))
+    photos = list(_of_folder(source, report) if source.is_dir() else
+                  _of_csv(source, images or source.parent, report))
     if any(photo.split not in ("", *SPLITS) for photo in photos):
         wrong = next(photo.split for photo in photos if photo.split not in ("", *SPLITS))
         raise DelfError(f"{source} has the split {wrong!r}; known are {', '.join(SPLITS)}")
@@ -70,6 +82,9 @@ def read_photos(source: Path, images: Path | None = None,
     kept = [photo for photo in photos if sizes[photo.label] >= options.minimum]
     if not kept:
         raise DelfError(f"{source} has no class with {options.minimum} photos or more")
+    small = sorted(label for label, size in sizes.items() if size < options.minimum)
+    if small:
+        report(f"left out: {_named('class', 'classes', small)} with fewer than {options.minimum} photos")
     if options.maximum is not None:
         kept = _thinned(kept, options.maximum)
     split = [photo if photo.split else _with_split(photo, options) for photo in kept]
@@ -92,20 +107,29 @@ def write_photos(photos: Sequence[LabelledPhoto], path: Path) -> None:
         writer.writerows((photo.path.absolute(), photo.label, photo.split) for photo in photos)
 
 
-def _of_folder(folder: Path) -> Iterator[LabelledPhoto]:
+def _named(noun: str, plural: str, names: Sequence[str]) -> str:
+    """How many there are, and what some are called."""
+    more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
+    return f"{len(names):,} {noun if len(names) == 1 else plural} ({', '.join(names[:NAMED])}{more})"
+
+
+def _of_folder(folder: Path, report: Callable[[str], None]) -> Iterator[LabelledPhoto]:
     classes = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     if not classes:
         raise DelfError(f"{folder} has no folders; a folder of classes has one folder of photos for each class")
-    found = False
+    empty = []
     for place in classes:
-        for path in find_images([place]):
-            found = True
-            yield LabelledPhoto(path, place.name, "")
-    if not found:
+        paths = list(find_images([place]))
+        if not paths:
+            empty.append(place.name)
+        yield from (LabelledPhoto(path, place.name, "") for path in paths)
+    if len(empty) == len(classes):
         raise DelfError(f"the folders of {folder} hold no photo")
+    if empty:
+        report(f"left out: {_named('folder', 'folders', empty)} without a photo")
 
 
-def _of_csv(path: Path, images: Path) -> Iterator[LabelledPhoto]:
+def _of_csv(path: Path, images: Path, report: Callable[[str], None]) -> Iterator[LabelledPhoto]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
@@ -115,10 +139,14 @@ def _of_csv(path: Path, images: Path) -> Iterator[LabelledPhoto]:
     if {"file", "class"} <= columns:
         fields = [(row["file"], row["class"], row.get("split") or "") for row in rows]
     elif {"id", "landmark_id"} <= columns:
-        fields = [(row["id"] and _landmarks_file(row["id"]), row["landmark_id"], "") for row in rows]
+        place = _landmarks_file(images)
+        fields = [(row["id"] and place(row["id"]), row["landmark_id"], "") for row in rows
+                  if row["landmark_id"] != UNLABELLED]
+        if len(fields) < len(rows):
+            report(f"left out: {len(rows) - len(fields):,} photos of {path} whose landmark is {UNLABELLED!r}")
     elif {"landmark_id", "images"} <= columns:
-        fields = [(_landmarks_file(name), row["landmark_id"], "")
-                  for row in rows for name in (row["images"] or "").split()]
+        place = _landmarks_file(images)
+        fields = [(place(name), row["landmark_id"], "") for row in rows for name in (row["images"] or "").split()]
     else:
         raise DelfError(f"{path} needs the columns 'file' and 'class' (and 'split', if there are splits), or those of "
                         "Google Landmarks: 'id' and 'landmark_id', or 'landmark_id' and 'images'")
@@ -130,9 +158,13 @@ def _of_csv(path: Path, images: Path) -> Iterator[LabelledPhoto]:
         yield LabelledPhoto(images / name, label, split)
 
 
-def _landmarks_file(name: str) -> str:
-    """Where Google Landmarks v2 keeps a photo: `0/1/2/0123456789abcdef.jpg`."""
-    return "/".join((*name[:3], f"{name}.jpg"))
+def _landmarks_file(images: Path) -> Callable[[str], str]:
+    """Where a photo of Google Landmarks is, by its identifier: version 2 keeps it in `0/1/2/0123456789abcdef.jpg`; who
+    downloads version 1, address by address, has all in one folder.
+    """
+    if any((images / digit).is_dir() for digit in "0123456789abcdef"):
+        return lambda name: "/".join((*name[:3], f"{name}.jpg"))
+    return lambda name: f"{name}.jpg"
 
 
 def _share(text: str) -> float:

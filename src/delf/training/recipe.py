@@ -1,18 +1,21 @@
 """Recipes: from ImageNet weights and photos to one finished model file, stage by stage.
 
-A recipe is a small TOML file: `[model]` says what the model is, each `[[stage]]` what is trained and how, `[finish]`
-how the PCA is learnt. `paper` and `cpu` come with the package. A stage has the options of the loop
-(`engine.LoopOptions`) and its own beside each other.
+A recipe is a small TOML file: `[model]` says what the model is, `[photos]` which of the photos are used and how they
+are split, each `[[stage]]` what is trained and how, `[finish]` how the PCA is learnt. `paper` and `cpu` come with the
+package. A stage has the options of the loop (`engine.LoopOptions`) and its own beside each other.
 """
 
 from __future__ import annotations
 
 import copy
 import dataclasses
+import hashlib
+import json
 import os
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -34,10 +37,12 @@ from delf.training.engine import LoopOptions, Part, Progress, run_stage
 from delf.training.extraction import extractor_of
 from delf.training.finish import FinishOptions, finish
 from delf.training.joint import JointOptions, JointStage
-from delf.training.photos import LabelledPhoto, PhotoCache, of_split, readable, write_photos
+from delf.training.photos import LabelledPhoto, PhotoCache, SplitOptions, of_split, read_photos, readable, write_photos
 from delf.training.validation import retrieval_map
 from delf.training.whitening import WhiteningOptions, learn_whitening
 
+PATIENCE = timedelta(hours=12)
+PHOTOS_TO_VALIDATE = 60
 UNRELATED = 300  # training photos among which held-out ones are searched
 RECIPES = Path(__file__).parent / "recipes"
 STAGES: dict[str, type] = {"classification": ClassificationOptions, "attention": AttentionOptions,
@@ -59,11 +64,12 @@ class StagePlan:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is trained, in order."""
+    """What is trained, in order, and on which of the photos."""
 
     model: ModelConfig
     stages: tuple[StagePlan, ...]
     finish: FinishOptions = field(default_factory=FinishOptions)
+    photos: SplitOptions = field(default_factory=SplitOptions)
 
     @classmethod
     def read(cls, name: str | Path) -> Recipe:
@@ -79,13 +85,15 @@ class Recipe:
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             known = ", ".join(sorted(file.stem for file in RECIPES.glob("*.toml")))
             raise DelfError(f"{name} cannot be read as a recipe ({error}); packaged ones are {known}") from error
-        foreign = set(content) - {"model", "stage", "finish"}
+        foreign = set(content) - {"model", "photos", "stage", "finish"}
         if foreign:
-            raise DelfError(f"{path} has a table {min(foreign)!r}; a recipe has [model], [[stage]] and [finish]")
+            raise DelfError(f"{path} has a table {min(foreign)!r}; a recipe has [model], [photos], [[stage]] and "
+                            "[finish]")
         try:
             return cls(_options(ModelConfig, {"name": "untrained", **content.get("model", {})}),
                        tuple(_plan(table) for table in content.get("stage", [])),
-                       _options(FinishOptions, content.get("finish", {})))
+                       _options(FinishOptions, content.get("finish", {})),
+                       _options(SplitOptions, content.get("photos", {})))
         except (OptionError, ModelError, DelfError, TypeError, AttributeError) as error:
             raise DelfError(f"the recipe {path} makes no sense: {error}") from error
 
@@ -146,13 +154,13 @@ def train_model(recipe: Recipe, photos: Sequence[LabelledPhoto], output: Path, *
     run = run or output.with_suffix(".run")
     run.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
-    _join_processes(device)
-    trainer = _Trainer(recipe, photos, run, correspondences, held, device, report)
-    model = trainer.start(start)
+    join_processes(device)
+    trainer = _Trainer(recipe, photos, run, correspondences, held, own_device(device), report)
+    model = starting_model(start, recipe)
     for number, plan in enumerate(recipe.stages):
         model = trainer.stage(number, plan, model)
         if validate and Part.own().rank == 0:
-            trainer.validate(model, f"after {plan.kind}")
+            trainer.validate(model, f"after {number + 1}-{plan.kind}")
     if Part.own().rank == 0:
         report(Report(f"learning the PCA from {recipe.finish.photos} photos"))
         finished = finish(model, trainer.paths(), recipe.finish, report=lambda text: report(Report(text)))
@@ -170,10 +178,16 @@ def train_model(recipe: Recipe, photos: Sequence[LabelledPhoto], output: Path, *
         distributed.barrier()
 
 
-def _join_processes(device: str) -> None:
+def join_processes(device: str) -> None:
     """Join the other processes of `torchrun`, where it started this one."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not distributed.is_initialized():
-        distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+        # The others wait while the first one validates, learns the PCA and calibrates.
+        distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo", timeout=PATIENCE)
+
+
+def own_device(device: str) -> str:
+    """The device of this process: below `torchrun`, each one of a machine has a GPU of its own."""
+    return f"cuda:{os.environ['LOCAL_RANK']}" if device == "cuda" and "LOCAL_RANK" in os.environ else device
 
 
 class _Trainer:
@@ -181,27 +195,39 @@ class _Trainer:
                  correspondences: Correspondences | None, held: Correspondences | None, device: str,
                  report: Callable[[Report], None]) -> None:
         self.recipe, self.run, self.report, self.device = recipe, run, report, device
-        self.correspondences, self.held = correspondences, held
         self.cache = PhotoCache()
         self.photos, damaged = readable(photos, self.cache)
         for sentence in damaged:
-            report(Report(f"left out: {sentence}"))
+            self._leave_out(sentence)
         if not of_split(self.photos, "train"):
             raise DelfError("none of the training photos can be read")
+        self.correspondences, self.held = (known and known.of_readable(self.cache, self._leave_out)
+                                           for known in (correspondences, held))
+        self._keep_split()
+
+    def _keep_split(self) -> None:
+        """Store which photos are learnt from; refuse others than those that there are checkpoints of."""
+        file = self.run / "photos.csv"
+        if file.is_file() and any(self.run.glob("*/*.checkpoint")):
+            stored = read_photos(file, options=SplitOptions(minimum=1))
+            if [_named(photo) for photo in stored] != [_named(photo) for photo in self.photos]:
+                raise DelfError(f"{self.run} has checkpoints of other photos, which are listed in its photos.csv; go "
+                                f"on with '--data {file}', or delete {self.run} to begin anew")
         if Part.own().rank == 0:
-            write_photos(self.photos, run / "photos.csv")
+            write_photos(self.photos, file)
+
+    def _leave_out(self, sentence: str) -> None:
+        self.report(Report(f"left out: {sentence}"))
 
     def paths(self) -> list[Path]:
         """Of the training photos."""
         return [photo.path for photo in of_split(self.photos, "train")]
 
-    def start(self, path: Path) -> DelfModel:
-        """The model that training begins with; it has a PCA where the first stage needs one."""
-        model = starting_model(path, self.recipe.model)
-        needs_pca = any(plan.kind == "correspondences" for plan in self.recipe.stages)
-        if model.pca is not None or not needs_pca:
+    def _with_pca(self, model: DelfModel, number: int) -> DelfModel:
+        """What a stage that trains the projection starts from: the PCA, where the model has none yet."""
+        if model.pca is not None:
             return model
-        file = self.run / "start.safetensors"
+        file = self.run / ("start.safetensors" if number == 0 else f"start-{number + 1}.safetensors")
         if not file.is_file() and Part.own().rank == 0:
             self.report(Report("learning the PCA that training starts from"))
             finish(model, self.paths(), dataclasses.replace(self.recipe.finish, projection="pca")
@@ -209,6 +235,14 @@ class _Trainer:
         if distributed.is_initialized():
             distributed.barrier()
         return DelfModel.from_pretrained(file)
+
+    def _identity(self, plan: StagePlan) -> str:
+        """Of what a stage is and learns from, where files lie and how often it is saved left out."""
+        loop = dataclasses.asdict(plan.loop)
+        kept = {name: loop[name] for name in loop if name not in ("validate_every", "save_every", "precision")}
+        photos = [_named(photo) for photo in self.photos]
+        said = json.dumps([plan.kind, kept, dataclasses.asdict(plan.options), photos], sort_keys=True, default=str)
+        return hashlib.sha256(said.encode("utf-8", "surrogateescape")).hexdigest()
 
     def stage(self, number: int, plan: StagePlan, model: DelfModel) -> DelfModel:
         """The model after a stage."""
@@ -218,23 +252,31 @@ class _Trainer:
             if self.correspondences is None:
                 raise DelfError("this recipe learns from correspondences; give them with --pairs, and make them with "
                                 "'delf pairs'")
-            stage = CorrespondenceStage(model, self.correspondences, batch, plan.options, held=self.held, seed=seed)
+            model = self._with_pca(model, number)
+            stage = CorrespondenceStage(model, self.correspondences, batch, plan.options, held=self.held,
+                                        cache=self.cache, seed=seed)
         else:
             kind = {"classification": ClassificationStage, "attention": AttentionStage, "joint": JointStage}[plan.kind]
             stage = kind(model, self.photos, self.cache, batch, plan.options, seed=seed)
         folder = self.run / f"{number + 1}-{plan.kind}"
-        run_stage(stage, plan.loop, folder, device=self.device,
+        run_stage(stage, plan.loop, folder, device=self.device, identity=self._identity(plan),
                   report=lambda progress: self.report(Report(progress=progress)))
         stage.module.to("cpu")
         return kept(model, _result(plan, stage, model), plan.keep)
 
     def validate(self, model: DelfModel, when: str) -> None:
-        """Report mAP on the held-out classes, once: the figure is kept beside the checkpoints."""
+        """Report mAP on the held-out classes, once: the figure is kept beside the checkpoints.
+
+        A model without a PCA is measured with one of few photos: its own is learnt when all stages are done.
+        """
         photos = of_split(self.photos, "holdout")
-        if not photos or model.pca is None:
+        if not photos:
             return
         figure = self.run / f"map {when}.txt"
         if not figure.is_file():
+            if model.pca is None:
+                few = min(self.recipe.finish.photos, PHOTOS_TO_VALIDATE)
+                model = finish(model, self.paths(), dataclasses.replace(self.recipe.finish, photos=few))
             found = retrieval_map(extractor_of(model, self.run, max_features=500), photos)
             write_atomically(figure, f"{found:.4f}\n".encode())
         self.report(Report(f"mAP on {len({photo.label for photo in photos})} held-out classes {when}: "
@@ -255,23 +297,39 @@ class _Trainer:
         extractor = extractor_of(model, self.run)
         fingerprint = extractor.runtime.config.fingerprint
         samples = collect_samples(extractor, photos, unrelated, self.run / f"calibration-{fingerprint[:12]}.delf")
-        weights = fit(samples.of(classes[::2]))
-        write_reliability(reliability(samples.of(classes[1::2]), weights), self.run / "reliability.csv")
+        fitted, judged = samples.of(classes[::2]), samples.of(classes[1::2])
+        if not len(fitted) or not len(judged):
+            self.report(Report("too few photos of the held-out classes find anything, so the probability is not "
+                               "calibrated"))
+            return {}
+        weights = fit(fitted)
+        write_reliability(reliability(judged, weights), self.run / "reliability.csv")
         return weights
 
 
-def starting_model(path: Path, config: ModelConfig) -> DelfModel:
+def _named(photo: LabelledPhoto) -> tuple[str, str, str]:
+    """What a photo is, wherever the folder of photos lies."""
+    return photo.path.name, photo.label, photo.split
+
+
+def starting_model(path: Path, recipe: Recipe) -> DelfModel:
     """A model of this package as it is, or one with the trunk of an ImageNet file and no PCA yet.
 
     Raises:
-        ModelError: the file is missing, damaged, or of another architecture.
+        ModelError: the file is missing, damaged, or of another architecture than the recipe trains.
     """
+    config = recipe.model
     try:
         state = load_file(path)
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{path} cannot be read as a safetensors file ({error})") from error
     if any(key.startswith("trunk.") for key in state):
-        return DelfModel.from_pretrained(path)
+        model = DelfModel.from_pretrained(path)
+        own, wanted = ((one.trunk, one.stride) for one in (model.config, config))
+        if recipe.stages and own != wanted:
+            raise ModelError(f"{path} is a {own[0]} of stride {own[1]}, and the recipe trains a {wanted[0]} of stride "
+                             f"{wanted[1]}; start from weights of that, or say the model's trunk and stride in [model]")
+        return model
     model = DelfModel(dataclasses.replace(config, attention=False, autoencoder=0, global_dimensions=0))
     model.trunk.load_torchvision(state)
     return model.eval()
