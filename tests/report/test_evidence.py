@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from delf.errors import OptionError
 from delf.report.evidence import (
+    Outlines,
     Verdicts,
     colour_ramp,
     corners,
@@ -30,7 +31,7 @@ def shoelace(polygon: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize(("probability", "word"), [
-    (1.0, "same place"), (0.8, "same place"), (0.79, "perhaps"), (0.3, "perhaps"), (0.29, "no match"),
+    (1.0, "same thing"), (0.8, "same thing"), (0.79, "perhaps"), (0.3, "perhaps"), (0.29, "no match"),
     (0.0, "no match"), (float("nan"), "no match"),
 ])
 def test_verdicts_follow_the_probability(probability: float, word: str) -> None:
@@ -39,7 +40,7 @@ def test_verdicts_follow_the_probability(probability: float, word: str) -> None:
 
 def test_verdicts_out_of_order_are_refused() -> None:
     with pytest.raises(OptionError, match=r"perhaps = 0\.9"):
-        Verdicts(same_place=0.5, perhaps=0.9)
+        Verdicts(same=0.5, perhaps=0.9)
 
 
 def test_percent_never_claims_certainty() -> None:
@@ -149,3 +150,37 @@ def test_panels_fit_the_limit_and_hold_their_points(query: tuple[int, int], data
     for panel in (layout.query, layout.database):
         ends = panel.place(np.array([[-0.5, -0.5], np.array(panel.image_size) - 0.5]))
         np.testing.assert_allclose(ends, [[panel.x, panel.y], [panel.x + panel.width, panel.y + panel.height]])
+
+
+@pytest.mark.parametrize("shift", [(0, 0), (-60, 20)])
+def test_what_shows_more_is_outlined_on_it(shift: tuple[int, int]) -> None:
+    """A query that shows all of a result and more: the result is outlined on the query, where it is seen whole."""
+    part = np.array([[2, 0, -100 + shift[0]], [0, 2, -50 + shift[1]], [0, 0, 1]], float)  # the middle, twice as large
+    outlines = Outlines.of(part, SIZE, SIZE, None)
+    assert outlines.database is None
+    assert outlines.query is not None
+    assert outlines.words == "the result on the query"
+    assert shoelace(outlines.query) == pytest.approx(200 * 100 / 4)
+    assert outlines.query.min(axis=0) == pytest.approx([49.75 - shift[0] / 2, 24.75 - shift[1] / 2])
+
+
+def test_what_is_searched_for_is_outlined_on_both() -> None:
+    whole = Outlines.of(np.eye(3), SIZE, SIZE, (20, 10, 120, 60))
+    assert whole.query is not None
+    assert whole.database is not None
+    np.testing.assert_allclose(whole.query, whole.database)
+    assert whole.words == "the query on the result"
+    alone = Outlines.of(None, SIZE, SIZE, (20, 10, 120, 60))
+    assert (alone.query is not None, alone.database, alone.words) == (True, None, "")
+    box = Outlines.of(np.diag([10.0, 10.0, 1.0]), SIZE, SIZE, (0, 0, 190, 95))
+    assert box.query is not None
+    assert box.words == "the query on the result", "the box is outlined in any case, not the result"
+
+
+def test_one_part_of_each_is_outlined_on_the_result() -> None:
+    outlines = Outlines.of(np.array([[1, 0, 50], [0, 1, 0], [0, 0, 1.0]]), SIZE, SIZE, None)
+    assert (outlines.query, outlines.words) == (None, "the query on the result")
+    assert outlines.database is not None
+    assert Outlines.of(None, SIZE, SIZE, None).words == ""
+    far = Outlines.of(np.diag([1e5, 1e5, 1.0]), SIZE, SIZE, None)
+    assert far.query is None, "the result would be a speck on the query"

@@ -139,7 +139,7 @@ def test_cards_say_what_the_search_said(scene) -> None:
     cards = page_of(entry(scene, results)).all(css="card")
     facts = [card.all(css="facts")[0].text() for card in cards]
     assert facts == [
-        "same place 93 % a.jpg 40 inliers · score 10.5",
+        "same thing 93 % a.jpg 40 inliers · score 10.5",
         "perhaps 40 % b.jpg 7 inliers · score 5.25",
         "no match <1 % c.jpg 1 inlier · score 3.5",
     ]
@@ -175,7 +175,7 @@ def test_truth_marks_stand_only_where_the_truth_is_known(scene) -> None:
     cards = page_of(entry(scene, results, truth={"a.jpg": True, "b.jpg": False})).all(css="card")
     assert [[mark.text() for mark in card.all(css="truth")] for card in cards] == [["✓"], ["✗"], []]
     labels = [mark.attributes["aria-label"] for card in cards for mark in card.all(css="truth")]
-    assert labels == ["really the same place", "really another place"]
+    assert labels == ["really the same thing", "really another thing"]
     assert not page_of(entry(scene, results)).all(css="truth")
 
 

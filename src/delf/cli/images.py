@@ -40,6 +40,7 @@ def match(
     from delf.images import display_path, read_image
     from delf.ranking import MATCH_PROBABILITY
     from delf.report.drawing import save_matches
+    from delf.report.evidence import Verdicts
     from delf.search import match as match_images
 
     extractor = load_extractor(model, runtime, device, threads, quiet or json)
@@ -54,8 +55,7 @@ def match(
                     "points": found.inlier_points.tolist()})
     else:
         print(f"{counted(found.inliers, 'inlier')} of {counted(found.tentative, 'tentative match', 'es')}, "
-              f"probability {found.probability:.1%}: "
-              f"{'the same thing' if found.probability >= MATCH_PROBABILITY else 'no match'}")
+              f"probability {found.probability:.1%}: {Verdicts(same=MATCH_PROBABILITY).word(found.probability)}")
 
 
 def extract(

@@ -17,16 +17,16 @@ from delf.errors import DelfError, OptionError
 from delf.files import write_atomically
 from delf.report.evidence import (
     NO_MATCH,
+    SAME,
+    Outlines,
     Verdicts,
     colour_ramp,
-    corners,
     counted,
     drawn_lines,
     line_opacity,
     order_colours,
     percent,
     printable,
-    projected_outline,
 )
 from delf.report.layout import Layout, Panel, arrange
 from delf.types import Box, Features, ImageArray, ImageMatch
@@ -36,7 +36,7 @@ TEXT = (240, 241, 244)
 QUIET_TEXT = (168, 173, 184)
 OUTLINE = (255, 255, 255)
 SHADE = (12, 13, 16)
-VERDICT_COLOURS = {"same place": (38, 126, 84), "perhaps": (150, 96, 14), "no match": (88, 93, 104)}
+VERDICT_COLOURS = {SAME: (38, 126, 84), "perhaps": (150, 96, 14), NO_MATCH: (88, 93, 104)}
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
@@ -70,15 +70,21 @@ def draw_matches(
     """The evidence for a match as one picture: (H, W, 3) uint8.
 
     The query `image0` is left and the result `image1` right (stacked where both are wide), with a line for each
-    inlier pair from gold (most similar) to violet, the outline of the query (or of its `box`) on the result unless
-    the verdict is "no match", and a caption with the `names`, the counts and the verdict.
+    inlier pair from gold (most similar) to violet, the outline of the query (or of its `box`) on the result, or the
+    other way round (see `Outlines`), unless the verdict is "no match", and a caption with the `names`, the counts and
+    the verdict.
     """
     layout = arrange(_size(image0), _size(image1), (options.max_width, options.max_height))
     canvas = _paste(layout, image0, image1)
-    _draw_outlines(canvas, layout, match, box, options.verdicts)
+    # An outline says "here it is", so there is none where the verdict is that it is not.
+    found = options.verdicts.word(match.probability) != NO_MATCH
+    outlines = Outlines.of(match.transform if found else None, _size(image0), _size(image1), box)
+    for panel, polygon in ((layout.query, outlines.query), (layout.database, outlines.database)):
+        if polygon is not None:
+            _polygon(_window(canvas, panel), panel.place(polygon) - (panel.x, panel.y))
     lines = drawn_lines(match.inlier_points, _size(image0), _size(image1), options.max_lines)
     _draw_lines(canvas, layout, match, lines)
-    return _with_caption(canvas, match, len(lines), names, options)
+    return _with_caption(canvas, match, len(lines), outlines.words, names, options)
 
 
 def save_matches(
@@ -179,17 +185,6 @@ def _window(canvas: ImageArray, panel: Panel) -> ImageArray:
     return canvas[panel.y : panel.y + panel.height, panel.x : panel.x + panel.width]
 
 
-def _draw_outlines(canvas: ImageArray, layout: Layout, match: ImageMatch, box: Box | None,
-                   verdicts: Verdicts) -> None:
-    outline = corners(layout.query.image_size, box)
-    # An outline says "here it is", so there is none where the verdict is that it is not.
-    found = verdicts.word(match.probability) != NO_MATCH
-    projected = projected_outline(match.transform, outline, layout.database.image_size) if found else None
-    for panel, polygon in ((layout.query, outline if box is not None else None), (layout.database, projected)):
-        if polygon is not None:
-            _polygon(_window(canvas, panel), panel.place(polygon) - (panel.x, panel.y))
-
-
 def _draw_lines(canvas: ImageArray, layout: Layout, match: ImageMatch, rows: NDArray[np.int64]) -> None:
     points = np.asarray(match.inlier_points, np.float64).reshape(-1, 4)
     colours = order_colours(rows, len(points))
@@ -210,7 +205,7 @@ def _draw_lines(canvas: ImageArray, layout: Layout, match: ImageMatch, rows: NDA
 
 
 def _with_caption(
-    canvas: ImageArray, match: ImageMatch, lines: int, names: tuple[str, str], options: DrawingOptions
+    canvas: ImageArray, match: ImageMatch, lines: int, outlined: str, names: tuple[str, str], options: DrawingOptions
 ) -> ImageArray:
     """The canvas, widened for the text where it is narrow, above a bar with names, counts and verdict."""
     height, width = canvas.shape[:2]
@@ -231,6 +226,14 @@ def _with_caption(
     if lines < match.inliers:
         facts += f", {lines} drawn"
     room = left - 32
+    legend = [facts]
+    if lines:
+        legend.append("gold for the most alike")
+    if outlined:
+        legend.append(f"outlined: {outlined}")
+    while len(legend) > 1 and draw.textlength(";  ".join(legend), font=small) > room:
+        legend.pop()
+    facts = ";  ".join(legend)
     draw.text((16, height + 27), _names_line(names, room, draw, large), TEXT, large, anchor="lm")
     draw.text((16, height + 53), _shortened(facts, room, draw, small), QUIET_TEXT, small, anchor="lm")
     return np.array(page)

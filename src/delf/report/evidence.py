@@ -15,26 +15,28 @@ from delf.types import Box
 Size = tuple[int, int]
 Points = NDArray[np.float64]
 
+SAME = "same thing"
 NO_MATCH = "no match"
+WHOLE = 0.9  # share of the result from which the outline of the query is but its frame
 SMALLEST_OUTLINE = 16.0  # square pixels: a smaller outline is a speck, and its transform a collapsed one
 
 
 @dataclass(frozen=True)
 class Verdicts:
-    """The probabilities from which a pair is called "same place" or "perhaps"; below both, "no match"."""
+    """The probabilities from which a pair is called "same thing" or "perhaps"; below both, "no match"."""
 
-    same_place: float = 0.8
+    same: float = 0.8
     perhaps: float = 0.3
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.perhaps <= self.same_place <= 1.0:
-            raise OptionError(f"The probabilities of the verdicts must satisfy 0 <= perhaps <= same_place "
-                              f"<= 1, not perhaps = {self.perhaps} and same_place = {self.same_place}.")
+        if not 0.0 <= self.perhaps <= self.same <= 1.0:
+            raise OptionError(f"The probabilities of the verdicts must satisfy 0 <= perhaps <= same <= 1, not "
+                              f"perhaps = {self.perhaps} and same = {self.same}.")
 
     def word(self, probability: float) -> str:
         """The verdict on a pair in words; a probability that is not a number is "no match"."""
-        if probability >= self.same_place:
-            return "same place"
+        if probability >= self.same:
+            return SAME
         return "perhaps" if probability >= self.perhaps else NO_MATCH
 
 
@@ -132,6 +134,40 @@ def projected_outline(
         return None
     polygon = clipped[:, :2] / clipped[:, 2:]
     return polygon if _area(polygon) >= SMALLEST_OUTLINE else None
+
+
+@dataclass(frozen=True, eq=False)
+class Outlines:
+    """What is outlined on either picture, as (M, 2) points of it, or None; and that in words.
+
+    Where the query shows more than the result, its outline there is the result's own frame and says nothing: then the
+    result is outlined on the query. A `box` that was searched for is outlined in any case.
+    """
+
+    query: Points | None = None
+    database: Points | None = None
+    words: str = ""
+
+    @classmethod
+    def of(cls, transform: NDArray[np.float64] | None, query: Size, database: Size, box: Box | None) -> Outlines:
+        """transform: (3, 3) from the query to the result; None where nothing is to be shown but the box."""
+        searched = corners(query, box)
+        given = None if box is None else searched
+        projected = projected_outline(transform, searched, database)
+        if transform is None or projected is None:
+            return cls(given)
+        if given is None and _area(projected) >= WHOLE * database[0] * database[1]:
+            back = projected_outline(_inverse(transform), corners(database, None), query)
+            if back is not None:
+                return cls(back, None, "the result on the query")
+        return cls(given, projected, "the query on the result")
+
+
+def _inverse(transform: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    try:
+        return np.asarray(np.linalg.inv(transform / np.abs(transform).max()), np.float64)
+    except np.linalg.LinAlgError:
+        return None
 
 
 def _clip(polygon: Points, size: Size) -> Points:

@@ -22,6 +22,8 @@ from delf.errors import DelfError, OptionError
 from delf.files import write_atomically
 from delf.report.evidence import (
     NO_MATCH,
+    SAME,
+    Outlines,
     Verdicts,
     corners,
     counted,
@@ -30,13 +32,12 @@ from delf.report.evidence import (
     order_colours,
     percent,
     printable,
-    projected_outline,
 )
 from delf.report.layout import Layout, Panel, side_by_side, stacked
 from delf.types import Box, ImageArray, Result, SearchResult
 
 LONGEST_NAME = 300  # characters; the start of a longer name is cut off
-VERDICT_CLASSES = {"same place": "same", "perhaps": "perhaps", "no match": "none"}
+VERDICT_CLASSES = {SAME: "same", "perhaps": "perhaps", NO_MATCH: "none"}
 GONE = "This photo cannot be shown: its file is gone or cannot be read."
 LEFT_OUT = "Picture left out to keep this page small."
 
@@ -238,7 +239,7 @@ def _card(
 
 def _face(entry: ReportEntry, result: Result, options: ReportOptions, thumbnail: str) -> list[str]:
     word = options.verdicts.word(result.probability)
-    if word == "same place" and not entry.result.match:
+    if word == SAME and not entry.result.match:
         word = "perhaps"  # the search has a stricter threshold: the card must not contradict the headline
     bar = 100 * min(max(result.probability, 0.0), 1.0) if math.isfinite(result.probability) else 0
     return [
@@ -258,7 +259,7 @@ def _truth(entry: ReportEntry, result: Result) -> str:
     known = None if entry.truth is None else entry.truth.get(result.image)
     if known is None:
         return ""
-    kind, mark, words = ("right", "✓", "really the same place") if known else ("wrong", "✗", "really another place")
+    kind, mark, words = ("right", "✓", "really the same thing") if known else ("wrong", "✗", "really another thing")
     return f'<span class="truth {kind}" role="img" aria-label="{words}" title="{words}">{mark}</span>'
 
 
@@ -272,15 +273,13 @@ def _evidence(
     """
     query_size = _size(entry.query_image)
     rows = drawn_lines(result.inlier_points, query_size, size, options.lines)
-    outline = corners(query_size, entry.box)
     found = options.verdicts.word(result.probability) != NO_MATCH
-    projected = projected_outline(result.transform, outline, size) if found else None
-    outlines = (None if entry.box is None else outline, projected)
+    outlines = Outlines.of(result.transform if found else None, query_size, size, entry.box)
     label = f"{counted(len(rows), 'line')} between matched points of the query and of {_text(result.image)}"
     limit = (2 * options.evidence, 2 * options.evidence)
     layouts = {"wide": side_by_side(query_size, size, limit), "tall": stacked(query_size, size, limit)}
     told = f", {len(rows)} of them drawn" if len(rows) < result.inliers else ""
-    outlined = " The white outline is the query on the result." if projected is not None else ""
+    outlined = f" The white outline is {outlines.words}." if outlines.words else ""
     return _lines(
         '<figure class="evidence">',
         f'<svg class="store" aria-hidden="true"><defs><image id="{result_id}" '
@@ -290,7 +289,8 @@ def _evidence(
             _placed(query_id, layout.query),
             _placed(result_id, layout.database),
             *(_polygon(panel.place(polygon))
-              for panel, polygon in zip((layout.query, layout.database), outlines, strict=True)
+              for panel, polygon in zip((layout.query, layout.database), (outlines.query, outlines.database),
+                                        strict=True)
               if polygon is not None),
             _match_lines(layout, result, rows),
             "</svg>",
