@@ -154,6 +154,7 @@ class StubExtractor:
     options: dict[str, Any] = field(default_factory=lambda: {"dimensions": 16, "max_features": 20})
     threads: int = 1
     longest_side: int | None = None
+    model_file: Path | None = None
     interrupt_after: int | None = None
     extracted: int = 0
 

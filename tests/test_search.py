@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -17,6 +18,7 @@ from delf.collection import Collection
 from delf.errors import CollectionError, DelfError, ImageError, OptionError
 from delf.features import Delf
 from delf.images import read_image
+from delf.models import PACKAGED
 from delf.ranking import MATCH_PROBABILITY, probability
 from delf.retrieval import VoteOptions
 from delf.search import DEFAULT_METHOD, METHODS, SearchEngine, SearchOptions, load_extractor, match
@@ -311,6 +313,24 @@ def test_several_threads_may_search_at_once(drawn: Collection, stub: Any, draw: 
 
 
 # --- options and models
+
+
+def test_words_beside_a_model_file_of_ones_own_are_found(collection: Any, tmp_path: Path) -> None:
+    own = shutil.copy(PACKAGED / "delf-r18.onnx", tmp_path / "own.onnx")
+    kept = Path(shutil.copytree(collection.folder, tmp_path / "copy.delf", ignore=shutil.ignore_patterns("*.lists")))
+    with Collection.open(kept) as opened:
+        assert SearchEngine(opened, Delf.load(own), method="asmk").retriever.learnt, "there are none yet"
+        shutil.copy(PACKAGED / "delf-r18.words", tmp_path / "own.words")
+        assert not SearchEngine(opened, Delf.load(own), method="asmk").retriever.learnt
+        assert not SearchEngine(opened, method="asmk").retriever.learnt, "the packaged ones, by the name of the model"
+
+
+def test_what_a_method_needs_is_made_once_and_told(drawn: Collection, stub: Any) -> None:
+    told: list[tuple[int, int]] = []
+    SearchEngine(drawn, stub, method="asmk", progress=lambda *done: told.append(done))
+    assert told == [(0, 1), (1, 1)]
+    SearchEngine(drawn, stub, method="asmk", progress=lambda *done: told.append(done))
+    assert len(told) == 2
 
 
 def test_an_unknown_method(drawn: Collection, stub: Any) -> None:

@@ -20,6 +20,7 @@ from delf.collection import Collection
 from delf.errors import CollectionError, ModelError, OptionError
 from delf.features import Delf, extract_turned
 from delf.images import crop, display_path, load, read_image
+from delf.index import HammingOptions
 from delf.ranking import CHANCE, MATCH_PROBABILITY, RANKINGS, Candidates, evidence, probability
 from delf.retrieval import (
     RETRIEVERS,
@@ -84,8 +85,9 @@ METHODS: dict[str, SearchOptions] = {
                                 verification=VerificationOptions(verifier="affine", threshold=20.0)),
     "delf-votes": SearchOptions(ranking="retrieval", candidates=0),
     "asmk": SearchOptions(retrieval=AsmkRetrieval(), ranking="retrieval", candidates=0),
-    "asmk+sp": SearchOptions(retrieval=AsmkRetrieval(), ranking="inliers",
+    "asmk+sp": SearchOptions(retrieval=AsmkRetrieval(matching=HammingOptions()), ranking="inliers",
                              verification=VerificationOptions(verifier="similarity")),
+    "hqe": SearchOptions(retrieval=HqeRetrieval(expansion="correspondences"), ranking="retrieval", candidates=0),
     "hqe+sp": SearchOptions(retrieval=HqeRetrieval(), ranking="inliers",
                             verification=VerificationOptions(verifier="similarity")),
     "global": SearchOptions(retrieval=GlobalRetrieval(), ranking="retrieval", candidates=0),
@@ -93,10 +95,10 @@ METHODS: dict[str, SearchOptions] = {
     "delf+global+qe": SearchOptions(retrieval=FusedRetrieval(), ranking="fused"),
 }
 """Search methods by name. The first is the recommended one: ASMK* finds, a homography verifies, both rank. `delf` does
-the same with votes; `delf-paper` is the paper's (votes find, inliers rank); `delf-votes` and `asmk` do without
-geometry; `asmk+sp` and `hqe+sp` have verified images first, as the revisited Oxford and Paris study has them. `global`
-compares one descriptor for each image, `global+qe` that of the query joined with its five nearest; `delf+global+qe` is
-both, as in the last rows of the paper."""
+the same with votes; `delf-paper` is the paper's (votes find, inliers rank); `delf-votes`, `asmk` and `hqe` do
+without geometry; `asmk+sp` and `hqe+sp` match by visual words and have verified images first, as the revisited Oxford
+and Paris study has them. `global` compares one descriptor for each image, `global+qe` that of the query joined with its
+five nearest; `delf+global+qe` is both, as in the last rows of the paper."""
 
 DEFAULT_METHOD = next(iter(METHODS))
 
@@ -109,12 +111,14 @@ class SearchEngine:
     """
 
     def __init__(self, collection: Collection, extractor: Delf | None = None, *,
-                 method: str = DEFAULT_METHOD, options: SearchOptions | None = None) -> None:
-        """Open the index of a collection.
+                 method: str = DEFAULT_METHOD, options: SearchOptions | None = None,
+                 progress: Callable[[int, int], None] = lambda done, total: None) -> None:
+        """Open the index of a collection; what the method needs beside the features is made where it is missing.
 
         Args:
             extractor: of the very model and options that the collection was made with; loaded by name if not given.
             method: a key of `METHODS`. options: instead of those of the method.
+            progress: called with (segments done, segments to do) while something is made.
 
         Raises:
             OptionError: unknown method. CollectionError, ModelError: the model of the collection is not to be had.
@@ -126,7 +130,8 @@ class SearchEngine:
         self.options = options or METHODS[method]
         self.extractor = extractor or load_extractor(collection)
         collection.require(self.extractor)
-        self.retriever = open_retriever(collection, self.options.retrieval)
+        self.retriever = open_retriever(collection, self.options.retrieval, model_file=self.extractor.model_file,
+                                        progress=progress)
         self._pool = ThreadPoolExecutor(self.extractor.threads, thread_name_prefix="delf-verify")
 
     def search(self, image: ImageArray | str | Path, *, box: Box | None = None, top: int | None = 10,
@@ -282,16 +287,6 @@ class SearchEngine:
         return Result(rank=rank, image=self.collection.image(ordinal).path, score=score, inliers=match.inliers,
                       probability=match.probability, transform=match.transform, inlier_points=match.inlier_points,
                       evidence=match.evidence)
-
-
-def prepare(collection: Collection, method: str = DEFAULT_METHOD, *,
-            progress: Callable[[int, int], None] = lambda done, total: None) -> None:
-    """Make what a search method needs beside the features, so that the first search does not have to.
-
-    Args:
-        progress: called with (segments done, segments to do).
-    """
-    open_retriever(collection, METHODS[method].retrieval, progress=progress)
 
 
 def match(image0: ImageArray | str | Path, image1: ImageArray | str | Path, extractor: Delf | None = None, *,

@@ -54,7 +54,7 @@ def index(
     from delf.collection import Collection
     from delf.images import find_images
     from delf.indexing import IndexOptions, build_index
-    from delf.search import prepare
+    from delf.search import SearchEngine
 
     index_options = None if kind is None else IndexOptions(kind=kind)
     find_images(photos)  # a missing one is told before anything is made
@@ -67,7 +67,7 @@ def index(
             with progress("Indexing", "segments", quiet or json) as update:
                 build_index(collection, index_options, progress=update)
             with progress("Preparing", "segments", quiet or json) as update:
-                prepare(collection, progress=update)
+                SearchEngine(collection, extractor, progress=update)
         _print_added(collection, report, json)
     report_skipped(report.skipped, strict and not report.interrupted)
     if report.interrupted:
@@ -114,7 +114,8 @@ def search(
     with Collection.open(collection) as opened:
         name = model or opened.about["model"]["name"]
         extractor = load_extractor(name, runtime, device, threads, quiet or json, **opened.about["options"])
-        engine = SearchEngine(opened, extractor, method=method)
+        with progress("Preparing", "segments", quiet or json) as update:
+            engine = SearchEngine(opened, extractor, method=method, progress=update)
         answers, skipped = [], []
         for path in query:
             try:

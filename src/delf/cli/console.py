@@ -53,10 +53,10 @@ def progress(what: str, unit: str, quiet: bool = False) -> Iterator[Callable[[in
                    TextColumn("{task.fields[rate]}"), TimeRemainingColumn(), console=console,
                    disable=quiet or not console.is_terminal)
     with bar:
-        task = bar.add_task(what, total=None, rate="")
+        task = bar.add_task(what, total=None, rate="", visible=False)
 
         def update(done: int, total: int) -> None:
             speed = bar.tasks[0].speed
-            bar.update(task, completed=done, total=total, rate=f"{speed:.1f} {unit}/s" if speed else "")
+            bar.update(task, visible=True, completed=done, total=total, rate=f"{speed:.1f} {unit}/s" if speed else "")
 
         yield update

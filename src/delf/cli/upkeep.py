@@ -42,7 +42,6 @@ def compact(collection: Folder, json: Json = False, quiet: Quiet = False) -> Non
     from delf.collection import Collection
     from delf.images import display_path
     from delf.indexing import build_index
-    from delf.search import prepare
 
     with Collection.open(collection) as opened:
         before = sum(opened.bytes_by_kind().values())
@@ -51,8 +50,6 @@ def compact(collection: Folder, json: Json = False, quiet: Quiet = False) -> Non
         if "index" in opened.about:
             with progress("Indexing", "segments", quiet or json) as update:
                 build_index(opened, progress=update)
-            with progress("Preparing", "segments", quiet or json) as update:
-                prepare(opened, progress=update)
         freed = before - sum(opened.bytes_by_kind().values())
     if json:
         print_json({"collection": str(collection), "images": images, "segments": segments, "freed": freed})

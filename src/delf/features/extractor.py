@@ -20,7 +20,7 @@ from delf.features.pooling import join_levels, pool_rmac
 from delf.features.reduction import reduce
 from delf.features.suppression import suppress
 from delf.images import limit_size, resize
-from delf.models import DEFAULT_MODEL
+from delf.models import DEFAULT_MODEL, find_model
 from delf.models.receptive_field import receptive_field
 from delf.runtimes import Runtime, open_runtime
 from delf.types import Features, FloatArray, ImageArray, IntArray
@@ -89,8 +89,9 @@ class Delf:
     """
 
     def __init__(self, runtime: Runtime, options: ExtractionOptions | None = None, *,
-                 threads: int | None = None) -> None:
+                 threads: int | None = None, model_file: Path | None = None) -> None:
         self.runtime = runtime
+        self.model_file = model_file  # beside which its visual words may lie
         self.options = options or default_options(runtime)
         self.threads = threads or available_cores()
         if self.options.dimensions > len(runtime.pca.components):
@@ -116,7 +117,8 @@ class Delf:
         try:
             if "scales" in options:
                 options["scales"] = tuple(options["scales"])
-            return cls(opened, replace(default_options(opened), **options), threads=threads)
+            return cls(opened, replace(default_options(opened), **options), threads=threads,
+                       model_file=find_model(model).path)
         except TypeError as error:
             raise OptionError(f"unknown extraction option: {error}") from error
 

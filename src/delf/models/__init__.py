@@ -233,6 +233,11 @@ class ModelFiles:
     safetensors: Path | None
     onnx: Path | None
 
+    @property
+    def path(self) -> Path | None:
+        """One of them."""
+        return self.onnx or self.safetensors
+
     def require(self, kind: str) -> Path:
         """The path of the "safetensors" or "onnx" file.
 
@@ -241,10 +246,9 @@ class ModelFiles:
         """
         path: Path | None = getattr(self, kind)
         if path is None:
-            other = self.onnx or self.safetensors
-            cure = (f"make it with: delf export {other}" if kind == "onnx"
+            cure = (f"make it with: delf export {self.path}" if kind == "onnx"
                     else "use the runtime 'onnx', or get the .safetensors file of the model")
-            raise ModelError(f"the model {self.name!r} has no .{kind} file beside {other}; {cure}")
+            raise ModelError(f"the model {self.name!r} has no .{kind} file beside {self.path}; {cure}")
         return path
 
 

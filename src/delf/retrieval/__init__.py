@@ -6,6 +6,8 @@ A retriever is made by its options; to add one, add a file and a line to `RETRIE
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from delf.collection import Collection
@@ -25,11 +27,14 @@ RETRIEVERS: dict[type, Callable[[Collection, Any, Callable[[int, int], None]], R
 """The retriever of each kind of options: called with a collection, the options, and what is told of progress."""
 
 
-def open_retriever(collection: Collection, options: Any, *,
+def open_retriever(collection: Collection, options: Any, *, model_file: Path | None = None,
                    progress: Callable[[int, int], None] = lambda done, total: None) -> Retriever:
     """The retriever that its options ask for, on a collection; what it needs on the disk is made where it is missing.
 
     Args:
+        model_file: beside which visual words may lie, unless the options name one.
         progress: called with (segments done, segments to do) while something is made.
     """
+    if model_file is not None and getattr(options, "model", model_file) is None:
+        options = replace(options, model=model_file)
     return RETRIEVERS[type(options)](collection, options, progress)
