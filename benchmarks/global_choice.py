@@ -266,25 +266,27 @@ def fusions(benchmark: Benchmark, extractor: Delf, every: int, output: Path) -> 
              "nearest 5, alpha = 1": FusedRetrieval(pooled=GlobalRetrieval(expansion=5), expansion="nearest"),
              **{f"verified {depth}, alpha = {alpha:g}": FusedRetrieval(
                  pooled=GlobalRetrieval(expansion=depth, alpha=alpha))
-                for depth in (5, 12, 20) for alpha in (0.0, 1.0)}}
+                for depth, alpha in ((5, 0.0), (5, 1.0), (12, 0.0), (12, 1.0), (20, 0.0))}}
     table = Table(benchmark, range(0, len(benchmark.queries), every))
     collection = output / f"{benchmark.name}-whitened.delf"
     with indexed(benchmark, extractor, collection=collection) as database:
-        verified = Verifier(database, extractor)
+        verified = Verifier(database)
         queries = [extractor.extract(read_image(path)) for path in benchmark.queries[::every]]
         for name, options in kinds.items():
             retriever = FusedRetriever(database.collection, options)
             found = [verified.look(query, retriever) for query in queries]
-            yield name, [table.of([numbers_of(database, images, fused(scores, inliers, weight))
+            yield name, [table.of([verified.ranking(images, fused(scores, inliers, weight))
                                    for images, scores, inliers in found]) for weight in WEIGHTS]
 
 
 class Verifier:
     """Verifies the best candidates; the same pair is not verified twice."""
 
-    def __init__(self, database: Database, extractor: Delf) -> None:
+    def __init__(self, database: Database) -> None:
         self._collection, self._known = database.collection, dict[tuple[int, int], Verification]()
         self._alive = database.collection.alive
+        self._numbers = [database.numbers.get(database.collection.image(image).path, ())
+                         for image in range(len(self._alive))]
 
     def look(self, query: Features, retriever: FusedRetriever) -> tuple[IntArray, FloatArray, IntArray]:
         """Images, their global scores and inliers, as `SearchEngine` finds them."""
@@ -303,11 +305,10 @@ class Verifier:
             self._known[key] = verify(query, stored, match_features(query, stored))
         return self._known[key]
 
-
-def numbers_of(database: Database, images: IntArray, scores: NDArray[np.float64]) -> list[int]:
-    """A ranking by numbers of the benchmark."""
-    paths = [database.collection.image(image).path for image in images[np.argsort(-scores, kind="stable")].tolist()]
-    return [number for path in paths for number in database.numbers.get(path, ())]
+    def ranking(self, images: IntArray, scores: NDArray[np.float64]) -> list[int]:
+        """Numbers of the benchmark, best first."""
+        return [number for image in images[np.argsort(-scores, kind="stable")].tolist()
+                for number in self._numbers[image]]
 
 
 if __name__ == "__main__":
