@@ -51,21 +51,22 @@ def main() -> None:
     parser.add_argument("--model", default="delf-r18")
     arguments = parser.parse_args()
     extractor = Delf.load(arguments.model)
-    columns = [table(folder, extractor) for folder in arguments.folders]
+    collection = arguments.folders[0].with_suffix(".delf")  # of all: the database is the same, photo for photo
+    columns = [table(folder, extractor, collection) for folder in arguments.folders]
     print(f"| form | {' | '.join(f'{folder.name} M / H' for folder in arguments.folders)} |")
     print(f"|---|{'---|' * len(columns)}")
     for form in FORMS:
         print(f"| {form} | {' | '.join(column[form] for column in columns)} |")
 
 
-def table(folder: Path, extractor: Delf) -> dict[str, str]:
+def table(folder: Path, extractor: Delf, collection: Path) -> dict[str, str]:
     """Medium / Hard of every form."""
     benchmark = read_benchmark(folder)
     labels = [path.name.removeprefix("query-").split("--")[0] for path in benchmark.queries]
     options = SearchOptions(retrieval=AsmkRetrieval(), ranking="retrieval", candidates=100)
     ranks: dict[str, list[list[int]]] = {form: [] for form in FORMS}
     start = time.perf_counter()
-    with indexed(benchmark, extractor, collection=folder.with_suffix(".delf")) as database:
+    with indexed(benchmark, extractor, collection=collection) as database:
         engine = SearchEngine(database.collection, extractor, options=options)
         for path, entry in zip(benchmark.queries, benchmark.truth.entries, strict=True):
             results = engine.search(path, box=entry.box, top=None).results

@@ -20,7 +20,7 @@ from delf.collection import Collection
 from delf.errors import CollectionError, ModelError, OptionError
 from delf.features import Delf, extract_turned
 from delf.images import crop, display_path, load, read_image
-from delf.index import HammingOptions
+from delf.index import DETECT_TO_RETRIEVE, RADENOVIC_2018, HammingOptions
 from delf.ranking import CHANCE, MATCH_PROBABILITY, RANKINGS, Candidates, evidence, probability
 from delf.retrieval import (
     RETRIEVERS,
@@ -85,7 +85,9 @@ METHODS: dict[str, SearchOptions] = {
                                 verification=VerificationOptions(verifier="affine", threshold=20.0)),
     "delf-votes": SearchOptions(ranking="retrieval", candidates=0),
     "asmk": SearchOptions(retrieval=AsmkRetrieval(), ranking="retrieval", candidates=0),
-    "asmk+sp": SearchOptions(retrieval=AsmkRetrieval(matching=HammingOptions()), ranking="inliers",
+    "asmk-radenovic": SearchOptions(retrieval=AsmkRetrieval(RADENOVIC_2018), ranking="retrieval", candidates=0),
+    "asmk-d2r": SearchOptions(retrieval=AsmkRetrieval(DETECT_TO_RETRIEVE), ranking="retrieval", candidates=0),
+    "asmk+sp": SearchOptions(retrieval=AsmkRetrieval(RADENOVIC_2018, matching=HammingOptions()), ranking="inliers",
                              verification=VerificationOptions(verifier="similarity")),
     "hqe": SearchOptions(retrieval=HqeRetrieval(expansion="correspondences"), ranking="retrieval", candidates=0),
     "hqe+sp": SearchOptions(retrieval=HqeRetrieval(), ranking="inliers",
@@ -94,11 +96,14 @@ METHODS: dict[str, SearchOptions] = {
     "global+qe": SearchOptions(retrieval=GlobalRetrieval(expansion=5), ranking="retrieval", candidates=0),
     "delf+global+qe": SearchOptions(retrieval=FusedRetrieval(), ranking="fused"),
 }
-"""Search methods by name. The first is the recommended one: ASMK* finds, a homography verifies, both rank. `delf` does
-the same with votes; `delf-paper` is the paper's (votes find, inliers rank); `delf-votes`, `asmk` and `hqe` do
-without geometry; `asmk+sp` and `hqe+sp` match by visual words and have verified images first, as the revisited Oxford
-and Paris study has them. `global` compares one descriptor for each image, `global+qe` that of the query joined with its
-five nearest; `delf+global+qe` is both, as in the last rows of the paper."""
+"""Search methods by name. The first is the recommended one: ASMK* finds, a homography verifies, both rank.
+
+`delf` does the same with votes, and `delf-paper` is the paper's: votes find, inliers rank. `delf-votes` and `hqe` do
+without geometry, as does ASMK* with three published sets of parameters: `asmk` of HOW (2020), `asmk-radenovic` of the
+revisited Oxford and Paris study (2018), `asmk-d2r` of Detect-to-Retrieve (2019). `asmk+sp` and `hqe+sp` match by visual
+words and have verified images first, as that study has them. `global` compares one descriptor for each image,
+`global+qe` that of the query joined with its five nearest; `delf+global+qe` is both, as in the last rows of the paper.
+"""
 
 DEFAULT_METHOD = next(iter(METHODS))
 
