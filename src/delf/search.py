@@ -66,8 +66,8 @@ class SearchOptions:
     ranking: a key of `delf.ranking.RANKINGS`. minimum_probability: from which the best image counts as a match.
     turns: whether a query without a match is looked at again turned by 90, 180 and 270 degrees: the features know
         other angles only in part. An image found so takes its place where geometry confirms it.
-    screening: a first look at the best features of each candidate; None looks at all of them at once. It is for rankings
-        to which inliers that chance gives say nothing.
+    screening: a first look at the best features of each candidate; None looks at all of them at once. It is for
+        rankings to which inliers that chance gives say nothing.
     """
 
     retrieval: Any = field(default_factory=VoteOptions)

@@ -95,10 +95,9 @@ def _nearest(query: FloatArray, database: FloatArray, options: MatchingOptions) 
     time than what is computed in them.
     """
     rows = max(1, BLOCK // len(database))
-    usable = [np.isfinite(descriptors).all(axis=1) for descriptors in (query, database)]
-    if not (usable[0].all() and usable[1].all()):
-        query, database = (np.where(mask[:, None], descriptors, 0)
-                           for mask, descriptors in zip(usable, (query, database), strict=True))
+    usable, stored = _finite(query), _finite(database)
+    if not (usable.all() and stored.all()):
+        query, database = np.where(usable[:, None], query, 0), np.where(stored[:, None], database, 0)
     found = _Nearest(np.empty(len(query), np.int64), np.empty(len(query), np.float32),
                      np.empty(len(query) if options.ratio is not None else 0, np.float32),
                      np.zeros(len(database), np.int64))
@@ -106,8 +105,8 @@ def _nearest(query: FloatArray, database: FloatArray, options: MatchingOptions) 
     for start in range(0, len(query), rows):
         part = slice(start, min(start + rows, len(query)))
         cosines = np.matmul(query[part], database.T, out=_workspace(part.stop - start, len(database)))
-        cosines[~usable[0][part]] = -np.inf  # which nothing is less similar than
-        cosines[:, ~usable[1]] = -np.inf
+        cosines[~usable[part]] = -np.inf  # which nothing is less similar than
+        cosines[:, ~stored] = -np.inf
         nearest = found.database[part] = cosines.argmax(axis=1)
         found.similarities[part] = cosines[np.arange(len(nearest)), nearest]
         if options.method == "mutual":
@@ -120,6 +119,11 @@ def _nearest(query: FloatArray, database: FloatArray, options: MatchingOptions) 
     if len(database) == 1:
         found.seconds[:] = -np.inf  # no second neighbour: nothing to fail
     return found
+
+
+def _finite(descriptors: FloatArray) -> NDArray[np.bool_]:
+    """(N,) which rows are numbers throughout."""
+    return np.asarray(np.isfinite(descriptors).all(axis=1), np.bool_)
 
 
 def _first_rows(cosines: FloatArray, highest: FloatArray, nearest: IntArray, start: int) -> IntArray:

@@ -14,11 +14,12 @@ from delf.verification.matching import MatchingOptions, match_features
 class ScreeningOptions:
     """How a first look decides whether all features of an image are looked at.
 
-    features: of each image, the best so many. iterations: the most hypotheses. minimum_inliers: with fewer, the first
-    look is the answer: fewer than chance gives where all features are looked at.
+    features: of each image, the best so many. verifier, iterations: instead of those for all features.
+    minimum_inliers: with fewer, the first look is the answer; it is half of what chance gives in all features.
     """
 
     features: int = 500
+    verifier: str = "affine"
     iterations: int = 1000
     minimum_inliers: int = 10
 
@@ -38,7 +39,8 @@ def match_and_verify(query: Features, database: Features, matching: MatchingOpti
     if screening is not None and min(len(query), len(database)) > screening.features:
         best = slice(screening.features)
         options = verification or VerificationOptions()
-        options = replace(options, iterations=min(options.iterations, screening.iterations))
+        options = replace(options, verifier=screening.verifier,
+                          iterations=min(options.iterations, screening.iterations))
         first = _verified(query.select(best), database.select(best), matching, options)
         if len(first) < screening.minimum_inliers:
             return first
