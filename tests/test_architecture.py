@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "delf"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-HEAVY = ("torch", "cv2", "faiss", "onnxruntime", "skimage", "onnx", "h5py", "scipy")
+HEAVY = ("torch", "cv2", "faiss", "onnxruntime", "openvino", "skimage", "onnx", "h5py", "scipy")
 ENTRANCES = {"__init__", "__main__"}  # what users import and run: they may name anything
 
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,14 @@ from delf.retrieval import (
     open_retriever,
 )
 from delf.types import Box, Features, ImageArray, ImageMatch, Result, SearchResult, Verification
-from delf.verification import MatchingOptions, VerificationOptions, match_features, verify
+from delf.verification import (
+    MatchingOptions,
+    ScreeningOptions,
+    VerificationOptions,
+    match_and_verify,
+    single_threaded_products,
+    verify,
+)
 from delf.verification.matching import REFERENCE
 
 _Verified = tuple[int, Features, Verification]  # ordinal, features of the image, what geometry says of it
@@ -58,6 +66,8 @@ class SearchOptions:
     ranking: a key of `delf.ranking.RANKINGS`. minimum_probability: from which the best image counts as a match.
     turns: whether a query without a match is looked at again turned by 90, 180 and 270 degrees: the features know
         other angles only in part. An image found so takes its place where geometry confirms it.
+    screening: a first look at the best features of each candidate; None looks at all of them at once. It is for
+        rankings to which inliers that chance gives say nothing.
     """
 
     retrieval: Any = field(default_factory=VoteOptions)
@@ -67,6 +77,7 @@ class SearchOptions:
     turns: bool = False
     matching: MatchingOptions = field(default_factory=MatchingOptions)
     verification: VerificationOptions = field(default_factory=VerificationOptions)
+    screening: ScreeningOptions | None = None
 
     def __post_init__(self) -> None:
         if self.ranking not in RANKINGS:
@@ -79,7 +90,8 @@ class SearchOptions:
 
 
 METHODS: dict[str, SearchOptions] = {
-    "delf-asmk": SearchOptions(retrieval=AsmkRetrieval(), ranking="confirmed", turns=True),
+    "delf-asmk": SearchOptions(retrieval=AsmkRetrieval(), ranking="confirmed", turns=True,
+                               screening=ScreeningOptions()),
     "delf": SearchOptions(),
     "delf-paper": SearchOptions(ranking="inliers", matching=REFERENCE,
                                 verification=VerificationOptions(verifier="affine", threshold=20.0)),
@@ -239,20 +251,20 @@ class SearchEngine:
         return alive & ~np.isin(np.arange(len(alive)), np.asarray(exclude)) if len(exclude) else alive
 
     def _verify(self, query: Features, candidates: Candidates) -> list[_Verified]:
-        """The best candidates, verified.
+        """The best candidates, verified: each is one task, which computes on one thread."""
+        ordinals = candidates.images[: self.options.candidates].tolist()
+        if not ordinals:
+            return []
+        with single_threaded_products():
+            return list(self._pool.map(partial(self._verified, query), ordinals))
 
-        They are matched one after the other, since a matrix product takes all cores by itself, and several at once
-        would stand in each other's way; the transforms are found meanwhile.
-        """
-        pending: list[tuple[int, Features, Future[Verification]]] = []
-        for ordinal in candidates.images[: self.options.candidates].tolist():
-            database = self.collection.features(ordinal)
-            matches = self.retriever.matches(query, ordinal)
-            if matches is None:
-                matches = match_features(query, database, self.options.matching)
-            pending.append((ordinal, database, self._pool.submit(verify, query, database, matches,
-                                                                 self.options.verification)))
-        return [(ordinal, database, future.result()) for ordinal, database, future in pending]
+    def _verified(self, query: Features, ordinal: int) -> _Verified:
+        options, database = self.options, self.collection.features(ordinal)
+        matches = self.retriever.matches(query, ordinal)
+        if matches is not None:
+            return ordinal, database, verify(query, database, matches, options.verification)
+        return ordinal, database, match_and_verify(query, database, options.matching, options.verification,
+                                                   options.screening)
 
     def _rank(self, looks: Sequence[_Look], top: int | None) -> tuple[Result, ...]:
         """The images that the first look found, or a turned one where geometry confirms it, best first."""
@@ -299,8 +311,7 @@ def match(image0: ImageArray | str | Path, image1: ImageArray | str | Path, extr
     """Match two images directly: the points of the first that were found in the second, and how sure one may be."""
     extractor = extractor or Delf.load()
     query, database = (_extract(extractor, image) for image in (image0, image1))
-    matches = match_features(query, database, matching)
-    return image_match(query, database, verify(query, database, matches, verification),
+    return image_match(query, database, match_and_verify(query, database, matching, verification),
                        weights=extractor.runtime.config.probability)
 
 
