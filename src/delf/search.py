@@ -22,7 +22,7 @@ from delf.errors import CollectionError, ModelError, OptionError
 from delf.features import Delf, extract_turned
 from delf.images import crop, display_path, load, read_image
 from delf.index import DETECT_TO_RETRIEVE, RADENOVIC_2018, HammingOptions
-from delf.ranking import CHANCE, MATCH_PROBABILITY, RANKINGS, Candidates, evidence, probability
+from delf.ranking import CHANCE, MATCH_PROBABILITY, RANKINGS, Candidates, SupportOptions, evidence, probability
 from delf.retrieval import (
     RETRIEVERS,
     AsmkRetrieval,
@@ -90,7 +90,7 @@ class SearchOptions:
 
 
 METHODS: dict[str, SearchOptions] = {
-    "delf-asmk": SearchOptions(retrieval=AsmkRetrieval(), ranking="confirmed", turns=True,
+    "delf-asmk": SearchOptions(retrieval=AsmkRetrieval(support=SupportOptions()), ranking="confirmed", turns=True,
                                screening=ScreeningOptions()),
     "delf": SearchOptions(),
     "delf-paper": SearchOptions(ranking="inliers", matching=REFERENCE,
@@ -228,11 +228,11 @@ class SearchEngine:
 
     def _look(self, query: Features, candidates: Candidates, exclude: Sequence[int]) -> _Look:
         verified = self._verify(query, candidates)
-        expanded = self.retriever.expanded(query, [(ordinal, one) for ordinal, _, one in verified],
+        expanded = self.retriever.expanded(query, candidates, [(ordinal, one) for ordinal, _, one in verified],
                                            self._alive(exclude))
         if expanded is None:
             return _Look(query, candidates, verified)
-        return _Look(query, expanded, self._verify(query, expanded))
+        return _Look(query, expanded, self._verify(query, expanded, known=verified))
 
     def _query_pixels(self, image: ImageArray | str | Path,
                       box: Box | None) -> tuple[ImageArray, tuple[int, int], tuple[int, int]]:
@@ -250,13 +250,18 @@ class SearchEngine:
         alive = self.collection.alive
         return alive & ~np.isin(np.arange(len(alive)), np.asarray(exclude)) if len(exclude) else alive
 
-    def _verify(self, query: Features, candidates: Candidates) -> list[_Verified]:
-        """The best candidates, verified: each is one task, which computes on one thread."""
+    def _verify(self, query: Features, candidates: Candidates, known: Sequence[_Verified] = ()) -> list[_Verified]:
+        """The best candidates, verified: each is one task, which computes on one thread.
+
+        known: of this query, which are not verified again.
+        """
         ordinals = candidates.images[: self.options.candidates].tolist()
-        if not ordinals:
-            return []
-        with single_threaded_products():
-            return list(self._pool.map(partial(self._verified, query), ordinals))
+        found = {one[0]: one for one in known}
+        new = [ordinal for ordinal in ordinals if ordinal not in found]
+        if new:
+            with single_threaded_products():
+                found |= {one[0]: one for one in self._pool.map(partial(self._verified, query), new)}
+        return [found[ordinal] for ordinal in ordinals]
 
     def _verified(self, query: Features, ordinal: int) -> _Verified:
         options, database = self.options, self.collection.features(ordinal)

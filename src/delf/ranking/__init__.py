@@ -2,7 +2,8 @@
 
 from delf.ranking.confidence import MATCH_PROBABILITY, evidence, probability
 from delf.ranking.order import CHANCE, RANKINGS
+from delf.ranking.support import SupportOptions, support, supporters
 from delf.ranking.votes import Candidates, count_votes, in_order
 
-__all__ = ["CHANCE", "MATCH_PROBABILITY", "RANKINGS", "Candidates", "count_votes", "evidence", "in_order",
-           "probability"]
+__all__ = ["CHANCE", "MATCH_PROBABILITY", "RANKINGS", "Candidates", "SupportOptions", "count_votes", "evidence",
+           "in_order", "probability", "support", "supporters"]

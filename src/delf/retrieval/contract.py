@@ -35,6 +35,10 @@ class Retriever(ABC):
         """Tentative matches with an image, where the method has its own idea of them."""
         return None
 
-    def expanded(self, query: Features, verified: Sequence[tuple[int, Verification]], alive: Mask) -> Candidates | None:
-        """Candidates of a second look, with what verified images add to the query; None where there is none."""
+    def expanded(self, query: Features, found: Candidates, verified: Sequence[tuple[int, Verification]],
+                 alive: Mask) -> Candidates | None:
+        """Candidates of a second look, with what verified images add to the query; None where there is none.
+
+        found: the candidates of the first look. verified: the best of them, in their order, and what geometry says.
+        """
         return None
