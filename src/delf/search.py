@@ -45,7 +45,9 @@ from delf.verification import (
 from delf.verification.matching import REFERENCE
 
 _Verified = tuple[int, Features, Verification]  # ordinal, features of the image, what geometry says of it
-Turned = Callable[[], Sequence[Features]]
+Turned = Callable[..., Sequence[Features]]  # `SearchEngine.turned` of a query
+QUICK_SCALE = 1.0  # the largest level of a quick look; the one that is left out takes half of the time
+PROMISING = 10  # inliers of a quick look from which a thorough one follows: half of what chance gives
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,7 +168,7 @@ class SearchEngine:
         query = self.extract(image, box=box, seconds=seconds)
         name = str(image) if isinstance(image, (str, Path)) else ""
         return self.search_features(query, name=name, top=top, exclude=exclude, seconds=seconds,
-                                    turned=lambda: self.turned(image, box=box))
+                                    turned=partial(self.turned, image, box=box))
 
     def extract(self, image: ImageArray | str | Path, *, box: Box | None = None,
                 seconds: dict[str, float] | None = None) -> Features:
@@ -181,12 +183,17 @@ class SearchEngine:
         with _timed(seconds, "extract"):
             return shifted(self.extractor.extract(pixels, image_size=size), offset)
 
-    def turned(self, image: ImageArray | str | Path, *, box: Box | None = None) -> list[Features]:
-        """The features of a query as it looks turned by 90, 180 and 270 degrees, with keypoints where they are in the
+    def turned(self, image: ImageArray | str | Path, *, box: Box | None = None, quarters: Sequence[int] = (1, 2, 3),
+               quick: bool = False) -> list[Features]:
+        """The features of a query as it looks turned left by so many quarters, with keypoints where they are in the
         query as it is.
+
+        Args:
+            quick: leave out the levels that are larger than the query, which takes a fourth of the time.
         """
         pixels, size, offset = self._query_pixels(image, box)
-        return [shifted(extract_turned(self.extractor, pixels, size, quarters), offset) for quarters in (1, 2, 3)]
+        extractor = self.extractor.limited(QUICK_SCALE) if quick else self.extractor
+        return [shifted(extract_turned(extractor, pixels, size, number), offset) for number in quarters]
 
     def retrieve(self, query: Features, *, exclude: Sequence[int] = (),
                  seconds: dict[str, float] | None = None) -> Candidates:
@@ -218,13 +225,29 @@ class SearchEngine:
         if self.options.turns:
             with _timed(seconds, "turn"):
                 if turned is not None and not self._is_match(results):
-                    looks += [self._look(other, self.retrieve(other, exclude=exclude), exclude) for other in turned()]
+                    looks += self._turned_looks(turned, exclude)
                     results = self._rank(looks, top)
         return SearchResult(query=name, method=self.method, results=results, seconds=seconds,
                             match=self._is_match(results))
 
     def _is_match(self, results: Sequence[Result]) -> bool:
         return bool(results) and results[0].probability >= self.options.minimum_probability
+
+    def _turned_looks(self, turned: Turned, exclude: Sequence[int]) -> list[_Look]:
+        """A quick look at each turn, and a thorough one at the best of them if it promises anything.
+
+        Of what thorough looks at all three find, one of a hundred images is missed so, in less than half of the time
+        (`benchmarks/CHOICES.md`).
+        """
+        def look(query: Features) -> _Look:
+            return self._look(query, self.retrieve(query, exclude=exclude), exclude)
+
+        looks = [look(query) for query in turned(quick=True)]
+        found = [max((len(verification) for *_, verification in one.verified), default=0) for one in looks]
+        best = int(np.argmax(found))
+        if found[best] >= PROMISING:
+            looks.append(look(*turned(quarters=(best + 1,))))
+        return looks
 
     def _look(self, query: Features, candidates: Candidates, exclude: Sequence[int]) -> _Look:
         verified = self._verify(query, candidates)

@@ -10,6 +10,7 @@ from typing import TextIO
 
 import typer
 
+from delf.cli.benchmark import benchmark
 from delf.cli.codebook import codebook
 from delf.cli.collections import index, info, search
 from delf.cli.dataset import dataset
@@ -39,7 +40,8 @@ def _version(version: bool = typer.Option(False, "--version", help="Print the ve
 
 
 for command in (index, search, match, attention, extract, info, remove, compact, check, evaluate, score, reject,
-                reproduce, demo, train, pairs, codebook, export):
+                reproduce, benchmark, demo, train, pairs, codebook,
+                export):
     app.command()(command)
 app.add_typer(dataset)
 
