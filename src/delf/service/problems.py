@@ -16,7 +16,7 @@ class Problem(DelfError):
         self.status, self.code, self.headers = status, code, dict(headers or {})
 
 
-class ClientGone(Exception):  # noqa: N818 (nobody is left to be told of an error)
+class ClientGone(Exception):
     """The client has closed the connection, so that no answer is wanted any more."""
 
 

@@ -56,7 +56,7 @@ class Looked:
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """The features of a query, as it is and (once that was asked for) turned by quarters. size: of the upright query."""
+    """The features of a query, as it is and, once that was asked for, turned by quarters. size: of the whole query."""
 
     features: Features
     size: Size

@@ -6,7 +6,7 @@ transforms are 3x3, act on columns (x, y, 1), and map the query to the photo of 
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from fastapi import Path, Query
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
@@ -31,6 +31,7 @@ ABOUT = {
 
 Size = Annotated[list[int], Field(min_length=2, max_length=2, examples=[[1024, 768]])]
 Points = list[Annotated[list[float], Field(min_length=4, max_length=4)]]
+Position = Annotated[list[float], Field(min_length=2, max_length=2)]
 BoxText = Annotated[str, StringConstraints(max_length=200), Field(
     description="The part of the query to search for: x1,y1,x2,y2 in pixels of the upright photo.",
     examples=["10,20,300,400"])]
@@ -50,7 +51,7 @@ class _Form(BaseModel):
 class QueryForm(_Form):
     """A photo, or one of the collection by its id."""
 
-    id: Annotated[int | None, Field(ge=0, le=MAX_ID, description="A photo of the collection, instead of `image`.")] = None
+    id: Annotated[int | None, Field(ge=0, le=MAX_ID, description="A photo of the collection, not `image`.")] = None
 
 
 class BoxForm(QueryForm):
@@ -98,15 +99,14 @@ class Image(BaseModel):
     key: str
     name: str
     size: Size
-    gps: Annotated[list[float], Field(min_length=2, max_length=2)] | None = Field(
-        description="[latitude, longitude] in degrees (WGS 84), where the photo has them.")
+    gps: Position | None = Field(description="[latitude, longitude] in degrees (WGS 84), where the photo has them.")
     taken: str | None = Field(description="When it was taken (ISO 8601), where the photo says so.")
 
     @classmethod
-    def fields(cls, photo: Photo) -> dict[str, Any]:
-        """The values of the fields."""
-        return {"id": photo.ordinal, "key": photo.key, "name": photo.name, "size": list(photo.size),
-                "gps": None if photo.gps is None else list(photo.gps), "taken": photo.taken}
+    def of(cls, photo: Photo, **more: Any) -> Self:
+        """more: the fields of a subclass."""
+        return cls(id=photo.ordinal, key=photo.key, name=photo.name, size=list(photo.size),
+                   gps=None if photo.gps is None else list(photo.gps), taken=photo.taken, **more)
 
 
 class Images(BaseModel):
@@ -130,13 +130,13 @@ class FoundImage(Image):
                                          "partner in the photo, most similar first; where `points` was asked for.")
 
     @classmethod
-    def of(cls, result: Result, photo: Photo, points: bool) -> FoundImage:
+    def found(cls, result: Result, photo: Photo, points: bool) -> Self:
         """points: whether to carry them."""
         share = result.evidence.get("share", 0.0)  # of the tentative matches, that are inliers
-        return cls(**cls.fields(photo), rank=result.rank, image=photo.path, score=result.score, inliers=result.inliers,
-                   tentative=round(result.inliers / share) if share else None, probability=result.probability,
-                   transform=None if result.transform is None else result.transform.tolist(),
-                   inlier_points=rounded(result.inlier_points) if points else None)
+        return cls.of(photo, rank=result.rank, image=photo.path, score=result.score, inliers=result.inliers,
+                      tentative=round(result.inliers / share) if share else None, probability=result.probability,
+                      transform=None if result.transform is None else result.transform.tolist(),
+                      inlier_points=rounded(result.inlier_points) if points else None)
 
 
 class SearchAnswer(BaseModel):
@@ -218,15 +218,27 @@ def rounded(points: Any) -> list[list[float]]:
     return [[round(float(value), 2) for value in row] for row in points]
 
 
-def form_body(form: type[BaseModel], image: str) -> dict[str, Any]:
-    """How OpenAPI says what a form holds. image: "required", or "either" where an id may take its place."""
+def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """How FastAPI is told of the statuses that an answer may have."""
+    return {status: {"model": ErrorAnswer} for status in statuses}
+
+
+def form_of(form: type[BaseModel], required: bool = True) -> dict[str, Any]:
+    """How OpenAPI says what a form with a photo holds. required: whether the photo is."""
     schema = form.model_json_schema()
     schema.setdefault("properties", {})["image"] = {"type": "string", "format": "binary",
                                                     "description": "The photo: JPEG, PNG, WebP, HEIC and others."}
-    if image == "required":
+    if required:
         schema["required"] = [*schema.get("required", []), "image"]
-    else:
-        schema["oneOf"] = [{"required": ["image"]}, {"required": ["id"]}]
     return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
 
 
+def either(form: type[BaseModel]) -> dict[str, Any]:
+    """As `form_of`, for a form with either a photo or an id."""
+    body = form_of(form, required=False)
+    body["requestBody"]["content"]["multipart/form-data"]["schema"]["oneOf"] = [{"required": ["image"]},
+                                                                                {"required": ["id"]}]
+    return body
+
+
+TOKEN: dict[str, Any] = {"security": [{"token": []}]}

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Generic, TypeVar
+from typing import Any, TypeVar
 
 from delf.service.problems import ClientGone, busy
 
@@ -31,7 +31,7 @@ class Job:
             raise ClientGone
 
 
-class Workers(Generic[T]):
+class Workers:
     """Does so many pieces of work at once, lets so many more wait, and refuses the rest.
 
     A piece whose client goes, or whose time is over, is dropped while it waits, and stops at its next stage when it has
@@ -77,11 +77,11 @@ class Workers(Generic[T]):
         answer = asyncio.wrap_future(future)
         watch = asyncio.ensure_future(gone()) if gone is not None else None
         try:
-            done, _ = await asyncio.wait({answer, watch} if watch else {answer}, timeout=self.seconds,
-                                         return_when=asyncio.FIRST_COMPLETED)
-            if answer in done:
+            waited: list[asyncio.Future[Any]] = [answer] if watch is None else [answer, watch]
+            await asyncio.wait(waited, timeout=self.seconds, return_when=asyncio.FIRST_COMPLETED)
+            if answer.done():
                 return answer.result()
-            if watch in done:
+            if watch is not None and watch.done():
                 raise ClientGone
             raise busy(f"this took longer than {self.seconds:g} seconds and was given up; try again when the service "
                        "has less to do, or with a smaller photo", self.retry_after())
@@ -118,6 +118,6 @@ class Workers(Generic[T]):
                 self._running -= 1
                 self._mean += _SMOOTHING * (time.monotonic() - start - self._mean)
 
-    def _end(self, _: Future[T]) -> None:
+    def _end(self, _: Future[Any]) -> None:
         with self._lock:
             self._accepted -= 1

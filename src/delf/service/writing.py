@@ -11,7 +11,7 @@ from delf.errors import DelfError
 from delf.files import write_atomically
 from delf.images import load
 from delf.indexing import build_index
-from delf.service.library import Library, State
+from delf.service.library import Library
 from delf.service.options import ServiceOptions
 from delf.service.problems import Problem, not_found
 
@@ -58,16 +58,18 @@ def add(library: Library, options: ServiceOptions, data: bytes) -> tuple[int, bo
     return ordinal, True
 
 
-def remove(library: Library, state: State, options: ServiceOptions, ordinal: int) -> None:
+def remove(library: Library, options: ServiceOptions, ordinal: int) -> None:
     """Take a photo out of the collection; its file goes only if it lies in the folder for uploads.
 
     Raises:
         Problem: there is no such photo. CollectionError: another process is writing.
     """
-    photo = state.photo(ordinal)
+    with library.reading() as state:
+        photo = state.photo(ordinal)
+        known = state.collection.segment_ids
     files: list[Path] = []
     with Collection.open(library.folder) as collection:
-        if collection.segment_ids[: len(state.collection.segment_ids)] != state.collection.segment_ids:
+        if collection.segment_ids[: len(known)] != known:
             raise Problem(409, "collection", "the photos have other numbers by now; look at the collection again")
         while collection.alive[ordinal]:  # an image may have several files
             files.append(collection.image(ordinal).file)
