@@ -82,6 +82,23 @@ class Served:
 
 
 Serve = Callable[..., Served]
+Copied = Callable[[Path], Path]
+
+
+@pytest.fixture(scope="session")
+def token() -> str:
+    """What clients of `writable` show."""
+    return TOKEN
+
+
+@pytest.fixture(scope="session")
+def copied(collection: Any) -> Copied:
+    """Copies the collection of `photos` into a folder; its photos lie where they lay."""
+    def copy(folder: Path) -> Path:
+        return Path(shutil.copytree(collection.folder, folder / "places.delf",
+                                    ignore=shutil.ignore_patterns("*.lock", "*-shm")))
+
+    return copy
 
 
 @pytest.fixture(scope="session")
@@ -104,6 +121,7 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
         found = re.fullmatch(r".*: [\d,]+ images? at (http://\S+)/\n", line)
         if found is None:
             process.kill()
+            process.communicate()
             pytest.fail(f"the service did not start: {line} {log.read_text()}")
         running.append(Served(process, found[1], log))
         return running[-1]
@@ -120,22 +138,16 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
 
 
 @pytest.fixture(scope="session")
-def service(serve: Serve, collection: Any, tmp_path_factory: pytest.TempPathFactory) -> Served:
+def service(serve: Serve, copied: Copied, tmp_path_factory: pytest.TempPathFactory) -> Served:
     """A service on the collection of `photos`, which changes nothing."""
-    return serve(copied(collection, tmp_path_factory.mktemp("read")))
+    return serve(copied(tmp_path_factory.mktemp("read")))
 
 
 @pytest.fixture
-def writable(serve: Serve, collection: Any, tmp_path: Path) -> Iterator[Served]:
+def writable(serve: Serve, copied: Copied, token: str, tmp_path: Path) -> Iterator[Served]:
     """A service on a copy of the collection, to which photos may be added, with the token in its client."""
     (tmp_path / "uploads").mkdir()
-    one = serve(copied(collection, tmp_path), "--uploads", tmp_path / "uploads", DELF_TOKEN=TOKEN)
-    one.http.headers["Authorization"] = f"Bearer {TOKEN}"
+    one = serve(copied(tmp_path), "--uploads", tmp_path / "uploads", DELF_TOKEN=token)
+    one.http.headers["Authorization"] = f"Bearer {token}"
     yield one
     one.stop()
-
-
-def copied(collection: Any, folder: Path) -> Path:
-    """A copy of a collection, whose photos lie where they lay."""
-    return Path(shutil.copytree(collection.folder, folder / "places.delf",
-                                ignore=shutil.ignore_patterns("*.lock", "*-shm")))

@@ -30,6 +30,9 @@ def serve(
     waiting: Annotated[int | None, typer.Option(min=0, help="Searches that may wait; more are told to come back.")]
     = None,
     seconds: Annotated[float | None, typer.Option(min=0.1, help="For an answer, waiting included.")] = None,
+    upload_seconds: Annotated[float | None, typer.Option(min=0.1, help="For a photo to arrive.")] = None,
+    upload_bytes: Annotated[int | None, typer.Option(min=1, help="Of a photo, at most.")] = None,
+    pixels: Annotated[int | None, typer.Option(min=1, help="Of an uploaded photo, at most.")] = None,
     model: Annotated[str | None, typer.Option(help="The model file, where it is not a packaged one.")] = None,
     runtime: Runtime = "auto", device: Device = "cpu", threads: Threads = None, quiet: Quiet = False,
 ) -> None:
@@ -49,7 +52,8 @@ def serve(
     from delf.service.server import serve as listen
 
     options = ServiceOptions(token=token, uploads=uploads, hosts=tuple(allow_host or ()),
-                             **given(workers=workers, waiting=waiting, seconds=seconds))
+                             **given(workers=workers, waiting=waiting, seconds=seconds, upload_seconds=upload_seconds,
+                                     upload_bytes=upload_bytes, pixels=pixels))
     with Collection.open(collection) as opened:
         name, images = model or opened.about["model"]["name"], len(opened)
         extractor = load_extractor(name, runtime, device, threads, quiet, **opened.about["options"])

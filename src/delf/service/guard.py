@@ -129,6 +129,8 @@ class _Exchange:
                 headers[name] = value
             headers.setdefault("cache-control", "no-store")
             await self._drain()
+            if not self._complete:  # else the rest would still be taken in, to no end
+                headers["connection"] = "close"
         await self._send(message)
 
     async def _drain(self) -> None:
