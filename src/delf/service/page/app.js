@@ -5,7 +5,7 @@ import { BoxPhoto } from "./box.js";
 import { Detail } from "./detail.js";
 import { $, announce, arrowKeys, h } from "./dom.js";
 import { Gallery } from "./gallery.js";
-import { answered, headline, stopped, waiting } from "./results.js";
+import { answered, groups, headline, stopped, waiting } from "./results.js";
 import { fromAddress, hasQuery, queryState, toAddress } from "./state.js";
 import { bytes, counted } from "./words.js";
 
@@ -32,7 +32,7 @@ const detail = new Detail({
     else go({ ...state, open: null, column: null }, { replace: true });
   },
   step: (by) => {
-    const results = shownAnswer()?.results ?? [];
+    const results = inOrder(shownAnswer());
     const next = results[results.findIndex((result) => result.id === state.open) + by];
     if (next) go({ ...state, open: next.id }, { replace: true });
   },
@@ -67,6 +67,7 @@ function render() {
 const methods = () => [state.method ?? about.methods[0].name, state.compare].filter(Boolean);
 const searchKey = (method) => JSON.stringify([state.id, state.upload, state.box, method, state.top]);
 const shownAnswer = () => answers.get(searchKey(methods()[state.column ?? 0]));
+const inOrder = (answer) => (answer ? groups(answer, verifies(answer.method)).flat() : []);
 const verifies = (name) => {
   const method = about.methods.find((one) => one.name === name);
   return method?.verifies ?? !/without geometry/.test(method?.about ?? "");
@@ -155,7 +156,7 @@ function links(column) {
 
 function open() {
   const answer = state.open === null ? null : shownAnswer();
-  const results = answer?.results ?? [];
+  const results = inOrder(answer);
   const place = results.findIndex((result) => result.id === state.open);
   if (place < 0) {
     const last = detail.close();
@@ -228,18 +229,18 @@ async function answerOf(method, signal, say) {
 function countdown(wait, say, signal) {
   announce(`The service is busy. Trying again in ${counted(wait, "second")}.`);
   for (let left = wait; left >= 0; left -= 1) {
-    setTimeout(() => signal.aborted || say(left ? `The service is busy. Trying again in ${left} s.` : "Searching…"), 1000 * (wait - left));
+    setTimeout(() => signal.aborted || say(left ? `The service is busy. Trying again in ${left} s.` : null), 1000 * (wait - left));
   }
 }
 
 function take(file) {
   if (!file || !about) return;
   if (file.type && !file.type.startsWith("image/")) {
-    fail(new ServiceError(`${file.name} is not a photo. JPEG, PNG, WebP, HEIC, TIFF, GIF and BMP are read`));
+    fail(new ServiceError(`The file ${file.name} is not a photo. JPEG, PNG, WebP, HEIC, TIFF, GIF and BMP are read`));
     return;
   }
   if (file.size > about.limits.upload_bytes) {
-    fail(new ServiceError(`${file.name} has ${bytes(file.size)}, and the service takes ${bytes(about.limits.upload_bytes)} at most. Make it smaller first`));
+    fail(new ServiceError(`The file ${file.name} has ${bytes(file.size)}, and the service takes ${bytes(about.limits.upload_bytes)} at most. Make it smaller first`));
     return;
   }
   const upload = Date.now().toString(36) + uploads.size;

@@ -72,7 +72,7 @@ export class Detail {
   words(evidence, method) {
     const { result } = this.shown;
     const facts = [`${percent(evidence.probability)} ${VERDICTS[verdict(evidence.probability)]}`,
-      evidence.tentative ? `${evidence.inliers} of ${counted(evidence.tentative, "tentative match")} are inliers`
+      evidence.tentative ? `${counted(evidence.inliers, "inlier")} of ${counted(evidence.tentative, "match")}`
         : counted(evidence.inliers, "inlier"),
       method, `${result.size[0]} × ${result.size[1]}`, taken(result.taken), result.gps && degrees(result.gps)];
     $("detail-facts").replaceChildren(...facts.filter(Boolean).map((fact, i) => {
@@ -82,7 +82,7 @@ export class Detail {
       return part;
     }));
     const outline = this.stage.shown.words;
-    $("outline-word").textContent = outline ? `Outline of ${outline}` : "Outline";
+    $("outline-word").textContent = outline ? `Outline of ${outline.split(" on ")[0]}` : "Outline";
     $("show-outline").disabled = !this.stage.shown.query && !this.stage.shown.result;
     this.note(evidence.inliers ? "" : "No points of the two photos agree.");
   }

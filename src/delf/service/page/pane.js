@@ -149,7 +149,7 @@ export class Pane {
     const bitmap = await createImageBitmap(blob);
     const { width, height } = bitmap;
     [this.attention.width, this.attention.height] = [width, height];
-    const context = this.attention.getContext("2d");
+    const context = this.attention.getContext("2d", { willReadFrequently: true });
     context.drawImage(bitmap, 0, 0);
     const pixels = context.getImageData(0, 0, width, height);
     const values = pixels.data;

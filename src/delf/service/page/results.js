@@ -20,7 +20,13 @@ export function waiting(method, photos, oncancel) {
     h("div", { class: "progress", "aria-hidden": "true" }),
     h("div", { class: "cards ghosts", "aria-hidden": "true" },
       Array.from({ length: 6 }, () => h("div", { class: "ghost" }))));
-  return { column, say: (text) => { words.textContent = text; } };
+  const usual = words.textContent;
+  const start = performance.now();
+  const clock = setInterval(() => {
+    if (!words.isConnected) clearInterval(clock);
+    else if (words.textContent.startsWith(usual)) words.textContent = `${usual} ${Math.floor((performance.now() - start) / 1000)} s`;
+  }, 1000);
+  return { column, say: (text) => { words.textContent = text ?? usual; } };
 }
 
 /** A column that says why there is no answer. */
@@ -36,8 +42,7 @@ export function stopped(method, text, again) {
  * verifies: whether the method compares points; images: how many were searched.
  */
 export function answered(answer, { links, other = null, verifies, box, images }) {
-  const found = answer.results.filter((result) => verifies && answer.match && result.probability >= PERHAPS);
-  const rest = answer.results.filter((result) => !found.includes(result));
+  const [found, rest] = groups(answer, verifies);
   const places = new Map((other?.results ?? []).map((result) => [result.id, result.rank]));
   const cards = (results, dim) => h("ul", { class: `cards${dim ? " dim" : ""}` },
     results.map((result) => card(result, { answer, links, verifies, box, places: other ? places : null })));
@@ -51,6 +56,12 @@ export function answered(answer, { links, other = null, verifies, box, images })
     more && h("p", { class: "more" }, h("a", { class: "button", href: more, "data-route": true }, "Show more results")));
 }
 
+/** The results that show the same, or may, and the others: the order of the cards. */
+export function groups(answer, verifies) {
+  const found = answer.results.filter((result) => verifies && answer.match && result.probability >= PERHAPS);
+  return [found, answer.results.filter((result) => !found.includes(result))];
+}
+
 /** What an answer says in one sentence. */
 export function headline(answer, verifies) {
   const same = answer.results.filter((result) => result.probability >= SAME).length;
@@ -62,7 +73,7 @@ export function headline(answer, verifies) {
 function banner(answer, found, verifies, images) {
   const perhaps = found.filter((result) => result.probability < SAME).length;
   const details = [];
-  if (!verifies) details.push("This method compares no points: it orders the photos, and does not say which show the same.");
+  if (!verifies) details.push("This method compares no points, so it gives an order and no verdict.");
   else if (!answer.match) {
     details.push(answer.results.length ? `None of ${counted(images, "photo")} shows the same. The nearest are below.`
       : `None of ${counted(images, "photo")} shows anything like it.`);
@@ -102,8 +113,8 @@ function card(result, { answer, links, verifies, box, places }) {
         h("span", { class: "quiet" }, verifies ? VERDICTS[kind] : "score"),
         places && moved(result, places)),
       verifies && h("div", { class: "bar", "aria-hidden": "true" }, h("i", { vars: { "--share": result.probability } })),
-      h("p", { class: "name quiet", title: result.image }, verifies && h("span", null, counted(result.inliers, "inlier"), " · "),
-        result.name)),
+      h("p", { class: "name", title: result.image }, result.name),
+      verifies && h("p", { class: "inliers" }, counted(result.inliers, "inlier"))),
     h("a", { class: "again", href: links.search(result), "data-route": true, "aria-label": `Search with ${result.name}` },
       icon("search"), h("span", null, "Search with this")));
 }

@@ -53,10 +53,10 @@ export class Stage {
   arrange(fresh = false) {
     const [w, h2] = [this.element.clientWidth, this.element.clientHeight];
     if (!w || !h2) return;
-    const fits = (room) => [this.query, this.result].reduce((sum, { size }) =>
-      sum + (Math.min(room[0] / size[0], room[1] / size[1]) ** 2) * size[0] * size[1], 0);
-    const stacked = fits([w, h2 / 2]) > fits([w / 2, h2]);
+    const [a, b] = [this.query.size, this.result.size].map(([width, height]) => Math.min(3, Math.max(1 / 3, width / height)));
+    const stacked = Math.min(w, h2 / (1 / a + 1 / b)) > Math.min(w / (a + b), h2) * Math.max(a, b);
     this.element.classList.toggle("stacked", stacked);
+    this.element.style.setProperty("--share", stacked ? b / (a + b) : a / (a + b)); // of the room, for the query
     for (const pane of [this.query, this.result]) {
       if (fresh || pane.zoomed < 1.02) pane.fit();
       else pane.zoom(1);
