@@ -20,7 +20,7 @@ import pytest
 pytest.importorskip("fastapi", reason="needs the extra 'serve'")
 httpx = pytest.importorskip("httpx")
 
-TOKEN = "a-token-that-nobody-guesses"  # noqa: S105 (of these tests alone)
+TOKEN = "a-token-that-nobody-guesses"
 EMPTY = [("method", (None, "delf"))]  # httpx makes no form of nothing
 SECONDS = 60  # after which a service that does not start, or end, has failed
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import signal
 import socket
 import threading
@@ -32,19 +33,21 @@ def answer(connection: socket.socket) -> bytes:
         return b"".join(iter(lambda: connection.recv(65536), b""))
 
 
-@pytest.fixture
-def slow(serve: Any, copied: Any, tmp_path: Path) -> Any:
-    """A service that computes one search at a time, lets two more wait, and stops itself for none of it."""
-    one = serve(copied(tmp_path), "--workers", "1", "--waiting", "2", "--threads", "1")
+ONE_AT_A_TIME = ("--workers", "1", "--waiting", "2", "--threads", "1")
+
+
+@pytest.fixture(scope="module")
+def slow(serve: Any, copied: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A service that computes one search at a time, and lets two more wait."""
+    one = serve(copied(tmp_path_factory.mktemp("slow")), *ONE_AT_A_TIME)
     yield one
-    if one.process.poll() is None:
-        one.stop()
+    one.stop()
 
 
 @pytest.fixture
 def contents(photos: Path) -> list[bytes]:
-    """Photos whose features nobody knows yet: what follows the end of a JPEG is of no interest to anyone else."""
-    return [path.read_bytes() + bytes([number]) for number, path in enumerate(sorted(photos.iterdir()))]
+    """Photos whose features no service knows yet: what follows the end of a JPEG changes nothing of the picture."""
+    return [path.read_bytes() + secrets.token_bytes(8) for path in sorted(photos.iterdir())]
 
 
 def held(served: Any) -> None:
@@ -96,19 +99,21 @@ def test_clients_that_go_while_they_send(slow: Any, contents: list[bytes]) -> No
         whole = form(contents[0])
         connection.sendall(whole[: int(len(whole) * share)])
         connection.close()
-    slow.until(lambda: slow.metric("delf_requests_total") > 0)
     assert slow.post("search", contents[0]).status_code == 200
+    slow.until(lambda: slow.http.get("/metrics").text.count('status="499"') > 0)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_the_end_finishes_what_was_begun(slow: Any, contents: list[bytes], number: int) -> None:
+def test_the_end_finishes_what_was_begun(serve: Any, copied: Any, contents: list[bytes], tmp_path: Path,
+                                         number: int) -> None:
+    slow = serve(copied(tmp_path), *ONE_AT_A_TIME)
     held(slow)
     connections = [connect(slow) for _ in range(3)]
     for connection, data in zip(connections, contents, strict=False):
         connection.sendall(form(data))
     idle = connect(slow)
     slow.process.send_signal(signal.SIGCONT)
-    slow.until(lambda: slow.metric("delf_queue") + slow.metric("delf_running") >= 2)
+    slow.until(lambda: sum(map(slow.metric, ("delf_queue", "delf_running", "delf_searches_total"))) == 3)
     slow.process.send_signal(number)
     with ThreadPoolExecutor(3) as pool:
         answers = list(pool.map(answer, connections))
