@@ -140,10 +140,10 @@ def look(browser: Any, served: Any) -> Iterator[Callable[..., Look]]:
 @pytest.fixture(scope="session")
 def two_things(queries: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A photo of two things beside each other: the rocket left, the coffee right."""
-    halves = [Image.open(queries[name].path).convert("RGB").resize((320, 240)) for name in ("rocket", "coffee")]
-    whole = Image.new("RGB", (640, 240))
+    halves = [Image.open(queries[name].path).convert("RGB").resize((240, 180)) for name in ("rocket", "coffee")]
+    whole = Image.new("RGB", (480, 180))
     for place, half in enumerate(halves):
-        whole.paste(half, (320 * place, 0))
+        whole.paste(half, (240 * place, 0))
     path = tmp_path_factory.mktemp("two") / "two.png"
     whole.save(path)
     return path

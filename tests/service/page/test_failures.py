@@ -51,7 +51,7 @@ def test_a_busy_service_is_waited_for(look: Any, serve: Any, copied: Any, tmp_pa
         while not enough.is_set():
             busy.post("search", unknown_query)
 
-    crowd = [threading.Thread(target=others) for _ in range(4)]
+    crowd = [threading.Thread(target=others) for _ in range(2)]
     one = look(url=busy.url).start()
     one.expected = "503"
     for thread in crowd:

@@ -24,13 +24,13 @@ def test_start_shows_the_collection_and_what_to_do(look: Any) -> None:
 def test_an_uploaded_photo_finds_its_place(look: Any, queries: Any) -> None:
     one = look().start().search(queries["rocket"].path)
     assert set(one.names[:2]) == {"rocket.jpg", "rocket-side.jpg"}
-    expect(one.page.locator(".banner")).to_have_text("2 photos show the same")
+    expect(one.page.locator(".banner")).to_have_text("2 photos show the same thing")
     expect(one.page.locator(".method-tag")).to_have_text("delf-asmk")
     first = one.page.locator(".card").first
     assert "same thing" in first.inner_text() and "inliers" in first.inner_text() and "99 %" in first.inner_text()
     one.page.locator(".timings summary").click()
     assert {"find candidates", "verify points"} <= set(one.page.locator(".timings dt").all_text_contents())
-    assert one.page.title().startswith("2 photos show the same")
+    assert one.page.title().startswith("2 photos show the same thing")
     one.at_rest()
     one.accessible()
 
@@ -105,7 +105,7 @@ def test_a_box_drawn_with_the_mouse_searches_for_that_part(look: Any, two_things
             one.page.mouse.up()
         one.answered()
         box = one.page.evaluate("new URLSearchParams(location.search).get('box').split(',').map(Number)")
-        assert np.allclose(box, [640 * left, 12, 640 * right, 228], atol=4)
+        assert np.allclose(box, [480 * left, 9, 480 * right, 171], atol=4)
         assert one.names[0].startswith(name)
         one.page.get_by_role("button", name="Whole photo").click()
         one.answered()
@@ -125,6 +125,12 @@ def test_a_box_is_made_with_the_keyboard(look: Any, two_things: Path) -> None:
     one.page.wait_for_url("**box=*")
     one.answered()
     assert one.names[0].startswith("coffee")
+    one.page.locator(".box").focus()
+    drawn = one.box(".box")
+    one.page.keyboard.press("ArrowLeft")
+    assert one.box(".box")["x"] < drawn["x"]
+    one.page.keyboard.press("Escape")  # it is again where it was searched for
+    assert one.box(".box") == drawn
     one.page.locator(".box").focus()
     one.page.keyboard.press("Delete")
     one.page.wait_for_function("() => !location.search.includes('box=')")

@@ -93,6 +93,7 @@ async function search() {
   }
   const columns = methods().map((method) => startColumn(method, mine));
   $("answers").classList.toggle("two", columns.length > 1);
+  $("answers").style.minHeight = `${$("answers").offsetHeight}px`; // so that nothing jumps while the answer is awaited
   $("answers").replaceChildren($("answers").firstElementChild, ...columns.map(({ column }) => column));
   for (const [i, { method, say }] of columns.entries()) {
     try {
@@ -102,13 +103,13 @@ async function search() {
       const text = isCancelled(error) ? "The search was cancelled." : error.message;
       replaceColumn(i, stopped(method, text, again));
       announce(text);
-      if (isCancelled(error)) break;
       continue;
     }
     if (mine !== work) return;
     drawAnswers(i + 1);
   }
   if (work === mine) work = null;
+  $("answers").style.minHeight = "";
   open();
 }
 
@@ -261,6 +262,12 @@ function draw(on) {
   $("part-hint").textContent = on ? "Draw a box on the photo." : matchMedia("(hover: hover)").matches && !state.box ? "Drag on the photo to search for a part of it." : "";
 }
 
+/** A box for the keyboard. */
+function beginBox() {
+  photo.begin();
+  if (photo.box) $("part-hint").textContent = "Arrows move it, Shift and arrows resize it, Enter searches, Esc leaves it.";
+}
+
 // --- what is done
 
 function listen() {
@@ -274,7 +281,7 @@ function listen() {
     compare: state.compare === $("method").value ? null : state.compare }));
   $("compare").addEventListener("change", () => go({ ...state, compare: chosen("compare", ""), open: null }));
   $("part").addEventListener("click", (event) => {
-    if (event.detail === 0) photo.begin(); // by the keyboard
+    if (event.detail === 0) beginBox(); // by the keyboard
     else draw($("part").getAttribute("aria-pressed") !== "true");
   });
   $("whole").addEventListener("click", () => go({ ...state, box: null, open: null }));
@@ -312,7 +319,7 @@ function shortcut(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches?.("select, input") || detail.open || $("keys").open) return;
   if (event.key === "Escape") work?.abort();
   else if (event.key === "u") $("file").click();
-  else if (event.key === "b" && hasQuery(state)) photo.begin();
+  else if (event.key === "b" && hasQuery(state)) beginBox();
   else if (event.key === "s") event.target.closest?.(".card")?.querySelector(".again").click();
   else if (event.key === "?") $("keys").showModal();
   else return;

@@ -12,7 +12,7 @@ export class BoxPhoto {
     this.container = container;
     this.onchange = onchange;
     this.size = null;
-    this.box = null;
+    this.box = this.searched = null;
     this.touch = false; // whether a finger draws; otherwise it scrolls the page
     this.image = h("img", { alt: "", draggable: "false" });
     this.frame = h("div", { class: "box", role: "group", tabindex: "0", hidden: true },
@@ -57,7 +57,14 @@ export class BoxPhoto {
     this.container.style.setProperty("--aspect", this.size[0] / this.size[1]);
   }
 
+  /** Shows the box that is searched for. */
   set(box) {
+    this.searched = box;
+    this.draft(box);
+  }
+
+  /** Shows a box that is not searched for yet. */
+  draft(box) {
     this.box = box;
     this.paint();
   }
@@ -71,7 +78,7 @@ export class BoxPhoto {
   begin() {
     if (!this.size || this.sheet.hidden) return;
     const [w, h2] = this.size;
-    this.set(this.box ?? [w * 0.25, h2 * 0.25, w * 0.75, h2 * 0.75].map(Math.round));
+    this.draft(this.box ?? [w * 0.25, h2 * 0.25, w * 0.75, h2 * 0.75].map(Math.round));
     this.frame.focus();
   }
 
@@ -103,14 +110,14 @@ export class BoxPhoto {
     const before = this.box;
     const moved = this.mover(event.target, start);
     const move = (next) => {
-      this.set(bounded(moved(this.point(next)), this.size));
+      this.draft(bounded(moved(this.point(next)), this.size));
     };
     const end = (last) => {
       this.sheet.removeEventListener("pointermove", move);
       this.sheet.removeEventListener("pointerup", end);
       this.sheet.removeEventListener("pointercancel", end);
       const drawn = this.box && last.type === "pointerup" && long(this.box) ? this.box.map(Math.round) : before;
-      this.set(drawn);
+      this.draft(drawn);
       if (String(drawn) !== String(before)) this.onchange(drawn);
     };
     this.sheet.setPointerCapture(event.pointerId);
@@ -146,11 +153,14 @@ export class BoxPhoto {
       const [dx, dy] = step.map((value) => value * by);
       const [x1, y1, x2, y2] = this.box;
       const next = event.shiftKey ? [x1, y1, x2 + dx, y2 + dy] : [x1 + dx, y1 + dy, x2 + dx, y2 + dy];
-      if (next[0] >= 0 && next[1] >= 0 && next[2] <= this.size[0] && next[3] <= this.size[1] && long(next)) this.set(next);
+      if (next[0] >= 0 && next[1] >= 0 && next[2] <= this.size[0] && next[3] <= this.size[1] && long(next)) this.draft(next);
     } else if (event.key === "Enter" && this.box) this.onchange(this.box.map(Math.round));
     else if (event.key === "Delete" || event.key === "Backspace") {
-      this.set(null);
+      this.draft(null);
       this.onchange(null);
+      $("part").focus();
+    } else if (event.key === "Escape") {
+      this.draft(this.searched);
       $("part").focus();
     } else return;
     event.preventDefault();

@@ -106,7 +106,8 @@ export class Detail {
   async attention() {
     const wanted = $("show-attention").checked;
     $("attention-strength").hidden = !wanted;
-    const { query, result } = this.shown;
+    const shown = this.shown;
+    const { query, result } = shown;
     const panes = [[this.stage.query, query.key, () => this.form()], [this.stage.result, `id ${result.id}`, () => {
       const form = new FormData();
       form.set("id", result.id);
@@ -119,7 +120,9 @@ export class Detail {
     this.note("Computing where the model looks…");
     try {
       for (const [pane, key, form] of panes) {
-        await pane.veil(await this.map(key, form));
+        const map = await this.map(key, form);
+        if (this.shown !== shown) return;
+        await pane.veil(map);
         if (!$("show-attention").checked) pane.attention.hidden = true;
       }
       this.note("");

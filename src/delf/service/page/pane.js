@@ -2,6 +2,8 @@
 
 import { h, s } from "./dom.js";
 
+const NIGHT = [8, 10, 18];
+const GLOW = [255, 176, 46];
 const CLOSEST = 8; // screen pixels for a pixel of the photo
 
 export class Pane {
@@ -144,7 +146,7 @@ export class Pane {
     this.onchange(this);
   }
 
-  /** Lays an attention map over the photo: dark where nothing matters, so that what matters stays lit. */
+  /** Lays an attention map over the photo: dark where nothing matters, and a glow where much does. */
   async veil(blob) {
     const bitmap = await createImageBitmap(blob);
     const { width, height } = bitmap;
@@ -157,8 +159,9 @@ export class Pane {
     for (let i = 0; i < values.length; i += 4) most = Math.max(most, values[i]);
     for (let i = 0; i < values.length; i += 4) {
       const lit = values[i] / most;
-      [values[i], values[i + 1], values[i + 2]] = [8, 10, 18];
-      values[i + 3] = Math.round(245 * (1 - lit) ** 1.6);
+      const glow = lit ** 1.5;
+      NIGHT.forEach((night, k) => { values[i + k] = night + (GLOW[k] - night) * glow; });
+      values[i + 3] = 240 * (1 - lit) ** 1.7 + 95 * glow;
     }
     context.putImageData(pixels, 0, 0);
     this.attention.hidden = false;

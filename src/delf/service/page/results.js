@@ -67,7 +67,7 @@ export function headline(answer, verifies) {
   const same = answer.results.filter((result) => result.probability >= SAME).length;
   if (!verifies) return answer.results.length ? `${counted(answer.results.length, "nearest photo")}` : "Nothing was found";
   if (!answer.match) return "No match in this collection";
-  return same === 1 ? "1 photo shows the same" : `${counted(same, "photo")} show the same`;
+  return same === 1 ? "1 photo shows the same thing" : `${counted(same, "photo")} show the same thing`;
 }
 
 function banner(answer, found, verifies, images) {
@@ -75,7 +75,7 @@ function banner(answer, found, verifies, images) {
   const details = [];
   if (!verifies) details.push("This method compares no points, so it gives an order and no verdict.");
   else if (!answer.match) {
-    details.push(answer.results.length ? `None of ${counted(images, "photo")} shows the same. The nearest are below.`
+    details.push(answer.results.length ? `None of ${counted(images, "photo")} shows the same thing. The nearest are below.`
       : `None of ${counted(images, "photo")} shows anything like it.`);
   } else if (perhaps) details.push(`Perhaps ${perhaps} more.`);
   return h("header", { class: "answer-head" },
@@ -89,7 +89,7 @@ function timings(stages) {
   const parts = Object.entries(stages).filter(([, value]) => value >= 0.0005);
   const total = Object.values(stages).reduce((sum, value) => sum + value, 0);
   return h("details", { class: "timings" },
-    h("summary", null, h("span", { class: "timing-words" }, seconds(total)),
+    h("summary", null, h("span", { class: "timing-words" }, h("span", { class: "unseen" }, "Time: "), seconds(total)),
       h("span", { class: "timing-bar", "aria-hidden": "true" }, parts.map(([name, value]) =>
         h("i", { class: `stage-${name}`, vars: { "--share": value / total } })))),
     h("dl", null, parts.map(([name, value]) => h("div", null,
