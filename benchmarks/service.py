@@ -6,8 +6,8 @@ A collection that is not there yet is made of the features of a real one (SOURCE
 model; by default from PHOTOS): first its images, then images made from them, with half of the features of one of them
 and half of another, noise in every descriptor, and keypoints that are shuffled, as those of photos of other places are.
 
-The service is `delf serve` in a process of its own, the load comes from another one over loopback. Each client sends its
-next search when it has the answer to the last (a closed loop), with a photo that the service has not seen, so that
+The service is `delf serve` in a process of its own, the load comes from another one, over loopback. Each client sends
+its next search when it has the answer to the last (a closed loop), with a photo that the service has not seen, so that
 nothing is kept from before. Refused ones (503) come again after the time that the service asks for, and that waiting is
 part of their latency. Photos of the collection are searched by id as well, which takes no extraction.
 """

@@ -103,6 +103,20 @@ def test_clients_that_go_while_they_send(slow: Any, contents: list[bytes]) -> No
     slow.until(lambda: slow.http.get("/metrics").text.count('status="499"') > 0)
 
 
+def test_forms_that_come_in_slowly_are_bounded(slow: Any, contents: list[bytes]) -> None:
+    connections = [connect(slow) for _ in range(32)]
+    for connection in connections:
+        connection.sendall(form(contents[0])[:2000])
+    slow.until(lambda: slow.post("search", id=0).status_code == 503)
+    response = slow.post("search", contents[1])
+    assert response.status_code == 503 and int(response.headers["retry-after"]) == 1
+    assert "receives as many photos" in response.json()["error"]["message"]
+    assert slow.http.get("/api/v1/images").status_code == 200
+    for connection in connections:
+        connection.close()
+    slow.until(lambda: slow.post("search", id=0).status_code == 200)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_end_finishes_what_was_begun(serve: Any, copied: Any, contents: list[bytes], tmp_path: Path,
                                          number: int) -> None:

@@ -9,17 +9,20 @@ from collections.abc import AsyncIterator, Callable
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Request
+from pydantic import BaseModel
 
 from delf.errors import DelfError
+from delf.service.forms import read_form
 from delf.service.library import Library, State
 from delf.service.metrics import Metrics
 from delf.service.options import ServiceOptions
-from delf.service.problems import Problem
+from delf.service.problems import Problem, busy
 from delf.service.queries import Queries
 from delf.service.recent import Recent
 from delf.service.workers import Job, Workers
 
 T = TypeVar("T")
+F = TypeVar("F", bound=BaseModel)
 API = "/api/v1"
 PICTURE_THREADS = 2
 PICTURES_WAITING = 128  # a page asks for dozens at once
@@ -40,6 +43,7 @@ class Service:
         self.drawing = Workers(PICTURE_THREADS, PICTURES_WAITING, options.seconds, "delf-picture")
         self.changing = Workers(1, options.waiting, options.seconds, "delf-write")
         self.ready = True
+        self._receiving = 0
         self.metrics.watch("delf_queue", "Searches that wait.", lambda: self.searching.queued)
         self.metrics.watch("delf_running", "Searches that are computed.", lambda: self.searching.running)
         self.metrics.watch("delf_picture_bytes", "Of thumbnails in memory.", lambda: self.pictures.total)
@@ -52,6 +56,17 @@ class Service:
                 return work(job, state)
 
         return await pool.run(leased, lambda: _gone(request))
+
+    async def form(self, pool: Workers, request: Request, kind: type[F]) -> tuple[F, bytes | None]:
+        """The fields of a form and its photo, for work in a pool; where that is full, it is not read at all."""
+        pool.require_room()
+        if self._receiving >= self.options.receiving:
+            raise busy("the service receives as many photos as it can at once; try again in a moment", 1)
+        self._receiving += 1
+        try:
+            return await read_form(request, kind, self.options)
+        finally:
+            self._receiving -= 1
 
     def require_token(self, request: Request) -> None:
         """Raises `Problem` where the client may not write."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,7 +102,7 @@ class Library:
         self._state = State(folder, extractor)
         self._state.engine(DEFAULT_METHOD)
 
-    @contextmanager
+    @contextlib.contextmanager
     def reading(self) -> Iterator[State]:
         """The state of now, which stays as it is as long as it is used."""
         with self._lock:
@@ -122,7 +122,8 @@ class Library:
             stamp = self._look()
             state = State(self.folder, self.extractor)
             for method in self._state.methods:
-                state.engine(method)
+                with contextlib.suppress(CollectionError):  # told when the method is asked for again
+                    state.engine(method)
             with self._lock:
                 before, self._state, self._stamp = self._state, state, stamp
                 if before.readers == 0:

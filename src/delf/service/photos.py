@@ -9,7 +9,6 @@ from fastapi import APIRouter, Query, Request, Response
 from delf.errors import OptionError
 from delf.service import pictures, schemas, writing
 from delf.service.core import API, Service, Shared
-from delf.service.forms import read_form
 from delf.service.library import State
 from delf.service.problems import not_found
 from delf.service.schemas import Added, Id, Image, Images, Key, Side, errors
@@ -78,7 +77,7 @@ async def _picture(request: Request, service: Service, id: int, side: int, key: 
 async def add(request: Request, response: Response, service: Shared) -> Any:
     """Add a photo."""
     service.require_token(request)
-    _, data = await read_form(request, schemas.AddForm, service.options)
+    _, data = await service.form(service.changing, request, schemas.AddForm)
     if data is None:
         raise OptionError("give a photo in the field 'image'")
     # What has begun is finished, whether the client waits for it or not.

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 
 from delf.errors import CollectionError, DelfError, ImageError, OptionError
+
+_ADVICE = re.compile(r",? or raise max_\w+")  # which a client cannot follow
 
 
 class Problem(DelfError):
@@ -35,7 +38,7 @@ def problem_of(error: DelfError) -> Problem:
     if isinstance(error, Problem):
         return error
     if isinstance(error, ImageError):
-        return Problem(422, "image", str(error))
+        return Problem(422, "image", _ADVICE.sub("", str(error)))
     if isinstance(error, OptionError):
         return Problem(422, "option", str(error))
     if isinstance(error, CollectionError):

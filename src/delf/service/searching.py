@@ -12,7 +12,6 @@ from delf.images import parse_box
 from delf.search import METHODS
 from delf.service import pictures, schemas
 from delf.service.core import API, Service, Shared
-from delf.service.forms import read_form
 from delf.service.library import State
 from delf.service.queries import Query
 from delf.service.schemas import ABOUT, CollectionAnswer, FoundImage, MatchAnswer, SearchAnswer, either, errors
@@ -34,7 +33,7 @@ async def search(request: Request, service: Shared) -> Any:
 
     A photo of the collection does not find itself.
     """
-    form, data = await read_form(request, schemas.SearchForm, service.options)
+    form, data = await service.form(service.searching, request, schemas.SearchForm)
     if form.top > service.options.top:
         raise OptionError(f"top is at most {service.options.top}, not {form.top}")
     query = _query(service, form, data)
@@ -46,7 +45,7 @@ async def search(request: Request, service: Shared) -> Any:
 @router.post("/matches", response_model=MatchAnswer, responses=_ERRORS, openapi_extra=either(schemas.MatchForm))
 async def matches(request: Request, service: Shared) -> Any:
     """The points of a query that were found in a photo of the collection, and how sure one may be."""
-    form, data = await read_form(request, schemas.MatchForm, service.options)
+    form, data = await service.form(service.searching, request, schemas.MatchForm)
     query = _query(service, form, data)
     method = _known(form.method)
 
@@ -62,7 +61,7 @@ async def matches(request: Request, service: Shared) -> Any:
              openapi_extra=either(schemas.QueryForm))
 async def attention(request: Request, service: Shared) -> Response:
     """What the model looks at: a small grey picture of the whole upright photo, white where attention is highest."""
-    form, data = await read_form(request, schemas.QueryForm, service.options)
+    form, data = await service.form(service.searching, request, schemas.QueryForm)
     query = _query(service, form, data)
     picture = await service.read(service.searching, request, lambda _, state: pictures.attention(state, query))
     return Response(picture, media_type="image/png")

@@ -92,6 +92,11 @@ class Workers:
                 job.drop()
                 answer.cancel()
 
+    def require_room(self) -> None:
+        """Raises `Problem` where one more would be refused."""
+        if self.full:
+            raise busy("the service has as much to do as it takes on; try again in a moment", self.retry_after())
+
     def retry_after(self) -> float:
         """Seconds in which the work that is there now may be done."""
         return self._mean * self._accepted / self.threads
@@ -102,8 +107,7 @@ class Workers:
 
     def _accept(self) -> None:
         with self._lock:
-            if self.full:
-                raise busy("the service has as much to do as it takes on; try again in a moment", self.retry_after())
+            self.require_room()
             self._accepted += 1
 
     def _timed(self, work: Callable[[Job], T], job: Job) -> T:
