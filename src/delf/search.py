@@ -331,7 +331,7 @@ class SearchEngine:
             look.query, *verified[1:], images=images, weights=weights)
         return Result(rank=rank, image=self.collection.image(ordinal).path, score=score, inliers=match.inliers,
                       probability=match.probability, transform=match.transform, inlier_points=match.inlier_points,
-                      evidence=match.evidence)
+                      evidence=match.evidence, ordinal=ordinal)
 
 
 def match(image0: ImageArray | str | Path, image1: ImageArray | str | Path, extractor: Delf | None = None, *,

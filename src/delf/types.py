@@ -129,7 +129,8 @@ class ImageMatch:
 class Result:
     """One image of a collection, as the answer to a query.
 
-    image: the path as it was indexed. score: what the ranking sorts by. The other fields as in `ImageMatch`.
+    image: the path as it was indexed. score: what the ranking sorts by. ordinal: of the image in the collection, where
+        it was found in one. The other fields as in `ImageMatch`.
     """
 
     rank: int
@@ -140,6 +141,7 @@ class Result:
     transform: NDArray[np.float64] | None
     inlier_points: FloatArray
     evidence: Mapping[str, float] = field(default_factory=dict)
+    ordinal: int | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,6 +20,7 @@ from delf.cli.images import attention, extract, match
 from delf.cli.models import export, pairs, train
 from delf.cli.rejection import reject
 from delf.cli.reproduce import reproduce
+from delf.cli.serving import serve
 from delf.cli.upkeep import check, compact, remove
 from delf.errors import DelfError, OptionError
 
@@ -39,9 +40,8 @@ def _version(version: bool = typer.Option(False, "--version", help="Print the ve
         raise typer.Exit
 
 
-for command in (index, search, match, attention, extract, info, remove, compact, check, evaluate, score, reject,
-                reproduce, benchmark, demo, train, pairs, codebook,
-                export):
+for command in (index, search, serve, match, attention, extract, info, remove, compact, check, evaluate, score, reject,
+                reproduce, benchmark, demo, train, pairs, codebook, export):
     app.command()(command)
 app.add_typer(dataset)
 
