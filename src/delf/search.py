@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,17 @@ from delf.errors import CollectionError, ModelError, OptionError
 from delf.features import Delf, extract_turned
 from delf.images import crop, display_path, load, read_image
 from delf.index import DETECT_TO_RETRIEVE, RADENOVIC_2018, HammingOptions
-from delf.ranking import CHANCE, MATCH_PROBABILITY, RANKINGS, Candidates, SupportOptions, evidence, probability
+from delf.ranking import (
+    CHANCE,
+    MATCH_PROBABILITY,
+    RANKINGS,
+    WORDS,
+    Candidates,
+    SupportOptions,
+    evidence,
+    probability,
+    words_evidence,
+)
 from delf.retrieval import (
     RETRIEVERS,
     AsmkRetrieval,
@@ -52,11 +62,20 @@ PROMISING = 10  # inliers of a quick look from which a thorough one follows: hal
 
 @dataclass(frozen=True, eq=False)
 class _Look:
-    """What was found with the features of a query as it is, or turned. verified: the first of the candidates."""
+    """What was found with the features of a query as it is, or turned.
+
+    found: the candidates of the first search. candidates: those of the last. verified: the first of the latter.
+    """
 
     query: Features
+    found: Candidates
     candidates: Candidates
     verified: Sequence[_Verified]
+
+    @cached_property
+    def similarities(self) -> dict[int, float]:
+        """The scores of the first search by ordinal."""
+        return dict(zip(self.found.images.tolist(), self.found.scores.tolist(), strict=True))
 
 
 @dataclass(frozen=True)
@@ -254,8 +273,8 @@ class SearchEngine:
         expanded = self.retriever.expanded(query, candidates, [(ordinal, one) for ordinal, _, one in verified],
                                            self._alive(exclude))
         if expanded is None:
-            return _Look(query, candidates, verified)
-        return _Look(query, expanded, self._verify(query, expanded, known=verified))
+            return _Look(query, candidates, candidates, verified)
+        return _Look(query, candidates, expanded, self._verify(query, expanded, known=verified))
 
     def _query_pixels(self, image: ImageArray | str | Path,
                       box: Box | None) -> tuple[ImageArray, tuple[int, int], tuple[int, int]]:
@@ -326,9 +345,12 @@ class SearchEngine:
         return RANKINGS[self.options.ranking](look.candidates.scores, inliers)
 
     def _result(self, rank: int, ordinal: int, score: float, look: _Look, verified: _Verified | None) -> Result:
-        weights, images = self.extractor.runtime.config.probability, int(self.collection.alive.sum())
-        match = no_match(look.query, images, weights) if verified is None else image_match(
-            look.query, *verified[1:], images=images, weights=weights)
+        config, images = self.extractor.runtime.config, int(self.collection.alive.sum())
+        weights, more = config.probability, {}
+        if self.retriever.comparable and config.probability_by_words:
+            weights, more = config.probability_by_words, {WORDS: words_evidence(look.similarities.get(ordinal, 0.0))}
+        match = no_match(look.query, images, weights, more) if verified is None else image_match(
+            look.query, *verified[1:], images=images, weights=weights, more=more)
         return Result(rank=rank, image=self.collection.image(ordinal).path, score=score, inliers=match.inliers,
                       probability=match.probability, transform=match.transform, inlier_points=match.inlier_points,
                       evidence=match.evidence, ordinal=ordinal)
@@ -344,22 +366,24 @@ def match(image0: ImageArray | str | Path, image1: ImageArray | str | Path, extr
 
 
 def image_match(query: Features, database: Features, verification: Verification, *, images: int = 1,
-                weights: Mapping[str, float] | None = None) -> ImageMatch:
+                weights: Mapping[str, float] | None = None, more: Mapping[str, float] | None = None) -> ImageMatch:
     """The points and the probability of a verified pair.
 
     Args:
-        images: how many the database image was found among. weights: as for `delf.ranking.probability`.
+        images: how many the database image was found among. weights: as for `delf.ranking.probability`. more:
+            evidence that does not come from geometry.
     """
     points = np.hstack([query.keypoints[verification.inliers[:, 0]], database.keypoints[verification.inliers[:, 1]]])
-    found = evidence(query, database, verification, images)
+    found = {**evidence(query, database, verification, images), **(more or {})}
     return ImageMatch(inlier_points=points, transform=verification.transform, inliers=len(verification),
                       tentative=verification.tentative, probability=probability(found, weights), evidence=found)
 
 
-def no_match(query: Features, images: int = 1, weights: Mapping[str, float] | None = None) -> ImageMatch:
+def no_match(query: Features, images: int = 1, weights: Mapping[str, float] | None = None,
+             more: Mapping[str, float] | None = None) -> ImageMatch:
     """The evidence of a pair that was not looked at."""
     nothing = Verification(np.zeros((0, 2), np.int64), None, 0)
-    return image_match(query, query, nothing, images=images, weights=weights)
+    return image_match(query, query, nothing, images=images, weights=weights, more=more)
 
 
 def load_extractor(collection: Collection) -> Delf:

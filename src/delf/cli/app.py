@@ -17,7 +17,7 @@ from delf.cli.dataset import dataset
 from delf.cli.demo import demo
 from delf.cli.evaluation import evaluate, score
 from delf.cli.images import attention, extract, match
-from delf.cli.models import export, pairs, train
+from delf.cli.models import calibrate, export, pairs, train
 from delf.cli.rejection import reject
 from delf.cli.reproduce import reproduce
 from delf.cli.serving import serve
@@ -41,7 +41,7 @@ def _version(version: bool = typer.Option(False, "--version", help="Print the ve
 
 
 for command in (index, search, serve, match, attention, extract, info, remove, compact, check, evaluate, score, reject,
-                reproduce, benchmark, demo, train, pairs, codebook, export):
+                reproduce, benchmark, demo, train, calibrate, pairs, codebook, export):
     app.command()(command)
 app.add_typer(dataset)
 

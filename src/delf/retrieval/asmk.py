@@ -67,6 +67,7 @@ class AsmkRetriever(Retriever):
         if collection.rows:
             found = find_codebook(collection, options.model, options.words)
             self.learnt = found.learnt
+            self.comparable = not found.learnt and options.asmk == AsmkOptions()
             asmk = Asmk(found.codebook, options.asmk)
             self._index = AsmkIndex(asmk, open_lists(asmk, collection.segments, lambda segment: lists_of(segment, asmk),
                                                      keeper=self, progress=progress))

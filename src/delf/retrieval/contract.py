@@ -18,11 +18,13 @@ class Retriever(ABC):
     """Finds candidates among the images of a collection, in the state that it was opened in.
 
     reads: the kinds of `Collection.bytes_by_kind` that it needs; None for all. learnt: whether it has learnt anything
-    from the very images that it searches, which a benchmark should say.
+    from the very images that it searches, which a benchmark should say. comparable: whether its scores are similarities
+    from 0 to 1 that mean the same for any query and collection, so that a probability may be judged by them.
     """
 
     reads: tuple[str, ...] | None = None
     learnt = False
+    comparable = False
 
     @abstractmethod
     def candidates(self, query: Features, alive: Mask) -> Candidates:
