@@ -72,9 +72,12 @@ class _Look:
     candidates: Candidates
     verified: Sequence[_Verified]
 
+    def evidence_of(self, ordinal: int) -> float:
+        """What the score of an image in the first search says, where that is a similarity by words."""
+        return words_evidence(self._scores.get(ordinal, 0.0))
+
     @cached_property
-    def similarities(self) -> dict[int, float]:
-        """The scores of the first search by ordinal."""
+    def _scores(self) -> dict[int, float]:
         return dict(zip(self.found.images.tolist(), self.found.scores.tolist(), strict=True))
 
 
@@ -347,8 +350,8 @@ class SearchEngine:
     def _result(self, rank: int, ordinal: int, score: float, look: _Look, verified: _Verified | None) -> Result:
         config, images = self.extractor.runtime.config, int(self.collection.alive.sum())
         weights, more = config.probability, {}
-        if self.retriever.comparable and config.probability_by_words:
-            weights, more = config.probability_by_words, {WORDS: words_evidence(look.similarities.get(ordinal, 0.0))}
+        if self.retriever.comparable:
+            weights, more = config.probability_by_words or weights, {WORDS: look.evidence_of(ordinal)}
         match = no_match(look.query, images, weights, more) if verified is None else image_match(
             look.query, *verified[1:], images=images, weights=weights, more=more)
         return Result(rank=rank, image=self.collection.image(ordinal).path, score=score, inliers=match.inliers,
