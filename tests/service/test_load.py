@@ -139,8 +139,12 @@ def test_the_end_finishes_what_was_begun(serve: Any, copied: Any, contents: list
     assert slow.log.read_text() == "Ctrl-C ends the service.\n"
 
 
-def test_the_time_of_a_search_is_limited(serve: Any, copied: Any, contents: list[bytes], tmp_path: Path) -> None:
-    one = serve(copied(tmp_path), "--seconds", "0.1", "--workers", "1", "--threads", "1")
+def test_times_are_limited(serve: Any, copied: Any, contents: list[bytes], tmp_path: Path) -> None:
+    one = serve(copied(tmp_path), "--seconds", "0.1", "--upload-seconds", "0.5", "--workers", "1", "--threads", "1")
+    connection = connect(one)
+    connection.sendall(form(contents[0])[:400])
+    late = answer(connection)
+    assert late.startswith(b"HTTP/1.1 408 ") and b"did not arrive within 0.5 seconds" in late
     response = one.post("search", contents[0])
     one.refused(response, 503, "busy", "longer than 0.1 seconds")
     assert int(response.headers["retry-after"]) >= 1

@@ -16,9 +16,9 @@ from PIL import Image
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 ARGUMENTS = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync",
-             "--disable-default-apps", "--no-first-run", "--mute-audio"]
+             "--disable-default-apps", "--no-first-run", "--mute-audio", "--disable-gpu"]
 DESKTOP, PHONE = (1440, 900), (390, 844)
-PATIENCE = 30_000  # milliseconds for what takes a search
+PATIENCE = 120_000  # milliseconds for what takes a search
 PLACES = {"rocket": (28.6084, -80.6043), "rocket-side": (28.6082, -80.6040)}  # where launch complex 39A is
 VIOLATIONS = """addEventListener("securitypolicyviolation", (event) =>
     console.error(`refused by the policy: ${event.violatedDirective} ${event.blockedURI}`));"""
@@ -84,22 +84,27 @@ class Look:
 
 
 @pytest.fixture(scope="session")
-def served(serve: Any, photos: Path, extractor: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A service on the photos of `photos`; those of the rocket say where they were taken."""
+def places(copied: Any, photos: Path, extractor: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The collection of `photos`; those of the rocket say where they were taken."""
     from delf.collection import Collection
 
-    folder = tmp_path_factory.mktemp("page")
-    for path in sorted(photos.iterdir()):
-        image = Image.open(path)
+    folder = copied(tmp_path_factory.mktemp("page"))
+    (folder.parent / "photos").mkdir()
+    for name, (latitude, longitude) in PLACES.items():
+        image = Image.open(photos / f"{name}.jpg")
         exif = image.getexif()
-        if path.stem in PLACES:
-            latitude, longitude = PLACES[path.stem]
-            exif.get_ifd(0x8825).update({1: "N", 2: (latitude, 0.0, 0.0), 3: "W", 4: (-longitude, 0.0, 0.0)})
-        (folder / "photos").mkdir(exist_ok=True)
-        image.save(folder / "photos" / path.name, exif=exif, quality=95)
-    with Collection.create(folder / "places.delf", extractor) as collection:
-        collection.add([folder / "photos"])
-    return serve(folder / "places.delf")
+        exif.get_ifd(0x8825).update({1: "N", 2: (latitude, 0.0, 0.0), 3: "W", 4: (-longitude, 0.0, 0.0)})
+        image.save(folder.parent / "photos" / f"{name}.jpg", exif=exif, quality=95)
+    with Collection.open(folder, extractor) as collection:
+        collection.remove([photos / f"{name}.jpg" for name in PLACES])
+        collection.add([folder.parent / "photos"])
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def served(serve: Any, places: Path) -> Any:
+    """A service on `places`."""
+    return serve(places)
 
 
 @pytest.fixture(scope="session")

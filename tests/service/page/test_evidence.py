@@ -123,7 +123,7 @@ def test_attention_is_laid_over_both_photos(look: Any, queries: Any) -> None:
     one.page.get_by_label("Attention", exact=True).check()
     maps = one.page.locator(".attention")
     for place in range(2):
-        expect(maps.nth(place)).to_be_visible(timeout=30_000)
+        expect(maps.nth(place)).to_be_visible(timeout=120_000)
         spread = maps.nth(place).evaluate("""(canvas) => {
             const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
             const alphas = data.filter((_, i) => i % 4 === 3);
@@ -151,9 +151,9 @@ def test_two_methods_beside_each_other(look: Any, queries: Any) -> None:
     one.at_rest()
     one.accessible()
     right.locator(".open").first.click()
-    expect(one.page.locator("#detail-facts")).to_contain_text("points compared now", timeout=30_000)
+    expect(one.page.locator("#detail-facts")).to_contain_text("points compared now", timeout=120_000)
     one.at_rest()
     assert int(one.page.locator("#stage").get_attribute("data-lines")) > 10
     one.page.keyboard.press("Escape")
     one.page.get_by_label("Method").select_option("delf")
-    expect(one.page.locator(".column").first).to_have_attribute("data-method", "delf", timeout=30_000)
+    expect(one.page.locator(".column").first).to_have_attribute("data-method", "delf", timeout=120_000)

@@ -17,7 +17,7 @@ def test_errors_are_sentences(look: Any, tmp_path: Path, queries: Any) -> None:
     (tmp_path / "broken.jpg").write_bytes(b"no photo at all")
     one.page.set_input_files("#file", tmp_path / "broken.jpg")
     banner = one.page.locator(".column .banner")
-    expect(banner).to_be_visible(timeout=30_000)
+    expect(banner).to_be_visible(timeout=120_000)
     assert banner.inner_text()[0].isupper() and banner.inner_text().endswith(".")
     (tmp_path / "words.txt").write_text("words")
     one.page.set_input_files("#file", tmp_path / "words.txt")
@@ -42,9 +42,9 @@ def test_a_search_is_cancelled_and_done_again(look: Any, queries: Any) -> None:
     assert one.names[0].startswith("rocket")
 
 
-def test_a_busy_service_is_waited_for(look: Any, serve: Any, copied: Any, tmp_path: Path, queries: Any,
+def test_a_busy_service_is_waited_for(look: Any, serve: Any, places: Path, tmp_path: Path, queries: Any,
                                       unknown_query: Path) -> None:
-    busy = serve(copied(tmp_path), "--workers", "1", "--waiting", "0", "--upload-bytes", "400000")
+    busy = serve(places, "--workers", "1", "--waiting", "0", "--upload-bytes", "400000")
     enough = threading.Event()
 
     def others() -> None:
@@ -60,7 +60,7 @@ def test_a_busy_service_is_waited_for(look: Any, serve: Any, copied: Any, tmp_pa
         for _ in range(20):  # now and then the page is lucky
             one.page.set_input_files("#file", queries["rocket"].path)
             words = one.page.locator(".waiting-words", has_text="The service is busy. Trying again in")
-            words.or_(one.page.locator(".column[data-method]")).first.wait_for(timeout=30_000)
+            words.or_(one.page.locator(".column[data-method]")).first.wait_for(timeout=120_000)
             if words.count():
                 break
         expect(words).to_be_visible()

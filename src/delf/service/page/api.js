@@ -3,7 +3,7 @@
 import { sentence } from "./words.js";
 
 const BASE = new URL("api/v1/", document.baseURI);
-const PATIENCE = 8; // times that a busy service is asked again
+const PATIENCE = 180; // seconds for which a busy service is asked again
 
 export class ServiceError extends Error {
   constructor(message, { code = "unknown", status = 0 } = {}) {
@@ -17,12 +17,15 @@ export const isCancelled = (error) => error?.name === "AbortError";
 
 /** A request as JSON (or as a blob). `onwait(seconds)` is told when the service is busy, before it is asked again. */
 export async function ask(path, { form = null, signal = null, onwait = () => {}, as = "json" } = {}) {
-  for (let attempt = 0; ; attempt += 1) {
+  let waited = 0;
+  for (let least = 1; ; least *= 1.4) {
     const response = await send(path, form, signal);
     if (response.ok) return as === "blob" ? response.blob() : response.json();
     const busy = response.status === 503 || response.status === 429;
-    if (!busy || attempt >= PATIENCE) throw await failure(response);
-    const wait = Math.min(60, Math.max(1, Number(response.headers.get("Retry-After")) || 2));
+    if (!busy || waited >= PATIENCE) throw await failure(response);
+    // As long as the service says, and longer each time: what it says is a guess, and others ask as well.
+    const wait = Math.min(60, Math.max(Math.round(least), Number(response.headers.get("Retry-After")) || 2));
+    waited += wait;
     onwait(wait);
     await pause(wait, signal);
   }

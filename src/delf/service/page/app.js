@@ -13,6 +13,8 @@ const TOP = 24;
 const KEPT = 30; // answers, so that going back is immediate
 
 let about = null; // what the service says of the collection
+let begun; // called once that is known
+const ready = new Promise((resolve) => { begun = resolve; });
 let state = fromAddress();
 let work = null; // the search that runs
 let drawn = ""; // the search whose columns are on the screen
@@ -234,8 +236,9 @@ function countdown(wait, say, signal) {
   }
 }
 
-function take(file) {
-  if (!file || !about) return;
+async function take(file) {
+  if (!file) return;
+  await ready; // a photo may be given before the service has answered
   if (file.type && !file.type.startsWith("image/")) {
     fail(new ServiceError(`The file ${file.name} is not a photo. JPEG, PNG, WebP, HEIC, TIFF, GIF and BMP are read`));
     return;
@@ -372,6 +375,7 @@ async function begin() {
   }
   introduce();
   render();
+  begun();
 }
 
 begin();
