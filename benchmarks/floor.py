@@ -4,8 +4,8 @@
 
 The floor of the network is 2 x its multiply-adds over the measured rate of a float32 matrix product, or the bytes of
 its activations and weights, written and read once, over the measured rate of a copy, whichever is more; of decoding,
-what Pillow (libjpeg-turbo) takes. All on one core, with the seven levels of the pyramid. The packaged model is measured,
-without and with all that surrounds it; other trunks are counted only.
+what Pillow (libjpeg-turbo) takes. All on one core, with the seven levels of the pyramid. The packaged model is
+measured, without and with all that surrounds it; other trunks are counted only.
 """
 
 from __future__ import annotations
