@@ -57,6 +57,7 @@ from delf.verification.matching import REFERENCE
 _Verified = tuple[int, Features, Verification]  # ordinal, features of the image, what geometry says of it
 Turned = Callable[..., Sequence[Features]]  # `SearchEngine.turned` of a query
 QUICK_SCALE = 1.0  # the largest level of a quick look; the one that is left out takes half of the time
+QUICK_CANDIDATES = 30  # that a quick look verifies
 PROMISING = 10  # inliers of a quick look from which a thorough one follows: half of what chance gives
 
 
@@ -258,26 +259,27 @@ class SearchEngine:
     def _turned_looks(self, turned: Turned, exclude: Sequence[int]) -> list[_Look]:
         """A quick look at each turn, and a thorough one at the best of them if it promises anything.
 
-        Of what thorough looks at all three find, one of a hundred images is missed so, in less than half of the time
-        (`benchmarks/CHOICES.md`).
+        Of what thorough looks at all three find, hardly anything is missed so (`benchmarks/CHOICES.md`).
         """
-        def look(query: Features) -> _Look:
-            return self._look(query, self.retrieve(query, exclude=exclude), exclude)
+        def look(query: Features, count: int | None = None) -> _Look:
+            return self._look(query, self.retrieve(query, exclude=exclude), exclude, count)
 
-        looks = [look(query) for query in turned(quick=True)]
+        looks = [look(query, QUICK_CANDIDATES) for query in turned(quick=True)]
         found = [max((len(verification) for *_, verification in one.verified), default=0) for one in looks]
         best = int(np.argmax(found))
         if found[best] >= PROMISING:
-            looks.append(look(*turned(quarters=(best + 1,))))
+            looks += [look(query) for query in turned(quarters=(best + 1,))]
         return looks
 
-    def _look(self, query: Features, candidates: Candidates, exclude: Sequence[int]) -> _Look:
-        verified = self._verify(query, candidates)
+    def _look(self, query: Features, candidates: Candidates, exclude: Sequence[int],
+              count: int | None = None) -> _Look:
+        """count: at most so many candidates are verified."""
+        verified = self._verify(query, candidates, count)
         expanded = self.retriever.expanded(query, candidates, [(ordinal, one) for ordinal, _, one in verified],
                                            self._alive(exclude))
         if expanded is None:
             return _Look(query, candidates, candidates, verified)
-        return _Look(query, candidates, expanded, self._verify(query, expanded, known=verified))
+        return _Look(query, candidates, expanded, self._verify(query, expanded, count, known=verified))
 
     def _query_pixels(self, image: ImageArray | str | Path,
                       box: Box | None) -> tuple[ImageArray, tuple[int, int], tuple[int, int]]:
@@ -295,12 +297,14 @@ class SearchEngine:
         alive = self.collection.alive
         return alive & ~np.isin(np.arange(len(alive)), np.asarray(exclude)) if len(exclude) else alive
 
-    def _verify(self, query: Features, candidates: Candidates, known: Sequence[_Verified] = ()) -> list[_Verified]:
+    def _verify(self, query: Features, candidates: Candidates, count: int | None = None,
+                known: Sequence[_Verified] = ()) -> list[_Verified]:
         """The best candidates, verified: each is one task, which computes on one thread.
 
-        known: of this query, which are not verified again.
+        count: at most so many. known: of this query, which are not verified again.
         """
-        ordinals = candidates.images[: self.options.candidates].tolist()
+        limit = self.options.candidates if count is None else min(count, self.options.candidates)
+        ordinals = candidates.images[:limit].tolist()
         found = {one[0]: one for one in known}
         new = [ordinal for ordinal in ordinals if ordinal not in found]
         if new:
