@@ -15,6 +15,7 @@ from delf.cli.collections import index, info, search
 from delf.cli.dataset import dataset
 from delf.cli.demo import demo
 from delf.cli.evaluation import evaluate, score
+from delf.cli.explore import explore
 from delf.cli.images import attention, extract, match
 from delf.cli.models import export, pairs, train
 from delf.cli.rejection import reject
@@ -38,8 +39,8 @@ def _version(version: bool = typer.Option(False, "--version", help="Print the ve
         raise typer.Exit
 
 
-for command in (index, search, match, attention, extract, info, remove, compact, check, evaluate, score, reject,
-                reproduce, demo, train, pairs, codebook, export):
+for command in (index, search, match, explore, attention, extract, info, remove, compact, check, evaluate, score,
+                reject, reproduce, demo, train, pairs, codebook, export):
     app.command()(command)
 app.add_typer(dataset)
 
