@@ -96,17 +96,18 @@ def evaluate_methods(folder: str | Path, extractor: Delf, methods: Sequence[str]
                      distractors: Sequence[str | Path] = (),
                      save_predictions: Mapping[str, str | Path] | None = None,
                      index: IndexOptions | None = None, extracting: Progress = ignored,
-                     searching: Progress = ignored) -> dict[str, Evaluation]:
+                     searching: Progress = ignored,
+                     observe: Callable[[Observed], None] = lambda observed: None) -> dict[str, Evaluation]:
     """As `evaluate_folder`, for several search methods; the features of an image are extracted once for all of them.
 
     Args:
-        save_predictions: where the rankings of a method go.
+        save_predictions: where the rankings of a method go. observe: called with the answers of each method.
     """
     benchmark = read_benchmark(folder, limit=limit, distractors=distractors)
     _forget_peak()
     with indexed(benchmark, extractor, collection=collection, index=index, progress=extracting) as database:
         engines = [SearchEngine(database.collection, extractor, method=method) for method in methods]
-        answers = _search_all(engines, benchmark, searching)
+        answers, looked_at = _search_all(engines, benchmark, searching)
         facts = {engine.method: (database.bytes_for(engine), database.learnt_for(engine)) for engine in engines}
     peak, evaluations = _peak_bytes(), {}
     for method, answered in answers.items():
@@ -124,7 +125,24 @@ def evaluate_methods(folder: str | Path, extractor: Delf, methods: Sequence[str]
             about = {key: value for key, value in one.to_json().items() if key not in ("map", "mp")}
             write_ranking(save_predictions[method], ranks,
                           {**about, "distractors": len(benchmark.distractors), **extractor.identity})
+        observe(Observed(one, benchmark, answered, ranks, looked_at[method], database.numbers))
     return evaluations
+
+
+@dataclass(frozen=True, eq=False)
+class Observed:
+    """The answers of one method, with what is known of them.
+
+    answers, ranks, verified: of each query. ranks: numbers of the benchmark's images, best first. verified: the paths
+    of the images that geometry looked at first, none where a method does without. numbers: as in `Database`.
+    """
+
+    evaluation: Evaluation
+    benchmark: Benchmark
+    answers: Sequence[SearchResult]
+    ranks: Sequence[Sequence[int]]
+    verified: Sequence[frozenset[str]]
+    numbers: Mapping[str, Sequence[int]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,11 +233,13 @@ def indexed(benchmark: Benchmark, extractor: Delf, *, collection: str | Path | N
 
 def answer_all(engines: Sequence[SearchEngine], query: Features, *, name: str = "", top: int | None = None,
                exclude: Sequence[int] = (), turned: Turned | None = None,
-               seconds: Mapping[str, float] | None = None) -> dict[str, SearchResult]:
+               seconds: Mapping[str, float] | None = None,
+               retrieved: dict[str, Candidates] | None = None) -> dict[str, SearchResult]:
     """The answer of each engine to a query; methods of the same retrieval share its candidates.
 
     Args:
         name, top, exclude, turned: as for `SearchEngine.search_features`. seconds: of the stages before.
+        retrieved: gets the candidates of each method.
     """
     found: dict[Any, tuple[Candidates, dict[str, float]]] = {}
     answers = {}
@@ -228,6 +248,8 @@ def answer_all(engines: Sequence[SearchEngine], query: Features, *, name: str = 
             spent = dict(seconds or {})
             found[engine.options.retrieval] = engine.retrieve(query, exclude=exclude, seconds=spent), spent
         candidates, spent = found[engine.options.retrieval]
+        if retrieved is not None:
+            retrieved[engine.method] = candidates
         answers[engine.method] = engine.search_features(query, name=name, top=top, exclude=exclude,
                                                         candidates=candidates, turned=turned, seconds=spent)
     return answers
@@ -301,17 +323,24 @@ def first_queries(truth: GroundTruth, limit: int | None) -> GroundTruth:
     return GroundTruth(truth.images, queries, truth.entries[:limit], truth.source)
 
 
-def _search_all(engines: Sequence[SearchEngine], benchmark: Benchmark,
-                progress: Progress) -> dict[str, list[SearchResult]]:
+def _search_all(engines: Sequence[SearchEngine], benchmark: Benchmark, progress: Progress,
+                ) -> tuple[dict[str, list[SearchResult]], dict[str, list[frozenset[str]]]]:
+    """The answers of each method, and the images that it verified first."""
     answers: dict[str, list[SearchResult]] = {engine.method: [] for engine in engines}
+    verified: dict[str, list[frozenset[str]]] = {engine.method: [] for engine in engines}
     for done, (path, entry) in enumerate(zip(benchmark.queries, benchmark.truth.entries, strict=True), start=1):
         seconds: dict[str, float] = {}
+        retrieved: dict[str, Candidates] = {}
         query = engines[0].extract(path, box=entry.box, seconds=seconds)
         turned = partial(engines[0].turned, path, box=entry.box)
-        for method, answer in answer_all(engines, query, name=str(path), turned=turned, seconds=seconds).items():
+        for method, answer in answer_all(engines, query, name=str(path), turned=turned, seconds=seconds,
+                                         retrieved=retrieved).items():
             answers[method].append(answer)
+        for engine in engines:
+            first = retrieved[engine.method].images[: engine.options.candidates].tolist()
+            verified[engine.method].append(frozenset(engine.collection.image(ordinal).path for ordinal in first))
         progress(done, len(benchmark.queries))
-    return answers
+    return answers, verified
 
 
 def _numbers(collection: Collection, files: Sequence[Path]) -> dict[str, list[int]]:

@@ -190,8 +190,9 @@ class SearchEngine:
         seconds: dict[str, float] = {}
         query = self.extract(image, box=box, seconds=seconds)
         name = str(image) if isinstance(image, (str, Path)) else ""
-        return self.search_features(query, name=name, top=top, exclude=exclude, seconds=seconds,
-                                    turned=partial(self.turned, image, box=box))
+        answer = self.search_features(query, name=name, top=top, exclude=exclude, seconds=seconds,
+                                      turned=partial(self.turned, image, box=box))
+        return answer if box is None else replace(answer, box=box)
 
     def extract(self, image: ImageArray | str | Path, *, box: Box | None = None,
                 seconds: dict[str, float] | None = None) -> Features:
@@ -368,8 +369,11 @@ def match(image0: ImageArray | str | Path, image1: ImageArray | str | Path, extr
     """Match two images directly: the points of the first that were found in the second, and how sure one may be."""
     extractor = extractor or Delf.load()
     query, database = (_extract(extractor, image) for image in (image0, image1))
-    return image_match(query, database, match_and_verify(query, database, matching, verification),
-                       weights=extractor.runtime.config.probability)
+    found = image_match(query, database, match_and_verify(query, database, matching, verification),
+                        weights=extractor.runtime.config.probability)
+    if isinstance(image0, np.ndarray) or isinstance(image1, np.ndarray):
+        return found
+    return replace(found, images=(str(image0), str(image1)))
 
 
 def image_match(query: Features, database: Features, verification: Verification, *, images: int = 1,

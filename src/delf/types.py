@@ -7,12 +7,17 @@ Conventions, kept everywhere in the package:
 - A size is `(width, height)`; a box is `(x1, y1, x2, y2)`.
 - Transforms are 3x3, act on column vectors `(x, y, 1)`, and map the query image to the database image.
 - Descriptors are L2-normalised, so that a similarity is a cosine.
+
+In a notebook, features, matches and results show themselves, and have a method `plot`. What draws them stands above
+this module, which knows its name (`DRAWN_BY`) and loads it when something is shown.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from importlib import import_module
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -22,10 +27,40 @@ FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
 ImageArray = NDArray[np.uint8]
 Box = tuple[float, float, float, float]
+Photo = ImageArray | str | PathLike[str]
+
+DRAWN_BY = "delf.notebook"
+
+
+class Shown:
+    """What a notebook shows: the last value of a cell is asked for its HTML."""
+
+    def _repr_html_(self) -> str:
+        return str(import_module(DRAWN_BY).as_html(self))
 
 
 @dataclass(frozen=True, eq=False)
-class Features:
+class Picture(Shown):
+    """A drawing. pixels: (H, W, 3) uint8 RGB. words: what it shows, for who cannot see it."""
+
+    pixels: ImageArray
+    words: str = ""
+
+    def __repr__(self) -> str:
+        return f"Picture({self.pixels.shape[1]} x {self.pixels.shape[0]}, {self.words!r})"
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write it as .png or .jpg; `DelfError` where it cannot be written."""
+        import_module(DRAWN_BY).save(self, path)
+
+
+def _drawn(*what: Any, **options: Any) -> Picture:
+    picture: Picture = import_module(DRAWN_BY).draw(*what, **options)
+    return picture
+
+
+@dataclass(frozen=True, eq=False)
+class Features(Shown):
     """The local features of one image, best score first.
 
     keypoints: (N, 2) float32, (x, y) in pixels of the upright original.
@@ -54,6 +89,14 @@ class Features:
 
     def __len__(self) -> int:
         return len(self.keypoints)
+
+    def __repr__(self) -> str:
+        width, height = self.image_size
+        return f"Features({len(self)} of {self.descriptors.shape[1]} dimensions, image {width} x {height})"
+
+    def plot(self, image: Photo) -> Picture:
+        """The features on their image: circles that grow with their scale, gold for the highest scores."""
+        return _drawn(self, image)
 
     def select(self, rows: NDArray[Any] | slice) -> Features:
         """The features of the given rows (indices, a boolean mask, or a slice), in that order."""
@@ -108,13 +151,13 @@ class Verification:
 
 
 @dataclass(frozen=True, eq=False)
-class ImageMatch:
+class ImageMatch(Shown):
     """The evidence that two images show the same thing.
 
     inlier_points: (I, 4) float32 rows x0, y0, x1, y1: a point of the query and its partner in the database image.
     transform: (3, 3) float64 from query to database pixels, or None.
     inliers, tentative: counts. probability: that the two images show the same thing, 0 to 1; evidence: what it was
-        judged by (`delf.ranking.evidence`).
+        judged by (`delf.ranking.evidence`). images: the paths of both, where they were files.
     """
 
     inlier_points: FloatArray
@@ -123,10 +166,18 @@ class ImageMatch:
     tentative: int
     probability: float
     evidence: Mapping[str, float] = field(default_factory=dict)
+    images: tuple[str, str] | None = None
+
+    def __repr__(self) -> str:
+        return f"ImageMatch({self.inliers} inliers of {self.tentative}, probability {self.probability:.3f})"
+
+    def plot(self, query: Photo | None = None, database: Photo | None = None) -> Picture:
+        """Both images with their matched points; which images need only be said where they were no files."""
+        return _drawn(self, query, database)
 
 
 @dataclass(frozen=True, eq=False)
-class Result:
+class Result(Shown):
     """One image of a collection, as the answer to a query.
 
     image: the path as it was indexed. score: what the ranking sorts by. ordinal: of the image in the collection, where
@@ -143,13 +194,21 @@ class Result:
     evidence: Mapping[str, float] = field(default_factory=dict)
     ordinal: int | None = None
 
+    def __repr__(self) -> str:
+        return (f"Result({self.rank}, {self.image!r}, score {self.score:.4g}, {self.inliers} inliers, "
+                f"probability {self.probability:.3f})")
+
+    def plot(self, query: Photo, *, box: Box | None = None) -> Picture:
+        """The query and this image with their matched points. box: the part of the query that was searched for."""
+        return _drawn(self, query, box=box)
+
 
 @dataclass(frozen=True, eq=False)
-class SearchResult:
+class SearchResult(Shown):
     """The answer to one query: the images of a collection, best first.
 
     match: whether the best image shows the same thing as the query, i.e. its probability passes the threshold.
-    seconds: time by stage.
+    seconds: time by stage. box: the part of the query that was searched for; None for all of it.
     """
 
     query: str
@@ -157,3 +216,19 @@ class SearchResult:
     match: bool
     results: tuple[Result, ...]
     seconds: dict[str, float] = field(default_factory=dict)
+    box: Box | None = None
+
+    def __repr__(self) -> str:
+        said = "match" if self.match else "no match"
+        return f"SearchResult({self.query!r}, {self.method}: {said}, {len(self.results)} results)"
+
+    def plot(self, rank: int = 1, query: Photo | None = None) -> Picture:
+        """The query and the result of a rank with their matched points.
+
+        Args:
+            query: where it was no file.
+
+        Raises:
+            OptionError: there is no such rank.
+        """
+        return _drawn(self, rank, query)

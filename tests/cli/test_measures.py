@@ -54,13 +54,29 @@ def test_evaluate_in_words(delf: Run, benchmark_folder: Path, kept: Path) -> Non
 
 def test_evaluate_every_method(delf: Run, benchmark_folder: Path, kept: Path, tmp_path: Path) -> None:
     done = delf("evaluate", benchmark_folder, "--collection", kept, "--method", "all", "--limit", "1", "--json",
-                "--save-predictions", tmp_path / "ranks.json")
+                "--save-predictions", tmp_path / "ranks.json", "--html", tmp_path / "page.html")
     rows = [json.loads(line) for line in done.ok().splitlines()]
     assert [row["method"] for row in rows] == list(METHODS)
     for row in rows:
         scored = delf("score", tmp_path / f"ranks.{row['method']}.json", first_query(benchmark_folder, tmp_path),
                       "--json").object()
         assert scored["map"] == row["map"]
+        assert f"tiny: {row['method']}" in (tmp_path / f"page.{row['method']}.html").read_text(encoding="utf-8")
+
+
+def test_the_page_says_what_was_measured(delf: Run, benchmark_folder: Path, kept: Path, tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    done = delf("evaluate", benchmark_folder, "--collection", kept, "--method", "global", "--html", page, "--json")
+    measured = done.object()
+    html = page.read_text(encoding="utf-8")
+    for setting, value in measured["map"].items():
+        assert f"<li><b>{value:.1f}</b> mAP {setting}</li>" in html
+    assert html.count('<figure class="chart">') == 3
+    assert html.count('href="#q') >= sum(value < 100 for value in measured["map"].values())
+    rows = dict(re.findall(r"</i>([a-z ]+)</th><td>(\d+)</td>", html))
+    assert list(rows) == ["found", "ranked below", "not verified", "not matched", "not retrieved"]
+    assert sum(map(int, rows.values())) == 5, "as many as are easy or hard"
+    assert (rows["not verified"], rows["not matched"]) == ("0", "0"), "a method without geometry verifies nothing"
 
 
 def first_query(folder: Path, place: Path) -> Path:

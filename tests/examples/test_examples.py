@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 from PIL import Image
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+NOTEBOOK = "find_a_place.ipynb"
 TESTED = ("match_pair.py", "opencv_features.py", "search_folder.py")
 
 
@@ -23,6 +25,7 @@ def run(folder: Path, name: str, *arguments: str | Path) -> subprocess.Completed
 
 def test_every_example_is_tested() -> None:
     assert {path.name for path in EXAMPLES.glob("*.py")} == set(TESTED)
+    assert [path.name for path in EXAMPLES.glob("*.ipynb")] == [NOTEBOOK]
 
 
 @pytest.mark.parametrize("name", TESTED)
@@ -85,3 +88,48 @@ def test_opencv_features(photos: Path, queries: dict[str, Any], tmp_path: Path) 
         assert found
         assert 15 <= int(found[1]) <= int(found[2])
     assert "is not a picture" in run(tmp_path, "opencv_features.py", "gone.jpg", photos / "coffee.jpg").stderr
+
+
+RUN = """
+import ast, json, pathlib, sys
+cells, space = json.loads(pathlib.Path(sys.argv[1]).read_text("utf-8"))["cells"], {}
+for cell in cells:
+    if cell["cell_type"] == "code":
+        body = ast.parse("".join(cell["source"])).body
+        last = body.pop() if isinstance(body[-1], ast.Expr) else None
+        exec(compile(ast.Module(body, []), cell["id"], "exec"), space)
+        value = None if last is None else eval(compile(ast.Expression(last.value), cell["id"], "eval"), space)
+        if value is not None:  # as a kernel does with the last value of a cell
+            html = value._repr_html_() if hasattr(value, "_repr_html_") else ""
+            print("SHOWN", json.dumps([cell["id"], html or repr(value)]))
+"""
+
+
+def test_the_notebook_goes_from_a_folder_to_a_figure(tmp_path: Path) -> None:
+    """Its cells, run one after the other as a kernel does; a real kernel is not needed for that."""
+    done = subprocess.run([sys.executable, "-W", "error", "-c", RUN, EXAMPLES / NOTEBOOK], cwd=tmp_path, text=True,
+                          capture_output=True, check=False, encoding="utf-8")
+    assert (done.returncode, done.stderr) == (0, "")
+    shown = dict(json.loads(line.removeprefix("SHOWN ")) for line in done.stdout.splitlines()
+                 if line.startswith("SHOWN "))
+    printed = [line for line in done.stdout.splitlines() if not line.startswith("SHOWN ")]
+    assert "7 photos added, 0 unchanged" in printed
+    groups = [set(line.split()) for line in printed[-2:]]
+    assert groups == [{"rocket.jpg", "rocket-part-1.jpg", "rocket-part-2.jpg"}, {"coffee.jpg", "coffee-part-2.jpg"}]
+    features, drawn, answer, figure, points = shown.values()
+    assert "features of 128 dimensions" in features and "<svg" in features
+    assert "Match found" in answer and "rocket" in answer and answer.count("<img") == 7
+    assert drawn.startswith("<img") and figure.startswith("<img") and "matched points of query-12-rocket.jpg" in figure
+    assert points.startswith("array([[")
+    with Image.open(tmp_path / "match.png") as picture:
+        assert picture.format == "PNG"
+
+
+def test_the_notebook_is_one() -> None:
+    notebook = json.loads((EXAMPLES / NOTEBOOK).read_text(encoding="utf-8"))
+    assert (notebook["nbformat"], notebook["metadata"]["kernelspec"]["name"]) == (4, "python3")
+    assert all(cell["outputs"] for cell in notebook["cells"][:-1] if cell["cell_type"] == "code"), \
+        "who reads it on the web sees what it gives"
+    ids = [cell["id"] for cell in notebook["cells"]]
+    assert len(set(ids)) == len(ids)
+    assert {cell["cell_type"] for cell in notebook["cells"]} == {"code", "markdown"}

@@ -30,6 +30,8 @@ def evaluate(
     method: Method = METHOD,
     save_predictions: Annotated[Path | None, typer.Option(metavar="RANKING", help="Where the rankings go, for "
                                                           "'delf score'.")] = None,
+    html: Annotated[Path | None, typer.Option(metavar="REPORT", help="Write a page with scores, curves, and the worst "
+                                              "and slowest queries.")] = None,
     collection: Annotated[Path | None, typer.Option(help="Keep the collection here, and use it again.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many queries.")] = None,
     distractors: Annotated[list[Path] | None, typer.Option(metavar="FOLDER", help="Photos that no query shows, which "
@@ -42,23 +44,33 @@ def evaluate(
 
     Each query is cropped by its box before anything else, and ranked against all images of the benchmark. A ground
     truth of the classic kind (ok, junk) is scored by the classic protocol. With --method all, every method is measured
-    on the same features, one after the other.
+    on the same features, one after the other; --html and --save-predictions then write a file for each.
 
-    Example: [bold]delf evaluate roxford5k/ --save-predictions ranks.json[/bold]
+    The page of --html shows why queries fail: their best wrong results with the matched points, and what became of each
+    image that they should find (not retrieved, not matched, not verified, or ranked below a wrong one).
+
+    Example: [bold]delf evaluate roxford5k/ --html report.html --save-predictions ranks.json[/bold]
     """
-    from delf.evaluate import evaluate_methods
+    from delf.evaluate import Observed, evaluate_methods
     from delf.search import METHODS
 
     methods = list(METHODS) if method == "all" else [method]
-    predictions = {} if save_predictions is None else {
-        name: save_predictions if method != "all" else save_predictions.with_suffix(f".{name}.json")
-        for name in methods}
+    predictions, pages = _files(save_predictions, ".json", methods), _files(html, ".html", methods)
+
+    def observe(observed: Observed) -> None:
+        from delf.diagnosis import write_report
+
+        page = pages.get(observed.evaluation.method)
+        if page is not None:
+            write_report(page, observed)
+            say(f"{page}: the page of {observed.evaluation.method}", quiet or json)
+
     extractor = load_extractor(model, runtime, device, threads, quiet or json, **given(dimensions=dimensions))
     with progress("Extracting", "photos", quiet or json) as extracting, \
             progress("Searching", "queries", quiet or json) as searching:
         results = evaluate_methods(folder, extractor, methods, collection=collection, limit=limit,
                                    distractors=distractors or (), save_predictions=predictions,
-                                   extracting=extracting, searching=searching)
+                                   extracting=extracting, searching=searching, observe=observe)
     result = results[methods[0]]
     report_skipped(result.skipped, strict=False)
     for learnt in sorted({one.learnt for one in results.values()} - {""}):
@@ -73,6 +85,13 @@ def evaluate(
     for name, one in results.items():
         print(f"{name}: {one.seconds['query']:.2f} s a query (median), {one.bytes_per_image / 1000:,.1f} kB an image")
         _print_scores(one.to_json())
+
+
+def _files(path: Path | None, suffix: str, methods: list[str]) -> dict[str, Path]:
+    """The file of each method: the one that was given, or one with the method's name where there are several."""
+    if path is None:
+        return {}
+    return {name: path if len(methods) == 1 else path.with_suffix(f".{name}{suffix}") for name in methods}
 
 
 def score(

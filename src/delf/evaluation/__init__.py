@@ -5,8 +5,17 @@
 """
 
 from delf.evaluation.ground_truth import Entry, GroundTruth, read_ground_truth
-from delf.evaluation.protocols import PROTOCOLS, Scores, protocol_of, score, score_ranks
+from delf.evaluation.protocols import (
+           PROTOCOLS,
+           Scores,
+           precision_recall,
+           protocol_of,
+           ranking_protocol,
+           score,
+           score_ranks,
+)
 from delf.evaluation.ranking import Ranking, read_ranking, resolve_ranks, write_ranking
 
-__all__ = ["PROTOCOLS", "Entry", "GroundTruth", "Ranking", "Scores", "protocol_of", "read_ground_truth",
-           "read_ranking", "resolve_ranks", "score", "score_ranks", "write_ranking"]
+__all__ = ["PROTOCOLS", "Entry", "GroundTruth", "Ranking", "Scores", "precision_recall", "protocol_of",
+           "ranking_protocol", "read_ground_truth", "read_ranking", "resolve_ranks", "score", "score_ranks",
+           "write_ranking"]

@@ -74,6 +74,21 @@ def precision_at(ranks: IntArray, positives: int, k: int) -> float | None:
     return float(np.count_nonzero(ranks < depth) / depth)
 
 
+def precision_at_recall(ranks: IntArray, positives: int, recalls: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """(R,) the interpolated precision at each recall: the highest at that recall or a higher one; 0 where the ranking
+    never gets there. None for a query without positives.
+
+    Arguments as for `average_precision`. recalls: (R,) from 0 to 1. (Manning, Raghavan and Schuetze, "Introduction to
+    Information Retrieval", section 8.4.)
+    """
+    if positives == 0:
+        return None
+    found = np.arange(1, len(ranks) + 1)
+    precision = np.maximum.accumulate((found / (np.asarray(ranks) + 1))[::-1])[::-1]
+    needed = np.searchsorted(found, recalls * positives - 1e-9)  # else 0.3 * 10 would take a fourth positive
+    return np.append(precision, 0.0)[np.minimum(needed, len(ranks))]
+
+
 # --- Google Landmarks, recognition: one (landmark, score) prediction for an image, or none ---
 
 

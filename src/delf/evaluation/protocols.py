@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Generic, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from delf.errors import EvaluationError, OptionError
 from delf.evaluation import metrics
@@ -77,6 +78,19 @@ class RankingProtocol:
             mp[name] = {str(k): metrics.mean_of_defined(_percent(metrics.precision_at(*query, k))
                                                         for query in found) for k in at}
         return Scores({name: metrics.mean_of_defined(values) for name, values in ap.items()}, mp, ap)
+
+
+    def curves(self, ranks: Sequence[IntArray], truth: GroundTruth,
+               recalls: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        """(R,) the mean over queries of the interpolated precision at each recall, by setting that has any query."""
+        curves = {}
+        for name, setting in self.settings.items():
+            rows = [metrics.precision_at_recall(*_found(row, entry, setting, truth.source), recalls)
+                    for row, entry in zip(ranks, truth.entries, strict=True)]
+            defined = [row for row in rows if row is not None]
+            if defined:
+                curves[name] = np.mean(defined, axis=0)
+        return curves
 
 
 @dataclass(frozen=True)
@@ -158,10 +172,30 @@ def score_ranks(ranks: Ranks, truth: GroundTruth, protocol: str = "revisited",
 
     Raises OptionError for a protocol that is not one of rankings, EvaluationError as `resolve_ranks` does.
     """
-    chosen = _protocol(protocol)
-    if not isinstance(chosen, RankingProtocol):
-        raise OptionError(f"The protocol {protocol!r} does not score rankings of a ground truth with 'gnd'.")
+    chosen = ranking_protocol(protocol)
     return chosen.score_ranks(resolve_ranks(ranks, truth, distractors=distractors), truth, _depths(at))
+
+
+Curves = tuple[NDArray[np.float64], dict[str, NDArray[np.float64]]]
+
+
+def precision_recall(ranks: Ranks, truth: GroundTruth, protocol: str = "revisited", *,
+                     distractors: int = 0, steps: int = 100) -> Curves:
+    """(steps + 1,) recalls from 0 to 1, and by setting the mean interpolated precision of the queries at each.
+
+    Arguments and errors as for `score_ranks`.
+    """
+    recalls = np.linspace(0.0, 1.0, steps + 1)
+    chosen = ranking_protocol(protocol)
+    return recalls, chosen.curves(resolve_ranks(ranks, truth, distractors=distractors), truth, recalls)
+
+
+def ranking_protocol(name: str) -> RankingProtocol:
+    """A protocol of rankings against a ground truth with 'gnd'. Raises OptionError where it is another one."""
+    chosen = _protocol(name)
+    if not isinstance(chosen, RankingProtocol):
+        raise OptionError(f"The protocol {name!r} does not score rankings of a ground truth with 'gnd'.")
+    return chosen
 
 
 def _protocol(name: str) -> EvaluationProtocol:

@@ -1,0 +1,73 @@
+"""`delf explore`: what is in a collection."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from delf.cli.console import counted, print_json, progress, say
+from delf.cli.options import Json, Quiet, Threads, load_extractor
+
+if TYPE_CHECKING:
+    from delf.explore import Exploration
+
+PAGE = Path("explore.html")
+SHOWN = 10
+
+
+def explore(
+    collection: Annotated[Path, typer.Argument(metavar="COLLECTION", help="The folder of a collection.")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="PAGE", help="Where the page goes; "
+                                                f"{PAGE} by default, and none with --json.")] = None,
+    sure: Annotated[float | None, typer.Option(min=0, max=1, help="The probability from which a pair of photos is "
+                                               "joined although no third photo confirms it.")] = None,
+    model: Annotated[str | None, typer.Option(help="The model file, where it is not a packaged one.")] = None,
+    threads: Threads = None, json: Json = False, quiet: Quiet = False,
+) -> None:
+    """Find the photos of a collection that show the same place, and put them on a page, group by group.
+
+    The collection is matched with itself, by the features that it has. That takes about as long as indexing did; it may
+    be interrupted at any time, and goes on from there. Each group has a representative, and pictures that are nearly
+    the same are marked.
+
+    Example: [bold]delf explore places.delf -o places.html[/bold]
+    """
+    from delf.collection import Collection
+    from delf.explore import explore_collection
+    from delf.grouping import GroupOptions
+    from delf.images import display_path
+
+    options = GroupOptions() if sure is None else GroupOptions(sure=sure, likely=min(sure, GroupOptions().likely))
+    page = output or (None if json else PAGE)
+    silent = quiet or json
+    with Collection.open(collection) as opened:
+        extractor = load_extractor(model or opened.about["model"]["name"], "auto", "cpu", threads, silent,
+                                   **opened.about["options"])
+        with progress("Preparing", "segments", silent) as preparing, progress("Matching", "photos", silent) as matching:
+            found = explore_collection(opened, extractor, options=options, progress=matching, preparing=preparing)
+        if page is not None:
+            with progress("Drawing", "groups", silent) as drawing:
+                found.write_page(page, progress=drawing)
+        print_json(found.to_json()) if json else _print(found)
+    if page is not None:
+        say(f"The groups are shown in {display_path(page)}", silent)
+    if found.interrupted:
+        say(f"{found.pairs.done:,} of {found.pairs.images:,} photos were looked at; run the same command to go on.")
+        raise typer.Exit(130)
+
+
+def _print(found: Exploration) -> None:
+    from delf.images import display_path
+
+    photos, same = sum(map(len, found.groups)), sum(group.duplicates for group in found.groups)
+    print(f"{display_path(found.collection.folder)}: {counted(len(found.groups), 'group')} of "
+          f"{counted(photos, 'photo')}, {same:,} of them near-duplicates; {len(found.alone):,} in no group")
+    if found.groups:
+        print("photos  near-duplicates  representative")
+    for group in found.groups[:SHOWN]:
+        name = display_path(found.collection.image(group.representative).path)
+        print(f"{len(group):>6}  {group.duplicates:>15}  {name}")
+    if len(found.groups) > SHOWN:
+        print(f"and {counted(len(found.groups) - SHOWN, 'smaller group')}")

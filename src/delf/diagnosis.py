@@ -1,0 +1,140 @@
+"""Why a benchmark's queries are answered as they are: what became of each image that a query should find."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from delf.evaluate import Observed
+from delf.evaluation import precision_recall, protocol_of, ranking_protocol
+from delf.images import read_image
+from delf.ranking import CHANCE, MATCH_PROBABILITY
+from delf.report.evaluation import (
+    FATES,
+    EvaluatedQuery,
+    EvaluationPage,
+    EvaluationPageOptions,
+    Reliability,
+    write_evaluation,
+)
+from delf.search import METHODS
+from delf.types import Result, SearchResult
+
+BEST = 10  # results of a query whose probabilities are held against the truth
+BINS = 10
+
+
+@dataclass(frozen=True, eq=False)
+class Diagnosis:
+    """One query.
+
+    truth: whether an image shows the place of the query, by path; images that count as neither are not in it.
+    fates: what became of each image that does, a key of `delf.report.evaluation.FATES`.
+    """
+
+    answer: SearchResult
+    truth: Mapping[str, bool]
+    fates: Mapping[str, str]
+
+
+def write_report(path: str | Path, observed: Observed, *,
+                 options: EvaluationPageOptions = EvaluationPageOptions()) -> None:
+    """One HTML file that needs nothing else: scores, curves, and the worst and the slowest queries with pictures.
+
+    Raises:
+        DelfError: the place cannot be written.
+    """
+    evaluation, benchmark = observed.evaluation, observed.benchmark
+    protocol = protocol_of(benchmark.truth)
+    diagnoses = diagnose(observed)
+    queries = [EvaluatedQuery(
+        name=name, load_image=partial(read_image, file), box=entry.box, result=one.answer, truth=one.truth,
+        fates=one.fates, scores={setting: values[number] for setting, values in evaluation.scores.ap.items()})
+        for number, (name, file, entry, one) in enumerate(zip(
+            benchmark.truth.queries or (), benchmark.queries, benchmark.truth.entries, diagnoses, strict=True))]
+    recalls, curves = precision_recall(observed.ranks, benchmark.truth, protocol,
+                                       distractors=len(benchmark.distractors))
+    page = EvaluationPage(
+        dataset=evaluation.dataset, method=evaluation.method, model=evaluation.model, images=evaluation.images,
+        main=main_setting(protocol), map=evaluation.scores.map, mp=evaluation.scores.mp, seconds=evaluation.seconds,
+        recalls=recalls, precision=curves, reliability=reliability(diagnoses), queries=queries)
+    # A result has the path that its image was indexed with, which is relative to where that was done.
+    files = {shown: benchmark.files[numbers[0]] for shown, numbers in observed.numbers.items()}
+    write_evaluation(path, page, load_image=lambda shown: read_image(files.get(shown, shown)), options=options)
+
+
+def main_setting(protocol: str) -> str:
+    """The setting that queries are put in order by: Medium, where there is one."""
+    names = list(ranking_protocol(protocol).settings)
+    return "medium" if "medium" in names else names[0]
+
+
+def diagnose(observed: Observed) -> list[Diagnosis]:
+    """What became of the images that each query should find, by the main setting of its protocol."""
+    protocol = protocol_of(observed.benchmark.truth)
+    setting = ranking_protocol(protocol).settings[main_setting(protocol)]
+    options = METHODS.get(observed.evaluation.method)
+    threshold = MATCH_PROBABILITY if options is None else options.minimum_probability
+    paths = {number: path for path, numbers in observed.numbers.items() for number in numbers}
+    diagnoses = []
+    for answer, verified, entry in zip(observed.answers, observed.verified, observed.benchmark.truth.entries,
+                                       strict=True):
+        right, junk = set(entry.indices(setting.positive).tolist()), set(entry.indices(setting.junk).tolist())
+        truth = {path: number in right for number, path in paths.items() if number in right or number not in junk}
+        fates = fates_of(answer, {path for path, shows in truth.items() if shows}, truth, verified, threshold)
+        diagnoses.append(Diagnosis(answer, truth, fates))
+    return diagnoses
+
+
+def fates_of(answer: SearchResult, right: set[str], truth: Mapping[str, bool], verified: frozenset[str],
+             threshold: float = MATCH_PROBABILITY) -> dict[str, str]:
+    """What became of each of the images that a query should find.
+
+    Args:
+        right: their paths. truth: as in `Diagnosis`. verified: the candidates that geometry looked at; empty where a
+            method does without. threshold: the probability from which a pair counts as verified.
+    """
+    places = {result.image: (place, result) for place, result in enumerate(answer.results)}
+    first_wrong = next((place for place, result in enumerate(answer.results) if truth.get(result.image) is False),
+                       len(answer.results))
+    return {path: _fate(places.get(path), first_wrong, path in verified, bool(verified), threshold)
+            for path in sorted(right, key=lambda path: (places.get(path, (len(places),))[0], path))}
+
+
+def _fate(found: tuple[int, Result] | None, first_wrong: int, verified: bool, geometry: bool, threshold: float) -> str:
+    if found is None:
+        return FATES[4]
+    place, result = found
+    if place < first_wrong:
+        return FATES[0]
+    if not geometry:
+        return FATES[1]
+    if not verified and not result.inliers:
+        return FATES[4]
+    if not result.inliers:
+        return FATES[3]
+    sure = result.inliers > CHANCE and result.probability >= threshold
+    return FATES[1] if sure else FATES[2]
+
+
+def reliability(diagnoses: Sequence[Diagnosis]) -> Reliability:
+    """How often the best results of the queries are right, by the probability that they were given."""
+    known = [(result.probability, one.truth[result.image]) for one in diagnoses
+             for result in one.answer.results[:BEST] if result.image in one.truth]
+    given, right = (np.array(values, float) for values in zip(*known, strict=True)) if known else (np.zeros(0),) * 2
+    bins = np.minimum((given * BINS).astype(int), BINS - 1)
+    count = np.bincount(bins, minlength=BINS)
+    used = count > 0
+    mean, share = (np.bincount(bins, values, BINS)[used] / count[used] for values in (given, right))
+    return Reliability(mean, share, count[used])
+
+
+def failures(diagnoses: Sequence[Diagnosis]) -> dict[str, int]:
+    """How many images that queries should find met each fate."""
+    met = Counter(fate for one in diagnoses for fate in one.fates.values())
+    return {fate: met[fate] for fate in FATES}

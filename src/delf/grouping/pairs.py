@@ -1,0 +1,178 @@
+"""A collection matched with itself: which pairs of its images show the same thing, by their stored features.
+
+The candidates of an image are found as those of a query are, by ASMK*, and verified best first in rounds, until a round
+has none that geometry confirms: an image that nothing else shows costs one round. A pair is verified once, and always
+from the lower ordinal to the higher one, so that what is found depends neither on which of the two was looked at first
+nor on how often the work was interrupted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from delf.collection import Collection
+from delf.errors import OptionError
+from delf.features import Delf
+from delf.grouping.store import Judged, Pairs, PairStore, state_of
+from delf.retrieval import AsmkRetrieval, Retriever, open_retriever
+from delf.search import image_match, load_extractor
+from delf.types import Features, ImageMatch, IntArray, Verification
+from delf.verification import MatchingOptions, VerificationOptions, match_features, verify
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class PairOptions:
+    """How pairs are looked for.
+
+    candidates: of each image, at most, that are verified. round: how many of them are verified before it is asked
+    whether any was confirmed. confirmed: inliers from which a candidate counts as that; different things have up to
+    twenty (`delf.ranking.order`).
+    """
+
+    candidates: int = 30
+    round: int = 10
+    confirmed: int = 21
+    retrieval: AsmkRetrieval = field(default_factory=AsmkRetrieval)
+    matching: MatchingOptions = field(default_factory=MatchingOptions)
+    verification: VerificationOptions = field(default_factory=VerificationOptions)
+
+    def __post_init__(self) -> None:
+        if min(self.candidates, self.round, self.confirmed) < 1:
+            raise OptionError("the candidates of an image, those of a round, and the inliers that confirm a pair are "
+                              f"1 or more, not {self.candidates}, {self.round} and {self.confirmed}")
+
+
+def match_collection(collection: Collection, extractor: Delf | None = None, options: PairOptions | None = None, *,
+                     progress: Progress = lambda done, total: None,
+                     preparing: Progress = lambda done, total: None) -> Pairs:
+    """The confirmed pairs of a collection.
+
+    What is found is kept in the folder of the collection (`PairStore`), image by image: Ctrl-C gives the pairs that are
+    known by then, and the next call goes on from there. Memory is that of one image's candidates, whatever the size of
+    the collection, and 40 bytes for each pair that is returned.
+
+    Args:
+        extractor: of the collection's model, which is not run: it knows what a probability is judged by, and where the
+            visual words are. Found by the name of the model if not given.
+        progress: called with (images done, images to do). preparing: with (segments done, segments to do) where the
+            lists of visual words are still to be made.
+
+    Raises:
+        CollectionError: the model of the collection is not to be had, or there is no room for the pairs.
+    """
+    options = options or PairOptions()
+    extractor = extractor or load_extractor(collection)
+    collection.require(extractor)
+    ordinals = np.flatnonzero(collection.alive).tolist()
+    with PairStore.open(collection.folder, state_of(collection, repr(asdict(options)))) as store:
+        done = store.images()
+        with suppress(KeyboardInterrupt):
+            matcher = _Matcher(collection, extractor, options, preparing)
+            with ThreadPoolExecutor(extractor.threads, thread_name_prefix="delf-pairs") as pool:
+                for number, ordinal in enumerate(ordinals, start=1):
+                    if ordinal not in done:
+                        store.add(ordinal, matcher.judged(ordinal, store.known(ordinal), pool))
+                    progress(number, len(ordinals))
+        return store.pairs(options.confirmed, images=len(ordinals))
+
+
+def match_pair(collection: Collection, first: int, second: int, extractor: Delf,
+               options: PairOptions | None = None) -> ImageMatch:
+    """One pair again, with its points: what is kept of a pair is only what it is judged by.
+
+    Args:
+        first, second: ordinals. The transform leads from the first to the second, whichever is lower.
+    """
+    options = options or PairOptions()
+    features = collection.features(first), collection.features(second)
+    low, high = features if first <= second else features[::-1]
+    found = verify(low, high, match_features(low, high, options.matching), options.verification)
+    if first > second:
+        back = None if found.transform is None else np.linalg.inv(found.transform).astype(np.float64)
+        found = Verification(found.inliers[:, ::-1], back, found.tentative)
+    return image_match(*features, found, images=len(collection), weights=extractor.runtime.config.probability)
+
+
+class _Matcher:
+    """Finds and judges the pairs of one image after the other."""
+
+    def __init__(self, collection: Collection, extractor: Delf, options: PairOptions, preparing: Progress) -> None:
+        self._collection, self._options = collection, options
+        self._weights: Mapping[str, float] = extractor.runtime.config.probability
+        self._images = len(collection)
+        self._retriever: Retriever = open_retriever(collection, options.retrieval, model_file=extractor.model_file,
+                                                    progress=preparing)
+
+    def judged(self, ordinal: int, known: Mapping[int, int], pool: ThreadPoolExecutor) -> list[Judged]:
+        """The pairs of an image that were not judged before.
+
+        known: the inliers of those that were, by the other image.
+        """
+        features = self._collection.features(ordinal)
+        others = self._collection.alive.copy()
+        others[ordinal] = False
+        candidates = self._retriever.candidates(features, others).images[: self._options.candidates].tolist()
+        found: list[Judged] = []
+        for start in range(0, len(candidates), self._options.round):
+            now = candidates[start : start + self._options.round]
+            judged = self._verified(ordinal, features, [other for other in now if other not in known], pool)
+            found += judged
+            inliers = [one.inliers for one in judged] + [known[other] for other in now if other in known]
+            if max(inliers) < self._options.confirmed:
+                break
+        return found
+
+    def _verified(self, ordinal: int, features: Features, others: list[int], pool: ThreadPoolExecutor) -> list[Judged]:
+        """Pairs of an image; matched one after the other, as a matrix product takes all cores by itself."""
+        pending = []
+        for other in others:
+            pair = features, self._collection.features(other)
+            low, high = pair if ordinal < other else pair[::-1]
+            matches = match_features(low, high, self._options.matching)
+            pending.append((other, low, high, pool.submit(verify, low, high, matches, self._options.verification)))
+        return [self._judge(min(ordinal, other), max(ordinal, other), low, high, future.result())
+                for other, low, high, future in pending]
+
+    def _judge(self, first: int, second: int, low: Features, high: Features, found: Verification) -> Judged:
+        if len(found) < self._options.confirmed:
+            return Judged(first, second, len(found))
+        match = image_match(low, high, found, images=self._images, weights=self._weights)
+        return Judged(first, second, len(found), match.probability, *spanned(low, high, found))
+
+
+def spanned(first: Features, second: Features, found: Verification) -> tuple[float, float, float]:
+    """How much of two images is the same picture: share, area and displacement, as in `Pairs`."""
+    share = len(found) / max(1, min(len(first), len(second)))
+    area = min(_area(features, found.inliers[:, side]) for side, features in enumerate((first, second)))
+    return share, area, displacement(found.transform, first.image_size, second.image_size)
+
+
+def displacement(transform: NDArray[np.float64] | None, first: tuple[int, int], second: tuple[int, int]) -> float:
+    """How far a transform moves the corners of one image from those of the other, at most, as a share of its sides.
+
+    0 for the same picture in any resolution; infinity where there is no transform, or a corner goes there.
+    """
+    if transform is None:
+        return float("inf")
+    unit = np.array([(0, 0), (1, 0), (1, 1), (0, 1)], np.float64)
+    corners = np.column_stack([unit * first - 0.5, np.ones(4)]) @ transform.T
+    if not np.isfinite(corners).all() or (corners[:, 2] <= 0).any():
+        return float("inf")
+    return float(np.abs((corners[:, :2] / corners[:, 2:] + 0.5) / second - unit).max())
+
+
+def _area(features: Features, rows: IntArray) -> float:
+    """The share of an image that some of its features span."""
+    if not len(rows):
+        return 0.0
+    hull = cv2.convexHull(features.keypoints[rows].astype(np.float32))
+    return min(1.0, cv2.contourArea(hull) / max(features.image_size[0] * features.image_size[1], 1))
