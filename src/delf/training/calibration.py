@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +32,7 @@ COLUMNS = ("probability", "right", "samples")  # of `reliability.csv`
 @dataclass(frozen=True)
 class CalibrationOptions:
     """sizes: of the simulated collections. queries: of all, at most. draws: collections of each size for a query.
-    method: of search, by geometry alone. by_words: the one whose probability may look at the similarity by words.
+    method: of search, where the model has no visual words yet; by_words: where it has.
     """
 
     method: str = "delf"
@@ -63,6 +63,11 @@ class Samples:
         rows = np.isin(self.labels, classes)
         return Samples(self.evidence[rows], self.right[rows], self.labels[rows], self.names)
 
+    def without_words(self) -> Samples:
+        """The same, judged by geometry alone."""
+        kept = [column for column, name in enumerate(self.names) if name != WORDS]
+        return Samples(self.evidence[:, kept], self.right, self.labels, tuple(self.names[i] for i in kept))
+
 
 @dataclass(frozen=True)
 class Calibration:
@@ -92,20 +97,14 @@ def calibrate(extractor: Delf, photos: Sequence[LabelledPhoto], folder: Path,
     if len(classes) < 4:
         raise DelfError("there are fewer than four held-out classes, so the probability is not calibrated")
     unrelated = train[:: max(1, len(train) // UNRELATED)][:UNRELATED]
-    fitted: list[dict[str, float]] = []
-    for method in (options.method, options.by_words):
-        samples = collect_samples(extractor, held, unrelated, folder, replace(options, method=method),
-                                  progress=progress)
-        half, judged = samples.of(classes[::2]), samples.of(classes[1::2])
-        if not len(half) or not len(judged):
-            raise DelfError("too few photos of the held-out classes find anything, so the probability is not "
-                            "calibrated")
-        fitted.append(fit(half, options.ridge))
-        figures = reliability(judged, fitted[-1])
-        with Collection.open(folder) as collection:
-            if not has_words(collection, extractor.model_file):
-                return Calibration(fitted[0], {}, figures)
-    return Calibration(fitted[0], fitted[1], figures)
+    samples = collect_samples(extractor, held, unrelated, folder, options, progress=progress)
+    half, judged = samples.of(classes[::2]), samples.of(classes[1::2])
+    if not len(half) or not len(judged):
+        raise DelfError("too few photos of the held-out classes find anything, so the probability is not calibrated")
+    best = fit(half, options.ridge)
+    if WORDS not in samples.names:
+        return Calibration(best, {}, reliability(judged, best))
+    return Calibration(fit(half.without_words(), options.ridge), best, reliability(judged, best))
 
 
 def collect_samples(extractor: Delf, photos: Sequence[LabelledPhoto], unrelated: Sequence[LabelledPhoto],
@@ -127,7 +126,8 @@ def collect_samples(extractor: Delf, photos: Sequence[LabelledPhoto], unrelated:
     query_labels: list[str] = []
     with Collection.open_or_create(folder, extractor) as collection:
         collection.add(list(labels), progress=lambda done, total: progress(done, total + len(queries)))
-        engine = SearchEngine(collection, extractor, method=options.method)
+        words = has_words(collection, extractor.model_file)
+        engine = SearchEngine(collection, extractor, method=options.by_words if words else options.method)
         names = (*EVIDENCE, WORDS) if engine.retriever.comparable else EVIDENCE
         for done, photo in enumerate(queries, start=1):
             own = collection.ordinal_of(photo.path)
