@@ -5,7 +5,7 @@ DEV := .venv-dev
 OLDEST := .venv-oldest
 PHOTOS ?=
 
-.PHONY: install demo test test-oldest lint bench clean
+.PHONY: install demo test test-oldest lint bench bench-quality clean
 
 install: $(PLAIN)/.installed            ## .venv with bin/delf: a plain install, without torch
 
@@ -45,7 +45,12 @@ lint: $(DEV)/.installed                 ## ruff and mypy
 	$(DEV)/bin/ruff check src tests benchmarks examples
 	$(DEV)/bin/mypy
 
-bench: $(DEV)/.installed                ## the full tables of benchmarks/RESULTS.md; takes an hour or so
+bench: $(DEV)/.installed                ## speed beside peers (minutes); PHOTOS=folder, COMPARE=bench.json of before
+	$(DEV)/bin/python benchmarks/floor.py
+	$(DEV)/bin/delf benchmark $(PHOTOS) --output bench.json --plot bench.svg $(if $(COMPARE),--compare $(COMPARE))
+	$(PYTHON) benchmarks/install.py
+
+bench-quality: $(DEV)/.installed        ## the full tables of benchmarks/RESULTS.md; takes an hour or so
 	$(DEV)/bin/python benchmarks/quality.py
 	$(DEV)/bin/python benchmarks/speed.py
 

@@ -292,7 +292,8 @@ class Verifier:
         """Images, their global scores and inliers, as `SearchEngine` finds them."""
         candidates = retriever.candidates(query, self._alive)
         best = candidates.images[:100].tolist()
-        again = retriever.expanded(query, [(image, self._verify(query, image)) for image in best], self._alive)
+        verified = [(image, self._verify(query, image)) for image in best]
+        again = retriever.expanded(query, candidates, verified, self._alive)
         candidates = again or candidates
         inliers = np.zeros(len(candidates), np.int64)
         inliers[:100] = [len(self._verify(query, image)) for image in candidates.images[:100].tolist()]

@@ -166,6 +166,9 @@ class StubExtractor:
     def runtime(self) -> Any:
         return SimpleNamespace(config=SimpleNamespace(name=self.name, probability={}))
 
+    def limited(self, largest_scale: float) -> StubExtractor:
+        return self
+
     def extract_many(self, images: Iterable[tuple[ImageArray, tuple[int, int]]]) -> Iterator[Features]:
         for pixels, size in images:
             if self.extracted == self.interrupt_after:

@@ -15,7 +15,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "delf"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-HEAVY = ("torch", "cv2", "faiss", "onnxruntime", "skimage", "onnx", "h5py", "scipy")
+WEB = ("fastapi", "starlette", "uvicorn", "python_multipart", "prometheus_client",
+       "pydantic")  # which typer may bring
+HEAVY = (*WEB[:-1], "torch", "cv2", "faiss", "onnxruntime", "openvino", "skimage", "onnx", "h5py", "scipy")
 ENTRANCES = {"__init__", "__main__"}  # what users import and run: they may name anything
 
 
@@ -147,6 +149,19 @@ def test_torch_is_imported_where_it_is_said() -> None:
     for path in MODULES:
         if any(name.split(".")[0] == "torch" for name in imports_of(path)):
             assert dotted(path) == "delf.runtimes.torch" or place_of(dotted(path)) in ("network", "training"), path
+
+
+def test_the_web_is_known_to_the_service_alone() -> None:
+    for path in MODULES:
+        if place_of(dotted(path)) != "service":
+            assert not {name.split(".")[0] for name in imports_of(path)} & set(WEB), path
+            if place_of(dotted(path)) != "cli":
+                assert not [name for name in imports_of(path) if name.startswith("delf.service")], path
+
+
+def test_the_client_needs_neither_the_web_nor_the_model() -> None:
+    loaded = loaded_by("import delf; delf.Client('http://127.0.0.1:8000')")
+    assert not loaded & {*HEAVY, "PIL", "typer", "httpx"}
 
 
 def test_only_the_command_line_prints() -> None:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from delf.adapters import DictExtractor, Feature2D
     from delf.checking import check_collection
+    from delf.client import Client
     from delf.collection import Collection
     from delf.errors import DelfError
     from delf.evaluate import evaluate_folder
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from delf.types import Features, ImageMatch, Result, SearchResult
 
 _HOMES = {
+    "Client": "delf.client",
     "Collection": "delf.collection",
     "DictExtractor": "delf.adapters",
     "Delf": "delf.features",
@@ -53,9 +55,9 @@ _HOMES = {
 }
 
 __all__ = [
-    "Collection", "Delf", "DelfError", "DictExtractor", "ExtractionOptions", "Feature2D", "Features", "ImageMatch",
-    "Result", "SearchEngine", "SearchOptions", "SearchResult", "build_index", "check_collection", "evaluate_folder",
-    "match", "read_image",
+    "Client", "Collection", "Delf", "DelfError", "DictExtractor", "ExtractionOptions", "Feature2D", "Features",
+    "ImageMatch", "Result", "SearchEngine", "SearchOptions", "SearchResult", "build_index", "check_collection",
+    "evaluate_folder", "match", "read_image",
 ]
 
 

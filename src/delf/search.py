@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,18 @@ from delf.collection import Collection
 from delf.errors import CollectionError, ModelError, OptionError
 from delf.features import Delf, extract_turned
 from delf.images import crop, display_path, load, read_image
-from delf.index import HammingOptions
-from delf.ranking import CHANCE, MATCH_PROBABILITY, RANKINGS, Candidates, evidence, probability
+from delf.index import DETECT_TO_RETRIEVE, RADENOVIC_2018, HammingOptions
+from delf.ranking import (
+    CHANCE,
+    MATCH_PROBABILITY,
+    RANKINGS,
+    WORDS,
+    Candidates,
+    SupportOptions,
+    evidence,
+    probability,
+    words_evidence,
+)
 from delf.retrieval import (
     RETRIEVERS,
     AsmkRetrieval,
@@ -33,20 +44,42 @@ from delf.retrieval import (
     open_retriever,
 )
 from delf.types import Box, Features, ImageArray, ImageMatch, Result, SearchResult, Verification
-from delf.verification import MatchingOptions, VerificationOptions, match_features, verify
+from delf.verification import (
+    MatchingOptions,
+    ScreeningOptions,
+    VerificationOptions,
+    match_and_verify,
+    single_threaded_products,
+    verify,
+)
 from delf.verification.matching import REFERENCE
 
 _Verified = tuple[int, Features, Verification]  # ordinal, features of the image, what geometry says of it
-Turned = Callable[[], Sequence[Features]]
+Turned = Callable[..., Sequence[Features]]  # `SearchEngine.turned` of a query
+QUICK_SCALE = 1.0  # the largest level of a quick look; the one that is left out takes half of the time
+QUICK_CANDIDATES = 30  # that a quick look verifies
+PROMISING = 10  # inliers of a quick look from which a thorough one follows: half of what chance gives
 
 
 @dataclass(frozen=True, eq=False)
 class _Look:
-    """What was found with the features of a query as it is, or turned. verified: the first of the candidates."""
+    """What was found with the features of a query as it is, or turned.
+
+    found: the candidates of the first search. candidates: those of the last. verified: the first of the latter.
+    """
 
     query: Features
+    found: Candidates
     candidates: Candidates
     verified: Sequence[_Verified]
+
+    def evidence_of(self, ordinal: int) -> float:
+        """What the score of an image in the first search says, where that is a similarity by words."""
+        return words_evidence(self._scores.get(ordinal, 0.0))
+
+    @cached_property
+    def _scores(self) -> dict[int, float]:
+        return dict(zip(self.found.images.tolist(), self.found.scores.tolist(), strict=True))
 
 
 @dataclass(frozen=True)
@@ -58,6 +91,8 @@ class SearchOptions:
     ranking: a key of `delf.ranking.RANKINGS`. minimum_probability: from which the best image counts as a match.
     turns: whether a query without a match is looked at again turned by 90, 180 and 270 degrees: the features know
         other angles only in part. An image found so takes its place where geometry confirms it.
+    screening: a first look at the best features of each candidate; None looks at all of them at once. It is for
+        rankings to which inliers that chance gives say nothing.
     """
 
     retrieval: Any = field(default_factory=VoteOptions)
@@ -67,6 +102,7 @@ class SearchOptions:
     turns: bool = False
     matching: MatchingOptions = field(default_factory=MatchingOptions)
     verification: VerificationOptions = field(default_factory=VerificationOptions)
+    screening: ScreeningOptions | None = None
 
     def __post_init__(self) -> None:
         if self.ranking not in RANKINGS:
@@ -79,13 +115,16 @@ class SearchOptions:
 
 
 METHODS: dict[str, SearchOptions] = {
-    "delf-asmk": SearchOptions(retrieval=AsmkRetrieval(), ranking="confirmed", turns=True),
+    "delf-asmk": SearchOptions(retrieval=AsmkRetrieval(support=SupportOptions()), ranking="confirmed", turns=True,
+                               screening=ScreeningOptions()),
     "delf": SearchOptions(),
     "delf-paper": SearchOptions(ranking="inliers", matching=REFERENCE,
                                 verification=VerificationOptions(verifier="affine", threshold=20.0)),
     "delf-votes": SearchOptions(ranking="retrieval", candidates=0),
     "asmk": SearchOptions(retrieval=AsmkRetrieval(), ranking="retrieval", candidates=0),
-    "asmk+sp": SearchOptions(retrieval=AsmkRetrieval(matching=HammingOptions()), ranking="inliers",
+    "asmk-radenovic": SearchOptions(retrieval=AsmkRetrieval(RADENOVIC_2018), ranking="retrieval", candidates=0),
+    "asmk-d2r": SearchOptions(retrieval=AsmkRetrieval(DETECT_TO_RETRIEVE), ranking="retrieval", candidates=0),
+    "asmk+sp": SearchOptions(retrieval=AsmkRetrieval(RADENOVIC_2018, matching=HammingOptions()), ranking="inliers",
                              verification=VerificationOptions(verifier="similarity")),
     "hqe": SearchOptions(retrieval=HqeRetrieval(expansion="correspondences"), ranking="retrieval", candidates=0),
     "hqe+sp": SearchOptions(retrieval=HqeRetrieval(), ranking="inliers",
@@ -94,11 +133,14 @@ METHODS: dict[str, SearchOptions] = {
     "global+qe": SearchOptions(retrieval=GlobalRetrieval(expansion=5), ranking="retrieval", candidates=0),
     "delf+global+qe": SearchOptions(retrieval=FusedRetrieval(), ranking="fused"),
 }
-"""Search methods by name. The first is the recommended one: ASMK* finds, a homography verifies, both rank. `delf` does
-the same with votes; `delf-paper` is the paper's (votes find, inliers rank); `delf-votes`, `asmk` and `hqe` do
-without geometry; `asmk+sp` and `hqe+sp` match by visual words and have verified images first, as the revisited Oxford
-and Paris study has them. `global` compares one descriptor for each image, `global+qe` that of the query joined with its
-five nearest; `delf+global+qe` is both, as in the last rows of the paper."""
+"""Search methods by name. The first is the recommended one: ASMK* finds, a homography verifies, both rank.
+
+`delf` does the same with votes, and `delf-paper` is the paper's: votes find, inliers rank. `delf-votes` and `hqe` do
+without geometry, as does ASMK* with three published sets of parameters: `asmk` of HOW (2020), `asmk-radenovic` of the
+revisited Oxford and Paris study (2018), `asmk-d2r` of Detect-to-Retrieve (2019). `asmk+sp` and `hqe+sp` match by visual
+words and have verified images first, as that study has them. `global` compares one descriptor for each image,
+`global+qe` that of the query joined with its five nearest; `delf+global+qe` is both, as in the last rows of the paper.
+"""
 
 DEFAULT_METHOD = next(iter(METHODS))
 
@@ -149,7 +191,7 @@ class SearchEngine:
         query = self.extract(image, box=box, seconds=seconds)
         name = str(image) if isinstance(image, (str, Path)) else ""
         answer = self.search_features(query, name=name, top=top, exclude=exclude, seconds=seconds,
-                                      turned=lambda: self.turned(image, box=box))
+                                      turned=partial(self.turned, image, box=box))
         return answer if box is None else replace(answer, box=box)
 
     def extract(self, image: ImageArray | str | Path, *, box: Box | None = None,
@@ -165,12 +207,17 @@ class SearchEngine:
         with _timed(seconds, "extract"):
             return shifted(self.extractor.extract(pixels, image_size=size), offset)
 
-    def turned(self, image: ImageArray | str | Path, *, box: Box | None = None) -> list[Features]:
-        """The features of a query as it looks turned by 90, 180 and 270 degrees, with keypoints where they are in the
+    def turned(self, image: ImageArray | str | Path, *, box: Box | None = None, quarters: Sequence[int] = (1, 2, 3),
+               quick: bool = False) -> list[Features]:
+        """The features of a query as it looks turned left by so many quarters, with keypoints where they are in the
         query as it is.
+
+        Args:
+            quick: leave out the levels that are larger than the query, which takes a fourth of the time.
         """
         pixels, size, offset = self._query_pixels(image, box)
-        return [shifted(extract_turned(self.extractor, pixels, size, quarters), offset) for quarters in (1, 2, 3)]
+        extractor = self.extractor.limited(QUICK_SCALE) if quick else self.extractor
+        return [shifted(extract_turned(extractor, pixels, size, number), offset) for number in quarters]
 
     def retrieve(self, query: Features, *, exclude: Sequence[int] = (),
                  seconds: dict[str, float] | None = None) -> Candidates:
@@ -202,7 +249,7 @@ class SearchEngine:
         if self.options.turns:
             with _timed(seconds, "turn"):
                 if turned is not None and not self._is_match(results):
-                    looks += [self._look(other, self.retrieve(other, exclude=exclude), exclude) for other in turned()]
+                    looks += self._turned_looks(turned, exclude)
                     results = self._rank(looks, top)
         return SearchResult(query=name, method=self.method, results=results, seconds=seconds,
                             match=self._is_match(results))
@@ -210,13 +257,30 @@ class SearchEngine:
     def _is_match(self, results: Sequence[Result]) -> bool:
         return bool(results) and results[0].probability >= self.options.minimum_probability
 
-    def _look(self, query: Features, candidates: Candidates, exclude: Sequence[int]) -> _Look:
-        verified = self._verify(query, candidates)
-        expanded = self.retriever.expanded(query, [(ordinal, one) for ordinal, _, one in verified],
+    def _turned_looks(self, turned: Turned, exclude: Sequence[int]) -> list[_Look]:
+        """A quick look at each turn, and a thorough one at the best of them if it promises anything.
+
+        Of what thorough looks at all three find, hardly anything is missed so (`benchmarks/CHOICES.md`).
+        """
+        def look(query: Features, count: int | None = None) -> _Look:
+            return self._look(query, self.retrieve(query, exclude=exclude), exclude, count)
+
+        looks = [look(query, QUICK_CANDIDATES) for query in turned(quick=True)]
+        found = [max((len(verification) for *_, verification in one.verified), default=0) for one in looks]
+        best = int(np.argmax(found))
+        if found[best] >= PROMISING:
+            looks += [look(query) for query in turned(quarters=(best + 1,))]
+        return looks
+
+    def _look(self, query: Features, candidates: Candidates, exclude: Sequence[int],
+              count: int | None = None) -> _Look:
+        """count: at most so many candidates are verified."""
+        verified = self._verify(query, candidates, count)
+        expanded = self.retriever.expanded(query, candidates, [(ordinal, one) for ordinal, _, one in verified],
                                            self._alive(exclude))
         if expanded is None:
-            return _Look(query, candidates, verified)
-        return _Look(query, expanded, self._verify(query, expanded))
+            return _Look(query, candidates, candidates, verified)
+        return _Look(query, candidates, expanded, self._verify(query, expanded, count, known=verified))
 
     def _query_pixels(self, image: ImageArray | str | Path,
                       box: Box | None) -> tuple[ImageArray, tuple[int, int], tuple[int, int]]:
@@ -234,21 +298,28 @@ class SearchEngine:
         alive = self.collection.alive
         return alive & ~np.isin(np.arange(len(alive)), np.asarray(exclude)) if len(exclude) else alive
 
-    def _verify(self, query: Features, candidates: Candidates) -> list[_Verified]:
-        """The best candidates, verified.
+    def _verify(self, query: Features, candidates: Candidates, count: int | None = None,
+                known: Sequence[_Verified] = ()) -> list[_Verified]:
+        """The best candidates, verified: each is one task, which computes on one thread.
 
-        They are matched one after the other, since a matrix product takes all cores by itself, and several at once
-        would stand in each other's way; the transforms are found meanwhile.
+        count: at most so many. known: of this query, which are not verified again.
         """
-        pending: list[tuple[int, Features, Future[Verification]]] = []
-        for ordinal in candidates.images[: self.options.candidates].tolist():
-            database = self.collection.features(ordinal)
-            matches = self.retriever.matches(query, ordinal)
-            if matches is None:
-                matches = match_features(query, database, self.options.matching)
-            pending.append((ordinal, database, self._pool.submit(verify, query, database, matches,
-                                                                 self.options.verification)))
-        return [(ordinal, database, future.result()) for ordinal, database, future in pending]
+        limit = self.options.candidates if count is None else min(count, self.options.candidates)
+        ordinals = candidates.images[:limit].tolist()
+        found = {one[0]: one for one in known}
+        new = [ordinal for ordinal in ordinals if ordinal not in found]
+        if new:
+            with single_threaded_products():
+                found |= {one[0]: one for one in self._pool.map(partial(self._verified, query), new)}
+        return [found[ordinal] for ordinal in ordinals]
+
+    def _verified(self, query: Features, ordinal: int) -> _Verified:
+        options, database = self.options, self.collection.features(ordinal)
+        matches = self.retriever.matches(query, ordinal)
+        if matches is not None:
+            return ordinal, database, verify(query, database, matches, options.verification)
+        return ordinal, database, match_and_verify(query, database, options.matching, options.verification,
+                                                   options.screening)
 
     def _rank(self, looks: Sequence[_Look], top: int | None) -> tuple[Result, ...]:
         """The images that the first look found, or a turned one where geometry confirms it, best first."""
@@ -282,12 +353,15 @@ class SearchEngine:
         return RANKINGS[self.options.ranking](look.candidates.scores, inliers)
 
     def _result(self, rank: int, ordinal: int, score: float, look: _Look, verified: _Verified | None) -> Result:
-        weights, images = self.extractor.runtime.config.probability, int(self.collection.alive.sum())
-        match = no_match(look.query, images, weights) if verified is None else image_match(
-            look.query, *verified[1:], images=images, weights=weights)
+        config, images = self.extractor.runtime.config, int(self.collection.alive.sum())
+        weights, more = config.probability, {}
+        if self.retriever.comparable:
+            weights, more = config.probability_by_words or weights, {WORDS: look.evidence_of(ordinal)}
+        match = no_match(look.query, images, weights, more) if verified is None else image_match(
+            look.query, *verified[1:], images=images, weights=weights, more=more)
         return Result(rank=rank, image=self.collection.image(ordinal).path, score=score, inliers=match.inliers,
                       probability=match.probability, transform=match.transform, inlier_points=match.inlier_points,
-                      evidence=match.evidence)
+                      evidence=match.evidence, ordinal=ordinal, examined=verified is not None)
 
 
 def match(image0: ImageArray | str | Path, image1: ImageArray | str | Path, extractor: Delf | None = None, *,
@@ -295,8 +369,7 @@ def match(image0: ImageArray | str | Path, image1: ImageArray | str | Path, extr
     """Match two images directly: the points of the first that were found in the second, and how sure one may be."""
     extractor = extractor or Delf.load()
     query, database = (_extract(extractor, image) for image in (image0, image1))
-    matches = match_features(query, database, matching)
-    found = image_match(query, database, verify(query, database, matches, verification),
+    found = image_match(query, database, match_and_verify(query, database, matching, verification),
                         weights=extractor.runtime.config.probability)
     if isinstance(image0, np.ndarray) or isinstance(image1, np.ndarray):
         return found
@@ -304,22 +377,24 @@ def match(image0: ImageArray | str | Path, image1: ImageArray | str | Path, extr
 
 
 def image_match(query: Features, database: Features, verification: Verification, *, images: int = 1,
-                weights: Mapping[str, float] | None = None) -> ImageMatch:
+                weights: Mapping[str, float] | None = None, more: Mapping[str, float] | None = None) -> ImageMatch:
     """The points and the probability of a verified pair.
 
     Args:
-        images: how many the database image was found among. weights: as for `delf.ranking.probability`.
+        images: how many the database image was found among. weights: as for `delf.ranking.probability`. more:
+            evidence that does not come from geometry.
     """
     points = np.hstack([query.keypoints[verification.inliers[:, 0]], database.keypoints[verification.inliers[:, 1]]])
-    found = evidence(query, database, verification, images)
+    found = {**evidence(query, database, verification, images), **(more or {})}
     return ImageMatch(inlier_points=points, transform=verification.transform, inliers=len(verification),
                       tentative=verification.tentative, probability=probability(found, weights), evidence=found)
 
 
-def no_match(query: Features, images: int = 1, weights: Mapping[str, float] | None = None) -> ImageMatch:
+def no_match(query: Features, images: int = 1, weights: Mapping[str, float] | None = None,
+             more: Mapping[str, float] | None = None) -> ImageMatch:
     """The evidence of a pair that was not looked at."""
     nothing = Verification(np.zeros((0, 2), np.int64), None, 0)
-    return image_match(query, query, nothing, images=images, weights=weights)
+    return image_match(query, query, nothing, images=images, weights=weights, more=more)
 
 
 def load_extractor(collection: Collection) -> Delf:

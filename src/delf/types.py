@@ -180,7 +180,8 @@ class ImageMatch(Shown):
 class Result(Shown):
     """One image of a collection, as the answer to a query.
 
-    image: the path as it was indexed. score: what the ranking sorts by. The other fields as in `ImageMatch`.
+    image: the path as it was indexed. score: what the ranking sorts by. ordinal: of the image in the collection, where
+        it was found in one. examined: whether geometry looked at it. The other fields as in `ImageMatch`.
     """
 
     rank: int
@@ -191,6 +192,8 @@ class Result(Shown):
     transform: NDArray[np.float64] | None
     inlier_points: FloatArray
     evidence: Mapping[str, float] = field(default_factory=dict)
+    ordinal: int | None = None
+    examined: bool = False
 
     def __repr__(self) -> str:
         return (f"Result({self.rank}, {self.image!r}, score {self.score:.4g}, {self.inliers} inliers, "

@@ -53,3 +53,13 @@ def test_growth(photos: Path) -> None:
     features = [int(row.split("|")[2].replace(",", "")) for row in table.splitlines()[2:]]
     assert counts == [4, 8]
     assert 0 < features[0] < features[1]
+
+
+def test_service(photos: Path, tmp_path: Path) -> None:
+    table = run("service.py", photos, "--collection", tmp_path / "big.delf", "--images", "30", "--clients", "1", "3",
+                "--seconds", "1")
+    assert table.startswith("30 images, method delf-asmk")
+    rows = re.findall(r"^\| (upload|id) \| (\d+) \| ([\d.]+) \| ([\d.]+) \|", table, re.MULTILINE)
+    assert [(kind, int(clients)) for kind, clients, *_ in rows] == [("upload", 1), ("upload", 3), ("id", 1), ("id", 3)]
+    assert all(float(rate) > 0 and float(median) > 0 for _, _, rate, median in rows)
+    assert re.search(r"peak memory of the service: [\d,]+ MiB", table)

@@ -20,8 +20,8 @@ from delf.collection import AddReport, Collection
 from delf.demo.samples import read_sample
 
 Run = Callable[..., Any]
-COMMANDS = ("index", "search", "match", "attention", "extract", "info", "remove", "compact", "check", "evaluate",
-            "score", "reject", "reproduce", "demo", "train", "pairs", "codebook", "export")
+COMMANDS = ("index", "search", "serve", "match", "attention", "extract", "info", "remove", "compact", "check",
+            "evaluate", "score", "reject", "reproduce", "demo", "train", "pairs", "codebook", "export")
 
 
 # --- help

@@ -314,6 +314,19 @@ def test_limits_on_pixels_and_sides(scene, encoded):
 # Shrinking while decoding
 
 
+def test_a_large_jpeg_is_decoded_at_a_fraction_instead_of_being_refused(encoded):
+    options = ImageOptions(max_pixels=100_000, max_scaled_pixels=1_000_000)
+    picture = Image.new("RGB", (1000, 800), "red")
+    loaded = load(encoded(picture, "JPEG"), shrink_to=240, options=options)
+    assert (loaded.size, loaded.pixels.shape) == ((1000, 800), (200, 250, 3))
+    assert read_metadata(encoded(picture, "JPEG"), options=options).width == 1000
+    for source, shrink_to in ((encoded(picture, "JPEG"), None), (encoded(picture, "JPEG"), 900),
+                              (encoded(picture, "PNG"), 240), (encoded(picture, "JPEG", progressive=True), 240),
+                              (encoded(picture.resize((2000, 800)), "JPEG"), 240)):
+        with pytest.raises(ImageError, match="over the limit"):
+            load(source, shrink_to=shrink_to, options=options)
+
+
 @pytest.mark.parametrize("size", [(640, 480), (641, 483), (479, 1001), (1000, 9)])
 @pytest.mark.parametrize("shrink_to", [1, 60, 100, 159, 160, 161, 300, 2000])
 def test_shrinking_is_never_below_what_is_needed(encoded, size, shrink_to):

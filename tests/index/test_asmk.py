@@ -6,6 +6,7 @@ import json
 import math
 import types
 from collections.abc import Iterable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import delf.index.asmk as module
 from delf.codes import decode, encode
 from delf.errors import CollectionError, OptionError
 from delf.index import DETECT_TO_RETRIEVE, HOW, RADENOVIC_2018, Asmk, AsmkIndex, AsmkOptions, Codebook, CodebookOptions
-from delf.index.asmk import as_integers, ones, ones_by_arithmetic, region_rows
+from delf.index.asmk import region_rows
 from delf.index.storage import PAGE
 
 PRESETS = {"radenovic": RADENOVIC_2018, "detect-to-retrieve": DETECT_TO_RETRIEVE, "how": HOW}
@@ -293,19 +294,33 @@ def test_regions_count_once_each(codebook: Codebook, images: Images) -> None:
     np.testing.assert_array_equal(np.unpackbits(found.signatures, axis=1), sums[found.words] > 0)
 
 
-# --- counting bits
+# --- images as queries
 
 
-@pytest.mark.parametrize("width", [1, 2, 3, 4, 5, 8, 12, 16, 40])
-def test_ones(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    signatures = np.random.default_rng(0).integers(0, 256, size=(200, width), dtype=np.uint8)
-    signatures[0], signatures[1] = 255, 0
-    truth = np.unpackbits(signatures, axis=1).sum(axis=1)
-    bits = as_integers(signatures)
-    assert bits.dtype.itemsize * bits.shape[1] == width
-    np.testing.assert_array_equal(ones(bits), truth)
-    monkeypatch.setattr(module, "_ones_of_each", ones_by_arithmetic)  # NumPy 1
-    np.testing.assert_array_equal(ones(bits), truth)
+@pytest.mark.parametrize("name", PRESETS)
+def test_stored_images_are_as_similar_as_when_they_search_with_their_nearest_words(
+        codebook: Codebook, images: Images, name: str, tmp_path: Path) -> None:
+    nearest = replace(PRESETS[name], assignments=1)
+    index = indexed(codebook, images, nearest, tmp_path, cuts=(7, 19))
+    asked = np.array([22, 0, 18, 7, 3])
+    found = index.similarities(asked)
+    assert (found.shape, found.dtype) == ((5, 30), np.float32)
+    for row, image in zip(found, asked.tolist(), strict=True):
+        np.testing.assert_array_equal(row, index.search(decode(images[image])))
+    assert index.similarities(asked[:0]).shape == (0, 30)
+
+
+def test_the_words_of_stored_images(codebook: Codebook, images: Images, tmp_path: Path,
+                                    monkeypatch: pytest.MonkeyPatch) -> None:
+    asmk = Asmk(codebook)
+    lists = asmk.build(images, tmp_path / "a.lists")
+    monkeypatch.setattr(module, "COMPARED", 17)
+    found = lists.of_images(np.array([9, 0, 4]))
+    for image in (0, 4, 9):
+        own, truth = found.images == image, asmk.aggregate(decode(images[image]))
+        np.testing.assert_array_equal(found.words[own], truth.words)
+        np.testing.assert_array_equal(found.signatures[own], truth.signatures)
+    assert set(found.images.tolist()) == {4, 9}
 
 
 # --- the file

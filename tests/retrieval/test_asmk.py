@@ -16,11 +16,12 @@ from delf.codes import decode, encode
 from delf.collection import Collection
 from delf.errors import CollectionError, OptionError
 from delf.index import DETECT_TO_RETRIEVE, HOW, RADENOVIC_2018, Codebook, CodebookOptions
+from delf.ranking import CHANCE, SupportOptions
 from delf.retrieval import asmk as module
 from delf.retrieval import lists as making
 from delf.retrieval.asmk import AsmkRetrieval, AsmkRetriever
 from delf.retrieval.words import WordOptions, find_codebook, sample_of
-from delf.types import Features
+from delf.types import Features, Verification
 
 Draw = Callable[..., Path]
 FEW = WordOptions(learn=CodebookOptions(words=6, iterations=3))  # words that 120 features of six drawings can teach
@@ -100,6 +101,35 @@ def test_an_empty_collection(tmp_path: Path, stub: Any, query: Features) -> None
         assert not retriever.learnt
         with pytest.raises(CollectionError, match="give photos with features"):
             find_codebook(empty)
+
+
+# --- with support
+
+
+def test_confirmed_images_speak_for_others(drawn: Collection, query: Features) -> None:
+    asked = AsmkRetrieval(DETECT_TO_RETRIEVE, FEW, support=SupportOptions(gain=0.5))
+    retriever = AsmkRetriever(drawn, asked)
+    found = retriever.candidates(query, drawn.alive)
+    sure, unsure = found.images[:2].tolist()
+    verified = [(sure, verification(CHANCE + 25)), (unsure, verification(CHANCE))]
+    again = retriever.expanded(query, found, verified, drawn.alive)
+    assert again is not None
+    own = retriever.candidates(drawn.features(sure), drawn.alive)
+    before, said = (dict(zip(one.images.tolist(), one.scores.tolist(), strict=True)) for one in (found, own))
+    said[sure] = 0.0  # nobody else speaks for it
+    assert dict(zip(again.images.tolist(), again.scores.tolist(), strict=True)) == pytest.approx(
+        {image: before.get(image, 0.0) + 0.5 * 0.5 * said.get(image, 0.0) for image in before.keys() | said.keys()})
+    assert retriever.expanded(query, found, verified[1:], drawn.alive) is None
+    assert AsmkRetriever(drawn, AsmkRetrieval(DETECT_TO_RETRIEVE, FEW)).expanded(query, found, verified,
+                                                                                 drawn.alive) is None
+    alive = drawn.alive.copy()
+    alive[unsure] = False
+    dead = retriever.expanded(query, found, verified, alive)
+    assert dead is not None and unsure not in dead.images
+
+
+def verification(inliers: int) -> Verification:
+    return Verification(np.tile(np.arange(inliers)[:, None], 2), np.eye(3), inliers)
 
 
 # --- which words

@@ -13,7 +13,7 @@ import pytest
 from delf.collection import Collection
 from delf.errors import OptionError
 from delf.index import CodebookOptions
-from delf.ranking import CHANCE
+from delf.ranking import CHANCE, Candidates
 from delf.ranking.fusion import LOCAL_WEIGHT, in_turns
 from delf.retrieval import RETRIEVERS, AsmkRetrieval, GlobalRetrieval, VoteOptions, open_retriever
 from delf.retrieval.fused import FusedRetrieval, FusedRetriever
@@ -21,6 +21,7 @@ from delf.retrieval.words import WordOptions
 from delf.search import SearchEngine, SearchOptions
 from delf.types import Features, Verification
 
+NONE = Candidates(np.zeros(0, np.int64), np.zeros(0, np.float32))
 NEAREST = FusedRetrieval(pooled=GlobalRetrieval(expansion=2, alpha=1.0), expansion="nearest")
 
 
@@ -77,7 +78,7 @@ def test_verified_images_expand_the_query(collection: Collection, query_features
     alone = plain.candidates(query, collection.alive)
     assert sorted(first.scores.tolist()) == sorted(alone.scores.tolist())  # nothing has been expanded yet
     looked = [(4, verified(CHANCE)), (7, verified(80)), (1, verified(25)), (0, verified(0)), (9, verified(CHANCE + 1))]
-    again = retriever.expanded(query, looked, collection.alive)
+    again = retriever.expanded(query, NONE, looked, collection.alive)
     assert again is not None
     assert query.global_descriptor is not None
     vectors = collection.global_descriptors()
@@ -90,11 +91,11 @@ def test_verified_images_expand_the_query(collection: Collection, query_features
 def test_without_verified_images_there_is_no_second_look(collection: Collection,
                                                          query_features: dict[str, Features]) -> None:
     query, looked = query_features["coffee"], [(4, verified(CHANCE)), (7, verified(0))]
-    assert open_retriever(collection, FusedRetrieval()).expanded(query, looked, collection.alive) is None
+    assert open_retriever(collection, FusedRetrieval()).expanded(query, NONE, looked, collection.alive) is None
     looked.append((1, verified(90)))
-    assert open_retriever(collection, NEAREST).expanded(query, looked, collection.alive) is None
+    assert open_retriever(collection, NEAREST).expanded(query, NONE, looked, collection.alive) is None
     unexpanded = FusedRetrieval(pooled=GlobalRetrieval(expansion=0))
-    assert open_retriever(collection, unexpanded).expanded(query, looked, collection.alive) is None
+    assert open_retriever(collection, unexpanded).expanded(query, NONE, looked, collection.alive) is None
 
 
 def test_words_instead_of_votes(tmp_path: Path, stub: Any, draw: Callable[..., Path]) -> None:

@@ -29,6 +29,7 @@ from delf.verification import VerificationOptions
 FEW = WordOptions(learn=CodebookOptions(words=7, iterations=3))
 PLAIN = HqeRetrieval(hamming=HammingOptions(threshold=0.45), words=FEW, expansion="none")
 Ranking = list[tuple[int, float]]
+NONE = Candidates(np.zeros(0, np.int64), np.zeros(0, np.float32))
 
 
 @pytest.fixture
@@ -183,7 +184,7 @@ def test_candidates_are_those_of_hamming_embedding(drawn: Collection, query: Fea
     np.testing.assert_array_equal(found.scores, scores[found.images])
     assert set(found.images.tolist()) == set(np.flatnonzero(scores).tolist()) - {4}
     assert (np.diff(found.scores) <= 0).all()
-    assert retriever.expanded(query, [(6, verification(20))], drawn.alive) is None
+    assert retriever.expanded(query, NONE, [(6, verification(20))], drawn.alive) is None
     alive = drawn.alive.copy()
     alive[6] = False
     assert 6 not in retriever.candidates(query, alive).images
@@ -217,11 +218,11 @@ def test_expansion_by_verified_images(drawn: Collection, query: Features) -> Non
     assert all(0 < mask.sum() < len(mask) for _, mask in reliable)
     # The literal box of the query is that of its features, as here: all rows of the grid, and its left columns.
     assert np.ptp(narrow.keypoints[:, 1]) == np.ptp(query.keypoints[:, 1])
-    found = ranked(retriever.expanded(narrow, verified, drawn.alive))
+    found = ranked(retriever.expanded(narrow, NONE, verified, drawn.alive))
     assert found == literal_expanded(drawn, narrow, options, reliable)
     assert found != ranked(retriever.candidates(narrow, drawn.alive))
     for few in ([], verified[2:4]):
-        assert retriever.expanded(narrow, few, drawn.alive) is None
+        assert retriever.expanded(narrow, NONE, few, drawn.alive) is None
 
 
 def test_segments_do_not_matter(drawn: Collection, query: Features, tmp_path: Path, stub: Any) -> None:
@@ -251,7 +252,7 @@ def test_an_empty_collection(tmp_path: Path, stub: Any, query: Features) -> None
         retriever = HqeRetriever(empty, HqeRetrieval())
         assert len(retriever.candidates(query, empty.alive)) == 0
         assert retriever.matches(query, 0) is None
-        assert retriever.expanded(query, [(0, verification(9))], empty.alive) is None
+        assert retriever.expanded(query, NONE, [(0, verification(9))], empty.alive) is None
         assert not retriever.learnt
 
 

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from delf import runtimes
 from delf.collection import Collection
 from delf.errors import MissingDependencyError, ModelError, OptionError
 from delf.features import Delf
 from delf.images import read_image
 from delf.models import find_model
 from delf.network.model import DelfModel
-from delf.runtimes import RUNTIMES, open_runtime
+from delf.runtimes import RUNTIMES, choose_runtime, open_runtime
 from delf.search import SearchEngine
 
 OUTPUTS = ("feature_map", "attention", "global_descriptor")
@@ -112,13 +113,15 @@ def test_runtimes_find_the_same_keypoints(opened: dict[str, Any], photos: Path) 
 
 def test_runtimes_rank_photos_alike(photos: Path, queries: Any, tmp_path: Path) -> None:
     rankings = []
-    for name in RUNTIMES:
-        extractor = Delf.load(runtime=name, threads=2)
+    extractors = {name: Delf.load(runtime=name, threads=2) for name in RUNTIMES}
+    for name, extractor in extractors.items():
         with Collection.create(tmp_path / f"{name}.delf", extractor) as collection:
             collection.add([photos])
-            engine = SearchEngine(collection, extractor)
-            answers = [engine.search(queries[query].path, top=2) for query in ("coffee", "rocket")]
-            rankings.append([[(result.image, result.inliers) for result in answer.results] for answer in answers])
+            # A collection can be searched with any runtime, whichever has made it.
+            for searching in (extractors.values() if name == "onnx" else [extractors["onnx"]]):
+                engine = SearchEngine(collection, searching)
+                answers = [engine.search(queries[query].path, top=2) for query in ("coffee", "rocket")]
+                rankings.append([[(result.image, result.inliers) for result in answer.results] for answer in answers])
     assert all(count > 20 for answers in rankings for answer in answers for _, count in answer)
     images = [[[image for image, _ in answer] for answer in answers] for answers in rankings]
     assert all(other == images[0] for other in images)
@@ -128,21 +131,35 @@ def test_runtimes_rank_photos_alike(photos: Path, queries: Any, tmp_path: Path) 
 
 
 def test_unknown_runtimes_and_devices() -> None:
-    with pytest.raises(OptionError, match="unknown runtime 'tflite'; known are auto, onnx, torch"):
+    with pytest.raises(OptionError, match="unknown runtime 'tflite'; known are auto, onnx, openvino, torch"):
         open_runtime(runtime="tflite")
-    with pytest.raises(OptionError, match="'onnx' computes on the CPU only, not on 'cuda'; use the runtime 'torch'"):
-        open_runtime(runtime="onnx", device="cuda")
+    for name in ("onnx", "openvino"):
+        with pytest.raises(OptionError, match=f"'{name}' computes on the CPU only, not on 'cuda'; use the runtime 'to"):
+            open_runtime(runtime=name, device="cuda")
     for device in ("quantum", "cuda:9999", "", "vulkan"):
         with pytest.raises(OptionError, match=f"torch cannot use the device {device!r}: ."):
             open_runtime(runtime="torch", device=device)
 
 
 def test_the_default_runtime(attentive: Path, tmp_path: Path) -> None:
-    assert open_runtime(attentive).name == "onnx"
+    assert open_runtime(attentive).name == choose_runtime(find_model(attentive)) == "onnx"
+    assert choose_runtime(find_model(attentive), "cuda") == "torch"
     (tmp_path / "only.safetensors").write_bytes((attentive / "seeded.safetensors").read_bytes())
     assert open_runtime(tmp_path).name == "torch"
     with pytest.raises(ModelError, match=r"no \.onnx file .* delf export"):
         open_runtime(tmp_path, "onnx")
+
+
+def test_openvino_where_it_alone_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtimes, "find_spec", lambda package: None if package == "onnxruntime" else package)
+    assert choose_runtime(find_model()) == open_runtime().name == "openvino"
+
+
+def test_openvino_where_it_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    monkeypatch.delitem(sys.modules, "delf.runtimes.openvino", raising=False)
+    with pytest.raises(MissingDependencyError, match=r"the runtime 'openvino' needs .*'delf-retrieval\[openvino\]'"):
+        open_runtime(runtime="openvino")
 
 
 def test_a_model_finds_its_options(attentive: Path) -> None:

@@ -57,6 +57,8 @@ def test_damaged_onnx_files_are_named(attentive: Path, tmp_path: Path, damage: s
     }[damage])
     with pytest.raises(ModelError, match=r"damaged\.onnx"):
         open_runtime(tmp_path / "damaged.onnx")
+    with pytest.raises(ModelError, match=r"damaged\.onnx"):
+        open_runtime(tmp_path / "damaged.onnx", "openvino")
 
 
 def test_flipped_bytes_open_or_are_named(attentive: Path, tmp_path: Path) -> None:

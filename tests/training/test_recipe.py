@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,22 +11,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
 pytest.importorskip("torch")
 
 import torch
 
+from delf.cli.app import app
 from delf.errors import DelfError, ModelError
 from delf.features import Delf
 from delf.images import read_image
 from delf.models import PACKAGED, ModelConfig
 from delf.network.model import DelfModel
-from delf.ranking.confidence import EVIDENCE, probability
+from delf.ranking.confidence import EVIDENCE, WORDS, probability
 from delf.training.calibration import Samples, fit, read_reliability, reliability
 from delf.training.correspondences import Correspondences
 from delf.training.engine import run_stage
 from delf.training.pairs import PairOptions, make_correspondences
-from delf.training.photos import LabelledPhoto, PhotoCache, SplitOptions, read_photos
+from delf.training.photos import LabelledPhoto, PhotoCache, SplitOptions, read_photos, write_photos
 from delf.training.recipe import RECIPES, STAGES, Recipe, Report, kept, own_device, starting_model, train_model
 from delf.training.validation import RetrievalOptions, retrieval_map
 
@@ -173,9 +177,9 @@ def test_a_model_is_finished_anew_without_training(labelled: list[LabelledPhoto]
                                                    monkeypatch: pytest.MonkeyPatch) -> None:
     """`finish` keeps the descriptors, and fits the probability on half of the held-out classes."""
     used: dict[str, set[str]] = {}
-    monkeypatch.setattr("delf.training.recipe.fit", lambda samples: used.setdefault(
-        "fitted", set(samples.labels)) and fit(samples))
-    monkeypatch.setattr("delf.training.recipe.reliability", lambda samples, weights: used.setdefault(
+    monkeypatch.setattr("delf.training.calibration.fit", lambda samples, ridge: used.setdefault(
+        "fitted", set(samples.labels)) and fit(samples, ridge))
+    monkeypatch.setattr("delf.training.calibration.reliability", lambda samples, weights: used.setdefault(
         "judged", set(samples.labels)) and reliability(samples, weights))
     plan = replace(Recipe.read("finish"), finish=replace(Recipe.read("finish").finish, photos=3))
     train_model(plan, [*labelled, *held], tmp_path / "m.safetensors", start=PACKAGED / "delf-r18.safetensors")
@@ -191,6 +195,30 @@ def test_a_model_is_finished_anew_without_training(labelled: list[LabelledPhoto]
                 for path in (tmp_path / "m.safetensors", PACKAGED / "delf-r18.safetensors"))
     np.testing.assert_array_equal(new.keypoints, old.keypoints)
     np.testing.assert_allclose(new.descriptors @ new.descriptors.T, old.descriptors @ old.descriptors.T, atol=2e-3)
+
+
+def test_a_model_is_calibrated_where_it_lies(labelled: list[LabelledPhoto], held: list[LabelledPhoto],
+                                             tmp_path: Path) -> None:
+    """Its words count as well, and nothing but the weights of its probability changes."""
+    for suffix in ("safetensors", "onnx", "words"):
+        shutil.copy(PACKAGED / f"delf-r18.{suffix}", tmp_path / f"m.{suffix}")
+    write_photos([*labelled, *held], tmp_path / "photos.csv")
+    command = ["calibrate", f"{tmp_path}/m.safetensors", "--data", f"{tmp_path}/photos.csv", "--threads", "1"]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    assert re.search(r"\d% sure: +\d+% of \d+ answer", done.stdout)
+    files = [PACKAGED / "delf-r18.safetensors", tmp_path / "m.safetensors"]
+    old, new = (DelfModel.from_pretrained(path) for path in files)
+    assert new.config.fingerprint == old.config.fingerprint
+    assert set(new.config.probability_by_words) == {*EVIDENCE, WORDS, "intercept"}
+    assert set(new.config.probability) == {*EVIDENCE, "intercept"}
+    assert new.config.probability != old.config.probability
+    assert Delf.load(tmp_path / "m.onnx").runtime.config.probability_by_words == new.config.probability_by_words
+    names = old.state_dict().keys()
+    assert all(old.state_dict()[name].equal(new.state_dict()[name]) for name in names)
+    write_photos([*labelled, *held[:2]], tmp_path / "photos.csv")
+    few = CliRunner().invoke(app, [*command, "--run", f"{tmp_path}/other"])
+    assert "fewer than four held-out classes" in str(few.exception)
 
 
 def test_a_recipe_says_which_photos_are_used(tmp_path: Path) -> None:

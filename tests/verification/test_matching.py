@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from delf.errors import OptionError
 from delf.types import Features
-from delf.verification import MatchingOptions, match_features
+from delf.verification import MatchingOptions, match_features, matching
 from delf.verification.matching import REFERENCE
 
 
@@ -51,6 +51,27 @@ def test_equals_the_definition(seed, sizes, method, minimum, ratio):
     found = match_features(described(query), described(database), options)
     assert list(zip(found.query.tolist(), found.database.tolist(), strict=True)) == literal(query, database, options)
     np.testing.assert_allclose(found.similarities, (query[found.query] * database[found.database]).sum(1), atol=1e-6)
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**16), sizes=st.tuples(st.integers(1, 30), st.integers(1, 30)),
+       block=st.integers(1, 100), method=st.sampled_from(["mutual", "nearest"]), ratio=st.sampled_from([None, 0.9]))
+def test_blocks_and_equal_descriptors_change_nothing(seed, sizes, block, method, ratio):
+    generator = np.random.default_rng(seed)
+    query, database = (generator.integers(-1, 2, (rows, 3)).astype(np.float32) for rows in sizes)  # many are equal
+    query[generator.random(len(query)) < 0.1] = np.nan
+    options = MatchingOptions(method, -1.0, ratio)
+    whole = match_features(described(query), described(database), options)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(matching, "BLOCK", block)
+        parts = match_features(described(query), described(database), options)
+    for name in ("query", "database", "similarities"):
+        np.testing.assert_array_equal(getattr(parts, name), getattr(whole, name))
+    if ratio is None:
+        usable = np.isfinite(query).all(axis=1)
+        found = list(zip(whole.query.tolist(), whole.database.tolist(), strict=True))
+        numbers = np.flatnonzero(usable)
+        assert found == [(int(numbers[i]), j) for i, j in literal(query[usable], database, options)]
 
 
 def test_mutual_is_one_to_one_and_nearest_need_not_be():

@@ -10,6 +10,7 @@ from typing import TextIO
 
 import typer
 
+from delf.cli.benchmark import benchmark
 from delf.cli.codebook import codebook
 from delf.cli.collections import index, info, search
 from delf.cli.dataset import dataset
@@ -17,9 +18,10 @@ from delf.cli.demo import demo
 from delf.cli.evaluation import evaluate, score
 from delf.cli.explore import explore
 from delf.cli.images import attention, extract, match
-from delf.cli.models import export, pairs, train
+from delf.cli.models import calibrate, export, pairs, train
 from delf.cli.rejection import reject
 from delf.cli.reproduce import reproduce
+from delf.cli.serving import serve
 from delf.cli.upkeep import check, compact, remove
 from delf.errors import DelfError, OptionError
 
@@ -39,8 +41,8 @@ def _version(version: bool = typer.Option(False, "--version", help="Print the ve
         raise typer.Exit
 
 
-for command in (index, search, match, explore, attention, extract, info, remove, compact, check, evaluate, score,
-                reject, reproduce, demo, train, pairs, codebook, export):
+for command in (index, search, serve, match, explore, attention, extract, info, remove, compact, check, evaluate, score,
+                reject, reproduce, benchmark, demo, train, calibrate, pairs, codebook, export):
     app.command()(command)
 app.add_typer(dataset)
 

@@ -179,7 +179,8 @@ def info(collection: Folder, json: Json = False) -> None:
                  "features": opened.rows, "segments": len(opened.segments), "bytes": sizes,
                  "bytes_per_image": round(sum(sizes.values()) / max(1, len(opened))),
                  "model": about["model"], "options": about["options"],
-                 "index": about.get("index", {"kind": "exact", "reason": "none was built yet"})}
+                 "index": about.get("index", {"kind": "exact", "reason": "none was built yet"}),
+                 "runtime": _runtime_of(about["model"]["name"])}
     if json:
         print_json(facts)
         return
@@ -187,7 +188,20 @@ def info(collection: Folder, json: Json = False) -> None:
           f"{counted(facts['features'], 'feature')} in {counted(facts['segments'], 'segment')}")
     print(f"model    {about['model']['name']} ({about['model']['fingerprint'][:12]})")
     print("options  " + ", ".join(f"{key}={value}" for key, value in about["options"].items()))
+    print(f"runtime  {facts['runtime'] or 'the model is not found by its name: give it with --model'}")
     print(f"index    {facts['index']['kind']}: {facts['index']['reason']}")
     print(f"bytes    {sum(sizes.values()):,} in all, {facts['bytes_per_image']:,} an image")
     for kind, size in sizes.items():
         print(f"  {kind:<12}{size:>16,}")
+
+
+def _runtime_of(model: str) -> str | None:
+    """What `--runtime auto` takes for a model; None where it is not found."""
+    from delf.errors import ModelError
+    from delf.models import find_model
+    from delf.runtimes import choose_runtime
+
+    try:
+        return choose_runtime(find_model(model))
+    except ModelError:
+        return None

@@ -1,4 +1,4 @@
-"""`delf train`, `delf pairs` and `delf export`: make models. They need the `[torch]` extra."""
+"""`delf train`, `delf calibrate`, `delf pairs` and `delf export`: make models. They need the `[torch]` extra."""
 
 from __future__ import annotations
 
@@ -99,6 +99,49 @@ def train(
     if Part.own().rank == 0:
         export_onnx(DelfModel.from_pretrained(output), output.with_suffix(".onnx"))
         print(f"{output} and {output.with_suffix('.onnx').name}")
+
+
+def calibrate(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A .safetensors file; its .onnx file lies beside it, "
+                                          "and its .words file, if it has one.")],
+    data: Annotated[Path, typer.Option(metavar="PHOTOS", help="Labelled photos, as for 'delf train --data': those of "
+                                       "the split holdout are searched among some of the split train.")],
+    images: Annotated[Path | None, typer.Option(metavar="FOLDER", help="What the names in a CSV file are relative "
+                                                "to.")] = None,
+    run: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Where the photos are indexed; by default MODEL "
+                                             "with the suffix .run.")] = None,
+    threads: Threads = None, quiet: Quiet = False,
+) -> None:
+    """Fit anew how sure a model may be that two photos show the same thing, on classes that it was not trained on.
+
+    Half of the classes fit, the other half judge. Descriptors stay what they are, and so do collections. Run it after
+    'delf codebook', so that what the visual words say counts as well.
+
+    Example: [bold]delf calibrate landmarks.safetensors --data photos.csv[/bold]
+    """
+    _require_torch("the calibration of a model")
+    from dataclasses import replace
+
+    from delf.network.export import write_config
+    from delf.network.model import DelfModel
+    from delf.training.calibration import calibrate as fit
+    from delf.training.calibration import write_reliability
+    from delf.training.photos import read_photos
+
+    files = (model, model.with_suffix(".onnx"))
+    folder = run or model.with_suffix(".run")
+    config = DelfModel.from_pretrained(model).config
+    photos = read_photos(data, images, report=lambda sentence: say(sentence, quiet))
+    extractor = load_extractor(str(files[1]), "auto", "cpu", threads, quiet)
+    with progress("Calibrating", "photos and queries", quiet) as update:
+        folder.mkdir(parents=True, exist_ok=True)
+        found = fit(extractor, photos, folder / f"calibration-{config.fingerprint[:12]}.delf", progress=update)
+    for file in files:
+        write_config(file, replace(config, probability=found.probability, probability_by_words=found.by_words))
+    write_reliability(found.reliability, folder / "reliability.csv")
+    for mean, share, count in found.reliability:
+        print(f"{mean:4.0%} sure: {share:4.0%} of {counted(count, 'answer')} right")
+    print(" and ".join(map(str, files)))
 
 
 def pairs(

@@ -75,7 +75,7 @@ class Segment:
             keypoints=_decode_keypoints(self.keypoints[rows], (width, height)),
             scales=self.scales[rows].astype(np.float32), scores=self.scores[rows].astype(np.float32),
             descriptors=decode(self.descriptors[rows]), image_size=(width, height),
-            global_descriptor=self.global_descriptors()[position])
+            global_descriptor=self.globals[position].astype(np.float32))
 
     def global_descriptors(self) -> FloatArray:
         """(n, G) float32 unit vectors, one for each image."""

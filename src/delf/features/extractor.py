@@ -122,6 +122,12 @@ class Delf:
         except TypeError as error:
             raise OptionError(f"unknown extraction option: {error}") from error
 
+    def limited(self, largest_scale: float) -> Delf:
+        """The same extractor without the levels above a scale; the smallest level stays in any case."""
+        scales = self.options.scales
+        kept = tuple(scale for scale in scales if scale <= largest_scale) or (min(scales),)
+        return Delf(self.runtime, replace(self.options, scales=kept), threads=self.threads, model_file=self.model_file)
+
     @property
     def identity(self) -> dict[str, Any]:
         """Name and fingerprint of the model, and the options: what must be equal for features to be comparable."""
@@ -176,7 +182,7 @@ class Delf:
 
         The score of a level is divided by the largest of all levels, so that a level where nothing matters stays dark.
         """
-        sizes = self._level_sizes(image)
+        sizes = self.level_sizes(image)
         if not sizes:
             return np.zeros(image.shape[:2], np.float32)
         scores = list(self._pool.map(lambda size: self._scores(image, size), sizes))
@@ -198,12 +204,12 @@ class Delf:
             if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
                 raise ImageError(f"an image is an (H, W, 3) uint8 RGB array, not {image.dtype} of shape {image.shape}: "
                                  "read it with delf.read_image")
-        sizes = self._level_sizes(images[0])
+        sizes = self.level_sizes(images[0])
         order = sorted(range(len(sizes)), key=lambda i: -sizes[i][0])
         futures = {i: self._pool.submit(self._level, images, sizes[i]) for i in order}
         return [futures[i] for i in range(len(sizes))]
 
-    def _level_sizes(self, image: ImageArray) -> list[tuple[int, int]]:
+    def level_sizes(self, image: ImageArray) -> list[tuple[int, int]]:
         """(width, height) of each level of the pyramid; none for an image that is too small."""
         width, height = image.shape[1], image.shape[0]
         if self.options.max_image_size is not None:

@@ -22,7 +22,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -83,10 +83,14 @@ class ImageOptions:
     """Which images are accepted.
 
     max_pixels: width x height, looked up in the header before decoding (a small file can claim any size).
+    max_scaled_pixels: instead of that for a JPEG that is decoded at a fraction of its size and then has at most
+    max_pixels: memory goes with the fraction, and only time with the whole. Not for progressive files, whose decoder
+    holds the whole.
     max_bytes: the size of the file. min_side: the shorter side in pixels.
     """
 
     max_pixels: int = 200_000_000
+    max_scaled_pixels: int = 500_000_000
     max_bytes: int = 1 << 29
     min_side: int = 1
 
@@ -97,11 +101,7 @@ def decode(data: bytes, name: str, options: ImageOptions,
 
     With `shrink_to`, a JPEG may come out smaller than its metadata say: see `delf.images.load`.
     """
-    with _opened(data, name, options) as (image, metadata):
-        full_size = image.size
-        if shrink_to is not None:
-            image.draft(None, limit_size(*full_size, shrink_to))
-        shrunk = image.size != full_size
+    with _opened(data, name, options, shrink_to) as (image, metadata, shrunk):
         pixels = upright_rgb(image)
     height, width = pixels.shape[:2]
     if not shrunk:  # some decoders learn the size only while decoding
@@ -111,15 +111,15 @@ def decode(data: bytes, name: str, options: ImageOptions,
 
 def decode_metadata(data: bytes, name: str, options: ImageOptions) -> ImageMetadata:
     """The metadata alone, from the header wherever the format has them there. Raises `ImageError`."""
-    with _opened(data, name, options) as (_, metadata):
+    with _opened(data, name, options, shrink_to=1) as (_, metadata, _):
         return metadata
 
 
 @contextmanager
-def _opened(data: bytes, name: str,
-            options: ImageOptions) -> Iterator[tuple[ImageFile.ImageFile, ImageMetadata]]:
-    """A picture whose header has been read and found acceptable; every failure inside becomes an
-    `ImageError`.
+def _opened(data: bytes, name: str, options: ImageOptions,
+            shrink_to: int | None) -> Iterator[tuple[ImageFile.ImageFile, ImageMetadata, bool]]:
+    """A picture whose header has been read and found acceptable, and whether it will be decoded at a fraction of its
+    size; every failure inside becomes an `ImageError`.
     """
     kind = _format_of(data, name)
     opener = _opener(kind, name)
@@ -129,8 +129,15 @@ def _opened(data: bytes, name: str,
     if kind == "HEIF" and not _item_names_are_text(data):
         raise ImageError(f"{name} is a damaged HEIF file: copy it again from where it came from.")
     with failures_as_image_error(name, kind), opener(io.BytesIO(data), "") as image:
-        check_size(image.size, name, options)
-        yield image, metadata_of(image)
+        size = image.size
+        bounded = replace(options, max_pixels=max(options.max_pixels, options.max_scaled_pixels))
+        may_shrink = shrink_to is not None and kind == "JPEG" and not image.info.get("progressive")
+        check_size(size, name, bounded if may_shrink else options)
+        metadata = metadata_of(image)
+        if shrink_to is not None:
+            image.draft(None, limit_size(*size, shrink_to))  # does nothing to other formats
+            check_size(image.size, name, replace(options, min_side=1))
+        yield image, metadata, image.size != size
 
 
 def _format_of(data: bytes, name: str) -> str:

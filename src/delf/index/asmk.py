@@ -17,7 +17,7 @@ sign. `region_rows` gives the features of an image once for each region that the
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from delf.codes import Codes, decode
 from delf.errors import OptionError
+from delf.index.bits import as_integers, ones
 from delf.index.exact import checked
 from delf.index.storage import ArrayFile, ArrayWriter, Layout
 from delf.index.words import Codebook
@@ -40,7 +41,6 @@ STEP = 2.0**-40  # similarities are multiples of it, so that sums of thousands a
 NORMALISATIONS = ("both", "database", "none")
 SIGNATURES = ("signs", "medians")
 
-_Bits = NDArray[Any]  # unsigned integers
 _Array = NDArray[np.float64]
 
 
@@ -230,7 +230,7 @@ class AsmkLists:
     """
 
     def __init__(self, file: ArrayFile, words: int, width: int) -> None:
-        self._file = file
+        self._file, self._width = file, width
         self.images, self.rows, self.entries = (file.integer(name) for name in ("images", "rows", "entries"))
         layout, content = _layout(words, self.images, self.entries, width), file.bytes()
         if len(content) != layout.nbytes:
@@ -272,6 +272,19 @@ class AsmkLists:
                 values *= np.repeat(weights[words], sizes)
             sums += np.bincount(images, values, minlength=self.images)
         return sums
+
+    def of_images(self, images: IntArray) -> Aggregate:
+        """The aggregate of some images, image after image and word after word; reads which image each entry is of."""
+        wanted = np.zeros(self.images, np.bool_)
+        wanted[images] = True
+        places = np.concatenate([np.zeros(0, np.int64), *(
+            start + np.flatnonzero(wanted[self._checked(self._images[start : start + COMPARED])])
+            for start in range(0, self.entries, COMPARED))])
+        owners = self._images[places].astype(np.int64)
+        order = np.argsort(owners, kind="stable")  # entries come word after word
+        words = np.searchsorted(self._starts, places, side="right") - 1
+        signatures = self._signatures[places[order]].view(np.uint8)
+        return Aggregate(owners[order], words[order], signatures.reshape(len(places), self._width))
 
     def weights_of_images(self, weights: FloatArray | None) -> _Array:
         """(n,) the sum of the weights (W,) of the words of each image; reads all entries unless the weights are 1."""
@@ -325,6 +338,19 @@ class AsmkIndex:
             sums /= math.sqrt(total) if total > 0 else 1.0
         return sums.astype(np.float32)
 
+    def similarities(self, images: IntArray) -> FloatArray:
+        """(K, n) float32 scores of all images, given K of them as queries, with the words that they are stored with."""
+        found = np.zeros((len(images), len(self)), np.float32)
+        first = 0
+        for part in self._lists:
+            rows = np.flatnonzero((first <= images) & (images < first + part.images))
+            stored = part.of_images(images[rows] - first)
+            for row in rows.tolist():
+                own = slice(*np.searchsorted(stored.images, [images[row] - first, images[row] - first + 1]))
+                found[row] = self.scores(Aggregate(stored.images[own], stored.words[own], stored.signatures[own]))
+            first += part.images
+        return found
+
     def _idf(self) -> FloatArray:
         """(W,) log(n / images with the word)^2; 1 for a word of no image, which only enters g of queries."""
         images, total = np.zeros(len(self._asmk.codebook), np.int64), sum(part.images for part in self._lists)
@@ -342,37 +368,6 @@ def region_rows(keypoints: FloatArray, boxes: Sequence[Box]) -> IntArray:
     x, y = keypoints[:, 0], keypoints[:, 1]
     inside = [np.flatnonzero((x1 <= x) & (x <= x2) & (y1 <= y) & (y <= y2)) for x1, y1, x2, y2 in boxes]
     return np.concatenate([np.arange(len(keypoints)), *inside]).astype(np.int64)
-
-
-def as_integers(signatures: NDArray[np.uint8]) -> _Bits:
-    """(E, B) bytes as the fewest unsigned integers of one size: two of 64 bits for 128 dimensions."""
-    size = next(size for size in (8, 4, 2, 1) if signatures.shape[1] % size == 0)
-    return signatures.view(f"u{size}")
-
-
-def ones(bits: _Bits) -> NDArray[np.uint16]:
-    """(E, B) unsigned integers -> (E,) how many bits of each row are 1."""
-    counts = _ones_of_each(bits)
-    total = counts[:, 0].astype(np.uint16)
-    for column in range(1, counts.shape[1]):
-        total += counts[:, column]
-    return total
-
-
-def ones_by_arithmetic(bits: _Bits) -> NDArray[np.uint8]:
-    """The 1 bits of each unsigned integer, added up in parallel (Warren, Hacker's Delight, section 5-1).
-
-    NumPy has an operation for it from 2.0 on, which is ten times as fast; this one is five times as fast as a table.
-    """
-    kind, size = bits.dtype.type, bits.dtype.itemsize
-    pairs, nibbles, octets, units = (kind(int(byte * size, 16)) for byte in ("55", "33", "0f", "01"))
-    counts = bits - ((bits >> kind(1)) & pairs)
-    counts = (counts & nibbles) + ((counts >> kind(2)) & nibbles)
-    counts = (counts + (counts >> kind(4))) & octets
-    return ((counts * units) >> kind(8 * size - 8)).astype(np.uint8)
-
-
-_ones_of_each: Callable[[_Bits], NDArray[np.uint8]] = getattr(np, "bitwise_count", ones_by_arithmetic)
 
 
 def _layout(words: int, images: int, entries: int, width: int) -> Layout:

@@ -67,6 +67,7 @@ class ModelConfig:
         DELG; 0 where it sees the features themselves.
     extraction: values that differ from the defaults of `delf.features.ExtractionOptions`.
     probability: weights of the evidence that two images show the same thing (`delf.ranking.probability`).
+    probability_by_words: the same where a search by the words of the model tells how similar two images are.
     about: one sentence on what it was trained from; licence: of the weights.
     fingerprint: SHA-256 over weights, PCA and whitening, the same in both files of a model; features of models with
         different fingerprints do not mix.
@@ -86,6 +87,7 @@ class ModelConfig:
     autoencoder: int = 0
     extraction: Mapping[str, Any] = field(default_factory=dict)
     probability: Mapping[str, float] = field(default_factory=dict)
+    probability_by_words: Mapping[str, float] = field(default_factory=dict)
     about: str = ""
     licence: str = ""
     fingerprint: str = ""
@@ -102,9 +104,10 @@ class ModelConfig:
         for name in ("global_dimensions", "autoencoder"):
             if type(getattr(self, name)) is not int or not 0 <= getattr(self, name) <= 65536:
                 raise ModelError(f"{name} is a number of channels, not {getattr(self, name)!r}")
-        if not (isinstance(self.probability, Mapping) and all(
-                isinstance(value, (int, float)) and math.isfinite(value) for value in self.probability.values())):
-            raise ModelError(f"probability is a table of weights, not {self.probability!r}")
+        for weights in (self.probability, self.probability_by_words):
+            if not (isinstance(weights, Mapping) and all(
+                    isinstance(value, (int, float)) and math.isfinite(value) for value in weights.values())):
+                raise ModelError(f"probability is a table of weights, not {weights!r}")
         if type(self.conv5) is not bool:
             raise ModelError(f"conv5 is true or false, not {self.conv5!r}")
         if not (len(self.mean) == len(self.std) == 3 and all(map(math.isfinite, self.mean + self.std))

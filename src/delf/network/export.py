@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from delf.errors import ModelError, missing_dependency
 from delf.files import replacing
-from delf.models import METADATA_KEY, OUTPUTS
+from delf.models import METADATA_KEY, OUTPUTS, ModelConfig
 from delf.network.model import DelfModel
 
 
@@ -51,6 +52,22 @@ def export_onnx(model: DelfModel, path: Path) -> None:
                                             **(model.whitening.to_metadata() if model.whitening else {})})
         onnx.checker.check_model(graph)
         onnx.save(graph, temporary)
+
+
+def write_config(path: Path, config: ModelConfig) -> None:
+    """Replace the configuration in a model file of either kind, and leave the rest as it is."""
+    if path.suffix == ".onnx":
+        import onnx
+
+        graph = onnx.load(path)
+        stored = {entry.key: entry.value for entry in graph.metadata_props}
+        onnx.helper.set_model_props(graph, {**stored, METADATA_KEY: config.to_json()})
+        with replacing(path) as temporary:
+            onnx.save(graph, temporary)
+    else:
+        with replacing(path) as temporary:
+            save_file(load_file(path), temporary, metadata={METADATA_KEY: config.to_json()})
+            temporary.chmod(0o644)
 
 
 class _Unpooled(nn.Module):

@@ -12,6 +12,7 @@ from delf.types import Features, Verification
 
 MATCH_PROBABILITY = 0.8  # from here on two images count as a match
 EVIDENCE = ("inliers", "share", "area", "similarity", "images")
+WORDS = "words"  # evidence that only search by visual words has
 INTERCEPT = "intercept"
 # Of a model that carries none of its own: a logistic fit of the inlier count alone, on pairs with 15 inliers or more.
 DEFAULT_WEIGHTS: Mapping[str, float] = {"inliers": 4.15, INTERCEPT: -12.66}
@@ -34,6 +35,11 @@ def evidence(query: Features, database: Features, verification: Verification, im
                    "area": min(1.0, cv2.contourArea(hull) / max(size[0] * size[1], 1)),
                    "similarity": float(cosines.mean())}
     return values
+
+
+def words_evidence(similarity: float) -> float:
+    """The evidence "words", of a similarity by visual words from 0 to 1 (ASMK*): its logarithm, with a floor."""
+    return math.log(max(similarity, 0.0) + 0.005)
 
 
 def probability(found: Mapping[str, float], weights: Mapping[str, float] | None = None) -> float:

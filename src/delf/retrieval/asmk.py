@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from delf.collection import Collection
 from delf.collection.segment import Segment
 from delf.index.asmk import Asmk, AsmkIndex, AsmkOptions
 from delf.index.hamming import HammingOptions
-from delf.ranking import Candidates, in_order
+from delf.ranking import Candidates, SupportOptions, in_order, support, supporters
 from delf.retrieval.contract import Mask, Retriever
 from delf.retrieval.lists import open_lists
 from delf.retrieval.word_matches import WordMatcher
 from delf.retrieval.words import WordOptions, find_codebook
-from delf.types import Features, Matches
+from delf.types import Features, Matches, Verification
 
 
 @dataclass(frozen=True)
@@ -26,13 +28,15 @@ class AsmkRetrieval:
 
     asmk: how images are aggregated and compared. words: where the visual words come from. model: the model file, beside
     which they may lie; by default the packaged one of the collection's model. matching: how tentative matches are found
-    by visual words and signatures; None leaves it to the descriptors.
+    by visual words and signatures; None leaves it to the descriptors. support: how much images that geometry has
+    confirmed say about others; None does not ask them.
     """
 
     asmk: AsmkOptions = field(default_factory=AsmkOptions)
     words: WordOptions = field(default_factory=WordOptions)
     model: Path | None = None
     matching: HammingOptions | None = None
+    support: SupportOptions | None = None
 
 
 class AsmkRetriever(Retriever):
@@ -59,9 +63,11 @@ class AsmkRetriever(Retriever):
         self.learnt = False
         self._index: AsmkIndex | None = None
         self._matcher: WordMatcher | None = None
+        self._support = options.support
         if collection.rows:
             found = find_codebook(collection, options.model, options.words)
             self.learnt = found.learnt
+            self.comparable = not found.learnt and options.asmk == AsmkOptions()
             asmk = Asmk(found.codebook, options.asmk)
             self._index = AsmkIndex(asmk, open_lists(asmk, collection.segments, lambda segment: lists_of(segment, asmk),
                                                      keeper=self, progress=progress))
@@ -73,13 +79,31 @@ class AsmkRetriever(Retriever):
         """All images with a score above 0."""
         if self._index is None:
             return in_order(np.zeros(0, np.int64), np.zeros(0, np.float32))
-        scores = self._index.search(query.descriptors)
-        images = np.flatnonzero(alive & (scores > 0))
-        return in_order(images, scores[images])
+        return _ranked(self._index.search(query.descriptors), alive)
+
+    def expanded(self, query: Features, found: Candidates, verified: Sequence[tuple[int, Verification]],
+                 alive: Mask) -> Candidates | None:
+        """All images, with what confirmed ones say of them added to their scores."""
+        if self._index is None or self._support is None:
+            return None
+        inliers = np.zeros(len(found), np.int64)
+        inliers[: len(verified)] = [len(verification) for _, verification in verified]
+        images, weights = supporters(found, inliers, self._support)
+        if not len(images):
+            return None
+        scores = np.zeros(len(alive))
+        scores[found.images] = found.scores
+        scores += self._support.gain * support(images, weights, self._index.similarities(images))
+        return _ranked(scores, alive)
 
     def matches(self, query: Features, ordinal: int) -> Matches | None:
         """Pairs of features in one word with near signatures, where the options say so."""
         return self._matcher.matches(query, ordinal) if self._matcher is not None else None
+
+
+def _ranked(scores: NDArray[np.floating[Any]], alive: Mask) -> Candidates:
+    images = np.flatnonzero(alive & (scores > 0))
+    return in_order(images, scores[images])
 
 
 def lists_of(segment: Segment, asmk: Asmk) -> Path:

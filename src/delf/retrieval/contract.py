@@ -18,11 +18,13 @@ class Retriever(ABC):
     """Finds candidates among the images of a collection, in the state that it was opened in.
 
     reads: the kinds of `Collection.bytes_by_kind` that it needs; None for all. learnt: whether it has learnt anything
-    from the very images that it searches, which a benchmark should say.
+    from the very images that it searches, which a benchmark should say. comparable: whether its scores are similarities
+    from 0 to 1 that mean the same for any query and collection, so that a probability may be judged by them.
     """
 
     reads: tuple[str, ...] | None = None
     learnt = False
+    comparable = False
 
     @abstractmethod
     def candidates(self, query: Features, alive: Mask) -> Candidates:
@@ -35,6 +37,10 @@ class Retriever(ABC):
         """Tentative matches with an image, where the method has its own idea of them."""
         return None
 
-    def expanded(self, query: Features, verified: Sequence[tuple[int, Verification]], alive: Mask) -> Candidates | None:
-        """Candidates of a second look, with what verified images add to the query; None where there is none."""
+    def expanded(self, query: Features, found: Candidates, verified: Sequence[tuple[int, Verification]],
+                 alive: Mask) -> Candidates | None:
+        """Candidates of a second look, with what verified images add to the query; None where there is none.
+
+        found: the candidates of the first look. verified: the best of them, in their order, and what geometry says.
+        """
         return None

@@ -69,7 +69,8 @@ class FusedRetriever(Retriever):
         """Those of the local retriever."""
         return self._local.matches(query, ordinal)
 
-    def expanded(self, query: Features, verified: Sequence[tuple[int, Verification]], alive: Mask) -> Candidates | None:
+    def expanded(self, query: Features, found: Candidates, verified: Sequence[tuple[int, Verification]],
+                 alive: Mask) -> Candidates | None:
         """What the query finds when it is expanded by the images with most inliers, of those that have more than chance
         gives.
         """

@@ -109,7 +109,8 @@ class HqeRetriever(Retriever):
         """Pairs of features in one word with near signatures."""
         return self._matcher.matches(query, ordinal) if self._matcher is not None else None
 
-    def expanded(self, query: Features, verified: Sequence[tuple[int, Verification]], alive: Mask) -> Candidates | None:
+    def expanded(self, query: Features, found: Candidates, verified: Sequence[tuple[int, Verification]],
+                 alive: Mask) -> Candidates | None:
         """The candidates of a second search, if there are verified images to expand the query by."""
         if self._matcher is None or self._options.expansion != "verified":
             return None

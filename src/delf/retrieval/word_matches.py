@@ -11,7 +11,7 @@ import numpy as np
 
 from delf.collection import Collection
 from delf.collection.segment import Segment
-from delf.index.asmk import as_integers, ones
+from delf.index.bits import as_integers, ones
 from delf.index.hamming import Hamming, HammingIndex, HammingOptions, Signed
 from delf.index.words import Codebook
 from delf.retrieval.lists import open_lists

@@ -69,9 +69,15 @@ def find_codebook(collection: Collection, model: Path | None = None,
         _require(codebook, collection, options.file)
         return FoundCodebook(codebook, learnt=False)
     beside = _beside(collection, model)
-    if beside is not None and _fits(ArrayFile.open(beside, KIND), collection):
+    if beside is not None and has_words(collection, model):
         return FoundCodebook(Codebook.load(beside), learnt=False)
     return FoundCodebook(_learnt(collection, options), learnt=True)
+
+
+def has_words(collection: Collection, model: Path | None = None) -> bool:
+    """Whether visual words lie beside the model file that were learnt from such descriptors as the collection has."""
+    beside = _beside(collection, model)
+    return beside is not None and _fits(ArrayFile.open(beside, KIND), collection)
 
 
 def _beside(collection: Collection, model: Path | None) -> Path | None:

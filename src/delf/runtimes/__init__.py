@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
 
@@ -53,13 +54,23 @@ def _onnx(files: ModelFiles, device: str) -> Runtime:
     return OnnxRuntime(files, device)
 
 
+def _openvino(files: ModelFiles, device: str) -> Runtime:
+    from delf.runtimes.openvino import OpenVinoRuntime
+
+    return OpenVinoRuntime(files, device)
+
+
 def _torch(files: ModelFiles, device: str) -> Runtime:
     from delf.runtimes.torch import TorchRuntime
 
     return TorchRuntime(files, device)
 
 
-RUNTIMES: dict[str, Callable[[ModelFiles, str], Runtime]] = {"onnx": _onnx, "torch": _torch}
+RUNTIMES: dict[str, Callable[[ModelFiles, str], Runtime]] = {"onnx": _onnx, "openvino": _openvino, "torch": _torch}
+"""Each runtime by its name, the fastest on a CPU first: ONNX Runtime and OpenVINO take equally long where it was
+measured, with a third of the disk for ONNX Runtime, and torch twice as long (`benchmarks/RESULTS.md`)."""
+
+_PACKAGES = {"onnx": "onnxruntime", "openvino": "openvino"}  # what a runtime needs beside the model's ONNX file
 
 
 def open_runtime(model: str | Path = DEFAULT_MODEL, runtime: str = "auto", device: str = "cpu") -> Runtime:
@@ -67,7 +78,7 @@ def open_runtime(model: str | Path = DEFAULT_MODEL, runtime: str = "auto", devic
 
     Args:
         model: as for `delf.models.find_model`.
-        runtime: a key of `RUNTIMES`, or "auto": ONNX on the CPU where the model has that file, else torch.
+        runtime: a key of `RUNTIMES`, or "auto", as for `choose_runtime`.
         device: "cpu", or a device that torch knows, such as "cuda" or "mps".
 
     Raises:
@@ -75,7 +86,16 @@ def open_runtime(model: str | Path = DEFAULT_MODEL, runtime: str = "auto", devic
     """
     files = find_model(model)
     if runtime == "auto":
-        runtime = "onnx" if device == "cpu" and files.onnx is not None else "torch"
+        runtime = choose_runtime(files, device)
     if runtime not in RUNTIMES:
         raise OptionError(f"unknown runtime {runtime!r}; known are auto, {', '.join(RUNTIMES)}")
     return RUNTIMES[runtime](files, device)
+
+
+def choose_runtime(files: ModelFiles, device: str = "cpu") -> str:
+    """The key of the fastest runtime that is installed and has its file: on the CPU one that reads the ONNX file, where
+    the model has it; else torch.
+    """
+    if device == "cpu" and files.onnx is not None:
+        return next((name for name, package in _PACKAGES.items() if find_spec(package) is not None), "onnx")
+    return "torch"

@@ -16,18 +16,24 @@ except ImportError as error:
 
 
 class TorchRuntime:
-    """The folded model in evaluation mode, on any device of torch, in single precision."""
+    """The model in evaluation mode, on any device of torch, in single precision.
+
+    Its batch norms are folded and it computes channels last, unless `folded` says otherwise: what a model in PyTorch
+    is without further care, which `delf benchmark` compares with.
+    """
 
     name = "torch"
 
-    def __init__(self, files: ModelFiles, device: str = "cpu") -> None:
+    def __init__(self, files: ModelFiles, device: str = "cpu", *, folded: bool = True) -> None:
         path = files.require("safetensors")
         model = DelfModel.from_pretrained(path)
         if model.pca is None:
             raise ModelError(f"{path} has no PCA, so that it cannot describe features yet")
         try:
             self._device = torch.device(device)
-            self._model = model.folded().to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self._format = torch.channels_last if folded else torch.contiguous_format
+            self._model = (model.folded() if folded else model).to(
+                self._device, memory_format=self._format)  # type: ignore[call-overload]
         except (RuntimeError, AssertionError) as error:
             reason = (str(error).splitlines() or ["no reason given"])[0]
             raise OptionError(f"torch cannot use the device {device!r}: {reason}") from error
@@ -39,5 +45,5 @@ class TorchRuntime:
     @torch.inference_mode()
     def run(self, images: FloatArray) -> NetworkOutput:
         """(B, 3, H, W) float32 RGB in 0..255 -> the outputs of the network."""
-        batch = torch.from_numpy(images).to(self._device, memory_format=torch.channels_last)
+        batch = torch.from_numpy(images).to(self._device, memory_format=self._format)
         return NetworkOutput(*(output.float().cpu().contiguous().numpy() for output in self._model(batch)))

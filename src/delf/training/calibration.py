@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,21 +19,24 @@ from numpy.typing import NDArray
 from delf.collection import Collection
 from delf.errors import DelfError
 from delf.features import Delf
-from delf.ranking.confidence import EVIDENCE, INTERCEPT, probability
+from delf.ranking.confidence import EVIDENCE, INTERCEPT, WORDS, probability
+from delf.retrieval.words import has_words
 from delf.search import SearchEngine
-from delf.training.photos import LabelledPhoto
+from delf.training.photos import LabelledPhoto, of_split
 from delf.types import Result
 
+UNRELATED = 300  # training photos among which held-out ones are searched
 COLUMNS = ("probability", "right", "samples")  # of `reliability.csv`
 
 
 @dataclass(frozen=True)
 class CalibrationOptions:
     """sizes: of the simulated collections. queries: of all, at most. draws: collections of each size for a query.
-    method: of search; one that needs no visual words, which a model gets once it is finished.
+    method: of search, by geometry alone. by_words: the one whose probability may look at the similarity by words.
     """
 
     method: str = "delf"
+    by_words: str = "delf-asmk"
     sizes: tuple[int, ...] = (10, 30, 100, 300, 1000)
     queries: int = 140
     draws: int = 2
@@ -43,13 +46,14 @@ class CalibrationOptions:
 
 @dataclass(frozen=True)
 class Samples:
-    """evidence: (S, E) as named by `EVIDENCE`. right: (S,) whether the result shows what the query does. labels: (S,)
+    """evidence: (S, E) as named by `names`. right: (S,) whether the result shows what the query does. labels: (S,)
     class of the query.
     """
 
     evidence: NDArray[np.float64]
     right: NDArray[np.bool_]
     labels: NDArray[np.str_]
+    names: tuple[str, ...] = EVIDENCE
 
     def __len__(self) -> int:
         return len(self.right)
@@ -57,7 +61,51 @@ class Samples:
     def of(self, classes: Sequence[str]) -> Samples:
         """Those of queries of some classes."""
         rows = np.isin(self.labels, classes)
-        return Samples(self.evidence[rows], self.right[rows], self.labels[rows])
+        return Samples(self.evidence[rows], self.right[rows], self.labels[rows], self.names)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """probability, by_words: weights, as a model carries them; the latter empty where the model has no visual words.
+    reliability: of the last of them, on classes that it was not fitted on.
+    """
+
+    probability: dict[str, float]
+    by_words: dict[str, float]
+    reliability: list[tuple[float, float, int]]
+
+
+def calibrate(extractor: Delf, photos: Sequence[LabelledPhoto], folder: Path,
+              options: CalibrationOptions | None = None, *,
+              progress: Callable[[int, int], None] = lambda done, total: None) -> Calibration:
+    """Fit the probability on half of the held-out classes, and judge it on the other half.
+
+    Args:
+        photos: of them, those with the split "holdout" search each other among some of the split "train". folder,
+            progress: as for `collect_samples`.
+
+    Raises:
+        DelfError: there are fewer than four such classes, or too few of their photos find anything.
+    """
+    options, held, train = options or CalibrationOptions(), of_split(photos, "holdout"), of_split(photos, "train")
+    classes = sorted({photo.label for photo in held})
+    if len(classes) < 4:
+        raise DelfError("there are fewer than four held-out classes, so the probability is not calibrated")
+    unrelated = train[:: max(1, len(train) // UNRELATED)][:UNRELATED]
+    fitted: list[dict[str, float]] = []
+    for method in (options.method, options.by_words):
+        samples = collect_samples(extractor, held, unrelated, folder, replace(options, method=method),
+                                  progress=progress)
+        half, judged = samples.of(classes[::2]), samples.of(classes[1::2])
+        if not len(half) or not len(judged):
+            raise DelfError("too few photos of the held-out classes find anything, so the probability is not "
+                            "calibrated")
+        fitted.append(fit(half, options.ridge))
+        figures = reliability(judged, fitted[-1])
+        with Collection.open(folder) as collection:
+            if not has_words(collection, extractor.model_file):
+                return Calibration(fitted[0], {}, figures)
+    return Calibration(fitted[0], fitted[1], figures)
 
 
 def collect_samples(extractor: Delf, photos: Sequence[LabelledPhoto], unrelated: Sequence[LabelledPhoto],
@@ -71,32 +119,32 @@ def collect_samples(extractor: Delf, photos: Sequence[LabelledPhoto], unrelated:
     """
     options = options or CalibrationOptions()
     labels = {photo.path.absolute(): photo.label for photo in (*photos, *unrelated)}
-    opening = Collection.open(folder) if folder.exists() else Collection.create(folder, extractor)
     every = max(1, math.ceil(len(photos) / options.queries))
     queries = list(photos)[::every]
     rng = np.random.default_rng(options.seed)
     evidence: list[list[float]] = []
     right: list[bool] = []
     query_labels: list[str] = []
-    with opening as collection:
+    with Collection.open_or_create(folder, extractor) as collection:
         collection.add(list(labels), progress=lambda done, total: progress(done, total + len(queries)))
         engine = SearchEngine(collection, extractor, method=options.method)
+        names = (*EVIDENCE, WORDS) if engine.retriever.comparable else EVIDENCE
         for done, photo in enumerate(queries, start=1):
             own = collection.ordinal_of(photo.path)
             if own is None:  # it could not be read
                 continue
             answer = engine.search_features(collection.features(own), top=None, exclude=[own])
             for found, correct in _best_of(answer.results, photo.label, labels, options, rng, len(collection)):
-                evidence.append(found)
+                evidence.append([found[name] for name in names])
                 right.append(correct)
                 query_labels.append(photo.label)
             progress(len(labels) + done, len(labels) + len(queries))
-    return Samples(np.array(evidence, np.float64).reshape(-1, len(EVIDENCE)), np.array(right, np.bool_),
-                   np.array(query_labels, np.str_))
+    return Samples(np.array(evidence, np.float64).reshape(-1, len(names)), np.array(right, np.bool_),
+                   np.array(query_labels, np.str_), names)
 
 
 def _best_of(results: Sequence[Result], label: str, labels: dict[Path, str], options: CalibrationOptions,
-             rng: np.random.Generator, images: int) -> list[tuple[list[float], bool]]:
+             rng: np.random.Generator, images: int) -> list[tuple[dict[str, float], bool]]:
     """Evidence and correctness of the best verified result in collections of several sizes, with and without its class.
 
     A smaller collection is simulated by drawing from the results of the whole one: each image is in it by chance.
@@ -114,8 +162,7 @@ def _best_of(results: Sequence[Result], label: str, labels: dict[Path, str], opt
             best = next(((result, same) for (result, same), kept in zip(verified, there, strict=True)
                          if kept and (answerable or not same)), None)
             if best is not None and best[0].inliers:
-                found = {**best[0].evidence, "images": math.log10(min(size, images))}
-                samples.append(([found[name] for name in EVIDENCE], best[1]))
+                samples.append(({**best[0].evidence, "images": math.log10(min(size, images))}, best[1]))
     return samples
 
 
@@ -125,20 +172,20 @@ def fit(samples: Samples, ridge: float = 1e-2) -> dict[str, float]:
     More inliers, in a larger share, never speak against a match, nor a larger collection for one: a weight of the wrong
     sign is set to zero and the others are fitted again. Without samples there are no weights.
     """
-    signs = {"inliers": 1, "share": 1, "area": 1, "similarity": 1, "images": -1}
-    used = list(EVIDENCE)
+    signs = {**dict.fromkeys(samples.names, 1), "images": -1}
+    used = list(samples.names)
     if not len(samples):
         return {}
     while True:
         weights = _newton(samples, used, ridge)
         wrong = [name for name in used if signs[name] * weights[name] < 0]
         if not wrong:
-            return {**dict.fromkeys(EVIDENCE, 0.0), **weights}
+            return {**dict.fromkeys(samples.names, 0.0), **weights}
         used.remove(max(wrong, key=lambda name: abs(weights[name])))
 
 
 def _newton(samples: Samples, used: Sequence[str], ridge: float) -> dict[str, float]:
-    columns = samples.evidence[:, [EVIDENCE.index(name) for name in used]]
+    columns = samples.evidence[:, [samples.names.index(name) for name in used]]
     mean, spread = columns.mean(axis=0), columns.std(axis=0) + 1e-9
     design = np.column_stack([(columns - mean) / spread, np.ones(len(samples))])
     penalty = ridge * np.diag([*[1.0] * len(used), 0.0]) * len(samples) / 100
@@ -157,7 +204,8 @@ def _newton(samples: Samples, used: Sequence[str], ridge: float) -> dict[str, fl
 
 def reliability(samples: Samples, weights: dict[str, float], bins: int = 10) -> list[tuple[float, float, int]]:
     """(mean probability, share that is right, number of samples) in equal intervals of the probability."""
-    predicted = np.array([probability(dict(zip(EVIDENCE, row, strict=True)), weights) for row in samples.evidence])
+    predicted = np.array([probability(dict(zip(samples.names, row, strict=True)), weights)
+                          for row in samples.evidence])
     place = np.minimum((predicted * bins).astype(int), bins - 1)
     return [(float(predicted[place == i].mean()), float(samples.right[place == i].mean()), int((place == i).sum()))
             for i in range(bins) if (place == i).any()]

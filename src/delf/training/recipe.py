@@ -30,7 +30,7 @@ from delf.models import ModelConfig
 from delf.network.model import DelfModel
 from delf.network.resnet import fold_batch_norm, unfold_batch_norm
 from delf.training.attention import AttentionOptions, AttentionStage
-from delf.training.calibration import collect_samples, fit, reliability, write_reliability
+from delf.training.calibration import calibrate, write_reliability
 from delf.training.classification import ClassificationOptions, ClassificationStage
 from delf.training.correspondences import CorrespondenceOptions, Correspondences, CorrespondenceStage, Describer
 from delf.training.engine import LoopOptions, Part, Progress, run_stage
@@ -43,7 +43,6 @@ from delf.training.whitening import WhiteningOptions, learn_whitening
 
 PATIENCE = timedelta(hours=12)
 PHOTOS_TO_VALIDATE = 60
-UNRELATED = 300  # training photos among which held-out ones are searched
 RECIPES = Path(__file__).parent / "recipes"
 STAGES: dict[str, type] = {"classification": ClassificationOptions, "attention": AttentionOptions,
                            "joint": JointOptions, "correspondences": CorrespondenceOptions}
@@ -283,28 +282,17 @@ class _Trainer:
                            f"{100 * float(figure.read_text()):.1f}"))
 
     def calibrate(self, model: DelfModel) -> dict[str, float]:
-        """The weights of the probability, from half of the held-out classes; how well they do on the other half is in
-        `reliability.csv`. None where there are fewer than four such classes.
-        """
-        photos = of_split(self.photos, "holdout")
-        classes = sorted({photo.label for photo in photos})
-        if len(classes) < 4:
-            self.report(Report("there are fewer than four held-out classes, so the probability is not calibrated"))
-            return {}
+        """The weights of the probability; how well they do is in `reliability.csv`. None where they cannot be had."""
         self.report(Report("calibrating the probability on held-out classes"))
-        train = of_split(self.photos, "train")
-        unrelated = train[:: max(1, len(train) // UNRELATED)][:UNRELATED]
         extractor = extractor_of(model, self.run)
-        fingerprint = extractor.runtime.config.fingerprint
-        samples = collect_samples(extractor, photos, unrelated, self.run / f"calibration-{fingerprint[:12]}.delf")
-        fitted, judged = samples.of(classes[::2]), samples.of(classes[1::2])
-        if not len(fitted) or not len(judged):
-            self.report(Report("too few photos of the held-out classes find anything, so the probability is not "
-                               "calibrated"))
+        folder = self.run / f"calibration-{extractor.runtime.config.fingerprint[:12]}.delf"
+        try:
+            found = calibrate(extractor, self.photos, folder)
+        except DelfError as error:
+            self.report(Report(str(error)))
             return {}
-        weights = fit(fitted)
-        write_reliability(reliability(judged, weights), self.run / "reliability.csv")
-        return weights
+        write_reliability(found.reliability, self.run / "reliability.csv")
+        return found.probability
 
 
 def _named(photo: LabelledPhoto) -> tuple[str, str, str]:

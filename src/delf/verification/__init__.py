@@ -1,6 +1,11 @@
-"""Two sets of features -> tentative matches (`matching`) -> inliers and a transform (`geometry`)."""
+"""Two sets of features -> tentative matches (`matching`) -> inliers and a transform (`geometry`), or both at once
+(`screening`).
+"""
 
 from delf.verification.geometry import VERIFIERS, VerificationOptions, verify
 from delf.verification.matching import MatchingOptions, match_features
+from delf.verification.screening import ScreeningOptions, match_and_verify
+from delf.verification.threads import single_threaded_products
 
-__all__ = ["VERIFIERS", "MatchingOptions", "VerificationOptions", "match_features", "verify"]
+__all__ = ["VERIFIERS", "MatchingOptions", "ScreeningOptions", "VerificationOptions", "match_and_verify",
+           "match_features", "single_threaded_products", "verify"]

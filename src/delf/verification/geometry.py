@@ -7,6 +7,7 @@ takes as inliers the matches within the threshold, each feature at most once.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -237,11 +238,15 @@ def plausible(transform: Transform, points: Points) -> bool:
         return False
     moved = transformed(transform, corners)
     jacobians = (transform[:2, :2] - moved[:, :, None] * transform[2, :2]) / depth[:, None, None]
-    if not np.isfinite(jacobians).all():
+    areas = jacobians[:, 0, 0] * jacobians[:, 1, 1] - jacobians[:, 0, 1] * jacobians[:, 1, 0]
+    squares = np.square(jacobians).sum(axis=(1, 2))
+    if not (np.isfinite(squares).all() and (areas > 0).all()):
         return False
-    longest, shortest = np.linalg.svd(jacobians, compute_uv=False).T
-    return bool((np.linalg.det(jacobians) > 0).all() and (longest < LARGEST_SCALE).all()
-                and (shortest > 1 / LARGEST_SCALE).all() and (longest < LARGEST_STRETCH * shortest).all())
+    # Singular values of 2x2 matrices: their product is the area, and the sum of their squares that of the entries.
+    total, difference = np.sqrt(squares + 2 * areas), np.sqrt(np.maximum(squares - 2 * areas, 0.0))
+    longest, shortest = (total + difference) / 2, (total - difference) / 2
+    return bool((longest < LARGEST_SCALE).all() and (shortest > 1 / LARGEST_SCALE).all()
+                and (longest < LARGEST_STRETCH * shortest).all())
 
 
 def spread(points: Points) -> bool:
@@ -250,8 +255,9 @@ def spread(points: Points) -> bool:
     """
     if len(points) < 3:
         return False
-    centred = points - points.mean(axis=0)
-    return bool(np.linalg.svd(centred, compute_uv=False)[-1] >= 1.0)
+    x, y = (points - points.mean(axis=0)).T
+    xx, xy, yy = float(x @ x), float(x @ y), float(y @ y)
+    return (xx + yy - math.hypot(xx - yy, 2 * xy)) / 2 >= 1.0  # the smaller eigenvalue
 
 
 def one_to_one(pairs: IntArray) -> IntArray:

@@ -1,0 +1,67 @@
+"""`delf serve`: a collection over HTTP, with a page to look at the results."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from delf.cli.collections import Folder
+from delf.cli.console import counted, progress, say
+from delf.cli.options import Device, Quiet, Runtime, Threads, given, load_extractor
+from delf.errors import missing_dependency
+
+PACKAGES = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
+
+
+def serve(
+    collection: Folder,
+    host: Annotated[str, typer.Option(help="The address to listen at; the default is seen from this computer only.")]
+    = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes one that is free.")] = 8000,
+    token: Annotated[str | None, typer.Option(envvar="DELF_TOKEN", show_envvar=True, help="What clients show to add "
+                                              "and remove photos; nobody may without.")] = None,
+    uploads: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Where added photos are kept.")] = None,
+    allow_host: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Another name that the service is asked "
+                                                         "for under, such as that of a proxy.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Searches that are computed at once.")] = None,
+    waiting: Annotated[int | None, typer.Option(min=0, help="Searches that may wait; more are told to come back.")]
+    = None,
+    seconds: Annotated[float | None, typer.Option(min=0.1, help="For an answer, waiting included.")] = None,
+    upload_seconds: Annotated[float | None, typer.Option(min=0.1, help="For a photo to arrive.")] = None,
+    upload_bytes: Annotated[int | None, typer.Option(min=1, help="Of a photo, at most.")] = None,
+    pixels: Annotated[int | None, typer.Option(min=1, help="Of an uploaded photo, at most.")] = None,
+    model: Annotated[str | None, typer.Option(help="The model file, where it is not a packaged one.")] = None,
+    runtime: Runtime = "auto", device: Device = "cpu", threads: Threads = None, quiet: Quiet = False,
+) -> None:
+    """Search a collection in the browser, and from programs over HTTP (needs the extra serve).
+
+    Ctrl-C ends it, when what was begun is done. The description of the API is at /openapi.json.
+
+    Example: [bold]delf serve places.delf[/bold]
+    """
+    for package in PACKAGES:
+        if find_spec(package) is None:
+            raise missing_dependency(package, "serve", "the search service")
+    from delf.collection import Collection
+    from delf.images import display_path
+    from delf.service.library import Library
+    from delf.service.options import ServiceOptions
+    from delf.service.server import serve as listen
+
+    options = ServiceOptions(token=token, uploads=uploads, hosts=tuple(allow_host or ()),
+                             **given(workers=workers, waiting=waiting, seconds=seconds, upload_seconds=upload_seconds,
+                                     upload_bytes=upload_bytes, pixels=pixels))
+    with Collection.open(collection) as opened:
+        name, images = model or opened.about["model"]["name"], len(opened)
+        extractor = load_extractor(name, runtime, device, threads, quiet, **opened.about["options"])
+    with progress("Preparing", "segments", quiet):
+        library = Library(collection, extractor)
+
+    def started(address: str) -> None:
+        print(f"{display_path(collection)}: {counted(images, 'image')} at {address}", flush=True)
+        say("Ctrl-C ends the service.", quiet)
+
+    listen(library, options, host, port, started=started)

@@ -1,0 +1,254 @@
+"""Asking a search service (`delf serve`) from Python.
+
+    client = Client("http://127.0.0.1:8000")
+    answer = client.search("query.jpg", top=5)
+    for result in answer.results:
+        print(result.rank, result.name, f"{result.probability:.0%}")
+
+It needs nothing beyond a plain install.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import secrets
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+import numpy as np
+
+from delf.errors import DelfError, OptionError
+from delf.types import Box, ImageMatch, Result, SearchResult
+
+_PREFIX = "/api/v1"
+_PAGE = 500  # images that are listed by one request
+_LONGEST_PAUSE = 60.0  # seconds between two attempts
+_BUSY = (429, 503)
+
+Photo = str | os.PathLike[str] | bytes
+
+
+class ServiceError(DelfError):
+    """What the service answers when it does not do what it was asked. status: of HTTP; code: for programs."""
+
+    def __init__(self, sentence: str, status: int, code: str) -> None:
+        super().__init__(sentence)
+        self.status, self.code = status, code
+
+
+@dataclass(frozen=True)
+class RemoteImage:
+    """A photo of the collection. id: what the service knows it by. size: (width, height). gps: (latitude, longitude) in
+    degrees. taken: ISO 8601 time.
+    """
+
+    id: int
+    name: str
+    size: tuple[int, int]
+    gps: tuple[float, float] | None
+    taken: str | None
+
+
+@dataclass(frozen=True, eq=False)
+class RemoteResult(Result):
+    """A result, with what is known of the photo; `ordinal` is its id."""
+
+    photo: RemoteImage | None = None
+
+    @property
+    def id(self) -> int:
+        """What the service knows the photo by."""
+        return -1 if self.ordinal is None else self.ordinal
+
+    @property
+    def name(self) -> str:
+        """The name of the file."""
+        return Path(self.image).name if self.photo is None else self.photo.name
+
+
+class Client:
+    """A search service. Where it is busy, a request waits as long as the service says, and is tried again."""
+
+    def __init__(self, url: str = "http://127.0.0.1:8000", *, token: str | None = None, timeout: float = 120.0,
+                 attempts: int = 4) -> None:
+        """The service at an address.
+
+        Args:
+            token: to add and remove photos; by default the environment variable DELF_TOKEN.
+            timeout: seconds without a sign of the service. attempts: how often a busy service is asked.
+
+        Raises:
+            OptionError: `url` is no such address.
+        """
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise OptionError(f"the address of a service is such as http://127.0.0.1:8000, not {url!r}")
+        self.url = url.rstrip("/")
+        self._token = token if token is not None else os.environ.get("DELF_TOKEN")
+        self._timeout, self._attempts = timeout, max(1, attempts)
+
+    def info(self) -> dict[str, Any]:
+        """What the collection holds, and what the service offers."""
+        return self._json("GET", "/collection")
+
+    def search(self, query: Photo | int, *, box: Box | None = None, method: str | None = None, top: int = 24,
+               threshold: float = 0.0, points: bool = True) -> SearchResult:
+        """The photos that show the same as a query, best first; each a `RemoteResult`.
+
+        Args:
+            query: a path, the bytes of a file, or the id of a photo of the collection, which does not find itself.
+            box: the part of the query to search for, in pixels of the upright query.
+            method: one of those that `info` lists; the recommended one by default.
+            threshold: results with a lower probability are left out. points: whether results carry inlier points.
+
+        Raises:
+            ServiceError, DelfError: with the service's sentence, or one that says that it is not there.
+        """
+        form = _form(query, box, method) | {"top": str(top), "threshold": repr(float(threshold)),
+                                            "points": str(bool(points)).lower()}
+        answer = self._json("POST", "/search", form, query)
+        return SearchResult(query=str(query) if isinstance(query, str | os.PathLike) else answer["query"],
+                            method=answer["method"], match=answer["match"], seconds=answer["seconds"],
+                            results=tuple(_result(one) for one in answer["results"]))
+
+    def matches(self, query: Photo | int, other: int, *, box: Box | None = None,
+                method: str | None = None) -> ImageMatch:
+        """The points of a query that were found in a photo of the collection, and how sure one may be."""
+        answer = self._json("POST", "/matches", _form(query, box, method) | {"other": str(other)}, query)
+        return ImageMatch(inlier_points=_points(answer["inlier_points"]), transform=_transform(answer["transform"]),
+                          inliers=answer["inliers"], tentative=answer["tentative"], probability=answer["probability"])
+
+    def images(self) -> Iterator[RemoteImage]:
+        """The photos of the collection."""
+        offset = 0
+        while page := self._json("GET", f"/images?{urlencode({'offset': offset, 'limit': _PAGE})}")["images"]:
+            yield from map(_image, page)
+            offset += len(page)
+
+    def thumbnail(self, id: int, *, side: int = 320) -> bytes:
+        """A small picture of a photo, as the bytes of a JPEG file."""
+        return self._ask("GET", f"/images/{int(id)}/thumbnail?side={int(side)}")
+
+    def attention(self, query: Photo | int) -> bytes:
+        """What the model looks at in a query, as the bytes of a grey PNG file."""
+        return self._ask("POST", "/attention", _form(query, None, None), query)
+
+    def add(self, photo: Photo) -> int:
+        """Add a photo; its id. One that the collection has already is not added again."""
+        return int(self._json("POST", "/images", {}, photo)["id"])
+
+    def remove(self, id: int) -> None:
+        """Take a photo out of the collection."""
+        self._ask("DELETE", f"/images/{int(id)}")
+
+    def _json(self, method: str, path: str, form: Mapping[str, str] | None = None,
+              photo: Photo | int | None = None) -> Any:
+        body = self._ask(method, path, form, photo)
+        try:
+            return json.loads(body)
+        except ValueError as error:
+            raise DelfError(f"what answers at {self.url} is no search service of this version") from error
+
+    def _ask(self, method: str, path: str, form: Mapping[str, str] | None = None,
+             photo: Photo | int | None = None) -> bytes:
+        """The body of the answer."""
+        body, headers = (None, {}) if form is None else _multipart(form, photo)
+        if self._token:
+            headers["Authorization"] = f"Bearer {self._token}"
+        for attempt in range(1, self._attempts + 1):
+            status, pause, answer = self._exchange(method, _PREFIX + path, body, headers)
+            if status < 400:
+                return answer
+            if status not in _BUSY or attempt == self._attempts:
+                break
+            time.sleep(pause)
+        raise _error(status, answer)
+
+    def _exchange(self, method: str, path: str, body: bytes | None,
+                  headers: Mapping[str, str]) -> tuple[int, float, bytes]:
+        """Status, seconds after which to ask again, and body."""
+        parts = urlsplit(self.url)
+        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        connection = kind(str(parts.hostname), parts.port, timeout=self._timeout)
+        try:
+            try:
+                connection.request(method, parts.path + path, body, dict(headers))
+            except (BrokenPipeError, ConnectionResetError):
+                if connection.sock is None:
+                    raise
+                # The service has refused the rest of a body; its answer may be there all the same.
+            with connection.getresponse() as response:
+                return response.status, _seconds(response.headers.get("Retry-After")), response.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise DelfError(f"the service at {self.url} does not answer ({error or type(error).__name__}); is it "
+                            "running ('delf serve COLLECTION'), and is that its address?") from error
+        finally:
+            connection.close()
+
+
+def _form(query: Photo | int, box: Box | None, method: str | None) -> dict[str, str]:
+    fields = {"id": str(query)} if isinstance(query, int) else {}
+    if box is not None:
+        fields["box"] = ",".join(repr(float(side)) for side in box)
+    return fields if method is None else fields | {"method": method}
+
+
+def _multipart(fields: Mapping[str, str], photo: Photo | int | None) -> tuple[bytes, dict[str, str]]:
+    """A form, and its headers. The name of a file is nobody's business."""
+    boundary = secrets.token_hex(16)
+    parts = [(f'name="{name}"', value.encode()) for name, value in fields.items()]
+    if photo is not None and not isinstance(photo, int):
+        parts.append(('name="image"; filename="image"\r\nContent-Type: application/octet-stream', _read(photo)))
+    body = b"".join(f"--{boundary}\r\nContent-Disposition: form-data; {head}\r\n\r\n".encode() + data + b"\r\n"
+                    for head, data in parts)
+    return body + f"--{boundary}--\r\n".encode(), {"Content-Type": f"multipart/form-data; boundary={boundary}"}
+
+
+def _read(photo: Photo) -> bytes:
+    if isinstance(photo, bytes):
+        return photo
+    try:
+        return Path(photo).read_bytes()
+    except OSError as error:
+        raise DelfError(f"{os.fspath(photo)!r} cannot be read ({error.strerror}); check the path") from error
+
+
+def _seconds(text: str | None) -> float:
+    try:
+        return min(max(float(text or 1), 0.0), _LONGEST_PAUSE)
+    except ValueError:  # a date, which this service does not send
+        return 1.0
+
+
+def _error(status: int, body: bytes) -> ServiceError:
+    try:
+        error = json.loads(body)["error"]
+        return ServiceError(str(error["message"]), status, str(error["code"]))
+    except (ValueError, KeyError, TypeError):
+        return ServiceError(f"the service answered with status {status} and no explanation", status, "http")
+
+
+def _image(one: Mapping[str, Any]) -> RemoteImage:
+    gps = one["gps"]
+    return RemoteImage(one["id"], one["name"], (one["size"][0], one["size"][1]),
+                       None if gps is None else (gps[0], gps[1]), one["taken"])
+
+
+def _result(one: Mapping[str, Any]) -> RemoteResult:
+    return RemoteResult(rank=one["rank"], image=one["image"], score=one["score"], inliers=one["inliers"],
+                        probability=one["probability"], transform=_transform(one["transform"]),
+                        inlier_points=_points(one["inlier_points"] or []), ordinal=one["id"], photo=_image(one))
+
+
+def _transform(rows: Any) -> Any:
+    return None if rows is None else np.asarray(rows, np.float64)
+
+
+def _points(rows: Any) -> Any:
+    return np.asarray(rows, np.float32).reshape(-1, 4)

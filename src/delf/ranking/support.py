@@ -1,0 +1,67 @@
+"""Images that geometry has confirmed speak for the images that resemble them: another side of a building, or the same
+by night, is found through photos that share something with both.
+
+Query expansion by verified images is due to Chum et al. (ICCV 2007). Here the scores are joined, not the descriptors,
+and no image speaks for itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from delf.errors import OptionError
+from delf.ranking.order import CHANCE, confirmed
+from delf.ranking.votes import Candidates
+from delf.types import FloatArray, IntArray
+
+_Weights = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class SupportOptions:
+    """How much confirmed images say.
+
+    images: how many of them are asked, at most. gain: of what they say, against the score of the query itself. Both
+    were chosen on classes that no training saw (`benchmarks/CHOICES.md`).
+    """
+
+    images: int = 10
+    gain: float = 4.0
+
+    def __post_init__(self) -> None:
+        if self.images < 0 or self.gain < 0:
+            raise OptionError("the images and the gain of a support must be 0 or more, not "
+                              f"{self.images} and {self.gain}")
+
+
+def supporters(candidates: Candidates, inliers: IntArray, options: SupportOptions) -> tuple[IntArray, _Weights]:
+    """The candidates with more inliers than chance gives, the best of them, and how much each is believed.
+
+    Args:
+        inliers: (V,) of each candidate.
+
+    Returns:
+        (K,) ordinals and (K,) weights above 0 and up to 1: `(inliers - 20) / 50`.
+    """
+    sure = np.flatnonzero(inliers > CHANCE)
+    order = np.argsort(-confirmed(candidates.scores[sure], inliers[sure]), kind="stable")
+    chosen = sure[order[: options.images]]
+    return candidates.images[chosen], np.minimum((inliers[chosen] - CHANCE) / 50, 1.0)
+
+
+def support(images: IntArray, weights: _Weights, similarities: FloatArray) -> _Weights:
+    """(n,) what supporters say of all images: the weighted mean of their similarities, times the largest weight.
+
+    The mean for a supporter is that of the others.
+
+    Args:
+        images, weights: (K,) from `supporters`, at least one. similarities: (K, n) of each with all images.
+    """
+    others = np.ones((len(images), similarities.shape[1]))
+    others[np.arange(len(images)), images] = 0.0
+    total = weights @ others
+    said = weights @ (similarities * others)
+    return float(weights.max()) * np.divide(said, total, out=np.zeros_like(said), where=total > 0)

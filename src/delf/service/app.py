@@ -1,0 +1,130 @@
+"""The service as an application, with what it answers when something goes wrong."""
+
+from __future__ import annotations
+
+import asyncio
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, JSONResponse
+from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp
+
+from delf.errors import DelfError
+from delf.service import photos, schemas, searching
+from delf.service.core import Service, Shared
+from delf.service.forms import sentence
+from delf.service.guard import Guard
+from delf.service.library import Library
+from delf.service.metrics import CONTENT_TYPE
+from delf.service.options import ServiceOptions
+from delf.service.problems import ClientGone, Problem, as_json, busy, not_found, problem_of
+
+PAGE = Path(__file__).parent / "page"
+ABOUT = """Search a collection of photos for those that show the same place or object.
+
+Points are (x, y) in pixels of the upright photo, (0, 0) the centre of the first pixel; a size is [width, height];
+a transform is 3x3, acts on columns (x, y, 1), and maps the query to the photo of the collection. Errors are
+`{"error": {"code": ..., "message": "a sentence"}}`; where the status is 503, `Retry-After` says when to come back."""
+
+health = APIRouter(tags=["health"])
+
+
+def create_app(library: Library, options: ServiceOptions) -> ASGIApp:
+    """The service as an ASGI application."""
+    service = Service(library, options)
+    app = FastAPI(title="delf", version=version("delf-retrieval"), description=ABOUT, docs_url=None, redoc_url=None,
+                  lifespan=service.life, redirect_slashes=False)
+    app.state.service = service
+    for router in (searching.router, photos.router, health):
+        app.include_router(router)
+    app.mount("/static", _Static(directory=PAGE, check_dir=False))
+    for kind, handler in {RequestValidationError: _invalid, HTTPException: _http, DelfError: _delf, ClientGone: _left,
+                          ClientDisconnect: _left, Exception: _internal}.items():
+        app.add_exception_handler(kind, handler)
+    _describe(app)
+    return Guard(app, options, service.metrics)  # the outermost layer, which sees what went wrong inside as well
+
+
+def _describe(app: FastAPI) -> None:
+    """Add to the description of the API how a token is shown."""
+    schema = app.openapi()
+    schema.setdefault("components", {})["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+
+
+# --- the page, and whether all is well
+
+
+@health.get("/", include_in_schema=False)
+async def page() -> Response:
+    """The web page."""
+    if not (PAGE / "index.html").is_file():
+        raise not_found("this installation has no web page")
+    return FileResponse(PAGE / "index.html", headers={"Cache-Control": "no-cache"})
+
+
+class _Static(StaticFiles):
+    """The files of the page. Browsers ask whether they have changed, so that a new version is seen at once."""
+
+    def file_response(self, *arguments: Any, **options: Any) -> Response:
+        response = super().file_response(*arguments, **options)
+        response.headers["Cache-Control"] = "no-cache"
+        return response
+
+
+@health.get("/healthz", response_model=schemas.Health)
+async def healthz() -> Any:
+    """Whether the service is alive."""
+    return schemas.Health(status="alive")
+
+
+@health.get("/readyz", response_model=schemas.Health, responses=schemas.errors(503))
+async def readyz(service: Shared) -> Any:
+    """Whether the model and the collection are loaded, and there is room for another search."""
+    if not service.ready or service.searching.full:
+        raise busy("the service takes no searches at the moment", service.searching.retry_after())
+    return schemas.Health(status="ready")
+
+
+@health.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+async def metrics(service: Shared) -> Response:
+    """Counts and times, as Prometheus reads them."""
+    return Response(await asyncio.to_thread(service.metrics.text), headers={"Content-Type": CONTENT_TYPE})
+
+
+# --- what goes wrong
+
+
+def _answer(problem: Problem) -> JSONResponse:
+    return JSONResponse(as_json(problem.code, str(problem)), problem.status, problem.headers)
+
+
+async def _delf(_: Request, error: Exception) -> Response:
+    assert isinstance(error, DelfError)
+    return _answer(problem_of(error))
+
+
+async def _invalid(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    return _answer(Problem(422, "option", sentence(error.errors())))
+
+
+async def _http(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    sentences = {404: "there is nothing at this address", 405: "this address takes other methods only"}
+    return _answer(Problem(error.status_code, "http", sentences.get(error.status_code, str(error.detail)),
+                           error.headers))
+
+
+async def _left(_: Request, __: Exception) -> Response:
+    return Response(status_code=499)
+
+
+async def _internal(_: Request, __: Exception) -> Response:
+    return _answer(Problem(500, "internal", "something went wrong here that should not have; the log of the service "
+                                            "says what"))

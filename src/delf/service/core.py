@@ -1,0 +1,121 @@
+"""What the handlers of requests share."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+from collections.abc import AsyncIterator, Callable
+from typing import Annotated, Any, TypeVar
+
+from fastapi import Depends, Request
+from pydantic import BaseModel
+
+from delf.errors import DelfError
+from delf.service.forms import read_form
+from delf.service.library import Library, State
+from delf.service.metrics import Metrics
+from delf.service.options import ServiceOptions
+from delf.service.problems import Problem, busy
+from delf.service.queries import Queries
+from delf.service.recent import Recent
+from delf.service.workers import Job, Workers
+
+T = TypeVar("T")
+F = TypeVar("F", bound=BaseModel)
+API = "/api/v1"
+PICTURE_THREADS = 2
+PICTURES_WAITING = 128  # a page asks for dozens at once
+
+
+class Service:
+    """A library, the pools that work on it, what is kept for a while, and what is counted.
+
+    searching: where the model runs. drawing: for pictures and lists, which need no model. changing: one writer.
+    """
+
+    def __init__(self, library: Library, options: ServiceOptions) -> None:
+        self.library, self.options = library, options
+        self.metrics = Metrics()
+        self.queries = Queries(options.queries)
+        self.pictures: Recent[bytes] = Recent(options.pictures_bytes, len)
+        self.searching = Workers(options.workers, options.waiting, options.seconds, "delf-search")
+        self.drawing = Workers(PICTURE_THREADS, PICTURES_WAITING, options.seconds, "delf-picture")
+        self.changing = Workers(1, options.waiting, options.seconds, "delf-write")
+        self.ready = True
+        self._receiving = 0
+        self.metrics.watch("delf_queue", "Searches that wait.", lambda: self.searching.queued)
+        self.metrics.watch("delf_running", "Searches that are computed.", lambda: self.searching.running)
+        self.metrics.watch("delf_picture_bytes", "Of thumbnails in memory.", lambda: self.pictures.total)
+        self.metrics.watch("delf_images", "Photos of the collection.", self._images)
+
+    async def read(self, pool: Workers, request: Request, work: Callable[[Job, State], T]) -> T:
+        """Do something with the state of now, in a pool, as long as the client waits for it."""
+        def leased(job: Job) -> T:
+            with self.library.reading() as state:
+                return work(job, state)
+
+        return await pool.run(leased, lambda: _gone(request))
+
+    async def form(self, pool: Workers, request: Request, kind: type[F]) -> tuple[F, bytes | None]:
+        """The fields of a form and its photo, for work in a pool; where that is full, it is not read at all."""
+        pool.require_room()
+        if self._receiving >= self.options.receiving:
+            raise busy("the service receives as many photos as it can at once; try again in a moment", 1)
+        self._receiving += 1
+        try:
+            return await read_form(request, kind, self.options)
+        finally:
+            self._receiving -= 1
+
+    def require_token(self, request: Request) -> None:
+        """Raises `Problem` where the client may not write."""
+        if self.options.token is None:
+            raise Problem(403, "read_only", "this service changes nothing: start it with --token, or with DELF_TOKEN "
+                                            "set, to let clients who know the token add and remove photos")
+        scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        same = hmac.compare_digest(given.strip().encode(), self.options.token.encode())  # takes as long if it is wrong
+        if scheme.lower() != "bearer" or not same:
+            raise Problem(401, "token", "adding and removing photos needs the token of the service, in the header "
+                                        "'Authorization: Bearer TOKEN'", {"WWW-Authenticate": "Bearer"})
+
+    @contextlib.asynccontextmanager
+    async def life(self, _: Any) -> AsyncIterator[None]:
+        """From before the first request until after the last, when what was begun is finished."""
+        watching = asyncio.create_task(self._watch())
+        try:
+            yield
+        finally:
+            self.ready = False
+            watching.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await watching
+            for pool in (self.searching, self.drawing, self.changing):
+                await asyncio.to_thread(pool.close)
+            self.library.close()
+
+    async def _watch(self) -> None:
+        """Look now and then whether another process has changed the collection."""
+        while True:
+            await asyncio.sleep(self.options.watch_seconds)
+            with contextlib.suppress(DelfError, OSError):
+                await asyncio.to_thread(self.library.refresh)
+
+    def _images(self) -> int:
+        with self.library.reading() as state:
+            return len(state.collection)
+
+
+def service_of(request: Request) -> Service:
+    """The service that a request was sent to."""
+    service: Service = request.app.state.service
+    return service
+
+
+Shared = Annotated[Service, Depends(service_of)]
+
+
+async def _gone(request: Request) -> None:
+    """Ends when the client has gone. The body has been read, or is of no interest."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

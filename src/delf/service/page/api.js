@@ -1,0 +1,67 @@
+// The service, asked. A busy service is waited for; every failure is a sentence.
+
+import { sentence } from "./words.js";
+
+const BASE = new URL("api/v1/", document.baseURI);
+const PATIENCE = 180; // seconds for which a busy service is asked again
+
+export class ServiceError extends Error {
+  constructor(message, { code = "unknown", status = 0 } = {}) {
+    super(sentence(message));
+    this.code = code;
+    this.status = status;
+  }
+}
+
+export const isCancelled = (error) => error?.name === "AbortError";
+
+/** A request as JSON (or as a blob). `onwait(seconds)` is told when the service is busy, before it is asked again. */
+export async function ask(path, { form = null, signal = null, onwait = () => {}, as = "json" } = {}) {
+  let waited = 0;
+  for (let least = 1; ; least *= 1.4) {
+    const response = await send(path, form, signal);
+    if (response.ok) return as === "blob" ? response.blob() : response.json();
+    const busy = response.status === 503 || response.status === 429;
+    if (!busy || waited >= PATIENCE) throw await failure(response);
+    // As long as the service says, and longer each time: what it says is a guess, and others ask as well.
+    const wait = Math.min(60, Math.max(Math.round(least), Number(response.headers.get("Retry-After")) || 2));
+    waited += wait;
+    onwait(wait);
+    await pause(wait, signal);
+  }
+}
+
+async function send(path, form, signal) {
+  try {
+    return await fetch(new URL(path, BASE), form ? { method: "POST", body: form, signal } : { signal });
+  } catch (error) {
+    if (isCancelled(error)) throw error;
+    throw new ServiceError("The service cannot be reached. Is it still running?", { code: "offline" });
+  }
+}
+
+async function failure(response) {
+  let told = null;
+  try {
+    told = (await response.json()).error;
+  } catch { /* not JSON: a proxy in between, perhaps */ }
+  return new ServiceError(told?.message ?? `The service answered with status ${response.status}`,
+    { code: told?.code, status: response.status });
+}
+
+export function pause(seconds, signal) {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(resolve, 1000 * seconds);
+    signal?.addEventListener("abort", () => {
+      clearTimeout(timer);
+      reject(new DOMException("cancelled", "AbortError"));
+    }, { once: true });
+  });
+}
+
+const version = (image) => (image.key ? `&v=${encodeURIComponent(image.key)}` : "");
+
+export const thumbnail = (image, side = 320) =>
+  new URL(`images/${image.id}/thumbnail?side=${side}${version(image)}`, BASE).href;
+export const picture = (image, side = 1600) =>
+  new URL(`images/${image.id}/picture?side=${side}${version(image)}`, BASE).href;

@@ -1,0 +1,139 @@
+// The answer to a search: what it says, its cards, where the time went.
+
+import { thumbnail } from "./api.js";
+import { h, icon, s } from "./dom.js";
+import { outlines } from "./geometry.js";
+import { placesMap } from "./map.js";
+import { PERHAPS, SAME, VERDICTS, counted, percent, seconds, verdict } from "./words.js";
+
+const STAGES = {
+  read: "read the features", decode: "decode the photo", extract: "extract features", retrieve: "find candidates",
+  verify: "verify points", rank: "rank", turn: "look turned",
+};
+
+/** A column while nothing has come yet. oncancel: what its button does. */
+export function waiting(method, photos, oncancel) {
+  const words = h("p", { class: "waiting-words" }, `Searching ${counted(photos, "photo")}…`);
+  const column = h("div", { class: "column busy", "aria-busy": "true" },
+    h("div", { class: "banner-row" }, h("div", null, h("p", { class: "method-tag" }, method), words),
+      h("button", { type: "button", class: "button small", onclick: oncancel }, "Cancel")),
+    h("div", { class: "progress", "aria-hidden": "true" }),
+    h("div", { class: "cards ghosts", "aria-hidden": "true" },
+      Array.from({ length: 6 }, () => h("div", { class: "ghost" }))));
+  const usual = words.textContent;
+  const start = performance.now();
+  const clock = setInterval(() => {
+    if (!words.isConnected) clearInterval(clock);
+    else if (words.textContent.startsWith(usual)) words.textContent = `${usual} ${Math.floor((performance.now() - start) / 1000)} s`;
+  }, 1000);
+  return { column, say: (text) => { words.textContent = text ?? usual; } };
+}
+
+/** A column that says why there is no answer. */
+export function stopped(method, text, again) {
+  return h("div", { class: "column" },
+    h("p", { class: "method-tag" }, method),
+    h("h2", { class: "banner", tabindex: "-1" }, text),
+    h("p", null, h("button", { type: "button", class: "button", onclick: again }, "Search again")));
+}
+
+/**
+ * The column of an answer. links: {open(result), search(result), more() or null}; other: the answer it is compared with;
+ * verifies: whether the method compares points; images: how many were searched.
+ */
+export function answered(answer, { links, other = null, verifies, box, images }) {
+  const [found, rest] = groups(answer, verifies);
+  const places = new Map((other?.results ?? []).map((result) => [result.id, result.rank]));
+  const cards = (results, dim) => h("ul", { class: `cards${dim ? " dim" : ""}` },
+    results.map((result) => card(result, { answer, links, verifies, box, places: other ? places : null })));
+  const more = links.more(answer);
+  return h("div", { class: "column", data: { method: answer.method } },
+    banner(answer, found, verifies, images),
+    found.length > 0 && cards(found, false),
+    found.length > 0 && !other && placesMap(found, links.open),
+    rest.length > 0 && found.length > 0 && h("h3", { class: "rest" }, "Nearest of the others"),
+    rest.length > 0 && cards(rest, verifies),
+    more && h("p", { class: "more" }, h("a", { class: "button", href: more, "data-route": true }, "Show more results")));
+}
+
+/** The results that show the same, or may, and the others: the order of the cards. */
+export function groups(answer, verifies) {
+  const found = answer.results.filter((result) => verifies && answer.match && result.probability >= PERHAPS);
+  return [found, answer.results.filter((result) => !found.includes(result))];
+}
+
+/** What an answer says in one sentence. */
+export function headline(answer, verifies) {
+  const same = answer.results.filter((result) => result.probability >= SAME).length;
+  if (!verifies) return answer.results.length ? `${counted(answer.results.length, "nearest photo")}` : "Nothing was found";
+  if (!answer.match) return "No match in this collection";
+  return same === 1 ? "1 photo shows the same thing" : `${counted(same, "photo")} show the same thing`;
+}
+
+function banner(answer, found, verifies, images) {
+  const perhaps = found.filter((result) => result.probability < SAME).length;
+  const details = [];
+  if (!verifies) details.push("This method compares no points, so it gives an order and no verdict.");
+  else if (!answer.match) {
+    details.push(answer.results.length ? `None of ${counted(images, "photo")} shows the same thing. The nearest are below.`
+      : `None of ${counted(images, "photo")} shows anything like it.`);
+  } else if (perhaps) details.push(`Perhaps ${perhaps} more.`);
+  return h("header", { class: "answer-head" },
+    h("p", { class: "method-tag" }, answer.method),
+    h("h2", { class: `banner ${answer.match ? "same" : "none"}`, tabindex: "-1" }, headline(answer, verifies)),
+    details.map((text) => h("p", { class: "banner-more" }, text)),
+    timings(answer.seconds));
+}
+
+function timings(stages) {
+  const parts = Object.entries(stages).filter(([, value]) => value >= 0.0005);
+  const total = Object.values(stages).reduce((sum, value) => sum + value, 0);
+  return h("details", { class: "timings" },
+    h("summary", null, h("span", { class: "timing-words" }, h("span", { class: "unseen" }, "Time: "), seconds(total)),
+      h("span", { class: "timing-bar", "aria-hidden": "true" }, parts.map(([name, value]) =>
+        h("i", { class: `stage-${name}`, vars: { "--share": value / total } })))),
+    h("dl", null, parts.map(([name, value]) => h("div", null,
+      h("dt", null, h("i", { class: `stage-${name}` }), STAGES[name] ?? name), h("dd", null, seconds(value))))));
+}
+
+function card(result, { answer, links, verifies, box, places }) {
+  const kind = verifies ? verdict(result.probability) : "unknown";
+  const words = verifies ? `${percent(result.probability)}, ${VERDICTS[kind]}, ${counted(result.inliers, "inlier")}`
+    : `place ${result.rank}`;
+  return h("li", { class: `card ${kind}`, data: { id: result.id, rank: result.rank } },
+    h("a", { class: "open", href: links.open(result), "data-route": true,
+      "aria-label": `${result.rank}: ${result.name}: ${words}. Open.` },
+      h("span", { class: "frame" },
+        h("img", { src: thumbnail(result, 480), alt: "", loading: result.rank > 8 ? "lazy" : null, decoding: "async" }),
+        verifies && kind !== "none" && outlined(result, answer.size, box),
+        h("span", { class: "rank", "aria-hidden": "true" }, result.rank))),
+    h("div", { class: "facts" },
+      h("p", { class: "figures" },
+        h("b", { class: "probability" }, verifies ? percent(result.probability) : result.score.toPrecision(3)),
+        h("span", { class: "quiet" }, verifies ? VERDICTS[kind] : "score"),
+        places && moved(result, places)),
+      verifies && h("div", { class: "bar", "aria-hidden": "true" }, h("i", { vars: { "--share": result.probability } })),
+      h("p", { class: "name", title: result.image }, result.name),
+      verifies && h("p", { class: "inliers" }, counted(result.inliers, "inlier"))),
+    h("a", { class: "again", href: links.search(result), "data-route": true, "aria-label": `Search with ${result.name}` },
+      icon("search"), h("span", null, "Search with this")));
+}
+
+/** The outline of the query on a thumbnail that is cut to its frame. */
+function outlined(result, size, box) {
+  const outline = outlines(result.transform, size, result.size, box).result;
+  if (!outline) return null;
+  const points = outline.map(([x, y]) => `${(x + 0.5).toFixed(1)},${(y + 0.5).toFixed(1)}`).join(" ");
+  return s("svg", { class: "outline", viewBox: `0 0 ${result.size[0]} ${result.size[1]}`,
+    preserveAspectRatio: "xMidYMid slice", "aria-hidden": "true" }, s("polygon", { class: "shade", points }), s("polygon", { points }));
+}
+
+/** How the place of a result differs from that in the answer it is compared with. */
+function moved(result, places) {
+  const there = places.get(result.id);
+  if (there === undefined) return h("span", { class: "moved new" }, "only here");
+  const by = there - result.rank;
+  if (!by) return null;
+  return h("span", { class: `moved ${by > 0 ? "up" : "down"}`, "aria-label": `${Math.abs(by)} ${by > 0 ? "higher" : "lower"} than there` },
+    `${by > 0 ? "↑" : "↓"} ${Math.abs(by)}`);
+}

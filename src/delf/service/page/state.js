@@ -1,0 +1,35 @@
+// What is looked at, kept in the address: back, forward, reload and bookmarks work.
+//
+// id: a photo of the collection as the query; upload: one that was given to this page. box: [x1, y1, x2, y2] in pixels
+// of the upright query. open: the id of the result that is open; column: 0 or 1, whose result it is.
+
+const NAMES = ["id", "upload", "box", "method", "compare", "top", "open", "column"];
+
+export function fromAddress(search = location.search) {
+  const given = new URLSearchParams(search);
+  const number = (name) => (/^\d+$/.test(given.get(name) ?? "") ? Number(given.get(name)) : null);
+  const box = (given.get("box") ?? "").split(",").map(Number);
+  return {
+    id: number("id"), upload: given.get("upload"), method: given.get("method"), compare: given.get("compare"),
+    box: box.length === 4 && box.every(Number.isFinite) && box[2] > box[0] && box[3] > box[1] ? box : null,
+    top: number("top"), open: number("open"), column: number("column") === 1 ? 1 : null,
+  };
+}
+
+export function toAddress(state) {
+  const given = new URLSearchParams();
+  for (const name of NAMES) {
+    const value = state[name];
+    if (value !== null && value !== undefined && value !== "") given.set(name, Array.isArray(value) ? value.join(",") : value);
+  }
+  const text = given.toString().replaceAll("%2C", ",").replaceAll("%2B", "+");
+  return text ? `?${text.replaceAll("+", "%2B")}` : location.pathname;
+}
+
+export const hasQuery = (state) => state.id !== null || Boolean(state.upload);
+
+/** The state of a new query: the way of searching stays, what belonged to the query before goes. */
+export function queryState(state, query) {
+  return { id: null, upload: null, ...query, box: null, top: null, open: null, column: null,
+    method: state.method, compare: state.compare };
+}

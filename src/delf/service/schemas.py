@@ -1,0 +1,244 @@
+"""What goes in and out, as the OpenAPI description says it.
+
+Points are (x, y) in pixels of the upright photo, (0, 0) the centre of the first pixel; a size is [width, height];
+transforms are 3x3, act on columns (x, y, 1), and map the query to the photo of the collection.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Self
+
+from fastapi import Path, Query
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from delf.search import DEFAULT_METHOD, METHODS
+from delf.service.library import Photo
+from delf.types import ImageMatch, Result
+
+ABOUT = {
+    "delf-asmk": "Recommended: visual words find, a homography verifies, both rank.",
+    "delf": "Votes of each feature's nearest find, a homography verifies, both rank.",
+    "delf-paper": "As in the paper: votes find, inliers of an affine transform rank.",
+    "delf-votes": "Votes of each feature's nearest alone, without geometry.",
+    "asmk": "Visual words alone (ASMK*), without geometry.",
+    "asmk+sp": "Visual words find and match; photos with inliers come first.",
+    "hqe": "Visual words with query expansion, without geometry.",
+    "hqe+sp": "Visual words find and match, with query expansion; photos with inliers come first.",
+    "global": "One descriptor for each photo, without geometry: the quickest.",
+    "global+qe": "One descriptor for each photo, with query expansion, without geometry.",
+    "delf+global+qe": "Local and global descriptors joined, with query expansion.",
+}
+
+Size = Annotated[list[int], Field(min_length=2, max_length=2, examples=[[1024, 768]])]
+Points = list[Annotated[list[float], Field(min_length=4, max_length=4)]]
+Position = Annotated[list[float], Field(min_length=2, max_length=2)]
+BoxText = Annotated[str, StringConstraints(max_length=200), Field(
+    description="The part of the query to search for: x1,y1,x2,y2 in pixels of the upright photo.",
+    examples=["10,20,300,400"])]
+MethodName = Annotated[str, StringConstraints(max_length=64), Field(
+    description="How to search: one of the methods that /api/v1/collection lists.",
+    json_schema_extra={"enum": list(METHODS)})]
+MAX_ID = 2**53 - 1  # JavaScript counts no further
+Id = Annotated[int, Path(ge=0, le=MAX_ID, description="Of a photo of the collection.")]
+Side = Annotated[int, Query(ge=16, le=2048, description="The longer side, in pixels.")]
+Key = Annotated[str | None, Query(max_length=64, description="The `key` of the photo.")]
+
+
+class _Form(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class QueryForm(_Form):
+    """A photo, or one of the collection by its id."""
+
+    id: Annotated[int | None, Field(ge=0, le=MAX_ID, description="A photo of the collection, not `image`.")] = None
+
+
+class BoxForm(QueryForm):
+    """A query, or a part of it."""
+
+    box: BoxText | None = None
+    method: MethodName = DEFAULT_METHOD
+
+
+class SearchForm(BoxForm):
+    """A search."""
+
+    top: Annotated[int, Field(ge=1, description="Results at most.")] = 24
+    threshold: Annotated[float, Field(ge=0, le=1, description="Results with a lower probability are left out.")] = 0.0
+    points: Annotated[bool, Field(description="Whether results carry their inlier points.")] = False
+
+
+class MatchForm(BoxForm):
+    """A query and the photo of the collection that it is matched with."""
+
+    other: Annotated[int, Field(ge=0, le=MAX_ID, description="A photo of the collection.")]
+
+
+class AddForm(_Form):
+    """A photo to add."""
+
+
+class Error(BaseModel):
+    """code: for programs; message: a sentence for people."""
+
+    code: str
+    message: str
+
+
+class ErrorAnswer(BaseModel):
+    """The body of every error."""
+
+    error: Error
+
+
+class Image(BaseModel):
+    """A photo of the collection. key: names its content; as `?v=` of a picture it makes that cacheable for ever."""
+
+    id: int
+    key: str
+    name: str
+    size: Size
+    gps: Position | None = Field(description="[latitude, longitude] in degrees (WGS 84), where the photo has them.")
+    taken: str | None = Field(description="When it was taken (ISO 8601), where the photo says so.")
+
+    @classmethod
+    def of(cls, photo: Photo, **more: Any) -> Self:
+        """more: the fields of a subclass."""
+        return cls(id=photo.ordinal, key=photo.key, name=photo.name, size=list(photo.size),
+                   gps=None if photo.gps is None else list(photo.gps), taken=photo.taken, **more)
+
+
+class Images(BaseModel):
+    """Photos of the collection, in the order of their ids."""
+
+    total: int
+    images: list[Image]
+
+
+class FoundImage(Image):
+    """A result, as `delf search --json` has it, and what is known of the photo."""
+
+    rank: int
+    image: str = Field(description="The path as it was indexed.")
+    score: float
+    inliers: int
+    tentative: int | None = Field(description="Matches before geometry; null where no inlier was found.")
+    probability: float
+    transform: list[list[float]] | None
+    inlier_points: Points | None = Field(None, description="[[x0, y0, x1, y1], ...]: a point of the query and its "
+                                         "partner in the photo, most similar first; where `points` was asked for.")
+
+    @classmethod
+    def found(cls, result: Result, photo: Photo, points: bool) -> Self:
+        """points: whether to carry them."""
+        share = result.evidence.get("share", 0.0)  # of the tentative matches, that are inliers
+        return cls.of(photo, rank=result.rank, image=photo.path, score=result.score, inliers=result.inliers,
+                      tentative=round(result.inliers / share) if share else None, probability=result.probability,
+                      transform=None if result.transform is None else result.transform.tolist(),
+                      inlier_points=rounded(result.inlier_points) if points else None)
+
+
+class SearchAnswer(BaseModel):
+    """The answer to a search, as `delf search --json` prints it, and some more."""
+
+    query: str
+    method: str
+    model: str
+    match: bool = Field(description="Whether the best photo shows the same as the query.")
+    size: Size
+    seconds: dict[str, float]
+    results: list[FoundImage]
+
+
+class MatchAnswer(BaseModel):
+    """The evidence of a pair."""
+
+    inliers: int
+    tentative: int
+    probability: float
+    transform: list[list[float]] | None
+    inlier_points: Points
+    size: Size
+    other_size: Size
+
+    @classmethod
+    def of(cls, match: ImageMatch, size: tuple[int, int], other: tuple[int, int]) -> MatchAnswer:
+        """size, other: of the query and of the photo of the collection."""
+        return cls(inliers=match.inliers, tentative=match.tentative, probability=match.probability,
+                   transform=None if match.transform is None else match.transform.tolist(),
+                   inlier_points=rounded(match.inlier_points), size=list(size), other_size=list(other))
+
+
+class Method(BaseModel):
+    """A way to search."""
+
+    name: str
+    about: str
+
+
+class Limits(BaseModel):
+    """What the service takes at most."""
+
+    upload_bytes: int
+    pixels: int
+    top: int
+
+
+class CollectionAnswer(BaseModel):
+    """What the collection holds, and what the service offers."""
+
+    name: str
+    images: int
+    features: int
+    bytes: int
+    model: str
+    index: str
+    methods: list[Method]
+    limits: Limits
+    writable: bool
+    version: str
+
+
+class Added(BaseModel):
+    """id: of the photo; added: false where the collection had it already."""
+
+    id: int
+    added: bool
+
+
+class Health(BaseModel):
+    """Whether all is well."""
+
+    status: str
+
+
+def rounded(points: Any) -> list[list[float]]:
+    """Points to a hundredth of a pixel, which is finer than they are."""
+    return [[round(float(value), 2) for value in row] for row in points]
+
+
+def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """How FastAPI is told of the statuses that an answer may have."""
+    return {status: {"model": ErrorAnswer} for status in statuses}
+
+
+def form_of(form: type[BaseModel], required: bool = True) -> dict[str, Any]:
+    """How OpenAPI says what a form with a photo holds. required: whether the photo is."""
+    schema = form.model_json_schema()
+    schema.setdefault("properties", {})["image"] = {"type": "string", "format": "binary",
+                                                    "description": "The photo: JPEG, PNG, WebP, HEIC and others."}
+    if required:
+        schema["required"] = [*schema.get("required", []), "image"]
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
+
+
+def either(form: type[BaseModel]) -> dict[str, Any]:
+    """As `form_of`, for a form with either a photo or an id."""
+    body = form_of(form, required=False)
+    body["requestBody"]["content"]["multipart/form-data"]["schema"]["oneOf"] = [{"required": ["image"]},
+                                                                                {"required": ["id"]}]
+    return body
+
+
+TOKEN: dict[str, Any] = {"security": [{"token": []}]}

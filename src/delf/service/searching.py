@@ -1,0 +1,102 @@
+"""Requests that search: `/api/v1/collection`, `search`, `matches` and `attention`."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from delf.errors import OptionError
+from delf.images import parse_box
+from delf.search import METHODS
+from delf.service import pictures, schemas
+from delf.service.core import API, Service, Shared
+from delf.service.library import State
+from delf.service.queries import Query
+from delf.service.schemas import ABOUT, CollectionAnswer, FoundImage, MatchAnswer, SearchAnswer, either, errors
+from delf.service.workers import Job
+
+router = APIRouter(prefix=API, tags=["search"])
+_ERRORS = errors(400, 403, 404, 408, 409, 413, 415, 422, 503)
+
+
+@router.get("/collection", response_model=CollectionAnswer, responses=errors(503))
+async def collection(request: Request, service: Shared) -> Any:
+    """What the collection holds, and what the service offers."""
+    return await service.read(service.drawing, request, lambda _, state: _about(service, state))
+
+
+@router.post("/search", response_model=SearchAnswer, responses=_ERRORS, openapi_extra=either(schemas.SearchForm))
+async def search(request: Request, service: Shared) -> Any:
+    """Which photos show the same as a query: an uploaded photo, or one of the collection.
+
+    A photo of the collection does not find itself.
+    """
+    form, data = await service.form(service.searching, request, schemas.SearchForm)
+    if form.top > service.options.top:
+        raise OptionError(f"top is at most {service.options.top}, not {form.top}")
+    query = _query(service, form, data)
+    method = _known(form.method)
+    return await service.read(service.searching, request,
+                              lambda job, state: _search(service, job, state, query, method, form))
+
+
+@router.post("/matches", response_model=MatchAnswer, responses=_ERRORS, openapi_extra=either(schemas.MatchForm))
+async def matches(request: Request, service: Shared) -> Any:
+    """The points of a query that were found in a photo of the collection, and how sure one may be."""
+    form, data = await service.form(service.searching, request, schemas.MatchForm)
+    query = _query(service, form, data)
+    method = _known(form.method)
+
+    def work(job: Job, state: State) -> MatchAnswer:
+        other = state.photo(form.other)
+        match, seen = service.queries.match(job, state, query, form.other, method)
+        return MatchAnswer.of(match, seen.size, other.size)
+
+    return await service.read(service.searching, request, work)
+
+
+@router.post("/attention", response_class=Response, responses={200: {"content": {"image/png": {}}}, **_ERRORS},
+             openapi_extra=either(schemas.QueryForm))
+async def attention(request: Request, service: Shared) -> Response:
+    """What the model looks at: a small grey picture of the whole upright photo, white where attention is highest."""
+    form, data = await service.form(service.searching, request, schemas.QueryForm)
+    query = _query(service, form, data)
+    picture = await service.read(service.searching, request, lambda _, state: pictures.attention(state, query))
+    return Response(picture, media_type="image/png")
+
+
+def _search(service: Service, job: Job, state: State, query: Query, method: str,
+            form: schemas.SearchForm) -> SearchAnswer:
+    answer, seen = service.queries.search(job, state, query, method, form.top)
+    service.metrics.searched(answer.method, answer.match, answer.seconds)
+    results = [FoundImage.found(result, state.photo(result.ordinal), form.points) for result in answer.results
+               if result.ordinal is not None and result.probability >= form.threshold]
+    name = "" if query.ordinal is None else state.photo(query.ordinal).path
+    return SearchAnswer(query=name, method=answer.method, match=answer.match, size=list(seen.size),
+                        model=state.collection.about["model"]["name"], seconds=answer.seconds, results=results)
+
+
+def _query(service: Service, form: schemas.QueryForm, data: bytes | None) -> Query:
+    if (data is None) == (form.id is None):
+        raise OptionError("give either a photo in the field 'image' or the id of one of the collection in 'id'")
+    box = getattr(form, "box", None)
+    return Query(data, form.id, None if box is None else parse_box(box), service.options.images)
+
+
+def _known(method: str) -> str:
+    if method not in METHODS:
+        raise OptionError(f"unknown method {method!r}; known are {', '.join(METHODS)}")
+    return method
+
+
+def _about(service: Service, state: State) -> dict[str, Any]:
+    collection, options = state.collection, service.options
+    return {"name": collection.folder.name, "images": len(collection), "features": collection.rows,
+            "bytes": sum(collection.bytes_by_kind().values()), "model": collection.about["model"]["name"],
+            "index": collection.about.get("index", {}).get("kind", "exact"),
+            "methods": [{"name": name, "about": ABOUT.get(name, "")} for name in METHODS],
+            "limits": {"upload_bytes": options.upload_bytes, "pixels": options.pixels, "top": options.top},
+            "writable": options.token is not None and options.uploads is not None,
+            "version": version("delf-retrieval")}

@@ -1,0 +1,83 @@
+"""Listening, and ending well."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import uvicorn
+
+from delf.errors import DelfError
+from delf.service.app import create_app
+from delf.service.library import Library
+from delf.service.options import ServiceOptions
+
+_GRACE = 5.0  # seconds for an answer to reach its client
+
+
+def serve(library: Library, options: ServiceOptions, host: str, port: int, *,
+          started: Callable[[str], None] = lambda address: None) -> None:
+    """Answer requests until SIGINT or SIGTERM; what was begun by then is finished. A second signal ends it at once.
+
+    Args:
+        port: 0 takes one that is free.
+        started: is called with the address when requests are taken.
+
+    Raises:
+        DelfError: it cannot listen there.
+    """
+    everywhere = _is_everywhere(host)
+    options = replace(options, any_address=options.any_address or everywhere,
+                      hosts=options.hosts if everywhere else (*options.hosts, host))
+    listening = _listen(host, port)
+    shown = f"[{host}]" if ":" in host else host
+    config = uvicorn.Config(create_app(library, options), log_level="warning", access_log=False, server_header=False,
+                            proxy_headers=False, ws="none", limit_concurrency=options.connections,
+                            timeout_keep_alive=10, timeout_graceful_shutdown=int(options.seconds + _GRACE))
+    _Server(config, lambda: started(f"http://{shown}:{listening.getsockname()[1]}/")).run(sockets=[listening])
+
+
+class _Server(uvicorn.Server):
+    """A server for which a signal is the usual end and no failure."""
+
+    def __init__(self, config: uvicorn.Config, started: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._started = started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._started()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET,
+                                    backlog=1024)
+    except (OSError, OverflowError) as error:
+        raise DelfError(f"cannot listen at {host}, port {port} ({getattr(error, 'strerror', None) or error}); is the "
+                        "port taken, or the address not of this computer? Give another --port or --host") from error
+
+
+def _is_everywhere(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return False

@@ -1,0 +1,153 @@
+"""The service as a user starts it: a process of its own, asked over loopback."""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("fastapi", reason="needs the extra 'serve'")
+httpx = pytest.importorskip("httpx")
+
+TOKEN = "a-token-that-nobody-guesses"
+EMPTY = [("method", (None, "delf"))]  # httpx makes no form of nothing
+SECONDS = 60  # after which a service that does not start, or end, has failed
+
+
+@dataclass
+class Served:
+    """A service that runs. log: the file of its stderr."""
+
+    process: subprocess.Popen[str]
+    url: str
+    log: Path
+    http: Any = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.http = httpx.Client(base_url=self.url, timeout=SECONDS)
+
+    def search(self, photo: Path | None = None, **fields: Any) -> Any:
+        """The answer to a search that is to go well."""
+        return self.post("search", photo, **fields).raise_for_status().json()
+
+    def post(self, what: str, photo: Path | bytes | None = None, headers: Any = None, **fields: Any) -> Any:
+        """The response to a form with a photo."""
+        data = photo.read_bytes() if isinstance(photo, Path) else photo
+        parts: list[Any] = [(name, (None, str(value))) for name, value in fields.items()]
+        parts += [] if data is None else [("image", ("photo.jpg", data))]
+        return self.http.post(f"/api/v1/{what}", files=parts or EMPTY, headers=headers)
+
+    def refused(self, response: Any, status: int, code: str, *words: str) -> str:
+        """The sentence of an answer that is an error."""
+        assert response.status_code == status, response.text
+        error = response.json()["error"]
+        assert error["code"] == code
+        for word in words:
+            assert word in error["message"]
+        return str(error["message"])
+
+    def metric(self, name: str) -> float:
+        """The value of a metric, summed over its labels."""
+        text = self.http.get("/metrics").text
+        return sum(float(value) for value in re.findall(rf"^{name}(?:{{.*}})? (\S+)$", text, re.MULTILINE))
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        """Wait for something that is to become true."""
+        end = time.monotonic() + SECONDS
+        while not condition():
+            assert time.monotonic() < end, "it did not become true"
+            time.sleep(0.02)
+
+    def memory(self) -> int:
+        """Bytes that the process has in memory."""
+        pages = Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]
+        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """End the service; its exit code."""
+        self.http.close()
+        self.process.send_signal(number)
+        return self.process.wait(SECONDS)
+
+
+Serve = Callable[..., Served]
+Copied = Callable[[Path], Path]
+
+
+@pytest.fixture(scope="session")
+def token() -> str:
+    """What clients of `writable` show."""
+    return TOKEN
+
+
+@pytest.fixture(scope="session")
+def copied(collection: Any) -> Copied:
+    """Copies the collection of `photos` into a folder; its photos lie where they lay."""
+    def copy(folder: Path) -> Path:
+        return Path(shutil.copytree(collection.folder, folder / "places.delf",
+                                    ignore=shutil.ignore_patterns("*.lock", "*-shm")))
+
+    return copy
+
+
+@pytest.fixture(scope="session")
+def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
+    """Starts a service on a collection, with more arguments of `delf serve`."""
+    running: list[Served] = []
+
+    def start(collection: Path, *arguments: str | Path, **environment: str) -> Served:
+        log = tmp_path_factory.mktemp("serve") / "log"
+        unwanted = ("COV", "DELF")
+        with log.open("w") as stream:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "delf", "serve", collection, "--port", "0", *arguments],
+                env={key: value for key, value in os.environ.items() if not key.startswith(unwanted)} | environment,
+                stdout=subprocess.PIPE, stderr=stream, text=True,
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+        assert process.stdout is not None
+        ready, _, _ = select.select([process.stdout], [], [], SECONDS)
+        line = process.stdout.readline() if ready else ""
+        found = re.fullmatch(r".*: [\d,]+ images? at (http://\S+)/\n", line)
+        if found is None:
+            process.kill()
+            process.communicate()
+            pytest.fail(f"the service did not start: {line} {log.read_text()}")
+        running.append(Served(process, found[1], log))
+        return running[-1]
+
+    yield start
+    for one in running:
+        one.http.close()
+        if one.process.poll() is None:
+            one.process.kill()
+        one.process.wait()
+        if one.process.stdout:
+            one.process.stdout.close()
+        assert "Traceback" not in one.log.read_text(), one.log.read_text()
+
+
+@pytest.fixture(scope="session")
+def service(serve: Serve, copied: Copied, tmp_path_factory: pytest.TempPathFactory) -> Served:
+    """A service on the collection of `photos`, which changes nothing."""
+    return serve(copied(tmp_path_factory.mktemp("read")))
+
+
+@pytest.fixture
+def writable(serve: Serve, copied: Copied, token: str, tmp_path: Path) -> Iterator[Served]:
+    """A service on a copy of the collection, to which photos may be added, with the token in its client."""
+    (tmp_path / "uploads").mkdir()
+    one = serve(copied(tmp_path), "--uploads", tmp_path / "uploads", DELF_TOKEN=token)
+    one.http.headers["Authorization"] = f"Bearer {token}"
+    yield one
+    one.stop()

@@ -1,0 +1,81 @@
+"""What the page says when it does not go well."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+expect = pytest.importorskip("playwright.sync_api", reason="needs playwright").expect
+
+
+def test_errors_are_sentences(look: Any, tmp_path: Path, queries: Any) -> None:
+    one = look().start()
+    one.expected = "422"
+    (tmp_path / "broken.jpg").write_bytes(b"no photo at all")
+    one.page.set_input_files("#file", tmp_path / "broken.jpg")
+    banner = one.page.locator(".column .banner")
+    expect(banner).to_be_visible(timeout=120_000)
+    assert banner.inner_text()[0].isupper() and banner.inner_text().endswith(".")
+    (tmp_path / "words.txt").write_text("words")
+    one.page.set_input_files("#file", tmp_path / "words.txt")
+    expect(one.page.get_by_role("alert")).to_contain_text("The file words.txt is not a photo.")
+    one.search(queries["rocket"].path)
+    expect(one.page.get_by_role("alert")).to_be_hidden()
+    one.page.reload()
+    expect(one.page.get_by_role("alert")).to_contain_text("Choose it again, please.")
+
+
+def test_a_search_is_cancelled_and_done_again(look: Any, queries: Any) -> None:
+    one = look().start()
+    held = threading.Event()
+    one.page.route("**/api/v1/search", lambda route: route.continue_() if held.is_set() else None)
+    one.page.set_input_files("#file", queries["rocket"].path)
+    expect(one.page.locator(".waiting-words")).to_contain_text("Searching 12 photos")
+    one.page.get_by_role("button", name="Cancel").click()
+    expect(one.page.locator(".banner")).to_have_text("The search was cancelled.")
+    held.set()
+    one.page.get_by_role("button", name="Search again").click()
+    one.answered()
+    assert one.names[0].startswith("rocket")
+
+
+def test_a_busy_service_is_waited_for(look: Any, serve: Any, places: Path, tmp_path: Path, queries: Any,
+                                      unknown_query: Path) -> None:
+    busy = serve(places, "--workers", "1", "--waiting", "0", "--upload-bytes", "400000")
+    enough = threading.Event()
+
+    def others() -> None:
+        while not enough.is_set():
+            busy.post("search", unknown_query)
+
+    crowd = [threading.Thread(target=others) for _ in range(2)]
+    one = look(url=busy.url).start()
+    one.expected = "503"
+    for thread in crowd:
+        thread.start()
+    try:
+        for _ in range(20):  # now and then the page is lucky
+            one.page.set_input_files("#file", queries["rocket"].path)
+            words = one.page.locator(".waiting-words", has_text="The service is busy. Trying again in")
+            words.or_(one.page.locator(".column[data-method]")).first.wait_for(timeout=120_000)
+            if words.count():
+                break
+        expect(words).to_be_visible()
+    finally:
+        enough.set()
+        for thread in crowd:
+            thread.join()
+    one.answered()
+    assert one.names[0].startswith("rocket")
+    large = tmp_path / "large.png"
+    large.write_bytes(queries["rocket"].path.read_bytes() + bytes(400_000))
+    one.page.set_input_files("#file", large)
+    expect(one.page.get_by_role("alert")).to_contain_text("the service takes 400 kB at most")
+    busy.stop()
+    one.expected = "ERR_CONNECTION_REFUSED"
+    one.unwanted = [text for text in one.unwanted if "503" not in text]
+    one.page.get_by_role("link", name="Search with").first.click()
+    expect(one.page.get_by_role("alert")).to_contain_text("The service cannot be reached.")

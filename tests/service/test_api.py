@@ -1,0 +1,234 @@
+"""What the service answers: the same as the library."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from delf.images import read_image, read_metadata
+from delf.search import METHODS, SearchEngine
+
+
+def size_of(photo: Path) -> list[int]:
+    """[width, height] of an upright photo."""
+    metadata = read_metadata(photo)
+    return [metadata.width, metadata.height]
+
+
+@pytest.fixture(scope="module")
+def engine(collection: Any, extractor: Any) -> SearchEngine:
+    return SearchEngine(collection, extractor)
+
+
+def test_a_search_answers_what_the_engine_does(service: Any, engine: SearchEngine, queries: Any) -> None:
+    query = queries["coffee"].path
+    expected = engine.search(query, top=5)
+    answer = service.search(query, top=5, points=True)
+    assert answer["match"] is True and answer["query"] == "" and answer["method"] == "delf-asmk"
+    assert answer["model"] == "delf-r18"
+    assert answer["size"] == size_of(query)
+    assert list(answer["seconds"]) == ["decode", "extract", "retrieve", "verify", "rank", "turn"]
+    assert len(answer["results"]) == len(expected.results)
+    for found, result in zip(answer["results"], expected.results, strict=True):
+        assert found["image"] == result.image and found["name"] == Path(result.image).name
+        assert (found["rank"], found["inliers"]) == (result.rank, result.inliers)
+        assert found["probability"] == pytest.approx(result.probability)
+        assert found["score"] == pytest.approx(result.score)
+        np.testing.assert_allclose(found["inlier_points"] or np.zeros((0, 4)), result.inlier_points, atol=0.006)
+        if result.transform is not None:
+            np.testing.assert_allclose(found["transform"], result.transform)
+        assert found["tentative"] is None or found["tentative"] >= found["inliers"]
+
+
+def test_the_transform_maps_the_query_to_the_photo(service: Any, queries: Any) -> None:
+    query = queries["rocket"]
+    best = service.search(query.path, top=1, points=True)["results"][0]
+    points = np.array(best["inlier_points"])
+    assert best["image"] == str(query.photo)
+    assert np.median(np.linalg.norm(query.mapped(points[:, :2], best["image"]) - points[:, 2:], axis=1)) < 4
+
+
+def test_it_has_all_that_the_command_prints(service: Any, queries: Any) -> None:
+    from delf.cli.collections import result_json
+    from delf.types import Result, SearchResult
+
+    result = Result(1, "a.jpg", 1.0, 0, 0.5, None, np.zeros((0, 4), np.float32))
+    printed = result_json(SearchResult("q.jpg", "delf", True, (result,)))
+    answer = service.search(queries["coffee"].path, top=1)
+    assert printed.keys() <= answer.keys()
+    assert printed["results"][0].keys() <= answer["results"][0].keys()
+
+
+def test_no_match_is_said(service: Any, unknown_query: Path) -> None:
+    answer = service.search(unknown_query, top=3)
+    assert answer["match"] is False
+    assert [result["rank"] for result in answer["results"]] == [1, 2, 3], "the nearest are shown all the same"
+    assert service.search(unknown_query, threshold=0.9)["results"] == []
+
+
+def test_a_box(service: Any, engine: SearchEngine, queries: Any) -> None:
+    query = queries["astronaut"].path
+    box = (40.0, 20.0, 260.0, 280.0)
+    expected = engine.search(query, top=3, box=box)
+    answer = service.search(query, top=3, box="40,20,260,280", points=True)
+    assert answer["size"] == size_of(query), "of the whole query"
+    assert [one["image"] for one in answer["results"]] == [one.image for one in expected.results]
+    np.testing.assert_allclose(answer["results"][0]["inlier_points"], expected.results[0].inlier_points, atol=0.006)
+
+
+def test_a_photo_of_the_collection(service: Any, collection: Any, photos: Path) -> None:
+    number = collection.ordinal_of(photos / "rocket.jpg")
+    answer = service.search(id=number, top=12)
+    assert answer["query"] == str(photos / "rocket.jpg") and answer["match"] is True
+    assert answer["results"][0]["image"] == str(photos / "rocket-side.jpg")
+    assert number not in [one["id"] for one in answer["results"]], "it does not find itself"
+    assert "extract" not in answer["seconds"], "its features are known"
+    part = service.search(id=number, top=1, box="10,10,300,200")
+    assert part["results"][0]["image"] == str(photos / "rocket-side.jpg")
+    assert "extract" in part["seconds"]
+
+
+def test_a_photo_that_is_alone(service: Any, collection: Any, photos: Path) -> None:
+    answer = service.search(id=collection.ordinal_of(photos / "cell.jpg"))
+    assert answer["match"] is False
+    assert "turn" in answer["seconds"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method(service: Any, collection: Any, extractor: Any, queries: Any, method: str) -> None:
+    expected = SearchEngine(collection, extractor, method=method).search(queries["coffee"].path, top=3)
+    answer = service.search(queries["coffee"].path, method=method, top=3)
+    assert (answer["method"], answer["match"]) == (method, expected.match)
+    assert [one["image"] for one in answer["results"]] == [one.image for one in expected.results]
+    assert [one["inliers"] for one in answer["results"]] == [one.inliers for one in expected.results]
+
+
+def test_matches_of_a_pair(service: Any, collection: Any, queries: Any) -> None:
+    query = queries["coffee"]
+    best = service.search(query.path, top=1, points=True)["results"][0]
+    pair = service.post("matches", query.path, other=best["id"]).raise_for_status().json()
+    assert {name: pair[name] for name in ("inliers", "tentative", "transform", "inlier_points")} == {
+        name: best[name] for name in ("inliers", "tentative", "transform", "inlier_points")}
+    assert pair["probability"] == pytest.approx(best["probability"])
+    assert pair["other_size"] == best["size"]
+    stored = service.post("matches", id=best["id"], other=best["id"]).raise_for_status().json()
+    assert stored["inliers"] > 0.9 * len(collection.features(best["id"])), "a photo matches itself"
+
+
+def test_a_pair_is_looked_at_turned(service: Any, collection: Any, photos: Path) -> None:
+    turned = io.BytesIO()
+    Image.fromarray(np.rot90(read_image(photos / "astronaut.jpg"))).save(turned, "PNG")
+    number = collection.ordinal_of(photos / "astronaut.jpg")
+    pair = service.post("matches", turned.getvalue(), other=number).raise_for_status().json()
+    assert pair["probability"] > 0.9
+    assert pair["size"] == pair["other_size"][::-1]
+
+
+def test_attention(service: Any, extractor: Any, queries: Any) -> None:
+    response = service.post("attention", queries["rocket"].path)
+    assert response.headers["content-type"] == "image/png"
+    picture = Image.open(io.BytesIO(response.content))
+    expected = extractor.attention_map(read_image(queries["rocket"].path))
+    assert picture.mode == "L" and picture.size == expected.shape[::-1]
+    np.testing.assert_allclose(np.asarray(picture) / 255, expected / expected.max(), atol=0.01)
+    assert service.post("attention", id=0).status_code == 200
+
+
+def test_the_collection(service: Any, collection: Any) -> None:
+    about = service.http.get("/api/v1/collection").json()
+    assert (about["name"], about["images"], about["features"]) == ("places.delf", len(collection), collection.rows)
+    assert about["methods"][0]["name"] == "delf-asmk" and "Recommended" in about["methods"][0]["about"]
+    assert [method["name"] for method in about["methods"]] == list(METHODS)
+    assert all(len(method["about"]) > 20 for method in about["methods"]), "a new method is to be described"
+    assert about["writable"] is False and about["index"] == "exact" and about["bytes"] > 100_000
+    assert about["limits"] == {"upload_bytes": 20_000_000, "pixels": 50_000_000, "top": 100}
+
+
+def test_images(service: Any, collection: Any, photos: Path) -> None:
+    page = service.http.get("/api/v1/images", params={"offset": 2, "limit": 3}).json()
+    assert page["total"] == len(collection)
+    assert [one["id"] for one in page["images"]] == [2, 3, 4]
+    one = service.http.get("/api/v1/images/3").json()
+    assert one == page["images"][1]
+    assert one["size"] == size_of(photos / one["name"])
+    assert service.http.get("/api/v1/images", params={"offset": 999}).json()["images"] == []
+
+
+@pytest.mark.parametrize(("what", "fields", "words"), [
+    ("search", {}, ["'image'", "'id'"]),
+    ("search", {"id": "0", "other": "1"}, ["other"]),
+    ("search", {"id": "-1"}, ["id"]),
+    ("search", {"id": "one"}, ["id"]),
+    ("search", {"id": "0", "top": "0"}, ["top"]),
+    ("search", {"id": "0", "top": "101"}, ["top is at most 100"]),
+    ("search", {"id": "0", "threshold": "nan"}, ["threshold"]),
+    ("search", {"id": "0", "method": "sift"}, ["unknown method 'sift'", "delf-asmk"]),
+    ("search", {"id": "0", "box": "1,2,3"}, ["four numbers"]),
+    ("search", {"id": "0", "box": "9000,9000,9100,9100"}, ["no pixel in common"]),
+    ("search", {"id": "0", "points": "perhaps"}, ["points"]),
+    ("matches", {"id": "0"}, ["other"]),
+])
+def test_a_wrong_wish_is_told(service: Any, what: str, fields: dict[str, str], words: list[str]) -> None:
+    service.refused(service.post(what, **fields), 422, "option", *words)
+
+
+def test_what_is_not_there(service: Any) -> None:
+    for path in ("/api/v1/images/12345", "/api/v1/images/12/thumbnail", "/api/v1/images/9007199254740991"):
+        service.refused(service.http.get(path), 404, "not_found", "has no image")
+    service.refused(service.post("search", id=999), 404, "not_found", "has no image 999")
+    service.refused(service.post("matches", id=0, other=999), 404, "not_found", "has no image 999")
+    service.refused(service.http.get("/nowhere"), 404, "http", "nothing at this address")
+    service.refused(service.http.get("/api/v1/search"), 405, "http", "other methods")
+    service.refused(service.http.get("/static/../app.py"), 404, "http")
+    service.refused(service.http.get("/static/%2e%2e/app.py"), 404, "http")
+    service.refused(service.http.get("/docs"), 404, "http")
+
+
+def test_a_query_that_is_no_photo(service: Any) -> None:
+    service.refused(service.post("search", b"not a photo"), 422, "image", "not an image")
+    service.refused(service.post("search", b""), 422, "image", "empty")
+    service.refused(service.http.post("/api/v1/search", json={"id": 1}), 415, "form", "multipart/form-data")
+
+
+def test_the_description(service: Any) -> None:
+    described = service.http.get("/openapi.json").json()
+    assert described["openapi"].startswith("3.1")
+    paths = described["paths"]
+    assert {"/api/v1/search", "/api/v1/matches", "/api/v1/attention", "/api/v1/images", "/api/v1/images/{id}",
+            "/api/v1/images/{id}/thumbnail", "/api/v1/images/{id}/picture", "/api/v1/collection", "/healthz", "/readyz",
+            "/metrics"} == set(paths)
+    form = paths["/api/v1/search"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]
+    assert set(form) == {"image", "id", "box", "method", "top", "threshold", "points"}
+    assert form["method"]["enum"] == list(METHODS)
+    assert paths["/api/v1/images"]["post"]["security"] == [{"token": []}]
+    assert described["components"]["securitySchemes"]["token"] == {"type": "http", "scheme": "bearer"}
+    text = json.dumps(described)
+    for reference in set(re.findall(r'"#/components/schemas/(\w+)"', text)):
+        assert reference in described["components"]["schemas"]
+
+
+def test_health_and_metrics(service: Any, queries: Any) -> None:
+    assert service.http.get("/healthz").json() == {"status": "alive"}
+    assert service.http.get("/readyz").json() == {"status": "ready"}
+    before = service.metric("delf_searches_total")
+    service.search(queries["coins"].path)
+    assert service.metric("delf_searches_total") == before + 1
+    assert service.metric("delf_images") == 12
+    assert service.metric("delf_queue") == service.metric("delf_running") == 0
+    text = service.http.get("/metrics").text
+    assert 'delf_requests_total{method="POST",route="/api/v1/search",status="200"}' in text
+    assert 'delf_search_stage_seconds_bucket{le="0.1",stage="verify"}' in text
+
+
+def test_a_second_look_costs_no_extraction(service: Any, queries: Any, unknown_query: Path) -> None:
+    data = unknown_query.read_bytes() + b"one that was not seen yet"
+    assert "extract" in service.post("search", data).json()["seconds"]
+    assert "extract" not in service.post("search", data, method="delf").json()["seconds"]
+    assert "extract" in service.post("search", data, box="0,0,200,200").json()["seconds"]

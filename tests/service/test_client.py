@@ -1,0 +1,213 @@
+"""`delf.Client`, and the example of the documentation, against a service that runs."""
+
+from __future__ import annotations
+
+import http.server
+import io
+import json
+import re
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from delf import Client, DelfError, SearchEngine
+from delf.client import RemoteResult, ServiceError
+from delf.errors import OptionError
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_a_search_gives_what_the_engine_gives(service: Any, collection: Any, extractor: Any, queries: Any) -> None:
+    client, query = Client(service.url), queries["rocket"].path
+    expected = SearchEngine(collection, extractor).search(query, top=4)
+    for given in (query, str(query), query.read_bytes()):
+        answer = client.search(given, top=4)
+        assert answer.query == ("" if isinstance(given, bytes) else str(query))
+        assert (answer.method, answer.match) == (expected.method, True)
+        for found, result in zip(answer.results, expected.results, strict=True):
+            assert isinstance(found, RemoteResult)
+            assert (found.rank, found.image, found.inliers, found.ordinal) == (
+                result.rank, result.image, result.inliers, result.ordinal)
+            assert found.probability == pytest.approx(result.probability)
+            np.testing.assert_allclose(found.inlier_points, result.inlier_points, atol=0.006)
+            if result.transform is not None:
+                np.testing.assert_allclose(found.transform, result.transform)
+            assert found.name == Path(result.image).name and found.id == found.photo.id
+    assert client.search(query, threshold=0.99, top=2, points=False).results[0].inlier_points.shape == (0, 4)
+    assert client.search(query, box=(5, 5, 200, 300), method="delf", top=1).method == "delf"
+
+
+def test_a_photo_of_the_collection(service: Any, collection: Any, photos: Path) -> None:
+    client = Client(service.url + "/")
+    number = collection.ordinal_of(photos / "coffee.jpg")
+    best = client.search(number, top=1).results[0]
+    assert best.name == "coffee-side.jpg"
+    pair = client.matches(number, best.id)
+    assert pair.inliers == best.inliers and pair.transform.shape == (3, 3)
+    assert pair.inlier_points.dtype == np.float32
+
+
+def test_the_photos(service: Any, photos: Path) -> None:
+    client = Client(service.url)
+    listed = list(client.images())
+    assert [one.id for one in listed] == list(range(12))
+    assert {one.name for one in listed} == {path.name for path in photos.iterdir()}
+    with Image.open(io.BytesIO(client.thumbnail(2, side=80))) as thumbnail:
+        assert max(thumbnail.size) == 80
+    with Image.open(io.BytesIO(client.attention(2))) as attention:
+        assert attention.size == listed[2].size
+    assert client.info()["images"] == 12
+
+
+def test_adding_and_removing(writable: Any, token: str, queries: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = Client(writable.url, token=token)
+    number = client.add(queries["camera"].path)
+    assert number == 12 and client.add(queries["camera"].path) == 12
+    assert client.search(number, top=1).match
+    client.remove(number)
+    with pytest.raises(ServiceError, match="has no image 12") as missing:
+        client.remove(number)
+    assert (missing.value.status, missing.value.code) == (404, "not_found")
+    with pytest.raises(ServiceError, match="needs the token"):
+        Client(writable.url).add(queries["camera"].path)
+    monkeypatch.setenv("DELF_TOKEN", token)
+    assert Client(writable.url).add(queries["camera"].path) == 12
+
+
+def test_errors_are_sentences(service: Any, tmp_path: Path) -> None:
+    client = Client(service.url)
+    (tmp_path / "no.jpg").write_text("no photo")
+    with pytest.raises(ServiceError, match="not an image that can be read"):
+        client.search(tmp_path / "no.jpg")
+    with pytest.raises(ServiceError, match="unknown method 'sift'"):
+        client.search(0, method="sift")
+    with pytest.raises(ServiceError, match="at most 20,000,000 bytes") as large:
+        client.search(bytes(60_000_000))
+    assert large.value.status == 413
+    with pytest.raises(DelfError, match=r"missing\.jpg' cannot be read"):
+        client.search(tmp_path / "missing.jpg")
+    with pytest.raises(DelfError, match=r"does not answer .*delf serve"):
+        Client("http://127.0.0.1:1").info()
+    for url in ("127.0.0.1:8000", "ftp://host", "http://", ""):
+        with pytest.raises(OptionError, match="address of a service"):
+            Client(url)
+
+
+class Busy(http.server.BaseHTTPRequestHandler):
+    """A service that is busy now and then, and what it was asked."""
+
+    answers: list[tuple[int, str | None, bytes]]
+    times: list[float]
+
+    def do_GET(self) -> None:
+        self.times.append(time.monotonic())
+        status, pause, body = self.answers.pop(0)
+        self.send_response(status)
+        if pause is not None:
+            self.send_header("Retry-After", pause)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None: ...
+
+
+@pytest.fixture
+def busy() -> Iterator[tuple[type[Busy], str]]:
+    class Handler(Busy):
+        answers, times = [], []
+
+    server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield Handler, f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+REFUSAL = json.dumps({"error": {"code": "busy", "message": "come back later"}}).encode()
+
+
+def test_it_comes_back_when_it_is_told_to(busy: Any) -> None:
+    handler, url = busy
+    handler.answers += [(503, "1", REFUSAL), (429, "0", REFUSAL), (200, None, b'{"images": 3}')]
+    assert Client(url).info() == {"images": 3}
+    assert handler.times[1] - handler.times[0] >= 1
+    assert len(handler.times) == 3
+
+
+def test_it_does_not_ask_for_ever(busy: Any) -> None:
+    handler, url = busy
+    handler.answers += [(503, "0", REFUSAL)] * 3
+    with pytest.raises(ServiceError, match="come back later") as refused:
+        Client(url, attempts=3).info()
+    assert refused.value.status == 503 and handler.answers == []
+
+
+def test_what_is_no_service(busy: Any) -> None:
+    handler, url = busy
+    handler.answers += [(200, None, b"<html>"), (404, None, b"<html>"), (500, None, b'{"error": "x"}')]
+    with pytest.raises(DelfError, match="no search service"):
+        Client(url).info()
+    for status in (404, 500):
+        with pytest.raises(ServiceError, match=f"status {status}"):
+            Client(url).info()
+
+
+# --- the documentation
+
+DOCS = ROOT / "docs" / "service.md"
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+def test_the_curl_examples(writable: Any, token: str, queries: Any, tmp_path: Path) -> None:
+    shutil.copy(queries["coffee"].path, tmp_path / "query.jpg")
+    shutil.copy(queries["camera"].path, tmp_path / "new.jpg")
+    examples = re.findall(r"```sh\n(curl .*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
+    assert len(examples) >= 2
+    answers = []
+    for example in examples:
+        script = example.replace("http://127.0.0.1:8000", writable.url)
+        done = subprocess.run(["bash", "-e", "-c", script], cwd=tmp_path, env={"PATH": "/usr/bin:/bin",
+                              "DELF_TOKEN": token}, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        answers.append(done.stdout)
+    assert json.loads(answers[0])["match"] is True
+    assert "coffee" in json.loads(answers[0])["results"][0]["name"]
+    assert any('"added":true' in answer for answer in answers)
+    assert (tmp_path / "thumbnail.jpg").read_bytes().startswith(b"\xff\xd8")
+
+
+def test_the_python_example(service: Any, queries: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                            capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copy(queries["coffee"].path, tmp_path / "query.jpg")
+    monkeypatch.chdir(tmp_path)
+    [example] = re.findall(r"```python\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
+    assert urlsplit(service.url).hostname == "127.0.0.1"
+    exec(compile(example.replace("http://127.0.0.1:8000", service.url), "service.md", "exec"), {})
+    out = capsys.readouterr().out.splitlines()
+    assert out[0].startswith("1 coffee") and "%" in out[0]
+
+
+def test_the_documentation_names_every_option_and_address(service: Any) -> None:
+    text = DOCS.read_text(encoding="utf-8")
+    for path in service.http.get("/openapi.json").json()["paths"]:
+        assert path in text, path
+    from typer.main import get_command
+
+    from delf.cli.app import app
+
+    command = get_command(app).commands["serve"]  # type: ignore[attr-defined]
+    for parameter in command.params:
+        if parameter.name not in ("collection", "help", "runtime", "device", "threads", "quiet", "model"):
+            assert parameter.opts[0] in text, parameter.opts[0]
