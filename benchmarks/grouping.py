@@ -30,7 +30,7 @@ from delf.grouping import DuplicateOptions, GroupOptions, Pairs, find_groups, ma
 from delf.grouping.pairs import spanned
 from delf.images import read_image
 from delf.types import ImageArray
-from delf.verification import match_features, verify
+from delf.verification import match_and_verify
 
 
 def main() -> None:
@@ -120,7 +120,7 @@ def print_duplicates(collection: Collection, extractor: Delf, pairs: Pairs, imag
 def judged(collection: Collection, extractor: Delf, image: int, copy: ImageArray) -> tuple[float, float, float]:
     """Share, area and displacement of a photo and a copy."""
     features, other = collection.features(image), extractor.extract(copy)
-    return spanned(features, other, verify(features, other, match_features(features, other)))
+    return spanned(features, other, match_and_verify(features, other))
 
 
 def print_line(name: str, values: NDArray[np.float64], options: DuplicateOptions) -> None:

@@ -15,30 +15,29 @@ NO_POINTS = np.zeros((0, 4), np.float32)
 
 
 def answer(*results: tuple[str, int, float]) -> SearchResult:
-    """Results in their order: path, inliers, probability."""
+    """Results in their order: path, inliers, probability; examined unless they have -1 inliers."""
     return SearchResult("q", "delf", True, tuple(
-        Result(rank, path, 1 / rank, inliers, probability, None, NO_POINTS)
+        Result(rank, path, 1 / rank, max(inliers, 0), probability, None, NO_POINTS, examined=inliers >= 0)
         for rank, (path, inliers, probability) in enumerate(results, start=1)))
 
 
 def test_each_lost_image_has_the_stage_that_lost_it() -> None:
     found = answer(("first", 90, 0.99), ("junk", 30, 0.9), ("wrong", 60, 0.9), ("below", 50, 0.9), ("weak", 50, 0.5),
-                   ("chance", 12, 0.9), ("bare", 0, 0.0), ("late", 0, 0.0), ("turned", 45, 0.95))
+                   ("chance", 12, 0.9), ("bare", 0, 0.0), ("late", -1, 0.0), ("turned", 45, 0.95))
     right = {"first", "below", "weak", "chance", "bare", "late", "turned", "missing"}
     truth = {**dict.fromkeys(right, True), "wrong": False}
-    verified = frozenset({"first", "wrong", "junk", "below", "weak", "chance", "bare"})
-    assert fates_of(found, right, truth, verified, 0.8) == {
+    assert fates_of(found, truth, 0.8) == {
         "first": "found", "below": "ranked below", "weak": "not verified", "chance": "not verified",
         "bare": "not matched", "late": "not retrieved", "turned": "ranked below", "missing": "not retrieved"}
-    assert list(fates_of(found, right, truth, verified)) == [
+    assert list(fates_of(found, truth)) == [
         "first", "below", "weak", "chance", "bare", "late", "turned", "missing"], "in the order of the ranking"
 
 
 def test_without_geometry_an_image_is_only_ranked_or_not_there() -> None:
-    found = answer(("wrong", 0, 0.0), ("right", 0, 0.0))
-    assert fates_of(found, {"right", "missing"}, {"wrong": False, "right": True, "missing": True}, frozenset()) == {
+    found = answer(("wrong", -1, 0.0), ("right", -1, 0.0))
+    assert fates_of(found, {"wrong": False, "right": True, "missing": True}) == {
         "right": "ranked below", "missing": "not retrieved"}
-    assert fates_of(answer(("right", 0, 0.0)), {"right"}, {"right": True}, frozenset()) == {"right": "found"}
+    assert fates_of(answer(("right", -1, 0.0)), {"right": True}) == {"right": "found"}
 
 
 def test_reliability_counts_the_best_results_that_are_known() -> None:

@@ -27,6 +27,7 @@ from delf.types import Result, SearchResult
 
 BEST = 10  # results of a query whose probabilities are held against the truth
 BINS = 10
+FOUND, RANKED_BELOW, NOT_VERIFIED, NOT_MATCHED, NOT_RETRIEVED = FATES
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,44 +83,42 @@ def diagnose(observed: Observed) -> list[Diagnosis]:
     threshold = MATCH_PROBABILITY if options is None else options.minimum_probability
     paths = {number: path for path, numbers in observed.numbers.items() for number in numbers}
     diagnoses = []
-    for answer, verified, entry in zip(observed.answers, observed.verified, observed.benchmark.truth.entries,
-                                       strict=True):
+    for answer, entry in zip(observed.answers, observed.benchmark.truth.entries, strict=True):
         right, junk = set(entry.indices(setting.positive).tolist()), set(entry.indices(setting.junk).tolist())
         truth = {path: number in right for number, path in paths.items() if number in right or number not in junk}
-        fates = fates_of(answer, {path for path, shows in truth.items() if shows}, truth, verified, threshold)
-        diagnoses.append(Diagnosis(answer, truth, fates))
+        diagnoses.append(Diagnosis(answer, truth, fates_of(answer, truth, threshold)))
     return diagnoses
 
 
-def fates_of(answer: SearchResult, right: set[str], truth: Mapping[str, bool], verified: frozenset[str],
+def fates_of(answer: SearchResult, truth: Mapping[str, bool],
              threshold: float = MATCH_PROBABILITY) -> dict[str, str]:
-    """What became of each of the images that a query should find.
+    """What became of each of the images that a query should find, in the order of the ranking.
 
     Args:
-        right: their paths. truth: as in `Diagnosis`. verified: the candidates that geometry looked at; empty where a
-            method does without. threshold: the probability from which a pair counts as verified.
+        truth: as in `Diagnosis`. threshold: the probability from which a pair counts as verified.
     """
     places = {result.image: (place, result) for place, result in enumerate(answer.results)}
     first_wrong = next((place for place, result in enumerate(answer.results) if truth.get(result.image) is False),
                        len(answer.results))
-    return {path: _fate(places.get(path), first_wrong, path in verified, bool(verified), threshold)
-            for path in sorted(right, key=lambda path: (places.get(path, (len(places),))[0], path))}
+    geometry = any(result.examined for result in answer.results)
+    right = sorted((path for path, shows in truth.items() if shows),
+                   key=lambda path: (places[path][0] if path in places else len(places), path))
+    return {path: _fate(places.get(path), first_wrong, geometry, threshold) for path in right}
 
 
-def _fate(found: tuple[int, Result] | None, first_wrong: int, verified: bool, geometry: bool, threshold: float) -> str:
+def _fate(found: tuple[int, Result] | None, first_wrong: int, geometry: bool, threshold: float) -> str:
     if found is None:
-        return FATES[4]
+        return NOT_RETRIEVED
     place, result = found
     if place < first_wrong:
-        return FATES[0]
-    if not geometry:
-        return FATES[1]
-    if not verified and not result.inliers:
-        return FATES[4]
-    if not result.inliers:
-        return FATES[3]
-    sure = result.inliers > CHANCE and result.probability >= threshold
-    return FATES[1] if sure else FATES[2]
+        return FOUND
+    if geometry and not result.examined:
+        return NOT_RETRIEVED
+    if geometry and not result.inliers:
+        return NOT_MATCHED
+    if geometry and (result.inliers <= CHANCE or result.probability < threshold):
+        return NOT_VERIFIED
+    return RANKED_BELOW
 
 
 def reliability(diagnoses: Sequence[Diagnosis]) -> Reliability:

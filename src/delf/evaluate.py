@@ -107,7 +107,7 @@ def evaluate_methods(folder: str | Path, extractor: Delf, methods: Sequence[str]
     _forget_peak()
     with indexed(benchmark, extractor, collection=collection, index=index, progress=extracting) as database:
         engines = [SearchEngine(database.collection, extractor, method=method) for method in methods]
-        answers, looked_at = _search_all(engines, benchmark, searching)
+        answers = _search_all(engines, benchmark, searching)
         facts = {engine.method: (database.bytes_for(engine), database.learnt_for(engine)) for engine in engines}
     peak, evaluations = _peak_bytes(), {}
     for method, answered in answers.items():
@@ -125,7 +125,7 @@ def evaluate_methods(folder: str | Path, extractor: Delf, methods: Sequence[str]
             about = {key: value for key, value in one.to_json().items() if key not in ("map", "mp")}
             write_ranking(save_predictions[method], ranks,
                           {**about, "distractors": len(benchmark.distractors), **extractor.identity})
-        observe(Observed(one, benchmark, answered, ranks, looked_at[method], database.numbers))
+        observe(Observed(one, benchmark, answered, ranks, database.numbers))
     return evaluations
 
 
@@ -133,15 +133,14 @@ def evaluate_methods(folder: str | Path, extractor: Delf, methods: Sequence[str]
 class Observed:
     """The answers of one method, with what is known of them.
 
-    answers, ranks, verified: of each query. ranks: numbers of the benchmark's images, best first. verified: the paths
-    of the images that geometry looked at first, none where a method does without. numbers: as in `Database`.
+    answers, ranks: of each query; the latter are numbers of the benchmark's images, best first. numbers: as in
+    `Database`.
     """
 
     evaluation: Evaluation
     benchmark: Benchmark
     answers: Sequence[SearchResult]
     ranks: Sequence[Sequence[int]]
-    verified: Sequence[frozenset[str]]
     numbers: Mapping[str, Sequence[int]]
 
 
@@ -233,13 +232,11 @@ def indexed(benchmark: Benchmark, extractor: Delf, *, collection: str | Path | N
 
 def answer_all(engines: Sequence[SearchEngine], query: Features, *, name: str = "", top: int | None = None,
                exclude: Sequence[int] = (), turned: Turned | None = None,
-               seconds: Mapping[str, float] | None = None,
-               retrieved: dict[str, Candidates] | None = None) -> dict[str, SearchResult]:
+               seconds: Mapping[str, float] | None = None) -> dict[str, SearchResult]:
     """The answer of each engine to a query; methods of the same retrieval share its candidates.
 
     Args:
         name, top, exclude, turned: as for `SearchEngine.search_features`. seconds: of the stages before.
-        retrieved: gets the candidates of each method.
     """
     found: dict[Any, tuple[Candidates, dict[str, float]]] = {}
     answers = {}
@@ -248,8 +245,6 @@ def answer_all(engines: Sequence[SearchEngine], query: Features, *, name: str = 
             spent = dict(seconds or {})
             found[engine.options.retrieval] = engine.retrieve(query, exclude=exclude, seconds=spent), spent
         candidates, spent = found[engine.options.retrieval]
-        if retrieved is not None:
-            retrieved[engine.method] = candidates
         answers[engine.method] = engine.search_features(query, name=name, top=top, exclude=exclude,
                                                         candidates=candidates, turned=turned, seconds=spent)
     return answers
@@ -323,24 +318,17 @@ def first_queries(truth: GroundTruth, limit: int | None) -> GroundTruth:
     return GroundTruth(truth.images, queries, truth.entries[:limit], truth.source)
 
 
-def _search_all(engines: Sequence[SearchEngine], benchmark: Benchmark, progress: Progress,
-                ) -> tuple[dict[str, list[SearchResult]], dict[str, list[frozenset[str]]]]:
-    """The answers of each method, and the images that it verified first."""
+def _search_all(engines: Sequence[SearchEngine], benchmark: Benchmark,
+                progress: Progress) -> dict[str, list[SearchResult]]:
     answers: dict[str, list[SearchResult]] = {engine.method: [] for engine in engines}
-    verified: dict[str, list[frozenset[str]]] = {engine.method: [] for engine in engines}
     for done, (path, entry) in enumerate(zip(benchmark.queries, benchmark.truth.entries, strict=True), start=1):
         seconds: dict[str, float] = {}
-        retrieved: dict[str, Candidates] = {}
         query = engines[0].extract(path, box=entry.box, seconds=seconds)
         turned = partial(engines[0].turned, path, box=entry.box)
-        for method, answer in answer_all(engines, query, name=str(path), turned=turned, seconds=seconds,
-                                         retrieved=retrieved).items():
+        for method, answer in answer_all(engines, query, name=str(path), turned=turned, seconds=seconds).items():
             answers[method].append(answer)
-        for engine in engines:
-            first = retrieved[engine.method].images[: engine.options.candidates].tolist()
-            verified[engine.method].append(frozenset(engine.collection.image(ordinal).path for ordinal in first))
         progress(done, len(benchmark.queries))
-    return answers, verified
+    return answers
 
 
 def _numbers(collection: Collection, files: Sequence[Path]) -> dict[str, list[int]]:

@@ -361,7 +361,7 @@ class SearchEngine:
             look.query, *verified[1:], images=images, weights=weights, more=more)
         return Result(rank=rank, image=self.collection.image(ordinal).path, score=score, inliers=match.inliers,
                       probability=match.probability, transform=match.transform, inlier_points=match.inlier_points,
-                      evidence=match.evidence, ordinal=ordinal)
+                      evidence=match.evidence, ordinal=ordinal, examined=verified is not None)
 
 
 def match(image0: ImageArray | str | Path, image1: ImageArray | str | Path, extractor: Delf | None = None, *,

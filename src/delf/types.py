@@ -181,7 +181,7 @@ class Result(Shown):
     """One image of a collection, as the answer to a query.
 
     image: the path as it was indexed. score: what the ranking sorts by. ordinal: of the image in the collection, where
-        it was found in one. The other fields as in `ImageMatch`.
+        it was found in one. examined: whether geometry looked at it. The other fields as in `ImageMatch`.
     """
 
     rank: int
@@ -193,6 +193,7 @@ class Result(Shown):
     inlier_points: FloatArray
     evidence: Mapping[str, float] = field(default_factory=dict)
     ordinal: int | None = None
+    examined: bool = False
 
     def __repr__(self) -> str:
         return (f"Result({self.rank}, {self.image!r}, score {self.score:.4g}, {self.inliers} inliers, "

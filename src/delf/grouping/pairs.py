@@ -24,9 +24,16 @@ from delf.grouping.store import Judged, Pairs, PairStore, state_of
 from delf.retrieval import AsmkRetrieval, Retriever, open_retriever
 from delf.search import image_match, load_extractor
 from delf.types import Features, ImageMatch, IntArray, Verification
-from delf.verification import MatchingOptions, VerificationOptions, match_features, verify
+from delf.verification import (
+    MatchingOptions,
+    ScreeningOptions,
+    VerificationOptions,
+    match_and_verify,
+    single_threaded_products,
+)
 
 Progress = Callable[[int, int], None]
+FEWEST = 500  # images that a pair is judged among, at least: what joins pairs was chosen on so many, and not on a few
 
 
 @dataclass(frozen=True)
@@ -35,7 +42,7 @@ class PairOptions:
 
     candidates: of each image, at most, that are verified. round: how many of them are verified before it is asked
     whether any was confirmed. confirmed: inliers from which a candidate counts as that; different things have up to
-    twenty (`delf.ranking.order`).
+    twenty (`delf.ranking.order`). screening: a first look at the best features of each candidate; None looks at all.
     """
 
     candidates: int = 30
@@ -44,6 +51,7 @@ class PairOptions:
     retrieval: AsmkRetrieval = field(default_factory=AsmkRetrieval)
     matching: MatchingOptions = field(default_factory=MatchingOptions)
     verification: VerificationOptions = field(default_factory=VerificationOptions)
+    screening: ScreeningOptions | None = field(default_factory=ScreeningOptions)
 
     def __post_init__(self) -> None:
         if min(self.candidates, self.round, self.confirmed) < 1:
@@ -95,11 +103,12 @@ def match_pair(collection: Collection, first: int, second: int, extractor: Delf,
     options = options or PairOptions()
     features = collection.features(first), collection.features(second)
     low, high = features if first <= second else features[::-1]
-    found = verify(low, high, match_features(low, high, options.matching), options.verification)
+    found = match_and_verify(low, high, options.matching, options.verification, options.screening)
     if first > second:
         back = None if found.transform is None else np.linalg.inv(found.transform).astype(np.float64)
         found = Verification(found.inliers[:, ::-1], back, found.tentative)
-    return image_match(*features, found, images=len(collection), weights=extractor.runtime.config.probability)
+    return image_match(*features, found, images=max(FEWEST, len(collection)),
+                       weights=extractor.runtime.config.probability)
 
 
 class _Matcher:
@@ -108,7 +117,7 @@ class _Matcher:
     def __init__(self, collection: Collection, extractor: Delf, options: PairOptions, preparing: Progress) -> None:
         self._collection, self._options = collection, options
         self._weights: Mapping[str, float] = extractor.runtime.config.probability
-        self._images = len(collection)
+        self._images = max(FEWEST, len(collection))
         self._retriever: Retriever = open_retriever(collection, options.retrieval, model_file=extractor.model_file,
                                                     progress=preparing)
 
@@ -132,18 +141,19 @@ class _Matcher:
         return found
 
     def _verified(self, ordinal: int, features: Features, others: list[int], pool: ThreadPoolExecutor) -> list[Judged]:
-        """Pairs of an image; matched one after the other, as a matrix product takes all cores by itself."""
-        pending = []
-        for other in others:
+        """Pairs of an image: each is one task, which computes on one thread."""
+        def judge(other: int) -> Judged:
             pair = features, self._collection.features(other)
             low, high = pair if ordinal < other else pair[::-1]
-            matches = match_features(low, high, self._options.matching)
-            pending.append((other, low, high, pool.submit(verify, low, high, matches, self._options.verification)))
-        return [self._judge(min(ordinal, other), max(ordinal, other), low, high, future.result())
-                for other, low, high, future in pending]
+            return self._judge(min(ordinal, other), max(ordinal, other), low, high)
 
-    def _judge(self, first: int, second: int, low: Features, high: Features, found: Verification) -> Judged:
-        if len(found) < self._options.confirmed:
+        with single_threaded_products():
+            return list(pool.map(judge, others))
+
+    def _judge(self, first: int, second: int, low: Features, high: Features) -> Judged:
+        options = self._options
+        found = match_and_verify(low, high, options.matching, options.verification, options.screening)
+        if len(found) < options.confirmed:
             return Judged(first, second, len(found))
         match = image_match(low, high, found, images=self._images, weights=self._weights)
         return Judged(first, second, len(found), match.probability, *spanned(low, high, found))
