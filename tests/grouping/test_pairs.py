@@ -130,7 +130,8 @@ def test_one_round_without_a_match_is_enough(own: Collection, extractor: Any) ->
 
 
 def test_a_damaged_store_is_made_anew(own: Collection, extractor: Any, whole: Pairs) -> None:
-    state = state_of(own, repr(asdict(QUICK)))
+    weights = dict(sorted(extractor.runtime.config.probability.items()))
+    state = state_of(own, repr((asdict(QUICK), weights)))
     (own.folder / f"pairs-{state}.sqlite").write_bytes(b"not a database, although it is long enough for a header" * 20)
     assert_equal(match_collection(own, extractor, QUICK), whole)
     assert [path.name for path in own.folder.glob("pairs-*.sqlite")] == [f"pairs-{state}.sqlite"]

@@ -81,7 +81,8 @@ def match_collection(collection: Collection, extractor: Delf | None = None, opti
     extractor = extractor or load_extractor(collection)
     collection.require(extractor)
     ordinals = np.flatnonzero(collection.alive).tolist()
-    with PairStore.open(collection.folder, state_of(collection, repr(asdict(options)))) as store:
+    weights = dict(sorted(extractor.runtime.config.probability.items()))  # `delf calibrate` changes them, and only them
+    with PairStore.open(collection.folder, state_of(collection, repr((asdict(options), weights)))) as store:
         done = store.images()
         with suppress(KeyboardInterrupt):
             matcher = _Matcher(collection, extractor, options, preparing)
