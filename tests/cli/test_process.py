@@ -20,8 +20,9 @@ from delf.collection import AddReport, Collection
 from delf.demo.samples import read_sample
 
 Run = Callable[..., Any]
-COMMANDS = ("index", "search", "serve", "match", "attention", "extract", "info", "remove", "compact", "check",
-            "evaluate", "score", "reject", "reproduce", "demo", "train", "pairs", "codebook", "export")
+COMMANDS = ("index", "search", "serve", "match", "explore", "attention", "extract", "info", "remove", "compact",
+            "check", "evaluate", "score", "reject", "reproduce", "benchmark", "demo", "train", "calibrate", "pairs",
+            "codebook", "export")
 
 
 # --- help
@@ -132,7 +133,7 @@ def interrupt(*_: Any, **__: Any) -> Any:
     ("delf.features.Delf.load", ["index", "{photo}", "-o", "{new}"]),
     ("delf.indexing.choose_index", ["index", "{photo}", "-o", "{new}"]),
     ("delf.exporting.write_features", ["extract", "{photo}", "-o", "{new}"]),
-    ("delf.search.verify", ["match", "{photo}", "{photo}"]),
+    ("delf.search.match_and_verify", ["match", "{photo}", "{photo}"]),
 ])
 def test_ctrl_c_at_any_time(delf: Run, places: Path, draw: Callable[..., Path], tmp_path: Path,
                             monkeypatch: pytest.MonkeyPatch, place: str, arguments: list[str]) -> None:
@@ -246,5 +247,5 @@ def test_completion(script: Path, environment: dict[str, str]) -> None:
     completed = subprocess.run([script], env=environment | {"_DELF_COMPLETE": "complete_bash", "COMP_WORDS": "delf e",
                                                             "COMP_CWORD": "1"},
                                capture_output=True, text=True, check=False)
-    assert completed.stdout.split() == ["extract", "evaluate", "export"]
+    assert completed.stdout.split() == ["explore", "extract", "evaluate", "export"]
     assert completed.stderr == ""
