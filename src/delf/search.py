@@ -355,7 +355,7 @@ class SearchEngine:
     def _result(self, rank: int, ordinal: int, score: float, look: _Look, verified: _Verified | None) -> Result:
         config, images = self.extractor.runtime.config, int(self.collection.alive.sum())
         weights, more = config.probability, {}
-        if self.retriever.comparable:
+        if self.retriever.comparable and verified is not None:
             weights, more = config.probability_by_words or weights, {WORDS: look.evidence_of(ordinal)}
         match = no_match(look.query, images, weights, more) if verified is None else image_match(
             look.query, *verified[1:], images=images, weights=weights, more=more)

@@ -23,8 +23,8 @@ from delf.features import Delf
 from delf.images import read_image
 from delf.models import PACKAGED, ModelConfig
 from delf.network.model import DelfModel
-from delf.ranking.confidence import EVIDENCE, WORDS, probability
-from delf.training.calibration import Samples, fit, read_reliability, reliability
+from delf.ranking.confidence import EVIDENCE, probability
+from delf.training.calibration import BY_WORDS, Samples, fit, read_reliability, reliability
 from delf.training.correspondences import Correspondences
 from delf.training.engine import run_stage
 from delf.training.pairs import PairOptions, make_correspondences
@@ -210,7 +210,7 @@ def test_a_model_is_calibrated_where_it_lies(labelled: list[LabelledPhoto], held
     files = [PACKAGED / "delf-r18.safetensors", tmp_path / "m.safetensors"]
     old, new = (DelfModel.from_pretrained(path) for path in files)
     assert new.config.fingerprint == old.config.fingerprint
-    assert set(new.config.probability_by_words) == {*EVIDENCE, WORDS, "intercept"}
+    assert set(new.config.probability_by_words) == {*BY_WORDS, "intercept"}
     assert set(new.config.probability) == {*EVIDENCE, "intercept"}
     assert new.config.probability != old.config.probability
     assert Delf.load(tmp_path / "m.onnx").runtime.config.probability_by_words == new.config.probability_by_words

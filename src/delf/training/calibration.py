@@ -25,6 +25,8 @@ from delf.search import SearchEngine
 from delf.training.photos import LabelledPhoto, of_split
 from delf.types import Result
 
+# What a search by words is judged by: shares and areas mean something else where only the best features were looked at.
+BY_WORDS = ("inliers", "similarity", "images", WORDS)
 UNRELATED = 300  # training photos among which held-out ones are searched
 COLUMNS = ("probability", "right", "samples")  # of `reliability.csv`
 
@@ -63,10 +65,9 @@ class Samples:
         rows = np.isin(self.labels, classes)
         return Samples(self.evidence[rows], self.right[rows], self.labels[rows], self.names)
 
-    def without_words(self) -> Samples:
-        """The same, judged by geometry alone."""
-        kept = [column for column, name in enumerate(self.names) if name != WORDS]
-        return Samples(self.evidence[:, kept], self.right, self.labels, tuple(self.names[i] for i in kept))
+    def only(self, names: tuple[str, ...]) -> Samples:
+        """The same with some of the evidence."""
+        return Samples(self.evidence[:, [self.names.index(name) for name in names]], self.right, self.labels, names)
 
 
 @dataclass(frozen=True)
@@ -101,10 +102,11 @@ def calibrate(extractor: Delf, photos: Sequence[LabelledPhoto], folder: Path,
     half, judged = samples.of(classes[::2]), samples.of(classes[1::2])
     if not len(half) or not len(judged):
         raise DelfError("too few photos of the held-out classes find anything, so the probability is not calibrated")
-    best = fit(half, options.ridge)
+    pairs = fit(half.only(EVIDENCE), options.ridge)
     if WORDS not in samples.names:
-        return Calibration(best, {}, reliability(judged, best))
-    return Calibration(fit(half.without_words(), options.ridge), best, reliability(judged, best))
+        return Calibration(pairs, {}, reliability(judged, pairs))
+    by_words = fit(half.only(BY_WORDS), options.ridge)
+    return Calibration(pairs, by_words, reliability(judged, by_words))
 
 
 def collect_samples(extractor: Delf, photos: Sequence[LabelledPhoto], unrelated: Sequence[LabelledPhoto],
