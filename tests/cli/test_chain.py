@@ -153,7 +153,7 @@ def test_the_compressed_index_on_request(delf: Run, own: Path, queries: dict[str
 def test_info(delf: Run, places: Path) -> None:
     about = delf("info", places, "--json").object()
     assert set(about) == {"collection", "images", "files", "features", "segments", "bytes", "bytes_per_image", "model",
-                          "options", "index"}
+                          "runtime", "options", "index"}
     assert (about["images"], about["files"], about["model"]["name"]) == (12, 12, "delf-r18")
     assert about["bytes_per_image"] == round(sum(about["bytes"].values()) / 12)
     text = delf("info", places).ok()
