@@ -266,6 +266,8 @@ class SearchEngine:
             return self._look(query, self.retrieve(query, exclude=exclude), exclude, count)
 
         looks = [look(query, QUICK_CANDIDATES) for query in turned(quick=True)]
+        if not looks:  # the photo is not there any more
+            return []
         found = [max((len(verification) for *_, verification in one.verified), default=0) for one in looks]
         best = int(np.argmax(found))
         if found[best] >= PROMISING:

@@ -12,7 +12,7 @@ from pathlib import Path
 from delf.errors import ImageError
 from delf.features import extract_turned
 from delf.images import ImageOptions, crop, load, read_image
-from delf.search import SearchEngine, image_match, shifted
+from delf.search import QUICK_SCALE, SearchEngine, image_match, shifted
 from delf.service.library import Photo, State
 from delf.service.problems import Problem, not_found
 from delf.service.recent import Recent
@@ -60,7 +60,7 @@ class Seen:
 
     features: Features
     size: Size
-    turned: list[Features]
+    turned: dict[tuple[int, bool], Features]  # by quarters, and whether it was a quick look
 
 
 class Queries:
@@ -80,9 +80,8 @@ class Queries:
         candidates = engine.retrieve(seen.features, exclude=exclude, seconds=seconds)
         job.check()
 
-        def turned() -> Sequence[Features]:
-            job.check()
-            return self.turned(job, state, query, seen)
+        def turned(quarters: Sequence[int] = (1, 2, 3), quick: bool = False) -> Sequence[Features]:
+            return self.turned(job, state, query, seen, quarters, quick)
 
         return engine.search_features(seen.features, top=top, exclude=exclude, candidates=candidates, turned=turned,
                                       seconds=seconds), seen
@@ -108,31 +107,32 @@ class Queries:
         if query.ordinal is not None:
             if query.box is None:
                 with _timed(seconds, "read"):
-                    return Seen(state.features(query.ordinal), state.photo(query.ordinal).size, [])
+                    return Seen(state.features(query.ordinal), state.photo(query.ordinal).size, {})
             return self._look(state, query, seconds)
         return self._recent.get(query.key, lambda: self._look(state, query, seconds))
 
-    def turned(self, job: Job, state: State, query: Query, seen: Seen) -> list[Features]:
+    def turned(self, job: Job, state: State, query: Query, seen: Seen, quarters: Sequence[int] = (1, 2, 3),
+               quick: bool = False) -> list[Features]:
         """The features of a query turned by quarters; none where its photo is not there any more."""
-        if not seen.turned:
+        missing = [number for number in quarters if (number, quick) not in seen.turned]
+        if missing:
             try:
                 looked = look(state, query)
             except (ImageError, Problem):
                 return []
-            found = []
-            for quarters in (1, 2, 3):
+            extractor = state.extractor.limited(QUICK_SCALE) if quick else state.extractor
+            for number in missing:
                 job.check()
-                found.append(shifted(extract_turned(state.extractor, looked.pixels, looked.size, quarters),
-                                     looked.offset))
-            seen.turned[:] = found
-        return seen.turned
+                found = extract_turned(extractor, looked.pixels, looked.size, number)
+                seen.turned[number, quick] = shifted(found, looked.offset)
+        return [seen.turned[number, quick] for number in quarters]
 
     def _look(self, state: State, query: Query, seconds: dict[str, float]) -> Seen:
         with _timed(seconds, "decode"):
             looked = look(state, query)
         with _timed(seconds, "extract"):
             features = state.extractor.extract(looked.pixels, image_size=looked.size)
-        return Seen(shifted(features, looked.offset), looked.whole, [])
+        return Seen(shifted(features, looked.offset), looked.whole, {})
 
 
 def look(state: State, query: Query) -> Looked:
