@@ -21,6 +21,8 @@ ABOUT = {
     "delf-paper": "As in the paper: votes find, inliers of an affine transform rank.",
     "delf-votes": "Votes of each feature's nearest alone, without geometry.",
     "asmk": "Visual words alone (ASMK*), without geometry.",
+    "asmk-radenovic": "ASMK* with the parameters of the revisited Oxford and Paris study, without geometry.",
+    "asmk-d2r": "ASMK* with the parameters of Detect-to-Retrieve, without geometry.",
     "asmk+sp": "Visual words find and match; photos with inliers come first.",
     "hqe": "Visual words with query expansion, without geometry.",
     "hqe+sp": "Visual words find and match, with query expansion; photos with inliers come first.",
