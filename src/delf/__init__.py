@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from delf.features import Delf, ExtractionOptions
     from delf.images import read_image
     from delf.indexing import build_index
-    from delf.search import SearchEngine, SearchOptions, match
+    from delf.pair import match
+    from delf.search import SearchEngine, SearchOptions
     from delf.types import Features, ImageMatch, Result, SearchResult
 
 _HOMES = {
@@ -50,7 +51,7 @@ _HOMES = {
     "build_index": "delf.indexing",
     "check_collection": "delf.checking",
     "evaluate_folder": "delf.evaluate",
-    "match": "delf.search",
+    "match": "delf.pair",
     "read_image": "delf.images",
 }
 

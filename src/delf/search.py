@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -22,6 +22,7 @@ from delf.errors import CollectionError, ModelError, OptionError
 from delf.features import Delf, extract_turned
 from delf.images import crop, display_path, load, read_image
 from delf.index import DETECT_TO_RETRIEVE, RADENOVIC_2018, HammingOptions
+from delf.pair import image_match, no_match
 from delf.ranking import (
     CHANCE,
     MATCH_PROBABILITY,
@@ -29,8 +30,6 @@ from delf.ranking import (
     WORDS,
     Candidates,
     SupportOptions,
-    evidence,
-    probability,
     words_evidence,
 )
 from delf.retrieval import (
@@ -43,7 +42,7 @@ from delf.retrieval import (
     VoteOptions,
     open_retriever,
 )
-from delf.types import Box, Features, ImageArray, ImageMatch, Result, SearchResult, Verification
+from delf.types import Box, Features, ImageArray, Result, SearchResult, Verification
 from delf.verification import (
     MatchingOptions,
     ScreeningOptions,
@@ -336,7 +335,8 @@ class SearchEngine:
             if score > scores[places[ordinal]]:
                 scores[places[ordinal]], shown[ordinal] = score, (look, one)
         order = np.argsort(-scores, kind="stable")[:top]
-        return tuple(self._result(rank, int(images[place]), float(scores[place]),
+        total = int(self.collection.alive.sum())
+        return tuple(self._result(rank, int(images[place]), float(scores[place]), total,
                                   *shown.get(int(images[place]), (first, None)))
                      for rank, place in enumerate(order.tolist(), start=1))
 
@@ -354,49 +354,21 @@ class SearchEngine:
         inliers[: len(look.verified)] = [len(verification) for _, _, verification in look.verified]
         return RANKINGS[self.options.ranking](look.candidates.scores, inliers)
 
-    def _result(self, rank: int, ordinal: int, score: float, look: _Look, verified: _Verified | None) -> Result:
-        config, images = self.extractor.runtime.config, int(self.collection.alive.sum())
-        weights, more = config.probability, {}
-        if self.retriever.comparable and verified is not None:
-            weights, more = config.probability_by_words or weights, {WORDS: look.evidence_of(ordinal)}
-        match = no_match(look.query, images, weights, more) if verified is None else image_match(
-            look.query, *verified[1:], images=images, weights=weights, more=more)
+    def _result(self, rank: int, ordinal: int, score: float, total: int, look: _Look,
+                verified: _Verified | None) -> Result:
+        """total: how many images were searched."""
+        config = self.extractor.runtime.config
+        if verified is None:
+            match = no_match(look.query, total, config.probability)
+        elif self.retriever.comparable:
+            match = image_match(look.query, *verified[1:], images=total,
+                                weights=config.probability_by_words or config.probability,
+                                more={WORDS: look.evidence_of(ordinal)})
+        else:
+            match = image_match(look.query, *verified[1:], images=total, weights=config.probability)
         return Result(rank=rank, image=self.collection.image(ordinal).path, score=score, inliers=match.inliers,
                       probability=match.probability, transform=match.transform, inlier_points=match.inlier_points,
                       evidence=match.evidence, ordinal=ordinal, examined=verified is not None)
-
-
-def match(image0: ImageArray | str | Path, image1: ImageArray | str | Path, extractor: Delf | None = None, *,
-          matching: MatchingOptions | None = None, verification: VerificationOptions | None = None) -> ImageMatch:
-    """Match two images directly: the points of the first that were found in the second, and how sure one may be."""
-    extractor = extractor or Delf.load()
-    query, database = (_extract(extractor, image) for image in (image0, image1))
-    found = image_match(query, database, match_and_verify(query, database, matching, verification),
-                        weights=extractor.runtime.config.probability)
-    if isinstance(image0, np.ndarray) or isinstance(image1, np.ndarray):
-        return found
-    return replace(found, images=(str(image0), str(image1)))
-
-
-def image_match(query: Features, database: Features, verification: Verification, *, images: int = 1,
-                weights: Mapping[str, float] | None = None, more: Mapping[str, float] | None = None) -> ImageMatch:
-    """The points and the probability of a verified pair.
-
-    Args:
-        images: how many the database image was found among. weights: as for `delf.ranking.probability`. more:
-            evidence that does not come from geometry.
-    """
-    points = np.hstack([query.keypoints[verification.inliers[:, 0]], database.keypoints[verification.inliers[:, 1]]])
-    found = {**evidence(query, database, verification, images), **(more or {})}
-    return ImageMatch(inlier_points=points, transform=verification.transform, inliers=len(verification),
-                      tentative=verification.tentative, probability=probability(found, weights), evidence=found)
-
-
-def no_match(query: Features, images: int = 1, weights: Mapping[str, float] | None = None,
-             more: Mapping[str, float] | None = None) -> ImageMatch:
-    """The evidence of a pair that was not looked at."""
-    nothing = Verification(np.zeros((0, 2), np.int64), None, 0)
-    return image_match(query, query, nothing, images=images, weights=weights, more=more)
 
 
 def load_extractor(collection: Collection) -> Delf:
@@ -418,13 +390,6 @@ def load_extractor(collection: Collection) -> Delf:
 def shifted(features: Features, offset: tuple[int, int]) -> Features:
     """The features of a part of an image, with keypoints in pixels of the whole."""
     return replace(features, keypoints=features.keypoints + np.asarray(offset, np.float32))
-
-
-def _extract(extractor: Delf, image: ImageArray | str | Path) -> Features:
-    if isinstance(image, np.ndarray):
-        return extractor.extract(read_image(image))
-    loaded = load(image, shrink_to=extractor.longest_side)
-    return extractor.extract(loaded.pixels, image_size=loaded.size)
 
 
 @contextmanager

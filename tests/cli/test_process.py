@@ -133,7 +133,7 @@ def interrupt(*_: Any, **__: Any) -> Any:
     ("delf.features.Delf.load", ["index", "{photo}", "-o", "{new}"]),
     ("delf.indexing.choose_index", ["index", "{photo}", "-o", "{new}"]),
     ("delf.exporting.write_features", ["extract", "{photo}", "-o", "{new}"]),
-    ("delf.search.match_and_verify", ["match", "{photo}", "{photo}"]),
+    ("delf.pair.match_and_verify", ["match", "{photo}", "{photo}"]),
 ])
 def test_ctrl_c_at_any_time(delf: Run, places: Path, draw: Callable[..., Path], tmp_path: Path,
                             monkeypatch: pytest.MonkeyPatch, place: str, arguments: list[str]) -> None:

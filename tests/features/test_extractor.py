@@ -15,9 +15,9 @@ from delf.errors import ImageError, ModelError, OptionError
 from delf.features import Delf, ExtractionOptions
 from delf.features.extractor import available_cores
 from delf.images import limit_size, read_image, resize
+from delf.pair import match
 from delf.ranking.confidence import MATCH_PROBABILITY
 from delf.runtimes import open_runtime
-from delf.search import match
 from delf.types import Features
 
 FIELDS = ("keypoints", "scales", "scores", "descriptors", "global_descriptor")

@@ -38,10 +38,10 @@ def match(
     Example: [bold]delf match a.jpg b.jpg -o matches.png[/bold]
     """
     from delf.images import display_path, read_image
+    from delf.pair import match as match_images
     from delf.ranking import MATCH_PROBABILITY
     from delf.report.drawing import save_matches
     from delf.report.evidence import Verdicts
-    from delf.search import match as match_images
 
     extractor = load_extractor(model, runtime, device, threads, quiet or json)
     found = match_images(image0, image1, extractor)

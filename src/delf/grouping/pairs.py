@@ -21,8 +21,9 @@ from delf.collection import Collection
 from delf.errors import OptionError
 from delf.features import Delf
 from delf.grouping.store import Judged, Pairs, PairStore, state_of
+from delf.pair import image_match
 from delf.retrieval import AsmkRetrieval, Retriever, open_retriever
-from delf.search import image_match, load_extractor
+from delf.search import load_extractor
 from delf.types import Features, ImageMatch, IntArray, Verification
 from delf.verification import (
     MatchingOptions,

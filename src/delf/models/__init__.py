@@ -219,6 +219,25 @@ class Whitening:
                              ) from error
 
 
+def read_onnx(path: Path, metadata: Mapping[str, str],
+              outputs: Sequence[str]) -> tuple[ModelConfig, PCA, Whitening | None]:
+    """What an ONNX file carries beside the network, given its metadata and the names of its outputs.
+
+    Raises:
+        ModelError: it is not of a delf model, or damaged.
+    """
+    if METADATA_KEY not in metadata:
+        raise ModelError(f"{path} is an ONNX file but not of a delf model; make one with 'delf export'")
+    config = ModelConfig.from_json(metadata[METADATA_KEY], path)
+    pca, whitening = PCA.from_metadata(metadata, path), Whitening.from_metadata(metadata, path)
+    pca.require_channels(config.channels, path)
+    if whitening is not None:
+        whitening.require_channels(config.global_channels, path)
+    if list(outputs) != list(OUTPUTS):
+        raise ModelError(f"{path} does not compute what a delf model computes; make it again with 'delf export'")
+    return config, pca, whitening
+
+
 def _encoded(keys: Sequence[str], arrays: Sequence[FloatArray]) -> dict[str, str]:
     return {key: base64.b64encode(np.asarray(array, "<f4").tobytes()).decode("ascii")
             for key, array in zip(keys, arrays, strict=True)}

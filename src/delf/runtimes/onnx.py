@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnxruntime
 
 from delf.errors import ModelError, OptionError
-from delf.models import METADATA_KEY, OUTPUTS, PCA, ModelConfig, ModelFiles, Whitening
+from delf.models import OUTPUTS, ModelFiles, read_onnx
 from delf.runtimes import NetworkOutput
 from delf.types import FloatArray
 
@@ -31,19 +31,11 @@ class OnnxRuntime:
         try:
             self._session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
             metadata = self._session.get_modelmeta().custom_metadata_map
+            outputs = [output.name for output in self._session.get_outputs()]
         except Exception as error:  # ONNX Runtime's own classes are not public
             raise ModelError(f"{path} cannot be read as an ONNX model ({_first_line(error)}); get it again") from error
-        if METADATA_KEY not in metadata:
-            raise ModelError(f"{path} is an ONNX file but not of a delf model; make one with 'delf export'")
         self.device = device
-        self.config = ModelConfig.from_json(metadata[METADATA_KEY], path)
-        self.pca = PCA.from_metadata(metadata, path)
-        self.pca.require_channels(self.config.channels, path)
-        self.whitening = Whitening.from_metadata(metadata, path)
-        if self.whitening is not None:
-            self.whitening.require_channels(self.config.global_channels, path)
-        if [output.name for output in self._session.get_outputs()] != list(OUTPUTS):
-            raise ModelError(f"{path} does not compute what a delf model computes; make it again with 'delf export'")
+        self.config, self.pca, self.whitening = read_onnx(path, metadata, outputs)
 
     def run(self, images: FloatArray) -> NetworkOutput:
         """(B, 3, H, W) float32 RGB in 0..255 -> the outputs of the network."""

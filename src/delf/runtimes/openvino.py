@@ -7,7 +7,7 @@ import threading
 from typing import Any
 
 from delf.errors import ModelError, OptionError, missing_dependency
-from delf.models import METADATA_KEY, OUTPUTS, PCA, ModelConfig, ModelFiles, Whitening
+from delf.models import OUTPUTS, ModelFiles, read_onnx
 from delf.runtimes import NetworkOutput
 from delf.types import FloatArray
 
@@ -42,17 +42,8 @@ class OpenVinoRuntime:
                 "INFERENCE_PRECISION_HINT": "f32", "ENABLE_CPU_PINNING": False})
         except Exception as error:  # what it raises has a trace through its source in the text
             raise ModelError(f"{path} cannot be read as an ONNX model; get it again") from error
-        if METADATA_KEY not in metadata:
-            raise ModelError(f"{path} is an ONNX file but not of a delf model; make one with 'delf export'")
         self.device = device
-        self.config = ModelConfig.from_json(metadata[METADATA_KEY], path)
-        self.pca = PCA.from_metadata(metadata, path)
-        self.pca.require_channels(self.config.channels, path)
-        self.whitening = Whitening.from_metadata(metadata, path)
-        if self.whitening is not None:
-            self.whitening.require_channels(self.config.global_channels, path)
-        if outputs != list(OUTPUTS):
-            raise ModelError(f"{path} does not compute what a delf model computes; make it again with 'delf export'")
+        self.config, self.pca, self.whitening = read_onnx(path, metadata, outputs)
         self._requests = threading.local()
 
     def run(self, images: FloatArray) -> NetworkOutput:

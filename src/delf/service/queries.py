@@ -12,7 +12,8 @@ from pathlib import Path
 from delf.errors import ImageError
 from delf.features import extract_turned
 from delf.images import ImageOptions, crop, load, read_image
-from delf.search import QUICK_SCALE, SearchEngine, image_match, shifted
+from delf.pair import image_match
+from delf.search import QUICK_SCALE, SearchEngine, shifted
 from delf.service.library import Photo, State
 from delf.service.problems import Problem, not_found
 from delf.service.recent import Recent

@@ -1,0 +1,54 @@
+"""A pair of photos: the points of the first that are found in the second, and how sure one may be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from delf.features import Delf
+from delf.images import load, read_image
+from delf.ranking import evidence, probability
+from delf.types import Features, ImageArray, ImageMatch, Verification
+from delf.verification import MatchingOptions, VerificationOptions, match_and_verify
+
+
+def match(image0: ImageArray | str | Path, image1: ImageArray | str | Path, extractor: Delf | None = None, *,
+          matching: MatchingOptions | None = None, verification: VerificationOptions | None = None) -> ImageMatch:
+    """Match two images directly: the points of the first that were found in the second, and how sure one may be."""
+    extractor = extractor or Delf.load()
+    query, database = (_extract(extractor, image) for image in (image0, image1))
+    found = image_match(query, database, match_and_verify(query, database, matching, verification),
+                        weights=extractor.runtime.config.probability)
+    if isinstance(image0, np.ndarray) or isinstance(image1, np.ndarray):
+        return found
+    return replace(found, images=(str(image0), str(image1)))
+
+
+def image_match(query: Features, database: Features, verification: Verification, *, images: int = 1,
+                weights: Mapping[str, float] | None = None, more: Mapping[str, float] | None = None) -> ImageMatch:
+    """The points and the probability of a verified pair.
+
+    Args:
+        images: how many the database image was found among. weights: as for `delf.ranking.probability`. more:
+            evidence that does not come from geometry.
+    """
+    points = np.hstack([query.keypoints[verification.inliers[:, 0]], database.keypoints[verification.inliers[:, 1]]])
+    found = {**evidence(query, database, verification, images), **(more or {})}
+    return ImageMatch(inlier_points=points, transform=verification.transform, inliers=len(verification),
+                      tentative=verification.tentative, probability=probability(found, weights), evidence=found)
+
+
+def no_match(query: Features, images: int = 1, weights: Mapping[str, float] | None = None) -> ImageMatch:
+    """The evidence of a pair that was not looked at."""
+    nothing = Verification(np.zeros((0, 2), np.int64), None, 0)
+    return image_match(query, query, nothing, images=images, weights=weights)
+
+
+def _extract(extractor: Delf, image: ImageArray | str | Path) -> Features:
+    if isinstance(image, np.ndarray):
+        return extractor.extract(read_image(image))
+    loaded = load(image, shrink_to=extractor.longest_side)
+    return extractor.extract(loaded.pixels, image_size=loaded.size)
