@@ -23,10 +23,11 @@ from delf.evaluate import indexed, read_benchmark
 from delf.evaluation import score_ranks
 from delf.evaluation.metrics import mean_of_defined
 from delf.features import Delf
+from delf.methods import SearchOptions
 from delf.ranking import SupportOptions
 from delf.ranking.order import confirmed
 from delf.retrieval import AsmkRetrieval, open_retriever
-from delf.search import SearchEngine, SearchOptions
+from delf.search import SearchEngine
 from delf.types import Verification
 
 Array = NDArray[Any]

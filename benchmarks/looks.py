@@ -24,8 +24,9 @@ from choices import means
 from delf.evaluate import indexed, read_benchmark
 from delf.evaluation import score_ranks
 from delf.features import Delf
+from delf.methods import METHODS, SearchOptions
 from delf.ranking import CHANCE
-from delf.search import METHODS, SearchEngine, SearchOptions, Turned, _Look
+from delf.search import SearchEngine, Turned, _Look
 from delf.types import SearchResult
 from delf.verification import ScreeningOptions, VerificationOptions
 

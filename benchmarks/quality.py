@@ -24,7 +24,7 @@ from baselines import image_net_gem, root_sift_magsac
 from delf.evaluate import evaluate_methods, first_queries, truth_file
 from delf.evaluation import read_ground_truth, read_ranking, score_ranks, write_ranking
 from delf.features import Delf
-from delf.search import METHODS
+from delf.methods import METHODS
 
 SHARED = Path(os.environ.get("DELF_SHARED", Path(__file__).parents[2] / "shared"))
 SETS = ("provence", "sf", "planar", "scenes")

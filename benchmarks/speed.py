@@ -30,7 +30,8 @@ from delf.collection import Collection
 from delf.evaluate import find_named, first_queries, names_of, truth_file
 from delf.evaluation import read_ground_truth
 from delf.features import Delf
-from delf.search import METHODS, SearchEngine
+from delf.methods import METHODS
+from delf.search import SearchEngine
 
 SHARED = Path(os.environ.get("DELF_SHARED", Path(__file__).parents[2] / "shared"))
 Item = TypeVar("Item")

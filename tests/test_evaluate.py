@@ -33,8 +33,9 @@ from delf.evaluate import (
 from delf.evaluation import score
 from delf.index import IvfPqOptions
 from delf.indexing import IndexOptions
+from delf.methods import DEFAULT_METHOD
 from delf.retrieval.votes import VoteRetriever
-from delf.search import DEFAULT_METHOD, SearchEngine
+from delf.search import SearchEngine
 
 IMAGES = 8
 SIZE = (64, 48)

@@ -16,7 +16,8 @@ from delf.collection import Collection
 from delf.errors import CollectionError, OptionError
 from delf.index import ExactIndex, IvfPqIndex, IvfPqOptions, IvfPqQuantiser, Joined
 from delf.indexing import EXACT_UP_TO, IndexOptions, build_index, choose_index, open_index, training_sample
-from delf.search import SearchEngine, SearchOptions
+from delf.methods import SearchOptions
+from delf.search import SearchEngine
 
 Draw = Callable[..., Path]
 COARSE = IndexOptions("ivfpq", ivfpq=IvfPqOptions(words=4, bits=4, iterations=3))  # quick to learn

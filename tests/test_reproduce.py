@@ -15,9 +15,9 @@ from PIL import Image
 
 from delf.errors import ModelError, OptionError
 from delf.evaluation import score
+from delf.methods import METHODS
 from delf.models import ModelConfig
 from delf.reproduce import TABLES, Needs, Outcome, Row, choose_rows, reproduce, with_dimensions
-from delf.search import METHODS
 
 NEEDS = Needs("resnet50", 16, "a ResNet-50", "train one", "64 words")
 CLASSIC = Row("Oxf5k", "DELF", "oxford5k", "delf", {"classic": 80.0}, NEEDS)

@@ -18,11 +18,12 @@ from delf.collection import Collection
 from delf.errors import CollectionError, DelfError, ImageError, OptionError
 from delf.features import Delf
 from delf.images import read_image
+from delf.methods import DEFAULT_METHOD, METHODS, SearchOptions
 from delf.models import PACKAGED
 from delf.pair import match
 from delf.ranking import MATCH_PROBABILITY, probability
 from delf.retrieval import VoteOptions
-from delf.search import DEFAULT_METHOD, METHODS, SearchEngine, SearchOptions, load_extractor
+from delf.search import SearchEngine, load_extractor
 from delf.types import SearchResult
 from delf.verification import VerificationOptions
 

@@ -30,8 +30,9 @@ if TYPE_CHECKING:
     from delf.features import Delf, ExtractionOptions
     from delf.images import read_image
     from delf.indexing import build_index
+    from delf.methods import SearchOptions
     from delf.pair import match
-    from delf.search import SearchEngine, SearchOptions
+    from delf.search import SearchEngine
     from delf.types import Features, ImageMatch, Result, SearchResult
 
 _HOMES = {
@@ -46,7 +47,7 @@ _HOMES = {
     "ImageMatch": "delf.types",
     "Result": "delf.types",
     "SearchEngine": "delf.search",
-    "SearchOptions": "delf.search",
+    "SearchOptions": "delf.methods",
     "SearchResult": "delf.types",
     "build_index": "delf.indexing",
     "check_collection": "delf.checking",

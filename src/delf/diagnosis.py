@@ -13,6 +13,7 @@ import numpy as np
 from delf.evaluate import Observed
 from delf.evaluation import precision_recall, protocol_of, ranking_protocol
 from delf.images import read_image
+from delf.methods import METHODS
 from delf.ranking import CHANCE, MATCH_PROBABILITY
 from delf.report.evaluation import (
     FATES,
@@ -22,7 +23,6 @@ from delf.report.evaluation import (
     Reliability,
     write_evaluation,
 )
-from delf.search import METHODS
 from delf.types import Result, SearchResult
 
 BEST = 10  # results of a query whose probabilities are held against the truth

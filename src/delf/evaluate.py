@@ -20,8 +20,9 @@ from delf.evaluation import GroundTruth, Scores, protocol_of, read_ground_truth,
 from delf.features import Delf
 from delf.images import IMAGE_EXTENSIONS, display_path, find_images
 from delf.indexing import IndexOptions, build_index
+from delf.methods import DEFAULT_METHOD
 from delf.ranking import Candidates
-from delf.search import DEFAULT_METHOD, SearchEngine, Turned
+from delf.search import SearchEngine, Turned
 from delf.types import Features, SearchResult
 
 Progress = Callable[[int, int], None]

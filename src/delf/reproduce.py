@@ -16,7 +16,7 @@ from delf.evaluate import Progress, evaluate_folder, first_queries, ignored, tru
 from delf.evaluation import Ranking, protocol_of, read_ground_truth, read_ranking, score_ranks
 from delf.features import Delf
 from delf.images import display_path, find_images
-from delf.search import METHODS
+from delf.methods import METHODS
 
 Values = Mapping[str, float | None]
 RUN = ("images", "queries", "seconds", "extracted", "peak_bytes", "bytes_per_image", "learnt", "skipped", "model",
@@ -44,7 +44,7 @@ class Row:
     """One row of a table on one data set.
 
     benchmark: its name in the literature. system: as the publication calls it. dataset, distractors: names of folders;
-    method: a key of `delf.search.METHODS`. published: mAP in percent by setting.
+    method: a key of `delf.methods.METHODS`. published: mAP in percent by setting.
     """
 
     benchmark: str

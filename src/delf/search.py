@@ -9,10 +9,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,37 +20,12 @@ from delf.collection import Collection
 from delf.errors import CollectionError, ModelError, OptionError
 from delf.features import Delf, extract_turned
 from delf.images import crop, display_path, load, read_image
-from delf.index import DETECT_TO_RETRIEVE, RADENOVIC_2018, HammingOptions
+from delf.methods import DEFAULT_METHOD, METHODS, SearchOptions
 from delf.pair import image_match, no_match
-from delf.ranking import (
-    CHANCE,
-    MATCH_PROBABILITY,
-    RANKINGS,
-    WORDS,
-    Candidates,
-    SupportOptions,
-    words_evidence,
-)
-from delf.retrieval import (
-    RETRIEVERS,
-    AsmkRetrieval,
-    FusedRetrieval,
-    GlobalRetrieval,
-    HqeRetrieval,
-    Mask,
-    VoteOptions,
-    open_retriever,
-)
-from delf.types import Box, Features, ImageArray, Result, SearchResult, Verification
-from delf.verification import (
-    MatchingOptions,
-    ScreeningOptions,
-    VerificationOptions,
-    match_and_verify,
-    single_threaded_products,
-    verify,
-)
-from delf.verification.matching import REFERENCE
+from delf.ranking import CHANCE, RANKINGS, WORDS, Candidates, words_evidence
+from delf.retrieval import Mask, open_retriever
+from delf.types import Box, Features, ImageArray, ImageMatch, Result, SearchResult, Verification
+from delf.verification import match_and_verify, single_threaded_products, verify
 
 _Verified = tuple[int, Features, Verification]  # ordinal, features of the image, what geometry says of it
 Turned = Callable[..., Sequence[Features]]  # `SearchEngine.turned` of a query
@@ -79,69 +53,6 @@ class _Look:
     @cached_property
     def _scores(self) -> dict[int, float]:
         return dict(zip(self.found.images.tolist(), self.found.scores.tolist(), strict=True))
-
-
-@dataclass(frozen=True)
-class SearchOptions:
-    """How a search is done.
-
-    retrieval: what finds the candidates, a key of `delf.retrieval.RETRIEVERS`.
-    candidates: how many of them, best first, are verified; 0 leaves their order as it is.
-    ranking: a key of `delf.ranking.RANKINGS`. minimum_probability: from which the best image counts as a match.
-    turns: whether a query without a match is looked at again turned by 90, 180 and 270 degrees: the features know
-        other angles only in part. An image found so takes its place where geometry confirms it.
-    screening: a first look at the best features of each candidate; None looks at all of them at once. It is for
-        rankings to which inliers that chance gives say nothing.
-    """
-
-    retrieval: Any = field(default_factory=VoteOptions)
-    candidates: int = 100
-    ranking: str = "joint"
-    minimum_probability: float = MATCH_PROBABILITY
-    turns: bool = False
-    matching: MatchingOptions = field(default_factory=MatchingOptions)
-    verification: VerificationOptions = field(default_factory=VerificationOptions)
-    screening: ScreeningOptions | None = None
-
-    def __post_init__(self) -> None:
-        if self.ranking not in RANKINGS:
-            raise OptionError(f"unknown ranking {self.ranking!r}; known are {', '.join(RANKINGS)}")
-        if type(self.retrieval) not in RETRIEVERS:
-            raise OptionError(f"retrieval is one of {', '.join(kind.__name__ for kind in RETRIEVERS)}, not "
-                              f"{type(self.retrieval).__name__}")
-        if self.candidates < 0:
-            raise OptionError("candidates must be 0 or more")
-
-
-METHODS: dict[str, SearchOptions] = {
-    "delf-asmk": SearchOptions(retrieval=AsmkRetrieval(support=SupportOptions()), ranking="confirmed", turns=True,
-                               screening=ScreeningOptions()),
-    "delf": SearchOptions(),
-    "delf-paper": SearchOptions(ranking="inliers", matching=REFERENCE,
-                                verification=VerificationOptions(verifier="affine", threshold=20.0)),
-    "delf-votes": SearchOptions(ranking="retrieval", candidates=0),
-    "asmk": SearchOptions(retrieval=AsmkRetrieval(), ranking="retrieval", candidates=0),
-    "asmk-radenovic": SearchOptions(retrieval=AsmkRetrieval(RADENOVIC_2018), ranking="retrieval", candidates=0),
-    "asmk-d2r": SearchOptions(retrieval=AsmkRetrieval(DETECT_TO_RETRIEVE), ranking="retrieval", candidates=0),
-    "asmk+sp": SearchOptions(retrieval=AsmkRetrieval(RADENOVIC_2018, matching=HammingOptions()), ranking="inliers",
-                             verification=VerificationOptions(verifier="similarity")),
-    "hqe": SearchOptions(retrieval=HqeRetrieval(expansion="correspondences"), ranking="retrieval", candidates=0),
-    "hqe+sp": SearchOptions(retrieval=HqeRetrieval(), ranking="inliers",
-                            verification=VerificationOptions(verifier="similarity")),
-    "global": SearchOptions(retrieval=GlobalRetrieval(), ranking="retrieval", candidates=0),
-    "global+qe": SearchOptions(retrieval=GlobalRetrieval(expansion=5), ranking="retrieval", candidates=0),
-    "delf+global+qe": SearchOptions(retrieval=FusedRetrieval(), ranking="fused"),
-}
-"""Search methods by name. The first is the recommended one: ASMK* finds, a homography verifies, both rank.
-
-`delf` does the same with votes, and `delf-paper` is the paper's: votes find, inliers rank. `delf-votes` and `hqe` do
-without geometry, as does ASMK* with three published sets of parameters: `asmk` of HOW (2020), `asmk-radenovic` of the
-revisited Oxford and Paris study (2018), `asmk-d2r` of Detect-to-Retrieve (2019). `asmk+sp` and `hqe+sp` match by visual
-words and have verified images first, as that study has them. `global` compares one descriptor for each image,
-`global+qe` that of the query joined with its five nearest; `delf+global+qe` is both, as in the last rows of the paper.
-"""
-
-DEFAULT_METHOD = next(iter(METHODS))
 
 
 class SearchEngine:
@@ -252,6 +163,12 @@ class SearchEngine:
                     results = self._rank(looks, top)
         return SearchResult(query=name, method=self.method, results=results, seconds=seconds,
                             match=self._is_match(results))
+
+    def match(self, query: Features, ordinal: int) -> ImageMatch:
+        """The evidence that one image shows what a query does, looked at as a search looks at it, by geometry alone."""
+        _, database, found = self._verified(query, ordinal)
+        return image_match(query, database, found, images=int(self.collection.alive.sum()),
+                           weights=self.extractor.runtime.config.probability)
 
     def _is_match(self, results: Sequence[Result]) -> bool:
         return bool(results) and results[0].probability >= self.options.minimum_probability

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from delf.search import METHODS
+from delf.methods import METHODS
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from delf.search import DEFAULT_METHOD, METHODS
+from delf.methods import DEFAULT_METHOD, METHODS
 
 Run = Callable[..., Any]
 STABLE = {"dataset", "method", "model", "images", "queries", "map", "mp", "seconds", "bytes_per_image"}

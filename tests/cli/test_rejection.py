@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from delf.search import METHODS
+from delf.methods import METHODS
 
 Run = Callable[..., Any]
 

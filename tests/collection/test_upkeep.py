@@ -17,8 +17,9 @@ from delf.collection import Collection
 from delf.collection.catalogue import FORMAT
 from delf.errors import CollectionError
 from delf.indexing import IndexOptions, build_index
+from delf.methods import SearchOptions
 from delf.retrieval import VoteOptions
-from delf.search import SearchEngine, SearchOptions
+from delf.search import SearchEngine
 
 Draw = Callable[..., Path]
 FORMATS = Path(__file__).with_name("formats")

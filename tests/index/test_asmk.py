@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import delf.index.asmk as module
+import delf.index.lists as shared
 from delf.codes import decode, encode
 from delf.errors import CollectionError, OptionError
 from delf.index import DETECT_TO_RETRIEVE, HOW, RADENOVIC_2018, Asmk, AsmkIndex, AsmkOptions, Codebook, CodebookOptions
@@ -232,8 +233,8 @@ def test_neither_blocks_nor_segments_change_anything(codebook: Codebook, images:
                                                      tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = indexed(codebook, images, HOW, tmp_path).search(query)
     content = (tmp_path / "0-30.lists").read_bytes()
-    for name, size in (("ROWS", 100), ("ENTRIES", 64), ("COMPARED", 16)):
-        monkeypatch.setattr(module, name, size)
+    for where, name, size in ((shared, "ROWS", 100), (module, "ENTRIES", 64), (module, "COMPARED", 16)):
+        monkeypatch.setattr(where, name, size)
     np.testing.assert_array_equal(indexed(codebook, images, HOW, tmp_path).search(query), whole)
     assert (tmp_path / "0-30.lists").read_bytes() == content
     parts = indexed(codebook, images, HOW, tmp_path, (0, 1, 2, 17, 17, 30))

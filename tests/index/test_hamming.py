@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import delf.index.asmk as shared
 import delf.index.hamming as module
+import delf.index.lists as shared
 from delf.codes import decode, encode
 from delf.errors import CollectionError, OptionError
 from delf.index import Codebook, CodebookOptions

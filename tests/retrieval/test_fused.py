@@ -13,12 +13,13 @@ import pytest
 from delf.collection import Collection
 from delf.errors import OptionError
 from delf.index import CodebookOptions
+from delf.methods import SearchOptions
 from delf.ranking import CHANCE, Candidates
 from delf.ranking.fusion import LOCAL_WEIGHT, in_turns
 from delf.retrieval import RETRIEVERS, AsmkRetrieval, GlobalRetrieval, VoteOptions, open_retriever
 from delf.retrieval.fused import FusedRetrieval, FusedRetriever
 from delf.retrieval.words import WordOptions
-from delf.search import SearchEngine, SearchOptions
+from delf.search import SearchEngine
 from delf.types import Features, Verification
 
 NONE = Candidates(np.zeros(0, np.int64), np.zeros(0, np.float32))

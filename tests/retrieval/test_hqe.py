@@ -18,11 +18,12 @@ from delf.collection import Collection
 from delf.errors import OptionError
 from delf.index import CodebookOptions
 from delf.index.hamming import HammingOptions, Signed
+from delf.methods import SearchOptions
 from delf.ranking import Candidates
 from delf.retrieval.hqe import HqeRetrieval, HqeRetriever, accepted_words, in_query, pooled
 from delf.retrieval.word_matches import WordMatcher
 from delf.retrieval.words import WordOptions, find_codebook
-from delf.search import SearchEngine, SearchOptions
+from delf.search import SearchEngine
 from delf.types import Features, Verification
 from delf.verification import VerificationOptions
 

@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from delf.images import read_image, read_metadata
-from delf.search import METHODS, SearchEngine
+from delf.methods import METHODS
+from delf.search import SearchEngine
 
 
 def size_of(photo: Path) -> list[int]:

@@ -20,7 +20,8 @@ from delf.features import Delf
 from delf.images import find_images, load
 from delf.index import HOW, Asmk, AsmkIndex, Codebook, ExactIndex
 from delf.index.asmk import Aggregate, Block
-from delf.search import METHODS, SearchEngine
+from delf.methods import METHODS
+from delf.search import SearchEngine
 from delf.types import Features, FloatArray, ImageArray, Matches
 from delf.verification import match_and_verify, match_features, single_threaded_products, verify
 

@@ -52,7 +52,7 @@ def evaluate(
     Example: [bold]delf evaluate roxford5k/ --html report.html --save-predictions ranks.json[/bold]
     """
     from delf.evaluate import Observed, evaluate_methods
-    from delf.search import METHODS
+    from delf.methods import METHODS
 
     methods = list(METHODS) if method == "all" else [method]
     predictions, pages = _files(save_predictions, ".json", methods), _files(html, ".html", methods)

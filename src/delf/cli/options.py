@@ -25,7 +25,7 @@ MaxFeatures = Annotated[int | None, typer.Option(min=1, help="Features kept for 
 Photos = Annotated[list[Path], typer.Argument(metavar="PHOTOS", help="Files and folders of photos.")]
 
 MODEL = "delf-r18"
-METHOD = "delf-asmk"  # of `delf.search.METHODS`, which is not imported before a command runs
+METHOD = "delf-asmk"  # of `delf.methods.METHODS`, which is not imported before a command runs
 
 
 def given(**options: Any) -> dict[str, Any]:

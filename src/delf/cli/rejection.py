@@ -73,7 +73,7 @@ def reject(
 
 
 def _methods(method: str, save_predictions: Path | None) -> tuple[list[str], dict[str, Path]]:
-    from delf.search import METHODS
+    from delf.methods import METHODS
 
     methods = list(METHODS) if method == "all" else [method]
     if save_predictions is None:

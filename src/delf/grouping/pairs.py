@@ -13,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,9 +21,10 @@ from delf.errors import OptionError
 from delf.features import Delf
 from delf.grouping.store import Judged, Pairs, PairStore, state_of
 from delf.pair import image_match
+from delf.ranking import spanned_area
 from delf.retrieval import AsmkRetrieval, Retriever, open_retriever
 from delf.search import load_extractor
-from delf.types import Features, ImageMatch, IntArray, Verification
+from delf.types import Features, ImageMatch, Verification
 from delf.verification import (
     MatchingOptions,
     ScreeningOptions,
@@ -164,7 +164,7 @@ class _Matcher:
 def spanned(first: Features, second: Features, found: Verification) -> tuple[float, float, float]:
     """How much of two images is the same picture: share, area and displacement, as in `Pairs`."""
     share = len(found) / max(1, min(len(first), len(second)))
-    area = min(_area(features, found.inliers[:, side]) for side, features in enumerate((first, second)))
+    area = min(spanned_area(features, found.inliers[:, side]) for side, features in enumerate((first, second)))
     return share, area, displacement(found.transform, first.image_size, second.image_size)
 
 
@@ -180,11 +180,3 @@ def displacement(transform: NDArray[np.float64] | None, first: tuple[int, int], 
     if not np.isfinite(corners).all() or (corners[:, 2] <= 0).any():
         return float("inf")
     return float(np.abs((corners[:, :2] / corners[:, 2:] + 0.5) / second - unit).max())
-
-
-def _area(features: Features, rows: IntArray) -> float:
-    """The share of an image that some of its features span."""
-    if not len(rows):
-        return 0.0
-    hull = cv2.convexHull(features.keypoints[rows].astype(np.float32))
-    return min(1.0, cv2.contourArea(hull) / max(features.image_size[0] * features.image_size[1], 1))

@@ -17,7 +17,7 @@ sign. `region_rows` gives the features of an image once for each region that the
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,13 +28,12 @@ from numpy.typing import NDArray
 from delf.codes import Codes, decode
 from delf.errors import OptionError
 from delf.index.bits import as_integers, ones
-from delf.index.exact import checked
+from delf.index.lists import blocks_of, image_type, parts
 from delf.index.storage import ArrayFile, ArrayWriter, Layout
 from delf.index.words import Codebook
 from delf.types import Box, FloatArray, IntArray
 
 KIND = "asmk"
-ROWS = 16384  # features, of whole images, that are aggregated at a time
 ENTRIES = 65536  # spilled entries that are put into their lists at a time
 COMPARED = 131072  # entries that a query is compared with at a time: 20 MB
 STEP = 2.0**-40  # similarities are multiples of it, so that sums of thousands are exact, whatever their order
@@ -374,35 +373,6 @@ def _layout(words: int, images: int, entries: int, width: int) -> Layout:
     """Where the arrays of a segment's lists lie."""
     return Layout(sizes=(np.uint32, (words,)), counts=(np.uint32, (images,)), signatures=(np.uint8, (entries, width)),
                   images=(image_type(images), (entries,)))
-
-
-def image_type(images: int) -> np.dtype[Any]:
-    """The type that images of a segment are numbered by."""
-    return np.dtype(np.uint16 if images <= 65536 else np.uint32)
-
-
-def blocks_of(images: Iterable[Codes], dimensions: int) -> Iterator[list[Codes]]:
-    """Whole images together, up to so many features."""
-    block: list[Codes] = []
-    rows = 0
-    for codes in images:
-        if rows and rows + len(codes) > ROWS:
-            yield block
-            block, rows = [], 0
-        block.append(checked(codes, dimensions))
-        rows += len(codes)
-    if block:
-        yield block
-
-
-def parts(sizes: IntArray, most: int) -> Iterator[slice]:
-    """Runs of lists that have so many entries together, or of one list that has more."""
-    ends, start = np.cumsum(sizes), 0
-    while start < len(sizes):
-        before = ends[start - 1] if start else 0
-        stop = max(start + 1, int(np.searchsorted(ends, before + most, side="right")))
-        yield slice(start, stop)
-        start = stop
 
 
 def _fill(signatures: NDArray[np.uint8], images: NDArray[Any], entries: NDArray[np.void], sizes: IntArray) -> None:

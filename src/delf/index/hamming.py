@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 
 from delf.codes import Codes, decode
 from delf.errors import OptionError
-from delf.index.asmk import blocks_of, image_type, parts
 from delf.index.bits import as_integers, ones
+from delf.index.lists import blocks_of, image_type, parts
 from delf.index.storage import ArrayFile, ArrayWriter, Layout
 from delf.index.words import Codebook
 from delf.types import FloatArray, IntArray

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import cv2
 import numpy as np
 
-from delf.types import Features, Verification
+from delf.types import Features, IntArray, Verification
 
 MATCH_PROBABILITY = 0.8  # from here on two images count as a match
 EVIDENCE = ("inliers", "share", "area", "similarity", "images")
@@ -25,16 +25,23 @@ def evidence(query: Features, database: Features, verification: Verification, im
     the inliers span (convex hull). similarity: mean cosine of the inliers. images: log10 of how many were searched:
     the best of 100,000 wrong images has more inliers than the best of 100.
     """
-    rows, size = verification.inliers, query.image_size
+    rows = verification.inliers
     values = dict.fromkeys(EVIDENCE, 0.0)
     values["images"] = math.log10(max(images, 1))
     if len(rows):
-        hull = cv2.convexHull(query.keypoints[rows[:, 0]].astype(np.float32))
         cosines = np.einsum("nd,nd->n", query.descriptors[rows[:, 0]], database.descriptors[rows[:, 1]])
         values |= {"inliers": math.log1p(len(rows)), "share": len(rows) / max(verification.tentative, 1),
-                   "area": min(1.0, cv2.contourArea(hull) / max(size[0] * size[1], 1)),
+                   "area": spanned_area(query, rows[:, 0]),
                    "similarity": float(cosines.mean())}
     return values
+
+
+def spanned_area(features: Features, rows: IntArray) -> float:
+    """The share of an image that some of its features span: the area of their convex hull."""
+    if not len(rows):
+        return 0.0
+    hull = cv2.convexHull(features.keypoints[rows].astype(np.float32))
+    return min(1.0, cv2.contourArea(hull) / max(features.image_size[0] * features.image_size[1], 1))
 
 
 def words_evidence(similarity: float) -> float:

@@ -16,7 +16,8 @@ from delf.collection.catalogue import NAME
 from delf.errors import CollectionError
 from delf.features import Delf
 from delf.images import display_path
-from delf.search import DEFAULT_METHOD, SearchEngine
+from delf.methods import DEFAULT_METHOD
+from delf.search import SearchEngine
 from delf.service.problems import not_found
 from delf.types import Features, IntArray
 

@@ -12,14 +12,12 @@ from pathlib import Path
 from delf.errors import ImageError
 from delf.features import extract_turned
 from delf.images import ImageOptions, crop, load, read_image
-from delf.pair import image_match
-from delf.search import QUICK_SCALE, SearchEngine, shifted
+from delf.search import QUICK_SCALE, shifted
 from delf.service.library import Photo, State
 from delf.service.problems import Problem, not_found
 from delf.service.recent import Recent
 from delf.service.workers import Job
 from delf.types import Box, Features, ImageArray, ImageMatch, SearchResult
-from delf.verification import match_features, verify
 
 Size = tuple[int, int]
 
@@ -90,12 +88,11 @@ class Queries:
     def match(self, job: Job, state: State, query: Query, other: int, method: str) -> tuple[ImageMatch, Seen]:
         """The evidence that a query and a photo of the collection show the same, looked at as a search looks at it."""
         engine = state.engine(method)
-        database = state.features(other)
         seen = self.seen(state, query, {})
         job.check()
-        best = _matched(engine, seen.features, database, other, state)
+        best = engine.match(seen.features, other)
         if engine.options.turns and best.probability < engine.options.minimum_probability:
-            looks = [_matched(engine, one, database, other, state) for one in self.turned(job, state, query, seen)]
+            looks = [engine.match(one, other) for one in self.turned(job, state, query, seen)]
             best = max([best, *looks], key=lambda one: one.inliers)
         return best, seen
 
@@ -153,15 +150,6 @@ def file_of(photo: Photo) -> Path:
         raise not_found(f"the file of image {photo.ordinal} is not there any more; its features are, so that it can "
                         "still be found")
     return photo.file
-
-
-def _matched(engine: SearchEngine, query: Features, database: Features, other: int, state: State) -> ImageMatch:
-    matches = engine.retriever.matches(query, other)
-    if matches is None:
-        matches = match_features(query, database, engine.options.matching)
-    verification = verify(query, database, matches, engine.options.verification)
-    return image_match(query, database, verification, images=len(state.collection),
-                       weights=engine.extractor.runtime.config.probability)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Self
 from fastapi import Path, Query
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from delf.search import DEFAULT_METHOD, METHODS
+from delf.methods import DEFAULT_METHOD, METHODS
 from delf.service.library import Photo
 from delf.types import ImageMatch, Result
 

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request, Response
 
 from delf.errors import OptionError
 from delf.images import parse_box
-from delf.search import METHODS
+from delf.methods import METHODS
 from delf.service import pictures, schemas
 from delf.service.core import API, Service, Shared
 from delf.service.library import State

@@ -1,0 +1,83 @@
+"""Search methods by name: how candidates are found, verified and ranked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from delf.errors import OptionError
+from delf.index import DETECT_TO_RETRIEVE, RADENOVIC_2018, HammingOptions
+from delf.ranking import MATCH_PROBABILITY, RANKINGS, SupportOptions
+from delf.retrieval import (
+    RETRIEVERS,
+    AsmkRetrieval,
+    FusedRetrieval,
+    GlobalRetrieval,
+    HqeRetrieval,
+    VoteOptions,
+)
+from delf.verification import MatchingOptions, ScreeningOptions, VerificationOptions
+from delf.verification.matching import REFERENCE
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """How a search is done.
+
+    retrieval: what finds the candidates, a key of `delf.retrieval.RETRIEVERS`.
+    candidates: how many of them, best first, are verified; 0 leaves their order as it is.
+    ranking: a key of `delf.ranking.RANKINGS`. minimum_probability: from which the best image counts as a match.
+    turns: whether a query without a match is looked at again turned by 90, 180 and 270 degrees: the features know
+        other angles only in part. An image found so takes its place where geometry confirms it.
+    screening: a first look at the best features of each candidate; None looks at all of them at once. It is for
+        rankings to which inliers that chance gives say nothing.
+    """
+
+    retrieval: Any = field(default_factory=VoteOptions)
+    candidates: int = 100
+    ranking: str = "joint"
+    minimum_probability: float = MATCH_PROBABILITY
+    turns: bool = False
+    matching: MatchingOptions = field(default_factory=MatchingOptions)
+    verification: VerificationOptions = field(default_factory=VerificationOptions)
+    screening: ScreeningOptions | None = None
+
+    def __post_init__(self) -> None:
+        if self.ranking not in RANKINGS:
+            raise OptionError(f"unknown ranking {self.ranking!r}; known are {', '.join(RANKINGS)}")
+        if type(self.retrieval) not in RETRIEVERS:
+            raise OptionError(f"retrieval is one of {', '.join(kind.__name__ for kind in RETRIEVERS)}, not "
+                              f"{type(self.retrieval).__name__}")
+        if self.candidates < 0:
+            raise OptionError("candidates must be 0 or more")
+
+
+METHODS: dict[str, SearchOptions] = {
+    "delf-asmk": SearchOptions(retrieval=AsmkRetrieval(support=SupportOptions()), ranking="confirmed", turns=True,
+                               screening=ScreeningOptions()),
+    "delf": SearchOptions(),
+    "delf-paper": SearchOptions(ranking="inliers", matching=REFERENCE,
+                                verification=VerificationOptions(verifier="affine", threshold=20.0)),
+    "delf-votes": SearchOptions(ranking="retrieval", candidates=0),
+    "asmk": SearchOptions(retrieval=AsmkRetrieval(), ranking="retrieval", candidates=0),
+    "asmk-radenovic": SearchOptions(retrieval=AsmkRetrieval(RADENOVIC_2018), ranking="retrieval", candidates=0),
+    "asmk-d2r": SearchOptions(retrieval=AsmkRetrieval(DETECT_TO_RETRIEVE), ranking="retrieval", candidates=0),
+    "asmk+sp": SearchOptions(retrieval=AsmkRetrieval(RADENOVIC_2018, matching=HammingOptions()), ranking="inliers",
+                             verification=VerificationOptions(verifier="similarity")),
+    "hqe": SearchOptions(retrieval=HqeRetrieval(expansion="correspondences"), ranking="retrieval", candidates=0),
+    "hqe+sp": SearchOptions(retrieval=HqeRetrieval(), ranking="inliers",
+                            verification=VerificationOptions(verifier="similarity")),
+    "global": SearchOptions(retrieval=GlobalRetrieval(), ranking="retrieval", candidates=0),
+    "global+qe": SearchOptions(retrieval=GlobalRetrieval(expansion=5), ranking="retrieval", candidates=0),
+    "delf+global+qe": SearchOptions(retrieval=FusedRetrieval(), ranking="fused"),
+}
+"""Search methods by name. The first is the recommended one: ASMK* finds, a homography verifies, both rank.
+
+`delf` does the same with votes, and `delf-paper` is the paper's: votes find, inliers rank. `delf-votes` and `hqe` do
+without geometry, as does ASMK* with three published sets of parameters: `asmk` of HOW (2020), `asmk-radenovic` of the
+revisited Oxford and Paris study (2018), `asmk-d2r` of Detect-to-Retrieve (2019). `asmk+sp` and `hqe+sp` match by visual
+words and have verified images first, as that study has them. `global` compares one descriptor for each image,
+`global+qe` that of the query joined with its five nearest; `delf+global+qe` is both, as in the last rows of the paper.
+"""
+
+DEFAULT_METHOD = next(iter(METHODS))
