@@ -8,17 +8,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from delf.errors import OptionError
-from delf.ranking import CHANCE, Candidates, SupportOptions, support, supporters
+from delf.ranking import Candidates, SupportOptions, support, supporters
 
 
-def test_supporters_are_the_best_with_more_inliers_than_chance_gives() -> None:
+def test_supporters_are_the_best_that_geometry_confirms() -> None:
     candidates = Candidates(np.array([5, 2, 9, 7]), np.array([0.4, 0.3, 0.2, 0.1], np.float32))
-    inliers = np.array([CHANCE, CHANCE + 5, CHANCE + 200, CHANCE + 50])
-    images, weights = supporters(candidates, inliers, SupportOptions())
+    options = SupportOptions(inliers=20, range=50)
+    inliers = np.array([20, 25, 220, 70])
+    images, weights = supporters(candidates, inliers, options)
     assert images.tolist() == [9, 7, 2]  # by their scores and inliers together: 1.0, 0.5, 0.42
     np.testing.assert_allclose(weights, [1.0, 1.0, 0.1])
     assert supporters(candidates, inliers, SupportOptions(images=1))[0].tolist() == [9]
-    assert supporters(candidates, np.full(4, CHANCE), SupportOptions())[0].tolist() == []
+    assert supporters(candidates, np.full(4, 20), options)[0].tolist() == []
 
 
 @settings(deadline=None, max_examples=50)
@@ -35,6 +36,6 @@ def test_support_is_the_mean_of_the_others(seed: int, count: int, total: int) ->
 
 
 def test_refuses_senseless_options() -> None:
-    for options in ({"images": -1}, {"gain": -0.5}):
+    for options in ({"images": -1}, {"gain": -0.5}, {"inliers": -1}, {"range": 0}):
         with pytest.raises(OptionError, match="0 or more"):
             SupportOptions(**options)

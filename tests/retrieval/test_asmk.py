@@ -107,7 +107,7 @@ def test_an_empty_collection(tmp_path: Path, stub: Any, query: Features) -> None
 
 
 def test_confirmed_images_speak_for_others(drawn: Collection, query: Features) -> None:
-    asked = AsmkRetrieval(DETECT_TO_RETRIEVE, FEW, support=SupportOptions(gain=0.5))
+    asked = AsmkRetrieval(DETECT_TO_RETRIEVE, FEW, support=SupportOptions(gain=0.5, inliers=CHANCE, range=50))
     retriever = AsmkRetriever(drawn, asked)
     found = retriever.candidates(query, drawn.alive)
     sure, unsure = found.images[:2].tolist()

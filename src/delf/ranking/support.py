@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from delf.errors import OptionError
-from delf.ranking.order import CHANCE, confirmed
+from delf.ranking.order import confirmed
 from delf.ranking.votes import Candidates
 from delf.types import FloatArray, IntArray
 
@@ -24,32 +24,36 @@ _Weights = NDArray[np.float64]
 class SupportOptions:
     """How much confirmed images say.
 
-    images: how many of them are asked, at most. gain: of what they say, against the score of the query itself. Both
-    were chosen on classes that no training saw (`benchmarks/CHOICES.md`).
+    images: how many of them are asked, at most. gain: of what they say, against the score of the query itself. inliers:
+    above which an image is asked, and range: inliers beyond these that make it wholly believed. All were chosen on
+    classes that no training saw (`benchmarks/CHOICES.md`): with fewer inliers, a place of which there are only one or
+    two photos is harder to find, as wrong images are asked.
     """
 
     images: int = 10
-    gain: float = 4.0
+    gain: float = 2.0
+    inliers: int = 35
+    range: int = 50
 
     def __post_init__(self) -> None:
-        if self.images < 0 or self.gain < 0:
-            raise OptionError("the images and the gain of a support must be 0 or more, not "
-                              f"{self.images} and {self.gain}")
+        if self.images < 0 or self.gain < 0 or self.inliers < 0 or self.range < 1:
+            raise OptionError("the images, gain and inliers of a support must be 0 or more, its range 1 or more, not "
+                              f"{self.images}, {self.gain}, {self.inliers} and {self.range}")
 
 
 def supporters(candidates: Candidates, inliers: IntArray, options: SupportOptions) -> tuple[IntArray, _Weights]:
-    """The candidates with more inliers than chance gives, the best of them, and how much each is believed.
+    """The best of the candidates that geometry has confirmed, and how much each is believed.
 
     Args:
         inliers: (V,) of each candidate.
 
     Returns:
-        (K,) ordinals and (K,) weights above 0 and up to 1: `(inliers - 20) / 50`.
+        (K,) ordinals and (K,) weights above 0 and up to 1: `(inliers - 35) / 50`.
     """
-    sure = np.flatnonzero(inliers > CHANCE)
+    sure = np.flatnonzero(inliers > options.inliers)
     order = np.argsort(-confirmed(candidates.scores[sure], inliers[sure]), kind="stable")
     chosen = sure[order[: options.images]]
-    return candidates.images[chosen], np.minimum((inliers[chosen] - CHANCE) / 50, 1.0)
+    return candidates.images[chosen], np.minimum((inliers[chosen] - options.inliers) / options.range, 1.0)
 
 
 def support(images: IntArray, weights: _Weights, similarities: FloatArray) -> _Weights:
