@@ -226,3 +226,8 @@ def plain_python() -> Path:
         pytest.skip("needs DELF_PLAIN, a virtual environment with a plain install (make test makes one)")
     scripts = "Scripts" if sys.platform == "win32" else "bin"
     return Path(os.environ["DELF_PLAIN"]) / scripts / "python"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests with a browser come last: Playwright leaves an event loop running, where no other test could run its own."""
+    items.sort(key=lambda item: "page" in item.path.parts)

@@ -102,7 +102,9 @@ class IvfPqQuantiser(Quantiser):
         index.cp.seed = index.pq.cp.seed = options.seed
         index.cp.min_points_per_centroid = 1  # or faiss writes to stderr
         index.pq.cp.min_points_per_centroid = 1
-        index.train(np.resize(sample, (max(len(sample), enough), sample.shape[1])).astype(np.float32))
+        if len(sample) < enough:  # else no copy is made: the sample is what takes the memory
+            sample = np.resize(sample, (enough, sample.shape[1]))
+        index.train(np.ascontiguousarray(sample, np.float32))
         centroids = faiss.vector_to_array(index.pq.centroids)
         return cls(index.quantizer.reconstruct_n(0, words),
                    centroids.reshape(subquantizers, 2**options.bits, -1), options)
