@@ -5,7 +5,7 @@ DEV := .venv-dev
 OLDEST := .venv-oldest
 PHOTOS ?=
 
-.PHONY: install demo test test-oldest lint bench bench-quality clean
+.PHONY: install demo test test-oldest coverage lint bench bench-quality clean
 
 install: $(PLAIN)/.installed            ## .venv with bin/delf: a plain install, without torch
 
@@ -28,7 +28,7 @@ $(DEV)/.installed: pyproject.toml requirements/dev.txt requirements/oracles.txt
 	@touch $@
 
 test: $(DEV)/.installed install lint     ## all tests, in an environment of their own
-	DELF_PLAIN=$(CURDIR)/$(PLAIN) $(DEV)/bin/python -m pytest --cov=delf --cov-report=term:skip-covered $(PYTEST)
+	DELF_PLAIN=$(CURDIR)/$(PLAIN) $(DEV)/bin/python -m pytest --durations=15 $(PYTEST)
 	$(if $(PYTEST),,$(MAKE) --no-print-directory test-oldest)
 
 # What depends on the versions of OpenCV, faiss, Pillow, numpy and ONNX Runtime, with the oldest of each.
@@ -40,6 +40,9 @@ $(OLDEST)/.installed: pyproject.toml requirements/oldest.txt
 	$(OLDEST)/bin/python -m pip install --quiet --requirement requirements/oldest.txt
 	$(OLDEST)/bin/python -m pip install --quiet --no-deps --editable .
 	@touch $@
+
+coverage: $(DEV)/.installed install     ## all tests, and the lines that none of them runs; takes half as long again
+	DELF_PLAIN=$(CURDIR)/$(PLAIN) $(DEV)/bin/python -m pytest --cov=delf --cov-report=term:skip-covered
 
 lint: $(DEV)/.installed                 ## ruff and mypy
 	$(DEV)/bin/ruff check src tests benchmarks examples

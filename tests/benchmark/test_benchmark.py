@@ -16,6 +16,8 @@ from delf.benchmark.stages import Subject, _blocks
 from delf.errors import EvaluationError, OptionError
 from delf.images import read_image
 from delf.index import HOW, Asmk, AsmkIndex, Codebook
+from delf.models import find_model
+from delf.runtimes import choose_runtime
 from delf.runtimes.torch import TorchRuntime
 from delf.verification import match_features
 
@@ -125,4 +127,4 @@ def test_the_command(photos: Path, tmp_path: Path) -> None:
     again = CliRunner().invoke(app, [*arguments, "--compare", str(files[0]), "--json"])
     content = json.loads(again.stdout)
     assert content["measurements"][0]["ratio"] > 0
-    assert (content["runtime"], len(content["changes"])) == ("onnx", 1)
+    assert (content["runtime"], len(content["changes"])) == (choose_runtime(find_model()), 1)

@@ -60,17 +60,23 @@ def _openvino(files: ModelFiles, device: str) -> Runtime:
     return OpenVinoRuntime(files, device)
 
 
+def _openvino_bfloat16(files: ModelFiles, device: str) -> Runtime:
+    from delf.runtimes.openvino import OpenVinoRuntime
+
+    return OpenVinoRuntime(files, device, "bf16")
+
+
 def _torch(files: ModelFiles, device: str) -> Runtime:
     from delf.runtimes.torch import TorchRuntime
 
     return TorchRuntime(files, device)
 
 
-RUNTIMES: dict[str, Callable[[ModelFiles, str], Runtime]] = {"onnx": _onnx, "openvino": _openvino, "torch": _torch}
-"""Each runtime by its name, the fastest on a CPU first: ONNX Runtime and OpenVINO take equally long where it was
-measured, with a third of the disk for ONNX Runtime, and torch twice as long (`benchmarks/RESULTS.md`)."""
-
-_PACKAGES = {"onnx": "onnxruntime", "openvino": "openvino"}  # what a runtime needs beside the model's ONNX file
+RUNTIMES: dict[str, Callable[[ModelFiles, str], Runtime]] = {
+    "onnx": _onnx, "openvino": _openvino, "openvino-bf16": _openvino_bfloat16, "torch": _torch}
+"""Each runtime by its name. On a CPU, `openvino-bf16` is by far the fastest where the processor has it; in float32, ONNX
+Runtime and OpenVINO take equally long, with a third of the disk for ONNX Runtime, and torch twice as long
+(`benchmarks/RESULTS.md`)."""
 
 
 def open_runtime(model: str | Path = DEFAULT_MODEL, runtime: str = "auto", device: str = "cpu") -> Runtime:
@@ -94,8 +100,13 @@ def open_runtime(model: str | Path = DEFAULT_MODEL, runtime: str = "auto", devic
 
 def choose_runtime(files: ModelFiles, device: str = "cpu") -> str:
     """The key of the fastest runtime that is installed and has its file: on the CPU one that reads the ONNX file, where
-    the model has it; else torch.
+    the model has it, in bfloat16 where the processor computes in it; else torch.
     """
-    if device == "cpu" and files.onnx is not None:
-        return next((name for name, package in _PACKAGES.items() if find_spec(package) is not None), "onnx")
-    return "torch"
+    if device != "cpu" or files.onnx is None:
+        return "torch"
+    if find_spec("openvino") is not None:
+        from delf.runtimes.openvino import computes_in_bfloat16
+
+        if computes_in_bfloat16():
+            return "openvino-bf16"
+    return "openvino" if find_spec("openvino") is not None and find_spec("onnxruntime") is None else "onnx"

@@ -1,4 +1,6 @@
-"""OpenVINO on the CPU: reads the same file as ONNX Runtime, and gives the same features up to float rounding."""
+"""OpenVINO on the CPU: reads the same file as ONNX Runtime, and gives the same features up to rounding: of float32, or
+of bfloat16 where the processor computes in it, which takes a fifth of the time.
+"""
 
 from __future__ import annotations
 
@@ -22,14 +24,18 @@ class OpenVinoRuntime:
 
     The network is compiled once, for images of any size. Each thread that calls has an inference request of its own,
     which keeps the memory of the largest image that it has seen.
+
+    precision: of the products, "f32" or "bf16". Sums are float32 in both, as are images and outputs.
     """
 
-    name = "openvino"
-
-    def __init__(self, files: ModelFiles, device: str = "cpu") -> None:
+    def __init__(self, files: ModelFiles, device: str = "cpu", precision: str = "f32") -> None:
+        self.name = "openvino" if precision == "f32" else f"openvino-{precision}"
         if device != "cpu":
-            raise OptionError(f"the runtime 'openvino' computes on the CPU only, not on {device!r}; "
+            raise OptionError(f"the runtime {self.name!r} computes on the CPU only, not on {device!r}; "
                               "use the runtime 'torch'")
+        if precision == "bf16" and not computes_in_bfloat16():
+            raise OptionError("this processor does not compute in bfloat16 (which takes AVX-512 BF16 or AMX); use the "
+                              "runtime 'openvino' or 'onnx'")
         path = files.require("onnx")
         cores = os.cpu_count() or 1
         try:
@@ -39,7 +45,7 @@ class OpenVinoRuntime:
             outputs = [output.any_name for output in graph.outputs]
             self._network = core.compile_model(graph, "CPU", {
                 "NUM_STREAMS": cores, "INFERENCE_NUM_THREADS": cores,  # one thread for each stream
-                "INFERENCE_PRECISION_HINT": "f32", "ENABLE_CPU_PINNING": False})
+                "INFERENCE_PRECISION_HINT": precision, "ENABLE_CPU_PINNING": False})
         except Exception as error:  # what it raises has a trace through its source in the text
             raise ModelError(f"{path} cannot be read as an ONNX model; get it again") from error
         self.device = device
@@ -53,6 +59,11 @@ class OpenVinoRuntime:
             request = self._requests.own = self._network.create_infer_request()
         results = request.infer({"images": images}, share_inputs=True)
         return NetworkOutput(*(results[name] for name in OUTPUTS))
+
+
+def computes_in_bfloat16() -> bool:
+    """Whether OpenVINO finds this processor to be faster in bfloat16 than in float32."""
+    return bool(openvino.Core().get_property("CPU", "INFERENCE_PRECISION_HINT") == openvino.Type.bf16)
 
 
 def _metadata(graph: Any) -> dict[str, str]:
