@@ -229,5 +229,5 @@ def plain_python() -> Path:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests with a browser come last: Playwright leaves an event loop running, where no other test could run its own."""
+    """Tests with a browser come last: Playwright leaves an event loop running, where no other can run."""
     items.sort(key=lambda item: "page" in item.path.parts)

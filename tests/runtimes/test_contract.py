@@ -36,7 +36,11 @@ def cells(side: int, stride: int) -> int:
     return -(-side // stride)
 
 
-@pytest.mark.parametrize(("batch", "height", "width"), [(1, 64, 96), (2, 65, 47), (1, 1, 1), (1, 2, 300), (3, 17, 33)])
+SIZES = [(1, 64, 96), (2, 65, 47), (1, 1, 1), (1, 2, 300), (3, 17, 33), (1, 250, 3), (2, 97, 16), (1, 250, 31),
+         (1, 200, 33)]  # batch, height, width
+
+
+@pytest.mark.parametrize(("batch", "height", "width"), SIZES)
 def test_shapes_of_any_size(runtime: Any, batch: int, height: int, width: int) -> None:
     images = np.random.default_rng(0).uniform(0, 255, (batch, 3, height, width)).astype(np.float32)
     copy = images.copy()
@@ -84,7 +88,11 @@ def test_the_same_again_and_from_several_threads(runtime: Any, images: Any) -> N
                 np.testing.assert_array_equal(getattr(output, name), getattr(expected, name))
 
 
-def test_runtimes_agree(opened: dict[str, Any], images: Any) -> None:
+@pytest.mark.parametrize("size", [None, *SIZES])
+def test_runtimes_agree(opened: dict[str, Any], images: Any, size: tuple[int, int, int] | None) -> None:
+    if size is not None:
+        batch, height, width = size
+        images = np.random.default_rng(1).uniform(0, 255, (batch, 3, height, width)).astype(np.float32)
     first, *others = opened.values()
     expected = first.run(images)
     for other in others:
@@ -135,15 +143,16 @@ def test_runtimes_rank_photos_alike(here: list[str], photos: Path, queries: Any,
                 answers = [engine.search(queries[query].path, top=2) for query in ("coffee", "rocket")]
                 rankings.append([[(result.image, result.inliers) for result in answer.results] for answer in answers])
     assert all(count > 20 for answers in rankings for answer in answers for _, count in answer)
-    images = [[[image for image, _ in answer] for answer in answers] for answers in rankings]
+    # Which of two photos of one thing comes first may hang on a match or two.
+    images = [[sorted(image for image, _ in answer) for answer in answers] for answers in rankings]
     assert all(other == images[0] for other in images)
-    inliers = np.array([[count for answer in answers for _, count in answer] for answers in rankings])
+    inliers = np.array([[count for answer in answers for _, count in sorted(answer)] for answers in rankings])
     # Rounding moves a match or two in hundreds, that of bfloat16 a few more.
     assert (np.ptp(inliers, axis=0) <= (0.04 if len(here) == len(RUNTIMES) else 0.01) * inliers.max(axis=0)).all()
 
 
 def test_unknown_runtimes_and_devices() -> None:
-    with pytest.raises(OptionError, match="unknown runtime 'tflite'; known are auto, onnx, openvino, openvino-bf16, torch"):
+    with pytest.raises(OptionError, match="'tflite'; known are auto, onnx, openvino, openvino-bf16, torch"):
         open_runtime(runtime="tflite")
     for name in ("onnx", "openvino", "openvino-bf16"):
         with pytest.raises(OptionError, match=f"'{name}' computes on the CPU only, not on 'cuda'; use the runtime 'to"):
@@ -172,7 +181,7 @@ def plain_processor(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("plain_processor")
 def test_bfloat16_where_the_processor_lacks_it(attentive: Path) -> None:
     assert choose_runtime(find_model(attentive)) == "onnx"
-    with pytest.raises(OptionError, match="does not compute in bfloat16 .* use the runtime 'openvino' or 'onnx'"):
+    with pytest.raises(OptionError, match=r"does not compute in bfloat16 .* use the runtime 'openvino' or 'onnx'"):
         open_runtime(runtime="openvino-bf16")
 
 

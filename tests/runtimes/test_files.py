@@ -27,7 +27,7 @@ def test_the_packaged_files_are_one_model(name: str, images: Any, tmp_path: Path
     """The ONNX file is what an export of the safetensors file gives today."""
     model = DelfModel.from_pretrained(name)
     export_onnx(model, tmp_path / f"{name}.onnx")
-    fresh, packaged = open_runtime(tmp_path / f"{name}.onnx"), open_runtime(name, "onnx")
+    fresh, packaged = (open_runtime(file, "onnx") for file in (tmp_path / f"{name}.onnx", name))
     assert fresh.config == packaged.config == model.config
     assert packaged.config.name == name
     assert packaged.config.about

@@ -74,8 +74,8 @@ def _torch(files: ModelFiles, device: str) -> Runtime:
 
 RUNTIMES: dict[str, Callable[[ModelFiles, str], Runtime]] = {
     "onnx": _onnx, "openvino": _openvino, "openvino-bf16": _openvino_bfloat16, "torch": _torch}
-"""Each runtime by its name. On a CPU, `openvino-bf16` is by far the fastest where the processor has it; in float32, ONNX
-Runtime and OpenVINO take equally long, with a third of the disk for ONNX Runtime, and torch twice as long
+"""Each runtime by its name. `openvino-bf16` is by far the fastest where the processor has it; in float32, ONNX Runtime
+and OpenVINO take equally long, with a third of the disk for ONNX Runtime, and torch twice as long
 (`benchmarks/RESULTS.md`)."""
 
 

@@ -37,15 +37,13 @@ class OpenVinoRuntime:
             raise OptionError("this processor does not compute in bfloat16 (which takes AVX-512 BF16 or AMX); use the "
                               "runtime 'openvino' or 'onnx'")
         path = files.require("onnx")
-        cores = os.cpu_count() or 1
         try:
-            core = openvino.Core()
-            graph = core.read_model(path.read_bytes())
+            graph = openvino.Core().read_model(path.read_bytes())
             metadata = _metadata(graph)
             outputs = [output.any_name for output in graph.outputs]
-            self._network = core.compile_model(graph, "CPU", {
-                "NUM_STREAMS": cores, "INFERENCE_NUM_THREADS": cores,  # one thread for each stream
-                "INFERENCE_PRECISION_HINT": precision, "ENABLE_CPU_PINNING": False})
+            self._network = _compiled(graph, precision)
+            # OpenVINO (seen in 2026.4, with AMX) reads memory that it never wrote where maps are one cell wide.
+            self._narrow = self._network if precision == "f32" else _compiled(graph, "f32")
         except Exception as error:  # what it raises has a trace through its source in the text
             raise ModelError(f"{path} cannot be read as an ONNX model; get it again") from error
         self.device = device
@@ -54,11 +52,25 @@ class OpenVinoRuntime:
 
     def run(self, images: FloatArray) -> NetworkOutput:
         """(B, 3, H, W) float32 RGB in 0..255 -> the outputs of the network."""
-        request: Any = getattr(self._requests, "own", None)
-        if request is None:
-            request = self._requests.own = self._network.create_infer_request()
-        results = request.infer({"images": images}, share_inputs=True)
+        narrow = min(images.shape[2:]) <= 2 * self.config.stride
+        results = self._request("narrow" if narrow else "wide").infer({"images": images}, share_inputs=True)
         return NetworkOutput(*(results[name] for name in OUTPUTS))
+
+    def _request(self, kind: str) -> Any:
+        """The inference request of this thread."""
+        request = getattr(self._requests, kind, None)
+        if request is None:
+            request = (self._narrow if kind == "narrow" else self._network).create_infer_request()
+            setattr(self._requests, kind, request)
+        return request
+
+
+def _compiled(graph: Any, precision: str) -> Any:
+    """The network for images of any size, with one thread for each stream."""
+    cores = os.cpu_count() or 1
+    return openvino.Core().compile_model(graph, "CPU", {
+        "NUM_STREAMS": cores, "INFERENCE_NUM_THREADS": cores, "INFERENCE_PRECISION_HINT": precision,
+        "ENABLE_CPU_PINNING": False})
 
 
 def computes_in_bfloat16() -> bool:
