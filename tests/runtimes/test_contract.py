@@ -151,6 +151,17 @@ def test_runtimes_rank_photos_alike(here: list[str], photos: Path, queries: Any,
     assert (np.ptp(inliers, axis=0) <= (0.04 if len(here) == len(RUNTIMES) else 0.01) * inliers.max(axis=0)).all()
 
 
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads /proc/self/statm")
+def test_memory_does_not_grow_with_the_number_of_sizes(runtime: Any) -> None:
+    def run(sizes: range) -> int:
+        for side in sizes:
+            runtime.run(np.zeros((1, 3, 80 + side, 280 - side), np.float32))
+        return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+    before = run(range(100))
+    assert run(range(100, 200)) < before + 60e6
+
+
 def test_unknown_runtimes_and_devices() -> None:
     with pytest.raises(OptionError, match="'tflite'; known are auto, onnx, openvino, openvino-bf16, torch"):
         open_runtime(runtime="tflite")

@@ -19,6 +19,9 @@ except ImportError as error:
     raise missing_dependency("openvino", "openvino", "the runtime 'openvino'") from error
 
 
+KEPT_SHAPES = 320  # compiled steps: those of two image sizes with seven levels; as many as it likes take gigabytes
+
+
 class OpenVinoRuntime:
     """Each call runs on one thread: as many calls as there are cores run side by side, and others wait.
 
@@ -70,7 +73,7 @@ def _compiled(graph: Any, precision: str) -> Any:
     cores = os.cpu_count() or 1
     return openvino.Core().compile_model(graph, "CPU", {
         "NUM_STREAMS": cores, "INFERENCE_NUM_THREADS": cores, "INFERENCE_PRECISION_HINT": precision,
-        "ENABLE_CPU_PINNING": False})
+        "ENABLE_CPU_PINNING": False, "CPU_RUNTIME_CACHE_CAPACITY": KEPT_SHAPES})
 
 
 def computes_in_bfloat16() -> bool:
