@@ -118,6 +118,16 @@ def test_export(delf: Run, needs_torch: None, photos: Path, tmp_path: Path) -> N
     delf("export", "delf-r18", "-o", tmp_path / "nowhere" / "m.onnx").failed("nowhere/m.onnx")
 
 
+def test_export_in_8_bits(delf: Run, needs_torch: None, photos: Path, tmp_path: Path) -> None:
+    target = tmp_path / "delf-r18-int8.onnx"
+    done = delf("export", "delf-r18", "--int8", photos, "-o", target)
+    assert done.ok() == f"{target}: {target.stat().st_size:,} bytes\n"
+    delf("index", photos, "-o", tmp_path / "places.delf").ok()
+    found = delf("search", tmp_path / "places.delf", photos / "coffee.jpg", "--model", target, "--json").object()
+    assert Path(found["results"][0]["image"]).name == "coffee.jpg"
+    delf("export", target, "--int8", photos, "-o", tmp_path / "again.onnx").failed("in 8 bits already")
+
+
 def test_export_of_a_packaged_model_leaves_the_package_as_it_is(
         delf: Run, needs_torch: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

@@ -17,21 +17,38 @@ def export(
     output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="The .onnx file; by default "
                                                 "beside the model, or, for a packaged one, in the current "
                                                 "folder.")] = None,
+    int8: Annotated[Path | None, typer.Option(metavar="PHOTOS", help="Compute in 8 bits: a folder of photos, or a CSV "
+                                              "file as for 'delf train --data' of which the split train is taken, to "
+                                              "see which numbers occur.")] = None,
 ) -> None:
     """Make the ONNX file of a model, which is all that a plain install needs.
 
-    Example: [bold]delf export model.safetensors -o model.onnx[/bold]
+    With --int8, make a file that takes half the time, or less where the processor has instructions for it, and gives
+    nearly the same features: collections and visual words of the model go on to fit.
+
+    Example: [bold]delf export model.safetensors -o model.onnx[/bold], then
+    [bold]delf export model.onnx --int8 photos/ -o model-int8.onnx[/bold]
     """
     from delf.models import PACKAGED, find_model
 
-    path = find_model(model).require("safetensors")
+    files = find_model(model)
+    path = files.require("safetensors" if int8 is None else "onnx")
     folder = Path() if path.parent == PACKAGED else path.parent  # never over the package's own file
-    target = output or folder / f"{path.stem}.onnx"
+    target = output or folder / f"{path.stem}{'' if int8 is None else '-int8'}.onnx"
     _require_torch("the export of a model")
-    from delf.network.export import export_onnx
-    from delf.network.model import DelfModel
+    if int8 is None:
+        from delf.network.export import export_onnx
+        from delf.network.model import DelfModel
 
-    export_onnx(DelfModel.from_pretrained(path), target)
+        export_onnx(DelfModel.from_pretrained(path), target)
+    else:
+        from delf.images import find_images
+        from delf.network.quantise import quantise_onnx
+        from delf.training.photos import of_split, read_photos
+
+        photos = list(find_images([int8])) if int8.is_dir() else [
+            photo.path for photo in of_split(read_photos(int8), "train")]
+        quantise_onnx(path, photos, target)
     print(f"{target}: {target.stat().st_size:,} bytes")
 
 

@@ -1,0 +1,116 @@
+"""A model in 8 bits: the ONNX file of a model, with the convolutions of its trunk computed in whole numbers.
+
+Weights are rounded for each output channel, activations for each layer, to the range that photos give them (static
+quantisation by ONNX Runtime; both runtimes of ONNX files read the result). Attention, pooling and all outputs stay in
+single precision. The file says that it is the same model as before: its features mix with those of the exact one.
+"""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from logging import NOTSET, WARNING, disable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from delf.errors import ModelError, missing_dependency
+from delf.files import replacing
+from delf.images import read_image, resize
+from delf.types import FloatArray
+
+SIDE = 320  # of the squares that ranges are measured on
+PERCENTILE = 99.99  # of the activations of a layer that is inside its range; the largest of all would waste the steps
+
+
+def quantise_onnx(source: Path, photos: Sequence[Path], target: Path, *, count: int = 48, seed: int = 0) -> None:
+    """Write the ONNX file `source` with the convolutions of its trunk in 8 bits.
+
+    Args:
+        photos: what ranges are measured on: the centres of `count` of them, drawn with `seed`, at several scales.
+
+    Raises:
+        ModelError: the file is none of `export_onnx`, or in 8 bits already.
+        ImageError: a photo cannot be read.
+    """
+    try:
+        import onnx
+    except ImportError as error:
+        raise missing_dependency("onnx", "torch", "quantisation") from error
+    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+
+    try:
+        graph = onnx.load(source)
+    except Exception as error:  # protobuf has errors of its own
+        raise ModelError(f"{source} cannot be read as an ONNX model; get it again") from error
+    trunk = [node.name for node in graph.graph.node if node.name.startswith("/trunk/")]
+    if not trunk:
+        raise ModelError(f"{source} has no trunk to quantise; give a file that 'delf export' has made")
+    if any(node.op_type == "QuantizeLinear" for node in graph.graph.node):
+        raise ModelError(f"{source} is in 8 bits already; give the model that it was made from")
+    if not photos:
+        raise ModelError("quantisation needs photos, to see which numbers occur")
+    with tempfile.TemporaryDirectory() as place, replacing(target) as temporary:
+        plain = Path(place) / "plain.onnx"
+        _single_weights(graph)
+        onnx.save(graph, plain)
+        with _without_advice():
+            quantize_static(
+                plain, temporary, _Squares(photos, count, seed), quant_format=QuantFormat.QDQ, per_channel=True,
+                activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
+                calibrate_method=CalibrationMethod.Percentile, extra_options={"CalibPercentile": PERCENTILE},
+                nodes_to_quantize=trunk)
+        quantised = onnx.load(temporary)
+        onnx.helper.set_model_props(quantised, {entry.key: entry.value for entry in graph.metadata_props})
+        onnx.save(quantised, temporary)
+
+
+class _Squares:
+    """What `quantize_static` reads: the centres of photos, one at a time."""
+
+    def __init__(self, photos: Sequence[Path], count: int, seed: int) -> None:
+        self._squares = _squares([Path(photo) for photo in photos], count, np.random.default_rng(seed))
+
+    def get_next(self) -> dict[str, FloatArray] | None:
+        """The next input, or None at the end."""
+        return next(self._squares, None)
+
+    def set_range(self, start_index: int, end_index: int) -> None:
+        """Part of the interface: nothing to do, as inputs are computed when they are asked for."""
+
+
+def _squares(photos: list[Path], count: int, rng: np.random.Generator) -> Iterator[dict[str, FloatArray]]:
+    for number in rng.permutation(len(photos))[:count].tolist():
+        image = read_image(photos[number])
+        height, width = image.shape[:2]
+        scale = max(float(rng.choice([0.5, 0.7071, 1.0, 1.4142, 2.0])), (SIDE + 1) / min(height, width))
+        image = resize(image, (round(width * scale), round(height * scale)))
+        top, left = (image.shape[0] - SIDE) // 2, (image.shape[1] - SIDE) // 2
+        square = image[top : top + SIDE, left : left + SIDE]
+        yield {"images": square.transpose(2, 0, 1)[None].astype(np.float32)}
+
+
+def _single_weights(model: Any) -> None:
+    """Replace weights in half precision, and the casts behind them, by weights in single precision."""
+    from onnx import numpy_helper
+
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    for node in [node for node in model.graph.node if node.op_type == "Cast" and node.input[0] in stored]:
+        half = stored[node.input[0]]
+        single = numpy_helper.from_array(numpy_helper.to_array(half).astype(np.float32), node.output[0])
+        half.CopyFrom(single)
+        model.graph.node.remove(node)
+
+
+@contextmanager
+def _without_advice() -> Iterator[None]:
+    """Without what the quantiser prints and logs: what it is at, and advice on a step that this graph does not need."""
+    disable(WARNING)
+    try:
+        with redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        disable(NOTSET)

@@ -1,0 +1,84 @@
+"""A model in 8 bits gives nearly the features of the exact one, and counts as the same model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from delf.errors import ModelError
+from delf.features import Delf
+from delf.images import read_image
+from delf.models import find_model
+
+onnx = pytest.importorskip("onnx")
+
+
+@pytest.fixture(scope="module")
+def quantised(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from delf.network.quantise import quantise_onnx
+
+    target = tmp_path_factory.mktemp("int8") / "m.onnx"
+    quantise_onnx(find_model().require("onnx"), sorted(photos.glob("*.jpg")), target, count=6)
+    return target
+
+
+def test_the_file_is_small_and_the_same_model(quantised: Path) -> None:
+    assert [path.name for path in quantised.parent.iterdir()] == ["m.onnx"]
+    assert quantised.stat().st_size < 0.65 * find_model().require("onnx").stat().st_size
+    convolutions = [node for node in onnx.load(quantised).graph.node if node.op_type == "Conv"]
+    trunk = [node for node in convolutions if node.name.startswith("/trunk/")]
+    assert len(trunk) == len(convolutions) - 2, "the attention has two of its own"
+    assert all(name.endswith("DequantizeLinear_Output") for node in trunk for name in node.input[:2])
+    assert Delf.load(quantised).identity == Delf.load().identity
+
+
+@pytest.mark.parametrize("runtime", ["onnx", "openvino"])
+def test_features_are_nearly_those_of_the_exact_model(quantised: Path, photos: Path, runtime: str) -> None:
+    image = read_image(photos / "astronaut.jpg")
+    expected = Delf.load(runtime="onnx").extract(image)
+    found = Delf.load(quantised, runtime=runtime).extract(image)
+    rows = [{tuple(place): row for row, place in enumerate(np.column_stack([one.keypoints, one.scales]).tolist())}
+            for one in (expected, found)]
+    common = [*set(rows[0]) & set(rows[1])]
+    assert len(common) > 0.9 * len(expected)
+    cosines = [expected.descriptors[rows[0][place]] @ found.descriptors[rows[1][place]] for place in common]
+    assert np.mean(cosines) > 0.99
+    assert np.mean(cosines) < 0.99999, "it does compute in 8 bits"
+
+
+def test_the_same_photos_give_the_same_file(quantised: Path, photos: Path, tmp_path: Path,
+                                            capfd: pytest.CaptureFixture[str]) -> None:
+    from delf.network.quantise import quantise_onnx
+
+    quantise_onnx(find_model().require("onnx"), sorted(photos.glob("*.jpg")), tmp_path / "m.onnx", count=6)
+    assert (tmp_path / "m.onnx").read_bytes() == quantised.read_bytes()
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("refused", ["twice", "no photos", "no image"])
+def test_what_is_refused(quantised: Path, photos: Path, tmp_path: Path, refused: str) -> None:
+    from delf.errors import DelfError
+    from delf.network.quantise import quantise_onnx
+
+    (tmp_path / "no.jpg").write_bytes(b"no image")
+    model, images, words = {
+        "twice": (quantised, [photos / "cat.jpg"], "in 8 bits already"),
+        "no photos": (find_model().require("onnx"), [], "needs photos"),
+        "no image": (find_model().require("onnx"), [tmp_path / "no.jpg"], r"no\.jpg")}[refused]
+    with pytest.raises(DelfError, match=words):
+        quantise_onnx(model, images, tmp_path / "m.onnx")
+    assert not (tmp_path / "m.onnx").exists()
+
+
+def test_files_that_are_no_models(tmp_path: Path) -> None:
+    from delf.network.quantise import quantise_onnx
+
+    (tmp_path / "m.onnx").write_bytes(b"nothing")
+    with pytest.raises(ModelError, match=r"m\.onnx cannot be read"):
+        quantise_onnx(tmp_path / "m.onnx", [tmp_path / "x.jpg"], tmp_path / "n.onnx")
+    identity = onnx.helper.make_node("Identity", ["images"], ["out"], name="identity")
+    onnx.save(onnx.helper.make_model(onnx.helper.make_graph([identity], "g", [], [])), tmp_path / "m.onnx")
+    with pytest.raises(ModelError, match=r"m\.onnx has no trunk"):
+        quantise_onnx(tmp_path / "m.onnx", [tmp_path / "x.jpg"], tmp_path / "n.onnx")
