@@ -154,10 +154,27 @@ def test_extract_many_keeps_the_order(pixel_runtime: Any) -> None:
 
 def test_batches_are_of_one_size_and_bounded(pixel_runtime: Any) -> None:
     images = [np.ones((32, width, 3), np.uint8) for width in (32, 32, 32, 32, 32, 48, 32, 32)]
-    for device, batch_size, expected in (("cpu", None, [1] * 8), ("cpu", 4, [4, 1, 1, 2]), ("gpu", None, [5, 1, 2])):
+    for device, batch_size, expected in (("cpu", None, [1] * 8), ("cpu", 4, [4, 3, 1]), ("gpu", None, [7, 1])):
         delf = Delf(pixel_runtime(device=device), ExtractionOptions(dimensions=3, scales=(1.0,)), threads=1)
         assert len(list(delf.extract_many(images, batch_size=batch_size))) == 8
         assert [shape[0] for shape in delf.runtime.batches] == expected
+
+
+def test_an_odd_size_does_not_wait_for_ever(pixel_runtime: Any) -> None:
+    images = [np.ones((32, 48 if number == 0 else 32, 3), np.uint8) for number in range(40)]
+    taken = 0
+
+    def counted() -> Any:
+        nonlocal taken
+        for image in images:
+            taken += 1
+            yield image
+
+    delf = Delf(pixel_runtime(device="gpu"), ExtractionOptions(dimensions=3, scales=(1.0,)), threads=1)
+    many = delf.extract_many(counted(), batch_size=3)
+    assert next(many).image_size == (48, 32)
+    assert taken < 40, "a few batches of images wait, not all"
+    assert [features.image_size for features in many] == [(32, 32)] * 39
 
 
 def test_few_batches_are_in_flight(pixel_runtime: Any) -> None:

@@ -75,7 +75,8 @@ class _Level:
     size: tuple[int, int]
 
 
-_Batch = list[tuple[ImageArray, tuple[int, int] | None]]
+_Batch = list[tuple[int, ImageArray, tuple[int, int] | None]]  # number, pixels, and the original's size
+WINDOW = 4  # batches: for how many images one may wait for others of its size
 
 
 class Delf:
@@ -156,7 +157,7 @@ class Delf:
         Raises:
             ImageError: `image` is no such array.
         """
-        return next(self._gather([(image, image_size)], self._submit([image])))
+        return next(self._gather([(0, image, image_size)], self._submit([image])))[1]
 
     def extract_many(self, images: Iterable[ImageArray | tuple[ImageArray, tuple[int, int]]], *,
                      batch_size: int | None = None) -> Iterator[Features]:
@@ -164,14 +165,19 @@ class Delf:
 
         Args:
             images: images, or pairs of a reduced copy and the original's (width, height).
-            batch_size: neighbours of one size are computed together, up to so many; by default 1 on the CPU, where
-                a batch gains nothing, and 8 elsewhere. The features are the same for any value, up to float rounding.
+            batch_size: images of one size are computed together, up to so many, where they come near each other; by
+                default 1 on the CPU, where a batch gains nothing, and 8 elsewhere. Nothing is padded: the features are
+                the same for any value, up to float rounding.
         """
         batch_size = batch_size or (1 if self.runtime.device == "cpu" else 8)
         sized = ((item, None) if isinstance(item, np.ndarray) else item for item in images)
+        return _in_order(self._computed(_batches(sized, batch_size)))
+
+    def _computed(self, batches: Iterable[_Batch]) -> Iterator[tuple[int, Features]]:
+        """The features of each image with its number, batch by batch."""
         pending: deque[tuple[_Batch, list[Future[list[_Level]]]]] = deque()
-        for batch in _batches(sized, batch_size):
-            pending.append((batch, self._submit([image for image, _ in batch])))
+        for batch in batches:
+            pending.append((batch, self._submit([image for _, image, _ in batch])))
             if len(pending) > self.threads:
                 yield from self._gather(*pending.popleft())
         for batch, levels in pending:
@@ -238,10 +244,11 @@ class Delf:
         raw = np.ascontiguousarray(feature_map.reshape(len(feature_map), -1)[:, candidates].T)
         return _Level(raw, scores[candidates], np.stack([columns, rows], axis=1), global_descriptor, size)
 
-    def _gather(self, batch: _Batch, futures: Sequence[Future[list[_Level]]]) -> Iterator[Features]:
+    def _gather(self, batch: _Batch, futures: Sequence[Future[list[_Level]]]) -> Iterator[tuple[int, Features]]:
         levels = [future.result() for future in futures]
-        for i, (image, image_size) in enumerate(batch):
-            yield self._join([level[i] for level in levels], image_size or (image.shape[1], image.shape[0]))
+        for i, (number, image, image_size) in enumerate(batch):
+            size = image_size or (image.shape[1], image.shape[0])
+            yield number, self._join([level[i] for level in levels], size)
 
     def _join(self, levels: Sequence[_Level], image_size: tuple[int, int]) -> Features:
         """Join the levels of an image: select by score over all of them, then reduce only what was selected."""
@@ -285,15 +292,32 @@ def _interpolated(values: FloatArray, places: NDArray[np.float64]) -> FloatArray
 
 
 def _batches(sized: Iterable[tuple[ImageArray, tuple[int, int] | None]], batch_size: int) -> Iterator[_Batch]:
-    """Group neighbours whose pixels have one size, at most `batch_size` together."""
-    batch: _Batch = []
-    for image, size in sized:
-        if batch and (len(batch) == batch_size or batch[0][0].shape != image.shape):
-            yield batch
-            batch = []
-        batch.append((image, size))
-    if batch:
-        yield batch
+    """Group images whose pixels have one size, at most `batch_size` together.
+
+    An image waits for others of its size until a few batches of images have come after it: all that come later are
+    kept until it is done.
+    """
+    waiting: dict[tuple[int, ...], _Batch] = {}  # in the order of their first images
+    for number, (image, size) in enumerate(sized):
+        batch = waiting.setdefault(image.shape, [])
+        batch.append((number, image, size))
+        if len(batch) == batch_size:
+            yield waiting.pop(image.shape)
+        oldest = next(iter(waiting), None)
+        if oldest is not None and number - waiting[oldest][0][0] >= WINDOW * batch_size:
+            yield waiting.pop(oldest)
+    yield from waiting.values()
+
+
+def _in_order(numbered: Iterable[tuple[int, Features]]) -> Iterator[Features]:
+    """What comes with a number, in the order of the numbers 0, 1, ..."""
+    waiting: dict[int, Features] = {}
+    following = 0
+    for number, features in numbered:
+        waiting[number] = features
+        while following in waiting:
+            yield waiting.pop(following)
+            following += 1
 
 
 def available_cores() -> int:

@@ -72,11 +72,18 @@ def _torch(files: ModelFiles, device: str) -> Runtime:
     return TorchRuntime(files, device)
 
 
+def _torch_bfloat16(files: ModelFiles, device: str) -> Runtime:
+    from delf.runtimes.torch import TorchRuntime
+
+    return TorchRuntime(files, device, "bf16")
+
+
 RUNTIMES: dict[str, Callable[[ModelFiles, str], Runtime]] = {
-    "onnx": _onnx, "openvino": _openvino, "openvino-bf16": _openvino_bfloat16, "torch": _torch}
+    "onnx": _onnx, "openvino": _openvino, "openvino-bf16": _openvino_bfloat16, "torch": _torch,
+    "torch-bf16": _torch_bfloat16}
 """Each runtime by its name. `openvino-bf16` is by far the fastest where the processor has it; in float32, ONNX Runtime
 and OpenVINO take equally long, with a third of the disk for ONNX Runtime, and torch twice as long
-(`benchmarks/RESULTS.md`)."""
+(`benchmarks/RESULTS.md`). `torch-bf16` is for GPUs, on which nothing has been measured."""
 
 
 def open_runtime(model: str | Path = DEFAULT_MODEL, runtime: str = "auto", device: str = "cpu") -> Runtime:

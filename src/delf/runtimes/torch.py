@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
+import numpy as np
+
 from delf.errors import ModelError, OptionError, missing_dependency
 from delf.models import ModelFiles
 from delf.runtimes import NetworkOutput
@@ -16,15 +20,18 @@ except ImportError as error:
 
 
 class TorchRuntime:
-    """The model in evaluation mode, on any device of torch, in single precision.
+    """The model in evaluation mode, on any device of torch.
 
     Its batch norms are folded and it computes channels last, unless `folded` says otherwise: what a model in PyTorch
-    is without further care, which `delf benchmark` compares with.
+    is without further care, which `delf benchmark` compares with. Where the memory of a device does not hold a batch,
+    its halves are computed one after the other.
+
+    precision: of the convolutions, "f32" or "bf16".
     """
 
-    name = "torch"
-
-    def __init__(self, files: ModelFiles, device: str = "cpu", *, folded: bool = True) -> None:
+    def __init__(self, files: ModelFiles, device: str = "cpu", precision: str = "f32", *, folded: bool = True) -> None:
+        self.name = "torch" if precision == "f32" else f"torch-{precision}"
+        self._bfloat16 = precision == "bf16"
         path = files.require("safetensors")
         model = DelfModel.from_pretrained(path)
         if model.pca is None:
@@ -42,8 +49,30 @@ class TorchRuntime:
         self.pca = model.pca
         self.whitening = model.whitening
 
-    @torch.inference_mode()
     def run(self, images: FloatArray) -> NetworkOutput:
-        """(B, 3, H, W) float32 RGB in 0..255 -> the outputs of the network."""
+        """(B, 3, H, W) float32 RGB in 0..255 -> the outputs of the network.
+
+        Raises:
+            OptionError: not even one image fits into the memory of the device.
+        """
+        try:
+            return self._run(images)
+        except RuntimeError as error:  # each kind of device has its own
+            if "out of memory" not in str(error).lower():
+                raise
+        if len(images) == 1:
+            raise OptionError(f"an image of {images.shape[3]} x {images.shape[2]} pixels does not fit into the memory "
+                              f"of the device {self.device!r}; use a smaller max_image_size, or the device 'cpu'")
+        half = len(images) // 2
+        parts = self.run(images[:half]), self.run(images[half:])
+        return NetworkOutput(*(np.concatenate([getattr(part, field.name) for part in parts])
+                               for field in fields(NetworkOutput)))
+
+    @torch.inference_mode()
+    def _run(self, images: FloatArray) -> NetworkOutput:
+        # oneDNN (with AMX, on the CPU) reads memory that it never wrote where maps are one cell wide.
+        narrow = min(images.shape[2:]) <= 2 * self.config.stride
         batch = torch.from_numpy(images).to(self._device, memory_format=self._format)
-        return NetworkOutput(*(output.float().cpu().contiguous().numpy() for output in self._model(batch)))
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16 and not narrow):
+            outputs = self._model(batch)
+        return NetworkOutput(*(output.float().cpu().contiguous().numpy() for output in outputs))
