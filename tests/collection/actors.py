@@ -40,7 +40,7 @@ INDEX = IndexOptions(kind="ivfpq", ivfpq=IvfPqOptions(words=8, bits=4, iteration
 def index(photos: str) -> None:
     """Start a process for each folder. It has what takes long to load, so that its life is all indexing."""
     cv2.setNumThreads(1)  # threads do not live on in a process that is forked
-    extractor = Delf.load(threads=1, **OPTIONS)
+    extractor = Delf.load(runtime="onnx", threads=1, **OPTIONS)  # OpenVINO would compile the network in each
     for line in sys.stdin:
         child = os.fork()
         if child == 0:

@@ -20,6 +20,7 @@ except ImportError as error:
 
 
 KEPT_SHAPES = 320  # compiled steps: those of two image sizes with seven levels; as many as it likes take gigabytes
+_of_the_parent: list[Any] = []  # kept, as their end would wait for threads that this process does not have
 
 
 class OpenVinoRuntime:
@@ -40,24 +41,34 @@ class OpenVinoRuntime:
             raise OptionError("this processor does not compute in bfloat16 (which takes AVX-512 BF16 or AMX); use the "
                               "runtime 'openvino' or 'onnx'")
         path = files.require("onnx")
+        self._precision, self._lock = precision, threading.Lock()
         try:
-            graph = openvino.Core().read_model(path.read_bytes())
-            metadata = _metadata(graph)
-            outputs = [output.any_name for output in graph.outputs]
-            self._network = _compiled(graph, precision)
-            # OpenVINO (seen in 2026.4, with AMX) reads memory that it never wrote where maps are one cell wide.
-            self._narrow = self._network if precision == "f32" else _compiled(graph, "f32")
+            self._graph = openvino.Core().read_model(path.read_bytes())
+            metadata = _metadata(self._graph)
+            outputs = [output.any_name for output in self._graph.outputs]
+            self._compile()
         except Exception as error:  # what it raises has a trace through its source in the text
             raise ModelError(f"{path} cannot be read as an ONNX model; get it again") from error
         self.device = device
         self.config, self.pca, self.whitening = read_onnx(path, metadata, outputs)
-        self._requests = threading.local()
 
     def run(self, images: FloatArray) -> NetworkOutput:
         """(B, 3, H, W) float32 RGB in 0..255 -> the outputs of the network."""
+        if self._process != os.getpid():  # OpenVINO's threads do not live on in a process that was forked
+            with self._lock:
+                if self._process != os.getpid():
+                    _of_the_parent.append((self._network, self._narrow, self._requests))
+                    self._compile()
         narrow = min(images.shape[2:]) <= 2 * self.config.stride
         results = self._request("narrow" if narrow else "wide").infer({"images": images}, share_inputs=True)
         return NetworkOutput(*(results[name] for name in OUTPUTS))
+
+    def _compile(self) -> None:
+        self._network = _compiled(self._graph, self._precision)
+        # OpenVINO (seen in 2026.4, with AMX) reads memory that it never wrote where maps are one cell wide.
+        self._narrow = self._network if self._precision == "f32" else _compiled(self._graph, "f32")
+        self._requests = threading.local()
+        self._process = os.getpid()
 
     def _request(self, kind: str) -> Any:
         """The inference request of this thread."""
@@ -68,17 +79,17 @@ class OpenVinoRuntime:
         return request
 
 
+def computes_in_bfloat16() -> bool:
+    """Whether OpenVINO finds this processor to be faster in bfloat16 than in float32."""
+    return bool(openvino.Core().get_property("CPU", "INFERENCE_PRECISION_HINT") == openvino.Type.bf16)
+
+
 def _compiled(graph: Any, precision: str) -> Any:
     """The network for images of any size, with one thread for each stream."""
     cores = os.cpu_count() or 1
     return openvino.Core().compile_model(graph, "CPU", {
         "NUM_STREAMS": cores, "INFERENCE_NUM_THREADS": cores, "INFERENCE_PRECISION_HINT": precision,
         "ENABLE_CPU_PINNING": False, "CPU_RUNTIME_CACHE_CAPACITY": KEPT_SHAPES})
-
-
-def computes_in_bfloat16() -> bool:
-    """Whether OpenVINO finds this processor to be faster in bfloat16 than in float32."""
-    return bool(openvino.Core().get_property("CPU", "INFERENCE_PRECISION_HINT") == openvino.Type.bf16)
 
 
 def _metadata(graph: Any) -> dict[str, str]:
