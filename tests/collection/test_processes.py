@@ -61,7 +61,7 @@ def actors() -> Any:
 @pytest.fixture(scope="module")
 def small(actors: Any) -> Delf:
     """The extractor of the actors."""
-    return Delf.load(threads=2, **actors.OPTIONS)
+    return Delf.load(runtime="onnx", threads=2, **actors.OPTIONS)
 
 
 def content(collection: Collection) -> dict[str, tuple[bytes, ...]]:
