@@ -8,6 +8,8 @@ import os
 import threading
 from typing import Any
 
+import numpy as np
+
 from delf.errors import ModelError, OptionError, missing_dependency
 from delf.models import OUTPUTS, ModelFiles, read_onnx
 from delf.runtimes import NetworkOutput
@@ -20,6 +22,7 @@ except ImportError as error:
 
 
 KEPT_SHAPES = 320  # compiled steps: those of two image sizes with seven levels; as many as it likes take gigabytes
+_first = threading.Lock()  # two threads that hand over their first arrays at once wait for each other for ever
 _of_the_parent: list[Any] = []  # kept, as their end would wait for threads that this process does not have
 
 
@@ -69,6 +72,8 @@ class OpenVinoRuntime:
         self._narrow = self._network if self._precision == "f32" else _compiled(self._graph, "f32")
         self._requests = threading.local()
         self._process = os.getpid()
+        with _first:
+            self._request("wide").infer({"images": np.zeros((1, 3, 16, 16), np.float32)}, share_inputs=True)
 
     def _request(self, kind: str) -> Any:
         """The inference request of this thread."""
