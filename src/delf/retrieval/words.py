@@ -52,7 +52,7 @@ def find_codebook(collection: Collection, model: Path | None = None,
                   options: WordOptions | None = None) -> FoundCodebook:
     """The codebook that a collection is searched with.
 
-    That is the file of the options; else `NAME.words` beside the model file (NAME-int8 shares it), if it was learnt from
+    That is the file of the options; else `NAME.words` beside the model file (shared by NAME-int8), if learnt from
     descriptors of the collection's model and dimensions; else one learnt from the collection. The last is kept in its
     folder, where that can be written, until the collection has grown so much that it could teach four times as many
     words.
