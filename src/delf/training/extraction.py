@@ -14,7 +14,7 @@ def extractor_of(model: DelfModel, folder: Path, **options: Any) -> Delf:
     """An extractor with a model that is in no file yet.
 
     One is written to `folder` in passing: the ONNX file, which is about three times as fast on the CPU, where the model
-    can have one.
+    can have one. It computes in float32 on every machine, so that what is trained does not depend on the processor.
     """
     path = folder / "current.safetensors"
     model.save_pretrained(path)
@@ -23,4 +23,4 @@ def extractor_of(model: DelfModel, folder: Path, **options: Any) -> Delf:
     if model.config.pooling == "rmac":
         return Delf.load(path, runtime="torch", threads=2, **options)
     export_onnx(DelfModel.from_pretrained(path), path.with_suffix(".onnx"))
-    return Delf.load(path.with_suffix(".onnx"), threads=2, **options)
+    return Delf.load(path.with_suffix(".onnx"), runtime="onnx", threads=2, **options)
