@@ -1,0 +1,100 @@
+"""What computes the network, beside each other: time, memory, and how near their features are.
+
+    python benchmarks/runtimes.py PHOTOS [--photos 80] [--int8 delf-r18-int8.onnx]
+
+A pass is one call with an image of 640 x 480 pixels, the least of several. Photos are those of a folder, extracted on
+all cores by a process of its own, whose peak memory is told. The cosine is of each feature with that of ONNX Runtime at
+the same place and scale: the mean, and the share of features that have one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from delf.features import Delf
+from delf.images import find_images, read_image
+from delf.models import DEFAULT_MODEL
+from delf.runtimes import RUNTIMES
+from delf.types import Features
+
+COMPARED = 8  # photos whose features are compared
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, metavar="PHOTOS")
+    parser.add_argument("--photos", type=int, default=80, help="how many are extracted, spread over the folder")
+    parser.add_argument("--int8", type=Path, help="the same model in 8 bits, made by 'delf export --int8'")
+    parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    every = list(find_images([arguments.folder]))
+    photos = every[:: max(1, len(every) // arguments.photos)][: arguments.photos]
+    if arguments.measure:
+        model, name = arguments.measure
+        print(json.dumps(measured(model, name, photos)))
+        return
+    print("| runtime | pass ms | photo ms | CPU ms | peak MiB | cosine | of the features |\n" + "|---" * 7 + "|")
+    models = [(DEFAULT_MODEL, name) for name in RUNTIMES]
+    models += [(str(arguments.int8), name) for name in ("onnx", "openvino") if arguments.int8]
+    exact = features(DEFAULT_MODEL, "onnx", photos)
+    for model, name in models:
+        command = [sys.executable, __file__, str(arguments.folder), "--photos", str(arguments.photos), "--measure",
+                   model, name]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        label = name if model == DEFAULT_MODEL else f"{name}, {Path(model).name}"
+        if done.returncode:
+            print(f"| {label} | {done.stderr.strip().splitlines()[-1]} |")
+            continue
+        numbers = json.loads(done.stdout)
+        cosine, share = agreement(exact, features(model, name, photos))
+        print(f"| {label} | {numbers['pass']:.0f} | {numbers['photo']:.0f} | {numbers['cpu']:.0f} | "
+              f"{numbers['memory']:.0f} | {cosine:.4f} | {share:.1%} |", flush=True)
+
+
+def measured(model: str, runtime: str, photos: list[Path]) -> dict[str, float]:
+    """Milliseconds and MiB of one runtime in this process."""
+    extractor = Delf.load(model, runtime=runtime)
+    image = np.random.default_rng(0).uniform(0, 255, (1, 3, 480, 640)).astype(np.float32)
+    passes = []
+    for _ in range(8):
+        start = time.perf_counter()
+        extractor.runtime.run(image)
+        passes.append(time.perf_counter() - start)
+    images = [read_image(photo) for photo in photos]
+    start, cpu = time.perf_counter(), time.process_time()
+    for _ in extractor.extract_many(images):
+        pass
+    each = 1000 / len(images)
+    return {"pass": 1000 * min(passes), "photo": each * (time.perf_counter() - start),
+            "cpu": each * (time.process_time() - cpu),
+            "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+
+
+def features(model: str, runtime: str, photos: list[Path]) -> list[Features]:
+    """Of some of the photos."""
+    extractor = Delf.load(model, runtime=runtime)
+    return [extractor.extract(read_image(photo)) for photo in photos[:COMPARED]]
+
+
+def agreement(exact: list[Features], other: list[Features]) -> tuple[float, float]:
+    """The mean cosine of the features that both have, and their share."""
+    cosines: list[float] = []
+    for one, two in zip(exact, other, strict=True):
+        rows = [{tuple(place): row for row, place in enumerate(np.column_stack([part.keypoints, part.scales]).tolist())}
+                for part in (one, two)]
+        cosines += [float(one.descriptors[rows[0][place]] @ two.descriptors[rows[1][place]])
+                    for place in rows[0] if place in rows[1]]
+    return float(np.mean(cosines)), len(cosines) / sum(map(len, exact))
+
+
+if __name__ == "__main__":
+    main()
