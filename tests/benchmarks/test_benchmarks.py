@@ -55,6 +55,13 @@ def test_growth(photos: Path) -> None:
     assert 0 < features[0] < features[1]
 
 
+def test_runtimes(photos: Path) -> None:
+    table = run("runtimes.py", photos, "--photos", "2")
+    rows = dict(re.findall(r"^\| ([\w-]+) \| (\d+ .*) \|$", table, re.MULTILINE))
+    assert {"onnx", "openvino", "torch"} <= set(rows)
+    assert all(float(cells.split(" | ")[4]) > 0.99 for cells in rows.values())
+
+
 def test_service(photos: Path, tmp_path: Path) -> None:
     table = run("service.py", photos, "--collection", tmp_path / "big.delf", "--images", "30", "--clients", "1", "3",
                 "--seconds", "1")
