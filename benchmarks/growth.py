@@ -71,7 +71,7 @@ def augment(photos: Path, folder: Path, count: int) -> None:
 
 def index(collection: Path, photos: Path) -> dict[str, float]:
     """Index the photos into a new collection."""
-    with Collection.create(collection, Delf.load(max_image_size=128)) as opened:
+    with Collection.create(collection, Delf.load(runtime="onnx", max_image_size=128)) as opened:
         start = time.perf_counter()
         report = opened.add(photos)
         seconds, adding = time.perf_counter() - start, _memory()
