@@ -20,8 +20,8 @@ from delf.models import DEFAULT_MODEL, packaged_models
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-DATA = ("models/delf-r18.onnx", "models/delf-r18.safetensors", "models/delf-r18.words", "models/delf-r18.md",
-        "report/report.css", "py.typed")
+DATA = ("models/delf-r18.onnx", "models/delf-r18-int8.onnx", "models/delf-r18.safetensors", "models/delf-r18.words",
+        "models/delf-r18.md", "report/report.css", "py.typed")
 
 
 # --- names

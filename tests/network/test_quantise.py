@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from delf.collection import Collection
 from delf.errors import ModelError
 from delf.features import Delf
 from delf.images import read_image
-from delf.models import find_model
+from delf.models import find_model, packaged_models
+from delf.search import SearchEngine
 
 onnx = pytest.importorskip("onnx")
 
@@ -32,6 +35,20 @@ def test_the_file_is_small_and_the_same_model(quantised: Path) -> None:
     assert len(trunk) == len(convolutions) - 2, "the attention has two of its own"
     assert all(name.endswith("DequantizeLinear_Output") for node in trunk for name in node.input[:2])
     assert Delf.load(quantised).identity == Delf.load().identity
+
+
+@pytest.mark.parametrize("name", [name for name in packaged_models() if name.endswith("-int8")])
+def test_packaged_files_in_8_bits(name: str, photos: Path, queries: Any, tmp_path: Path) -> None:
+    """They are of the model without the suffix, whose collections they search."""
+    exact, quantised = Delf.load(name.removesuffix("-int8")), Delf.load(name)
+    assert quantised.identity == exact.identity
+    with Collection.create(tmp_path / "places.delf", exact) as collection:
+        collection.add([photos])
+        engine = SearchEngine(collection, quantised)
+        for query in queries.values():
+            answer = engine.search(query.path, top=1)
+            assert answer.match
+            assert answer.results[0].image in query.transforms
 
 
 @pytest.mark.parametrize("runtime", ["onnx", "openvino"])
