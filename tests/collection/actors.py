@@ -25,7 +25,7 @@ import faiss
 import numpy as np
 
 from delf.checking import check_collection
-from delf.collection import Collection
+from delf.collection import Collection, upkeep
 from delf.collection.lock import WriterLock
 from delf.errors import CollectionError
 from delf.features import Delf
@@ -33,6 +33,7 @@ from delf.index import IvfPqOptions
 from delf.indexing import IndexOptions, build_index
 from delf.search import SearchEngine
 
+CROWD = 3  # segments that are merged, so that a process may be killed while it does
 OPTIONS = {"max_features": 60, "max_image_size": 112}  # real features, few of them
 INDEX = IndexOptions(kind="ivfpq", ivfpq=IvfPqOptions(words=8, bits=4, iterations=2, probes=4))  # quick to learn
 
@@ -51,7 +52,8 @@ def index(photos: str) -> None:
 
 
 def add_and_build(folder: str, photos: str, extractor: Delf) -> None:
-    """Add photos, two in a segment, and build an inverted index."""
+    """Add photos, two in a segment, merge segments soon, and build an inverted index."""
+    upkeep.CROWD = CROWD
     with Collection.open_or_create(folder, extractor) as collection:
         collection.add([photos], images_per_segment=2)
         build_index(collection, INDEX)

@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from delf.checking import check_collection
 from delf.collection import Collection
-from delf.collection.catalogue import FORMAT
+from delf.collection.schema import FORMAT
+from delf.collection.upkeep import CROWD, crowd
 from delf.errors import CollectionError
 from delf.indexing import IndexOptions, build_index
 from delf.methods import SearchOptions
@@ -146,6 +148,53 @@ def test_compact_when_all_is_removed(five: Collection, tmp_path: Path) -> None:
     assert five.compact() == (5, 3)
     assert (len(five), len(five.alive), five.rows) == (0, 0, 0)
     assert five.add(tmp_path / "a").added == 3
+
+
+@pytest.mark.parametrize("most", [1, 7, 512])
+def test_segments_stay_few_and_are_copied_seldom(most: int) -> None:
+    """Additions of all sizes: the number of segments, and how often an image is copied, grow as a logarithm."""
+    rng, full = np.random.default_rng(0), 16384
+    sizes, copied, added, largest = list[int](), 0, 0, 0
+    for _ in range(20_000):
+        sizes.append(int(rng.integers(1, most + 1)))
+        added += sizes[-1]
+        if count := crowd(sizes, full):
+            merged = sum(sizes[-count:])
+            sizes[-count:] = [merged]
+            copied += merged
+        largest = max(largest, len(sizes) - sum(size > full // 2 for size in sizes))
+    assert sum(sizes) == added
+    assert largest <= 4 * CROWD
+    assert copied <= np.log2(full) * added
+    assert max(sizes) <= full
+
+
+def test_many_small_additions_are_merged(tmp_path: Path, stub: Any, draw: Draw, monkeypatch: Any) -> None:
+    monkeypatch.setattr("delf.collection.upkeep.CROWD", 4)
+    photos = [draw(f"{seed:02}.png", seed) for seed in range(14)]
+    with Collection.create(tmp_path / "whole.delf", stub) as collection:
+        collection.add(photos)
+        whole = bytes_of(collection)
+    with Collection.create(tmp_path / "places.delf", stub) as collection:
+        counts = []
+        for number, photo in enumerate(photos):
+            collection.add(photo)
+            counts.append(len(collection.segments))
+            assert names(collection) == [one.name for one in photos[: number + 1]]
+            if number == 8:
+                build_index(collection, IndexOptions(kind="ivfpq"))
+        assert counts == [1, 2, 3, 1, 2, 3, 4, 1, 2, 3, 4, 2, 3, 4]
+        assert bytes_of(collection) == whole
+        assert len(list((collection.folder / "segments").iterdir())) == 4
+        collection.remove(photos[13])
+        collection.add(draw("14.png", 14))
+        assert (len(collection.segments), len(collection.alive)) == (5, 15)
+        collection.add(draw("15.png", 15))
+        assert (len(collection.segments), len(collection.alive)) == (1, 15), "the removed one is not copied"
+        options = SearchOptions(VoteOptions(1), candidates=0, ranking="retrieval")
+        engine = SearchEngine(collection, stub, options=options)
+        assert [Path(engine.search(photo, top=1).results[0].image) for photo in photos[:13]] == photos[:13]
+        assert check_collection(collection.folder).problems == ()
 
 
 @pytest.mark.parametrize("kind", ["exact", "ivfpq"])

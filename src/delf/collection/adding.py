@@ -63,11 +63,14 @@ class AddReport:
 class Adding:
     """One run of `Collection.add`. Memory is bounded by one segment and the few images in flight."""
 
-    def __init__(self, catalogue: Catalogue, segments: Path, extractor: Extractor, images_per_segment: int) -> None:
+    def __init__(self, catalogue: Catalogue, segments: Path, extractor: Extractor, images_per_segment: int,
+                 published: Callable[[], None] = lambda: None) -> None:
+        """published: called when a segment has become visible."""
         self._catalogue = catalogue
         self._segments = segments
         self._extractor = extractor
         self._images_per_segment = images_per_segment
+        self._published = published
         # The files of each content that is not published yet, whether it is in flight or in the batch.
         self._files: dict[str, list[FileRecord]] = {}
         self._batch: list[tuple[str, ImageRecord, Features]] = []
@@ -162,6 +165,7 @@ class Adding:
             for digest, *_ in self._batch:
                 del self._files[digest]
             self._batch = []
+            self._published()
         self._publish_links()
 
     def _publish_links(self) -> None:

@@ -15,44 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from delf.collection.schema import APPLICATION_ID, FORMAT, REMOVED, SCHEMA, migration
 from delf.errors import CollectionError
 from delf.images import display_path
 
 NAME = "catalogue.sqlite"
-FORMAT = 2
-APPLICATION_ID = 0x64656C66  # "delf", in the header of the file
-
-SCHEMA = """
-CREATE TABLE about (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE segments (
-    id INTEGER PRIMARY KEY, folder TEXT NOT NULL UNIQUE, images INTEGER NOT NULL, features INTEGER NOT NULL);
-CREATE TABLE images (
-    id INTEGER PRIMARY KEY, sha256 BLOB NOT NULL UNIQUE, width INTEGER NOT NULL, height INTEGER NOT NULL,
-    captured_at TEXT, latitude REAL, longitude REAL,
-    segment INTEGER NOT NULL REFERENCES segments(id), position INTEGER NOT NULL, UNIQUE (segment, position));
-CREATE TABLE files (
-    path BLOB PRIMARY KEY, shown BLOB NOT NULL, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
-    image INTEGER NOT NULL REFERENCES images(id)) WITHOUT ROWID;
-CREATE INDEX files_of_image ON files(image);
-CREATE TABLE indexes (
-    segment INTEGER PRIMARY KEY REFERENCES segments(id), kind TEXT NOT NULL, quantiser TEXT NOT NULL);
-"""
-# Format 2: the images without a file, kept by the database itself, so that opening need not look for them.
-REMOVED = """
-CREATE TABLE removed (image INTEGER PRIMARY KEY REFERENCES images(id));
-CREATE TRIGGER file_added AFTER INSERT ON files BEGIN
-    DELETE FROM removed WHERE image = NEW.image;
-END;
-CREATE TRIGGER file_changed AFTER UPDATE OF image ON files BEGIN
-    DELETE FROM removed WHERE image = NEW.image;
-    INSERT OR IGNORE INTO removed SELECT OLD.image WHERE NOT EXISTS (SELECT 1 FROM files WHERE image = OLD.image);
-END;
-CREATE TRIGGER file_gone AFTER DELETE ON files BEGIN
-    INSERT OR IGNORE INTO removed SELECT OLD.image WHERE NOT EXISTS (SELECT 1 FROM files WHERE image = OLD.image);
-END;
-"""
-MIGRATIONS = {1: REMOVED + "INSERT INTO removed SELECT id FROM images WHERE NOT EXISTS "
-                           "(SELECT 1 FROM files WHERE image = id);"}  # from this format to the next
 
 
 @dataclass(frozen=True)
@@ -148,9 +115,8 @@ class Catalogue:
             self._connection.execute("PRAGMA journal_mode = WAL")
         with self._transaction() as connection:
             [version] = connection.execute("PRAGMA user_version").fetchone()  # again, now that nobody else writes
-            for step in range(version, FORMAT):
-                for statement in _statements(MIGRATIONS.get(step, "")):
-                    connection.execute(statement)
+            for statement in migration(version):
+                connection.execute(statement)
             connection.execute(f"PRAGMA user_version = {FORMAT}")
 
     def close(self) -> None:
@@ -186,6 +152,10 @@ class Catalogue:
     def segments(self) -> list[tuple[int, str]]:
         """(id, folder name) of each segment, in order."""
         return self._rows("SELECT id, folder FROM segments ORDER BY id", (int, str))
+
+    def segment_sizes(self) -> list[int]:
+        """How many images each segment holds, removed ones included, in order."""
+        return [row[0] for row in self._rows("SELECT images FROM segments ORDER BY id", (int,))]
 
     def file(self, path: bytes) -> tuple[int, int] | None:
         """(size, mtime_ns) of a known file, or None."""
@@ -394,16 +364,6 @@ def _connect_unchanging(path: Path) -> sqlite3.Connection:
                                  isolation_level=None)
     connection.execute("PRAGMA trusted_schema = OFF")
     return connection
-
-
-def _statements(script: str) -> Iterator[str]:
-    """The statements of a script, one at a time: `executescript` would end the transaction."""
-    statement = ""
-    for line in script.splitlines(keepends=True):
-        statement += line
-        if sqlite3.complete_statement(statement):
-            yield statement
-            statement = ""
 
 
 def _forget(connection: sqlite3.Connection, paths: Iterable[bytes]) -> None:

@@ -19,7 +19,9 @@ from delf.collection.segment import Segment, open_segment
 from delf.collection.upkeep import (
     SEGMENTS,
     compact_segments,
+    crowd,
     is_unused,
+    merge_newest,
     pruned,
     remove_leftovers,
     segment_folder,
@@ -272,7 +274,8 @@ class Collection:
         """Add the photos in files and folders: what is new or changed; the rest is left as it is.
 
         Each batch of photos is published as a segment by one transaction, so that whatever ends the work, what was
-        published stays, and the next call goes on from there. Ctrl-C publishes what is done and returns.
+        published stays, and the next call goes on from there. Ctrl-C publishes what is done and returns. Where small
+        segments have become many, they are merged, without their removed images, as by `compact`.
 
         Args:
             paths: files and folders, or one of them.
@@ -291,12 +294,21 @@ class Collection:
         find_images(listed)  # a missing one is told before anything is done
         try:
             with self.writing() as catalogue:
-                report = Adding(catalogue, self.folder / SEGMENTS, self._extractor,
-                                images_per_segment).run(listed, progress)
+                report = Adding(catalogue, self.folder / SEGMENTS, self._extractor, images_per_segment,
+                                published=lambda: self._merge_newest(catalogue)).run(listed, progress)
                 return pruned(catalogue, listed, report) if prune and not report.interrupted else report
         except OSError as error:
             raise CollectionError(f"cannot write to {display_path(self.folder)} ({error.strerror}); "
                                   "what was published before is safe") from error
+
+    def _merge_newest(self, catalogue: Catalogue) -> None:
+        """Merge the newest segments where there are many small ones."""
+        count = crowd(catalogue.segment_sizes(), IMAGES_PER_MERGED_SEGMENT)
+        if count:
+            self.refresh()
+            now = self._snapshot
+            merge_newest(self.folder / SEGMENTS, catalogue, now.ids, now.segments, now.alive, count=count,
+                         fingerprint=self.about["model"]["fingerprint"])
 
     def remove(self, paths: str | Path | Iterable[str | Path]) -> int:
         """Forget files, and all files below folders, whether they still exist or not; how many there were.

@@ -22,6 +22,7 @@ from delf.images import display_path, find_images
 from delf.types import IntArray
 
 SEGMENTS = "segments"
+CROWD = 32  # segments of one kind of size that are merged: each takes a millisecond to open, and maps seven files
 _SEGMENT = re.compile(r"\.?[0-9a-f]{32}")  # hidden while it is written
 _HALF_WRITTEN = re.compile(r".*\.(partial|spill)")
 _LEARNING = re.compile(r"[0-9a-f]{32}\.partial(\.partial)?")  # visual words
@@ -76,15 +77,42 @@ def compact_segments(segments: Path, catalogue: Catalogue, ids: Sequence[int], o
                      alive: NDArray[np.bool_], *, fingerprint: str, images_per_segment: int,
                      progress: Callable[[int, int], None]) -> None:
     """Merge neighbouring segments up to so many images, without the removed ones; a full and clean one stays."""
-    bases = np.cumsum([0, *(segment.images for segment in opened)])
-    parts = [(number, segment, np.flatnonzero(alive[start : start + segment.images]))
-             for number, segment, start in zip(ids, opened, bases, strict=False)]
+    parts = _parts(ids, opened, alive)
     done = 0
     for group in _groups(parts, images_per_segment):
         if len(group) > 1 or len(group[0][2]) < group[0][1].images:
             _merge(segments, catalogue, group, fingerprint)
         done += len(group)
         progress(done, len(parts))
+
+
+def crowd(sizes: Sequence[int], most: int) -> int:
+    """How many of the newest segments are to be merged; 0 where there are few.
+
+    They reach back as long as a segment is no larger than all after it together, so that an image is copied only when
+    what came after it is as much again, and the number of segments grows by no more than `CROWD` for each size.
+
+    Args:
+        sizes: images in each segment, the newest last. most: in a merged one.
+    """
+    count = total = 0
+    for size in reversed(sizes):
+        if total + size > most or (count and size > total):
+            break
+        count, total = count + 1, total + size
+    return count if count >= CROWD else 0
+
+
+def merge_newest(segments: Path, catalogue: Catalogue, ids: Sequence[int], opened: Sequence[Segment],
+                 alive: NDArray[np.bool_], *, count: int, fingerprint: str) -> None:
+    """Merge so many of the newest segments into one, without the removed images."""
+    _merge(segments, catalogue, _parts(ids, opened, alive)[-count:], fingerprint)
+
+
+def _parts(ids: Sequence[int], opened: Sequence[Segment], alive: NDArray[np.bool_]) -> list[_Part]:
+    bases = np.cumsum([0, *(segment.images for segment in opened)])
+    return [(number, segment, np.flatnonzero(alive[start : start + segment.images]))
+            for number, segment, start in zip(ids, opened, bases, strict=False)]
 
 
 _Part = tuple[int, Segment, IntArray]
@@ -102,6 +130,7 @@ def _groups(parts: Iterable[_Part], images: int) -> Iterator[list[_Part]]:
 
 
 def _merge(segments: Path, catalogue: Catalogue, group: Sequence[_Part], fingerprint: str) -> None:
+    """Put one segment in the place of a group, by one transaction."""
     kept = [(segment, positions) for _, segment, positions in group if len(positions)]
     if kept:
         name = uuid.uuid4().hex
