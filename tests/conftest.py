@@ -230,4 +230,4 @@ def plain_python() -> Path:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests with a browser come last: Playwright leaves an event loop running, where no other can run."""
-    items.sort(key=lambda item: "page" in item.path.parts)
+    items.sort(key=lambda item: item.path.parent.name == "page")

@@ -14,6 +14,7 @@ from delf.benchmark import STAGES, BenchmarkOptions, Measurement, changes, descr
 from delf.benchmark.measuring import in_turn
 from delf.benchmark.stages import Subject, _blocks
 from delf.errors import EvaluationError, OptionError
+from delf.features import Delf
 from delf.images import read_image
 from delf.index import HOW, Asmk, AsmkIndex, Codebook
 from delf.models import find_model
@@ -86,6 +87,11 @@ def test_peers_compute_the_same(subject: Subject) -> None:
     np.testing.assert_array_equal(nearest[matches.query][near], matches.database[near])
     _, inliers = peers.skimage_ransac(query, database, matches)()
     assert inliers.sum() > 50
+
+
+def test_a_model_in_8_bits_is_compared_with_the_exact_one(photos: Path) -> None:
+    image = read_image(photos / "cat.jpg")[:120, :100]
+    assert peers.eager_torch(Delf.load("delf-r18-int8"), [image]) is not None
 
 
 def test_the_package_asmk_scores_the_same_images_alike(subject: Subject) -> None:

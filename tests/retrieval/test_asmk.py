@@ -192,6 +192,7 @@ def test_the_words_of_the_model_come_first(drawn: Collection, tmp_path: Path, st
     assert find_codebook(drawn, options=FEW).learnt, "there is no stub.words"
     packaged.save(tmp_path / "stub.words")
     assert not find_codebook(drawn, options=FEW).learnt
+    assert not find_codebook(drawn, tmp_path / "stub-int8.onnx", FEW).learnt, "another file of the model shares them"
     for other in (Codebook(packaged.words, model="another"), Codebook(packaged.words[:, :8], model=stub.fingerprint)):
         other.save(tmp_path / "stub.words")
         assert find_codebook(drawn, options=FEW).learnt

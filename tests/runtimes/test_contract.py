@@ -69,7 +69,8 @@ def test_what_a_runtime_says_of_itself(runtime: Any) -> None:
 def test_the_global_descriptor_is_the_generalised_mean(runtime: Any, model: Any, images: Any) -> None:
     output, p = runtime.run(images), DelfModel.from_pretrained(model).pooling.p.item()
     expected = (np.maximum(output.feature_map, 1e-6).astype(np.float64) ** p).mean(axis=(2, 3)) ** (1 / p)
-    np.testing.assert_allclose(output.global_descriptor, expected, rtol=rounding(runtime.name, 1e-4), atol=1e-6)
+    smallest = 1e-6 if runtime.name.endswith("bf16") else 0.0  # what the pooling clamps to, itself rounded
+    np.testing.assert_allclose(output.global_descriptor, expected, rtol=rounding(runtime.name, 1e-4), atol=smallest)
 
 
 def test_neighbours_in_a_batch_do_not_matter(runtime: Any, images: Any) -> None:
@@ -154,23 +155,31 @@ def test_runtimes_find_the_same_keypoints(opened: dict[str, Any], photos: Path) 
 
 
 def test_runtimes_rank_photos_alike(here: list[str], photos: Path, queries: Any, tmp_path: Path) -> None:
-    rankings = []
+    exact, all_of_them = [], []
     extractors = {name: Delf.load(runtime=name, threads=2) for name in here}
     for name, extractor in extractors.items():
         with Collection.create(tmp_path / f"{name}.delf", extractor) as collection:
             collection.add([photos])
             # A collection can be searched with any runtime, whichever has made it.
-            for searching in (extractors.values() if name == "onnx" else [extractors["onnx"]]):
-                engine = SearchEngine(collection, searching)
+            for searching in (extractors if name == "onnx" else ["onnx"]):
+                engine = SearchEngine(collection, extractors[searching])
                 answers = [engine.search(queries[query].path, top=2) for query in ("coffee", "rocket")]
-                rankings.append([[(result.image, result.inliers) for result in answer.results] for answer in answers])
-    assert all(count > 20 for answers in rankings for answer in answers for _, count in answer)
-    # Which of two photos of one thing comes first may hang on a match or two.
-    images = [[sorted(image for image, _ in answer) for answer in answers] for answers in rankings]
-    assert all(other == images[0] for other in images)
-    inliers = np.array([[count for answer in answers for _, count in sorted(answer)] for answers in rankings])
-    # Rounding moves a match or two in hundreds, that of bfloat16 a few more.
-    assert (np.ptp(inliers, axis=0) <= (0.04 if len(here) == len(RUNTIMES) else 0.01) * inliers.max(axis=0)).all()
+                found = [[(result.image, result.inliers) for result in answer.results] for answer in answers]
+                all_of_them.append(found)
+                if not (name + searching).count("bf16"):
+                    exact.append(found)
+
+    def agree(rankings: list[list[list[tuple[str, int]]]], tolerance: float) -> bool:
+        """The same photos, with inliers that differ by a share of them."""
+        first = [[image for image, _ in answer] for answer in rankings[0]]
+        inliers = np.array([[count for answer in answers for _, count in answer] for answers in rankings])
+        return (all([[image for image, _ in answer] for answer in answers] == first for answers in rankings)
+                and bool((np.ptp(inliers, axis=0) <= tolerance * inliers.max(axis=0)).all()))
+
+    assert all(count > 20 for answers in all_of_them for answer in answers for _, count in answer)
+    assert agree(exact, 0.01), "float rounding moves a match or two in hundreds"
+    # That of bfloat16 moves a few more, on which may hang which of two photos of one thing comes first.
+    assert agree([[sorted(answer) for answer in answers] for answers in all_of_them], 0.04)
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads /proc/self/statm")
@@ -189,7 +198,10 @@ def test_a_batch_that_does_not_fit_into_memory_is_halved(attentive: Path, images
     runtime = RUNTIMES["torch"](find_model(attentive), "cpu")
     expected, compute, most = runtime.run(images), runtime._run, 1  # type: ignore[attr-defined]
 
+    tried: list[int] = []
+
     def limited(batch: Any) -> Any:
+        tried.append(len(batch))
         if len(batch) > most:
             import torch
 
@@ -200,6 +212,10 @@ def test_a_batch_that_does_not_fit_into_memory_is_halved(attentive: Path, images
     found = runtime.run(images)
     for name in OUTPUTS:
         np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=1e-5, atol=1e-5)
+    assert tried == [3, 1, 2, 1, 1]
+    tried.clear()
+    runtime.run(images)
+    assert tried == [1, 1, 1], "what did not fit is not tried again"
     most = 0
     with pytest.raises(OptionError, match="250 x 181 pixels does not fit into the memory of the dev"):
         runtime.run(images)

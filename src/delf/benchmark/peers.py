@@ -13,7 +13,7 @@ import numpy as np
 
 from delf.features import Delf
 from delf.images import resize
-from delf.models import find_model
+from delf.models import ModelFiles, find_model, packaged_models
 from delf.types import Features, FloatArray, ImageArray, Matches
 
 K = 60
@@ -21,13 +21,21 @@ K = 60
 
 def eager_torch(extractor: Delf, images: Sequence[ImageArray]) -> Callable[[], Any] | None:
     """The network passes alone of the same pyramid: batch norms as trained, single precision, all cores of torch."""
-    files = find_model(extractor.model_file or extractor.runtime.config.name)
-    if find_spec("torch") is None or files.safetensors is None:
+    files = _trained(extractor)
+    if find_spec("torch") is None or files is None:
         return None
     from delf.runtimes.torch import TorchRuntime
 
     runtime = TorchRuntime(files, extractor.runtime.device, folded=False)
     return lambda: [runtime.run(level) for image in images for level in levels_of(extractor, image)]
+
+
+def _trained(extractor: Delf) -> ModelFiles | None:
+    """The files of the model that have its weights: a file in 8 bits has none beside it, the packaged model has."""
+    own, name = extractor.model_file, extractor.runtime.config.name
+    found = [find_model(own)] if own is not None else []
+    found += [find_model(name)] if name in packaged_models() else []
+    return next((files for files in found if files.safetensors is not None), None)
 
 
 def bare_network(extractor: Delf, images: Sequence[ImageArray]) -> Callable[[], Any]:

@@ -70,7 +70,7 @@ class Subject:
                  peer: Callable[[], Any] | None, *, target: float | None = None, share: float = 1.0) -> Measurement:
         """Both, in turn. share: what part of the own work the peer does; its seconds are scaled."""
         seconds, others = in_turn(own, peer, self.rounds)
-        note = "" if peer is not None else "the peer is not installed"
+        note = "" if peer is not None else "the peer is missing"
         return Measurement(stage, name, seconds, peer_name, [second / share for second in others], target, note)
 
 

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import io
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
+from itertools import islice
 from logging import NOTSET, WARNING, disable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from delf.errors import ModelError, missing_dependency
+from delf.errors import ImageError, ModelError, missing_dependency
 from delf.files import replacing
 from delf.images import read_image, resize
 from delf.types import FloatArray
@@ -26,15 +27,16 @@ SIDE = 320  # of the squares that ranges are measured on
 PERCENTILE = 99.99  # of the activations of a layer that is inside its range; the largest of all would waste the steps
 
 
-def quantise_onnx(source: Path, photos: Sequence[Path], target: Path, *, count: int = 48, seed: int = 0) -> None:
+def quantise_onnx(source: Path, photos: Sequence[Path], target: Path, *, count: int = 48, seed: int = 0,
+                  report: Callable[[str], None] = lambda sentence: None) -> None:
     """Write the ONNX file `source` with the convolutions of its trunk in 8 bits.
 
     Args:
         photos: what ranges are measured on: the centres of `count` of them, drawn with `seed`, at several scales.
+        report: is told of photos that cannot be read, which are passed over.
 
     Raises:
-        ModelError: the file is none of `export_onnx`, or in 8 bits already.
-        ImageError: a photo cannot be read.
+        ModelError: the file is none of `export_onnx`, or in 8 bits already; or no photo can be read.
     """
     try:
         import onnx
@@ -51,15 +53,16 @@ def quantise_onnx(source: Path, photos: Sequence[Path], target: Path, *, count: 
         raise ModelError(f"{source} has no trunk to quantise; give a file that 'delf export' has made")
     if any(node.op_type == "QuantizeLinear" for node in graph.graph.node):
         raise ModelError(f"{source} is in 8 bits already; give the model that it was made from")
-    if not photos:
-        raise ModelError("quantisation needs photos, to see which numbers occur")
+    squares = list(islice(_squares(photos, np.random.default_rng(seed), report), count))
+    if not squares:
+        raise ModelError("there is no photo that can be read, and quantisation needs some, to see which numbers occur")
     with tempfile.TemporaryDirectory() as place, replacing(target) as temporary:
         plain = Path(place) / "plain.onnx"
         _single_weights(graph)
         onnx.save(graph, plain)
         with _without_advice():
             quantize_static(
-                plain, temporary, _Squares(photos, count, seed), quant_format=QuantFormat.QDQ, per_channel=True,
+                plain, temporary, _Squares(squares), quant_format=QuantFormat.QDQ, per_channel=True,
                 activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
                 calibrate_method=CalibrationMethod.Percentile, extra_options={"CalibPercentile": PERCENTILE},
                 nodes_to_quantize=trunk)
@@ -69,28 +72,31 @@ def quantise_onnx(source: Path, photos: Sequence[Path], target: Path, *, count: 
 
 
 class _Squares:
-    """What `quantize_static` reads: the centres of photos, one at a time."""
+    """What `quantize_static` reads: pictures, one at a time."""
 
-    def __init__(self, photos: Sequence[Path], count: int, seed: int) -> None:
-        self._squares = _squares([Path(photo) for photo in photos], count, np.random.default_rng(seed))
+    def __init__(self, squares: Sequence[FloatArray]) -> None:
+        self._squares = iter(squares)
 
     def get_next(self) -> dict[str, FloatArray] | None:
         """The next input, or None at the end."""
-        return next(self._squares, None)
-
-    def set_range(self, start_index: int, end_index: int) -> None:
-        """Part of the interface: nothing to do, as inputs are computed when they are asked for."""
+        square = next(self._squares, None)
+        return None if square is None else {"images": square}
 
 
-def _squares(photos: list[Path], count: int, rng: np.random.Generator) -> Iterator[dict[str, FloatArray]]:
-    for number in rng.permutation(len(photos))[:count].tolist():
-        image = read_image(photos[number])
+def _squares(photos: Sequence[Path], rng: np.random.Generator, report: Callable[[str], None]) -> Iterator[FloatArray]:
+    """(1, 3, SIDE, SIDE) float32: the centres of photos in a random order."""
+    for number in rng.permutation(len(photos)).tolist():
+        try:
+            image = read_image(photos[number])
+        except ImageError as error:
+            report(str(error))
+            continue
         height, width = image.shape[:2]
         scale = max(float(rng.choice([0.5, 0.7071, 1.0, 1.4142, 2.0])), (SIDE + 1) / min(height, width))
         image = resize(image, (round(width * scale), round(height * scale)))
         top, left = (image.shape[0] - SIDE) // 2, (image.shape[1] - SIDE) // 2
         square = image[top : top + SIDE, left : left + SIDE]
-        yield {"images": square.transpose(2, 0, 1)[None].astype(np.float32)}
+        yield square.transpose(2, 0, 1)[None].astype(np.float32)
 
 
 def _single_weights(model: Any) -> None:

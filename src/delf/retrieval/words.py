@@ -52,10 +52,10 @@ def find_codebook(collection: Collection, model: Path | None = None,
                   options: WordOptions | None = None) -> FoundCodebook:
     """The codebook that a collection is searched with.
 
-    That is the file of the options; else `NAME.words` beside the model file (shared by NAME-int8), if learnt from
-    descriptors of the collection's model and dimensions; else one learnt from the collection. The last is kept in its
-    folder, where that can be written, until the collection has grown so much that it could teach four times as many
-    words.
+    That is the file of the options; else `NAME.words` beside the model file, by the file's name or the model's, if it
+    was learnt from descriptors of the collection's model and dimensions; else one learnt from the collection. The
+    last is kept in its folder, where that can be written, until the collection has grown so much that it could teach
+    four times as many words.
 
     Args:
         model: the model file of the collection; by default the packaged one of the same name.
@@ -69,24 +69,25 @@ def find_codebook(collection: Collection, model: Path | None = None,
         codebook = Codebook.load(options.file)
         _require(codebook, collection, options.file)
         return FoundCodebook(codebook, learnt=False)
-    for beside in _beside(collection, model):
+    beside = _beside(collection, model)
+    if beside is not None:
         return FoundCodebook(Codebook.load(beside), learnt=False)
     return FoundCodebook(_learnt(collection, options), learnt=True)
 
 
 def has_words(collection: Collection, model: Path | None = None) -> bool:
     """Whether visual words lie beside the model file that were learnt from such descriptors as the collection has."""
-    return any(_beside(collection, model))
+    return _beside(collection, model) is not None
 
 
-def _beside(collection: Collection, model: Path | None) -> Iterator[Path]:
-    """The words that fit beside the model file: those with its name, or with that of what it is an 8-bit version of."""
-    path = PACKAGED / Path(str(collection.about["model"]["name"])).name if model is None else model
-    name = path.name if model is None else path.stem
-    for stem in dict.fromkeys((name, name.removesuffix("-int8"))):
-        words = path.with_name(f"{stem}{SUFFIX}")
-        if words.is_file() and _fits(ArrayFile.open(words, KIND), collection):
-            yield words
+def _beside(collection: Collection, model: Path | None) -> Path | None:
+    """The words beside the model file that fit: those with the name of the file, or with that of the model, of which
+    there may be files of several precisions.
+    """
+    name = Path(str(collection.about["model"]["name"])).name
+    folder, file = (PACKAGED, name) if model is None else (model.parent, model.stem)
+    words = [folder / f"{stem}{SUFFIX}" for stem in dict.fromkeys((file, name))]
+    return next((path for path in words if path.is_file() and _fits(ArrayFile.open(path, KIND), collection)), None)
 
 
 def _fits(file: ArrayFile, collection: Collection) -> bool:

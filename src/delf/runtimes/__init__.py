@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
@@ -54,35 +55,23 @@ def _onnx(files: ModelFiles, device: str) -> Runtime:
     return OnnxRuntime(files, device)
 
 
-def _openvino(files: ModelFiles, device: str) -> Runtime:
+def _openvino(files: ModelFiles, device: str, precision: str = "f32") -> Runtime:
     from delf.runtimes.openvino import OpenVinoRuntime
 
-    return OpenVinoRuntime(files, device)
+    return OpenVinoRuntime(files, device, precision)
 
 
-def _openvino_bfloat16(files: ModelFiles, device: str) -> Runtime:
-    from delf.runtimes.openvino import OpenVinoRuntime
-
-    return OpenVinoRuntime(files, device, "bf16")
-
-
-def _torch(files: ModelFiles, device: str) -> Runtime:
+def _torch(files: ModelFiles, device: str, precision: str = "f32") -> Runtime:
     from delf.runtimes.torch import TorchRuntime
 
-    return TorchRuntime(files, device)
-
-
-def _torch_bfloat16(files: ModelFiles, device: str) -> Runtime:
-    from delf.runtimes.torch import TorchRuntime
-
-    return TorchRuntime(files, device, "bf16")
+    return TorchRuntime(files, device, precision)
 
 
 RUNTIMES: dict[str, Callable[[ModelFiles, str], Runtime]] = {
-    "onnx": _onnx, "openvino": _openvino, "openvino-bf16": _openvino_bfloat16, "torch": _torch,
-    "torch-bf16": _torch_bfloat16}
-"""Each runtime by its name. `openvino-bf16` is by far the fastest where the processor has it; in float32, ONNX Runtime
-and OpenVINO take equally long, with a third of the disk for ONNX Runtime, and torch twice as long
+    "onnx": _onnx, "openvino": _openvino, "openvino-bf16": partial(_openvino, precision="bf16"),
+    "torch": _torch, "torch-bf16": partial(_torch, precision="bf16")}
+"""Each runtime by its name. `openvino-bf16` is the fastest where the processor computes in bfloat16: two to five times;
+in float32, ONNX Runtime, OpenVINO and torch take about as long, ONNX Runtime with the least of the disk
 (`benchmarks/RESULTS.md`). `torch-bf16` is for GPUs, on which nothing has been measured."""
 
 
@@ -111,9 +100,10 @@ def choose_runtime(files: ModelFiles, device: str = "cpu") -> str:
     """
     if device != "cpu" or files.onnx is None:
         return "torch"
-    if find_spec("openvino") is not None:
-        from delf.runtimes.openvino import computes_in_bfloat16
+    if find_spec("openvino") is None:
+        return "onnx"
+    from delf.runtimes.openvino import computes_in_bfloat16
 
-        if computes_in_bfloat16():
-            return "openvino-bf16"
-    return "openvino" if find_spec("openvino") is not None and find_spec("onnxruntime") is None else "onnx"
+    if computes_in_bfloat16():
+        return "openvino-bf16"
+    return "onnx" if find_spec("onnxruntime") is not None else "openvino"

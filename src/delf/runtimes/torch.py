@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import fields
 
 import numpy as np
@@ -32,6 +33,7 @@ class TorchRuntime:
     def __init__(self, files: ModelFiles, device: str = "cpu", precision: str = "f32", *, folded: bool = True) -> None:
         self.name = "torch" if precision == "f32" else f"torch-{precision}"
         self._bfloat16 = precision == "bf16"
+        self._too_large = math.inf  # numbers in a batch that did not fit into the memory
         path = files.require("safetensors")
         model = DelfModel.from_pretrained(path)
         if model.pca is None:
@@ -55,11 +57,13 @@ class TorchRuntime:
         Raises:
             OptionError: not even one image fits into the memory of the device.
         """
-        try:
-            return self._run(images)
-        except RuntimeError as error:  # each kind of device has its own
-            if "out of memory" not in str(error).lower():
-                raise
+        if len(images) == 1 or images.size < self._too_large:
+            try:
+                return self._run(images)
+            except RuntimeError as error:  # each kind of device has its own
+                if "out of memory" not in str(error).lower():
+                    raise
+            self._too_large = min(self._too_large, images.size)
         if len(images) == 1:
             raise OptionError(f"an image of {images.shape[3]} x {images.shape[2]} pixels does not fit into the memory "
                               f"of the device {self.device!r}; use a smaller max_image_size, or the device 'cpu'")
