@@ -25,7 +25,7 @@ from skimage.transform import AffineTransform
 
 from delf.types import Features, Matches
 from delf.verification import VERIFIERS, VerificationOptions, match_features, verify
-from delf.verification.geometry import transformed
+from delf.verification.plane import transformed
 
 Array = NDArray[np.float64]
 SIZE = (1024, 768)

@@ -9,7 +9,8 @@ import pytest
 
 from delf.types import Features, Matches
 from delf.verification import VerificationOptions, verify
-from delf.verification.geometry import ROUNDS, SHORTLIST, TOLERANCE, one_to_one
+from delf.verification.geometry import one_to_one
+from delf.verification.similarity import ROUNDS, SHORTLIST, TOLERANCE
 
 OPTIONS = VerificationOptions(verifier="similarity")
 

@@ -7,10 +7,8 @@ takes as inliers the matches within the threshold, each feature at most once.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
@@ -19,16 +17,10 @@ from numpy.typing import NDArray
 from delf.errors import OptionError
 from delf.types import Features, IntArray, Matches, Verification
 from delf.verification.matching import ordered
+from delf.verification.plane import Correspondences, Points, Transform, agreeing, plausible, spread, square
+from delf.verification.similarity import similarity
 
-Points = NDArray[np.float64]  # (M, 2)
-Transform = NDArray[np.float64]  # (3, 3)
-
-LARGEST_SCALE = 10.0  # of one photo against the other, either way: more than any pyramid spans
-LARGEST_STRETCH = 6.0  # the longer over the shorter axis of the ellipse that a circle becomes
 REFINEMENTS = 10  # rounds of fitting a homography to its inliers; they have grown all they will in fewer
-TOLERANCE = 3.0  # thresholds within which a similarity from one match counts others: it fits none but itself well
-SHORTLIST = 30  # similarities that are refined; with one match in twenty true, 10 miss the right one now and then
-ROUNDS = (3.0, 3.0, 2.0, 2.0, 1.5, 1.0, 1.0, 1.0)  # thresholds within which each round of refinement takes matches
 
 
 @dataclass(frozen=True)
@@ -67,24 +59,6 @@ class VerificationOptions:
             raise OptionError(f"The option seed must be 0 to 2147483647, not {self.seed}.")
 
 
-@dataclass(frozen=True, eq=False)
-class Correspondences:
-    """Tentative matches as a verifier gets them: most similar first, finite, and not all on a line.
-
-    source, target: (M, 2) float64, in pixels of the query and of the database image. zooms: (M,) float64, scale
-    of the database feature over that of the query feature, which is how much larger the database image shows
-    it; not finite or not positive where a feature has no sensible scale. rows: (M, 2) int64, their features.
-    """
-
-    source: Points
-    target: Points
-    zooms: NDArray[np.float64]
-    rows: IntArray
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-
 def verify(query: Features, database: Features, matches: Matches,
            options: VerificationOptions | None = None) -> Verification:
     """The matches that agree with one transform from the query to the database image.
@@ -121,7 +95,7 @@ def affine(pairs: Correspondences, threshold: float, options: VerificationOption
         estimate, _ = cv2.estimateAffine2D(pairs.source, pairs.target, settings)
     except cv2.error:  # too few points, or a sample that its solver rejects
         return None
-    return None if estimate is None else _square(estimate)
+    return None if estimate is None else square(estimate)
 
 
 def homography(pairs: Correspondences, threshold: float, options: VerificationOptions) -> Transform | None:
@@ -165,37 +139,7 @@ def reference(pairs: Correspondences, threshold: float, options: VerificationOpt
     inliers = np.square(source @ winner[:, :2].T + winner[:, 2] - target).sum(axis=1) < threshold**2
     design = np.column_stack([source[inliers], np.ones(inliers.sum())])
     solution, _, rank, _ = np.linalg.lstsq(design, target[inliers], rcond=None)
-    return _square(solution.T) if rank == 3 else None
-
-
-def similarity(pairs: Correspondences, threshold: float, options: VerificationOptions) -> Transform | None:
-    """An affine transform grown from one match (Philbin et al., CVPR 2007, section 4).
-
-    Photos are mostly taken upright, so that the places and scales of the two features of one match say how an
-    image is moved and scaled. The scales are coarse (steps of the pyramid), and nothing is turned or sheared:
-    other matches count within three thresholds. The hypotheses with most support are refined together, by least
-    squares on the matches within a threshold that shrinks round by round; of all that came up, the one with
-    most support wins, of equals the first, that is plausible when it is fitted to that support once more. As a
-    feature can be in many matches of the same visual word, support is the number of different features: the lower of
-    those of the two images.
-    """
-    support = _Support(pairs)
-    hypotheses = _similarities(pairs, options.iterations)
-    if not len(hypotheses):
-        return None
-    counts = support.counts(hypotheses, TOLERANCE * threshold)
-    shortlist = hypotheses[np.argsort(-counts, kind="stable")[:SHORTLIST]]
-    transforms = [shortlist]
-    for tolerance in ROUNDS:
-        shortlist = support.refined(shortlist, tolerance * threshold)
-        transforms.append(shortlist)
-    refined = np.concatenate(transforms)
-    best_first = refined[np.argsort(-support.counts(refined, threshold), kind="stable")]
-    for winner in best_first:
-        transform = _square(support.refined(winner[None], threshold)[0])
-        if plausible(transform, pairs.source[agreeing(transform, pairs.source, pairs.target, threshold)]):
-            return transform
-    return None
+    return square(solution.T) if rank == 3 else None
 
 
 Verifier = Callable[[Correspondences, float, VerificationOptions], Transform | None]
@@ -206,58 +150,6 @@ or None."""
 
 REFERENCE = VerificationOptions(verifier="reference", threshold=20.0, iterations=1000)
 """The match_images script of the TensorFlow reference (its 20 pixels do not grow with the image)."""
-
-
-def transformed(transform: Transform, points: Points) -> Points:
-    """(M, 2) points -> (M, 2); not finite where a point goes to infinity."""
-    mapped = points @ transform[:, :2].T + transform[:, 2]
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        return mapped[:, :2] / mapped[:, 2:]
-
-
-def agreeing(transform: Transform, source: Points, target: Points, threshold: float) -> NDArray[np.bool_]:
-    """(M,) bool: which pairs the transform brings within the threshold, in pixels of the database image."""
-    with np.errstate(invalid="ignore", over="ignore"):
-        near: NDArray[np.bool_] = np.square(transformed(transform, source) - target).sum(axis=1) <= threshold**2
-    return near
-
-
-def plausible(transform: Transform, points: Points) -> bool:
-    """Whether a photo could have been so transformed at these points (M, 2) of the query: not mirrored, not
-    folded over the horizon, neither collapsed nor blown up, nor squeezed to a strip.
-
-    At the corners of the points' bounding box, the Jacobian of a transform says how it scales and stretches
-    there.
-    """
-    if not len(points) or not np.isfinite(transform).all():
-        return False
-    (left, top), (right, bottom) = points.min(axis=0), points.max(axis=0)
-    corners = np.array([(left, top), (right, top), (right, bottom), (left, bottom), points.mean(axis=0)])
-    depth = corners @ transform[2, :2] + transform[2, 2]
-    if (depth <= 0).any():
-        return False
-    moved = transformed(transform, corners)
-    jacobians = (transform[:2, :2] - moved[:, :, None] * transform[2, :2]) / depth[:, None, None]
-    areas = jacobians[:, 0, 0] * jacobians[:, 1, 1] - jacobians[:, 0, 1] * jacobians[:, 1, 0]
-    squares = np.square(jacobians).sum(axis=(1, 2))
-    if not (np.isfinite(squares).all() and (areas > 0).all()):
-        return False
-    # Singular values of 2x2 matrices: their product is the area, and the sum of their squares that of the entries.
-    total, difference = np.sqrt(squares + 2 * areas), np.sqrt(np.maximum(squares - 2 * areas, 0.0))
-    longest, shortest = (total + difference) / 2, (total - difference) / 2
-    return bool((longest < LARGEST_SCALE).all() and (shortest > 1 / LARGEST_SCALE).all()
-                and (longest < LARGEST_STRETCH * shortest).all())
-
-
-def spread(points: Points) -> bool:
-    """Whether the points span the plane by a pixel or more: three that are not on a line, nor in one
-    place.
-    """
-    if len(points) < 3:
-        return False
-    x, y = (points - points.mean(axis=0)).T
-    xx, xy, yy = float(x @ x), float(x @ y), float(y @ y)
-    return (xx + yy - math.hypot(xx - yy, 2 * xy)) / 2 >= 1.0  # the smaller eigenvalue
 
 
 def one_to_one(pairs: IntArray) -> IntArray:
@@ -287,10 +179,6 @@ def _correspondences(query: Features, database: Features, matches: Matches) -> C
 
 def _nothing(tentative: int) -> Verification:
     return Verification(np.empty((0, 2), np.int64), None, tentative)
-
-
-def _square(affinity: NDArray[Any]) -> Transform:
-    return np.vstack([affinity, (0.0, 0.0, 1.0)]).astype(np.float64)
 
 
 def _least_squares_homography(source: Points, target: Points) -> Transform | None:
@@ -332,83 +220,3 @@ def _support(hypotheses: NDArray[np.float64], source: Points, target: Points,
         counts.append((residuals < threshold**2).sum(axis=1))
         sums.append(residuals.sum(axis=1))
     return np.concatenate(counts), np.concatenate(sums)
-
-
-def _similarities(pairs: Correspondences, most: int) -> NDArray[np.float64]:
-    """(H, 2, 3) transforms that scale by the zoom of one match each and bring its points together."""
-    with np.errstate(invalid="ignore"):
-        usable = np.flatnonzero((pairs.zooms > 1 / LARGEST_SCALE) & (pairs.zooms < LARGEST_SCALE))[:most]
-    zooms = pairs.zooms[usable, None]
-    shifts = pairs.target[usable] - zooms * pairs.source[usable]
-    return np.concatenate([zooms[:, :, None] * np.eye(2), shifts[:, :, None]], axis=2)
-
-
-class _Support:
-    """How many correspondences many affine transforms (H, 2, 3) have, and the fit to those, all at once."""
-
-    def __init__(self, pairs: Correspondences) -> None:
-        order = np.argsort(pairs.rows[:, 0], kind="stable")  # so that matches of one query feature are neighbours
-        rows = pairs.rows[order]
-        source, target = pairs.source[order], pairs.target[order]
-        self._points, self._partners = (side.T.astype(np.float32, order="C") for side in (source, target))
-        self._query_starts = _run_starts(rows[:, 0])
-        self._by_database = np.argsort(rows[:, 1], kind="stable")
-        self._database_starts = _run_starts(rows[self._by_database, 1])
-        self._centre = source.mean(axis=0)
-        self._unit = np.abs(source - self._centre).max()  # pixels; the points are not all in one place
-        design = np.column_stack([(source - self._centre) / self._unit, np.ones(len(rows))])
-        self._squares = (design[:, :, None] * design[:, None, :]).reshape(-1, 9)
-        self._products = (design[:, :, None] * target[:, None, :]).reshape(-1, 6)
-
-    def counts(self, transforms: NDArray[np.float64], tolerance: float) -> IntArray:
-        """(H,) different features that each transform brings within the tolerance of their partners: those of the
-        query or those of the database image, whichever are fewer.
-        """
-        found = [self._different(self._agreeing(transforms[start : start + 100], tolerance))
-                 for start in range(0, len(transforms), 100)]  # with 1000 matches 0.8 MB, which stay in the cache
-        return np.concatenate(found)
-
-    def refined(self, transforms: NDArray[np.float64], tolerance: float) -> NDArray[np.float64]:
-        """Each transform fitted by least squares to the matches that it brings within the tolerance; as it was where
-        those do not span a pixel.
-        """
-        taken = self._agreeing(transforms, tolerance).astype(np.float64)
-        normal, right = (taken @ self._squares).reshape(-1, 3, 3), (taken @ self._products).reshape(-1, 3, 2)
-        volumes = np.linalg.det(normal) / np.maximum(taken.sum(axis=1), 1.0) ** 3  # variance by variance
-        fit = np.flatnonzero(volumes > max(1e-12, self._unit**-4.0))
-        solution = np.swapaxes(np.linalg.solve(normal[fit], right[fit]), 1, 2)
-        solution[:, :, :2] /= self._unit
-        solution[:, :, 2] -= solution[:, :, :2] @ self._centre
-        refined = transforms.copy()
-        refined[fit] = solution
-        return refined
-
-    def _agreeing(self, transforms: NDArray[np.float64], tolerance: float) -> NDArray[np.bool_]:
-        """(H, M) bool, in single precision, which is a hundredth of a pixel in the largest photos."""
-        squared = np.zeros((len(transforms), len(self._points[0])), np.float32)
-        with np.errstate(over="ignore", invalid="ignore"):  # points as far away as no picture is large
-            coefficients = transforms.astype(np.float32)
-            for row, target in enumerate(self._partners):
-                residual = coefficients[:, row, 2:] - target
-                for column, points in enumerate(self._points):
-                    if coefficients[:, row, column].any():  # half of a similarity's are zero
-                        residual += coefficients[:, row, column, None] * points
-                residual *= residual
-                squared += residual
-        agree: NDArray[np.bool_] = squared <= tolerance**2
-        return agree
-
-    def _different(self, agree: NDArray[np.bool_]) -> IntArray:
-        """(H, M) bool, in the order of the query's features -> (H,) different features."""
-        counts = np.full(len(agree), agree.shape[1])
-        for starts, columns in ((self._query_starts, None), (self._database_starts, self._by_database)):
-            part = agree
-            if len(starts) < agree.shape[1]:
-                part = np.logical_or.reduceat(agree if columns is None else agree[:, columns], starts, axis=1)
-            counts = np.minimum(counts, part.sum(axis=1))
-        return counts
-
-
-def _run_starts(values: IntArray) -> IntArray:
-    """Where each run of equal neighbours starts."""
-    return np.flatnonzero(np.diff(values, prepend=-1))

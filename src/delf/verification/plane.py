@@ -1,0 +1,93 @@
+"""Transforms of the image plane: what they do with points, and which of them a photo can have undergone."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from delf.types import IntArray
+
+Points = NDArray[np.float64]  # (M, 2)
+Transform = NDArray[np.float64]  # (3, 3)
+
+LARGEST_SCALE = 10.0  # of one photo against the other, either way: more than any pyramid spans
+LARGEST_STRETCH = 6.0  # the longer over the shorter axis of the ellipse that a circle becomes
+
+
+@dataclass(frozen=True, eq=False)
+class Correspondences:
+    """Tentative matches as a verifier gets them: most similar first, finite, and not all on a line.
+
+    source, target: (M, 2) float64, in pixels of the query and of the database image. zooms: (M,) float64, scale
+    of the database feature over that of the query feature, which is how much larger the database image shows
+    it; not finite or not positive where a feature has no sensible scale. rows: (M, 2) int64, their features.
+    """
+
+    source: Points
+    target: Points
+    zooms: NDArray[np.float64]
+    rows: IntArray
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+def transformed(transform: Transform, points: Points) -> Points:
+    """(M, 2) points -> (M, 2); not finite where a point goes to infinity."""
+    mapped = points @ transform[:, :2].T + transform[:, 2]
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        return mapped[:, :2] / mapped[:, 2:]
+
+
+def agreeing(transform: Transform, source: Points, target: Points, threshold: float) -> NDArray[np.bool_]:
+    """(M,) bool: which pairs the transform brings within the threshold, in pixels of the database image."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        near: NDArray[np.bool_] = np.square(transformed(transform, source) - target).sum(axis=1) <= threshold**2
+    return near
+
+
+def plausible(transform: Transform, points: Points) -> bool:
+    """Whether a photo could have been so transformed at these points (M, 2) of the query: not mirrored, not
+    folded over the horizon, neither collapsed nor blown up, nor squeezed to a strip.
+
+    At the corners of the points' bounding box, the Jacobian of a transform says how it scales and stretches
+    there.
+    """
+    if not len(points) or not np.isfinite(transform).all():
+        return False
+    (left, top), (right, bottom) = points.min(axis=0), points.max(axis=0)
+    corners = np.array([(left, top), (right, top), (right, bottom), (left, bottom), points.mean(axis=0)])
+    depth = corners @ transform[2, :2] + transform[2, 2]
+    if (depth <= 0).any():
+        return False
+    moved = transformed(transform, corners)
+    jacobians = (transform[:2, :2] - moved[:, :, None] * transform[2, :2]) / depth[:, None, None]
+    areas = jacobians[:, 0, 0] * jacobians[:, 1, 1] - jacobians[:, 0, 1] * jacobians[:, 1, 0]
+    squares = np.square(jacobians).sum(axis=(1, 2))
+    if not (np.isfinite(squares).all() and (areas > 0).all()):
+        return False
+    # Singular values of 2x2 matrices: their product is the area, and the sum of their squares that of the entries.
+    total, difference = np.sqrt(squares + 2 * areas), np.sqrt(np.maximum(squares - 2 * areas, 0.0))
+    longest, shortest = (total + difference) / 2, (total - difference) / 2
+    return bool((longest < LARGEST_SCALE).all() and (shortest > 1 / LARGEST_SCALE).all()
+                and (longest < LARGEST_STRETCH * shortest).all())
+
+
+def spread(points: Points) -> bool:
+    """Whether the points span the plane by a pixel or more: three that are not on a line, nor in one
+    place.
+    """
+    if len(points) < 3:
+        return False
+    x, y = (points - points.mean(axis=0)).T
+    xx, xy, yy = float(x @ x), float(x @ y), float(y @ y)
+    return (xx + yy - math.hypot(xx - yy, 2 * xy)) / 2 >= 1.0  # the smaller eigenvalue
+
+
+def square(affinity: NDArray[Any]) -> Transform:
+    """(2, 3) affine transform -> (3, 3)."""
+    return np.vstack([affinity, (0.0, 0.0, 1.0)]).astype(np.float64)
