@@ -41,7 +41,7 @@ $(OLDEST)/.installed: pyproject.toml requirements/oldest.txt
 	$(OLDEST)/bin/python -m pip install --quiet --no-deps --editable .
 	@touch $@
 
-coverage: $(DEV)/.installed install     ## all tests, and the lines that none of them runs; takes half as long again
+coverage: $(DEV)/.installed install     ## all tests, slower, and the lines that none of them runs
 	DELF_PLAIN=$(CURDIR)/$(PLAIN) $(DEV)/bin/python -m pytest --cov=delf --cov-report=term:skip-covered
 
 lint: $(DEV)/.installed                 ## ruff and mypy

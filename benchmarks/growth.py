@@ -39,9 +39,9 @@ def main() -> None:
     if arguments.step:
         print(json.dumps({"index": index, "open": opening}[arguments.step](arguments.collection, arguments.photos)))
         return
-    print("| photos | features | peak MiB, adding photos | with the index built | photos/s | ms to open | "
+    print("| photos | features | segments | peak MiB, adding photos | with the index built | photos/s | ms to open | "
           "MiB of a process that opened it |")
-    print("|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|")
     for count in arguments.counts:
         with tempfile.TemporaryDirectory() as place:
             folder = Path(place)
@@ -49,8 +49,8 @@ def main() -> None:
             made = _step("index", folder)
             opened = [_step("open", folder) for _ in range(5)]
         milliseconds = statistics.median(one["ms"] for one in opened)
-        print(f"| {count:,} | {made['features']:,} | {made['adding']:.0f} | {made['memory']:.0f} | "
-              f"{made['rate']:.1f} | {milliseconds:.0f} | {opened[0]['memory']:.0f} |", flush=True)
+        print(f"| {count:,} | {made['features']:,} | {made['segments']} | {made['adding']:.0f} | "
+              f"{made['memory']:.0f} | {made['rate']:.1f} | {milliseconds:.0f} | {opened[0]['memory']:.0f} |", flush=True)
 
 
 def augment(photos: Path, folder: Path, count: int) -> None:
@@ -76,7 +76,8 @@ def index(collection: Path, photos: Path) -> dict[str, float]:
         report = opened.add(photos)
         seconds, adding = time.perf_counter() - start, _memory()
         build_index(opened)
-        return {"features": opened.rows, "rate": report.added / seconds, "adding": adding, "memory": _memory()}
+        return {"features": opened.rows, "segments": len(opened.segments), "rate": report.added / seconds,
+                "adding": adding, "memory": _memory()}
 
 
 def opening(collection: Path, _: Path) -> dict[str, float]:

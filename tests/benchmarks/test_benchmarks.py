@@ -38,6 +38,14 @@ def test_quality_ranks_real_photos_well_and_does_not_compute_twice(benchmark: Pa
     files = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.json")}
     assert run("quality.py", *arguments) == table
     assert files == {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.json")}
+    [collection] = tmp_path.glob("*delf-r18.delf")
+    parts = run("parts.py", benchmark, "--collection", collection)
+    number = r"[\d.]+"
+    row = rf"^\| ([^|]+) \| {number} / ({number}) / {number} \| {number} \| {number} \|$"
+    whole, *others = re.findall(row, parts, re.MULTILINE)
+    assert whole == ("all of it", f"{found['delf-r18, delf-asmk'][1]:.1f}")
+    assert [name for name, _ in others][-1] == "ASMK* alone"
+    assert len(others) == 5
 
 
 def test_speed_prints_its_tables(benchmark: Path) -> None:
