@@ -50,7 +50,8 @@ def main() -> None:
             opened = [_step("open", folder) for _ in range(5)]
         milliseconds = statistics.median(one["ms"] for one in opened)
         print(f"| {count:,} | {made['features']:,} | {made['segments']} | {made['adding']:.0f} | "
-              f"{made['memory']:.0f} | {made['rate']:.1f} | {milliseconds:.0f} | {opened[0]['memory']:.0f} |", flush=True)
+              f"{made['memory']:.0f} | {made['rate']:.1f} | {milliseconds:.0f} | {opened[0]['memory']:.0f} |",
+              flush=True)
 
 
 def augment(photos: Path, folder: Path, count: int) -> None:
