@@ -1,7 +1,7 @@
-"""How the order of the recommended method was chosen: forms of a score, on a benchmark that nothing is measured on.
+"""How the order of the recommended method was chosen: forms of a score, on benchmarks that nothing is measured on.
 
     python benchmarks/holdout.py --manifest MANIFEST.csv --pairs verified.csv -o runs/holdout
-    python benchmarks/choices.py runs/holdout [runs/holdout-turned]
+    python benchmarks/choices.py runs/holdout [runs/holdout-turned] [--street runs/holdout-street]
 
 Candidates come from ASMK*, the best 100 are verified, and each form makes a score of both; the last rows let confirmed
 images speak for others, and verify nothing again. A line is a way to score; mAP under the Medium and Hard protocols, as
@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,36 +27,50 @@ from delf.evaluation import GroundTruth, score_ranks
 from delf.evaluation.ground_truth import Entry
 from delf.evaluation.metrics import mean_of_defined
 from delf.features import Delf
-from delf.methods import SearchOptions
-from delf.ranking import Candidates, SupportOptions
-from delf.ranking.order import confirmed
+from delf.methods import METHODS
+from delf.ranking import Candidates, SupportOptions, distinct_inliers
+from delf.ranking.order import by_inliers, by_retrieval
 from delf.retrieval import AsmkRetrieval, Mask, Retriever, open_retriever
 from delf.search import SearchEngine
-from delf.types import Features, IntArray, Verification
+from delf.types import Features, Verification
 
 Array = NDArray[Any]
-Form = Callable[[Array, Array], Array]
 
 
-def raised(gain: float, chance: int, range_: int) -> Form:
-    """`score * (1 + gain * clip((inliers - chance) / range, 0, 1))`."""
-    return lambda scores, inliers: scores * (1 + gain * np.clip((inliers - chance) / range_, 0, 1))
+@dataclass(frozen=True)
+class Form:
+    """`score * (1 + gain * clip((inliers - chance) / range, 0, 1))`.
+
+    rivals: of `distinct_inliers`; None counts all inliers. support: what confirmed images say.
+    """
+
+    gain: float = 4.0
+    chance: float = 10.0
+    range: float = 40.0
+    rivals: int | None = 12
+    support: SupportOptions | None = None
+
+    def score(self, scores: Array, inliers: Array) -> Array:
+        """(n,) of images with (n,) scores of ASMK* and counts of inliers."""
+        return scores * (1 + self.gain * np.clip((inliers - self.chance) / self.range, 0, 1))
+
+    def __str__(self) -> str:
+        counted = "inliers" if self.rivals is None else f"distinct inliers ({self.rivals})"
+        said = f"gain {self.gain:g}, {counted} above {self.chance:g}, range {self.range:g}"
+        one = self.support
+        return said if one is None else (f"{said}; {one.images} images above {one.inliers:g}, range {one.range:g}, "
+                                         f"gain {one.gain:g}")
 
 
-FORMS: dict[str, Form] = {
-    "ASMK* alone": lambda scores, inliers: scores,
-    "inliers, then ASMK*": lambda scores, inliers: inliers + scores / (scores.max(initial=0) + 1),
-    **{f"gain {gain}, chance {chance}, range {range_}": raised(gain, chance, range_)
-       for gain, chance, range_ in ((1, 0, 100), (2, 0, 100), (2, 0, 50), (4, 0, 50), (2, 10, 50), (4, 10, 50),
-                                    (2, 20, 20), (1, 20, 50), (2, 20, 50), (4, 20, 50), (8, 20, 50), (4, 20, 100),
-                                    (2, 30, 50), (4, 30, 50))},
-}
-SUPPORTS = {f"gain 4, chance 20, range 50; {one.images} supporters above {one.inliers}, gain {one.gain:g}": one
-            for one in (SupportOptions(gain=1.0, inliers=20), SupportOptions(gain=4.0, inliers=20),
-                        SupportOptions(gain=2.0, inliers=30), SupportOptions(gain=1.0), SupportOptions(),
-                        SupportOptions(gain=4.0), SupportOptions(inliers=50), SupportOptions(images=3),
-                        SupportOptions(images=30))}
-ROWS = (*FORMS, *SUPPORTS)
+ALL = {"rivals": None, "chance": 20, "range": 50}
+FORMS = [Form(**one) for one in (
+    ALL, ALL | {"chance": 10}, ALL | {"chance": 0}, ALL | {"chance": 30},
+    {}, {"rivals": 3}, {"rivals": 48}, {"chance": 5}, {"chance": 15}, {"range": 80}, {"gain": 2}, {"gain": 8})]
+SUPPORTS = [Form(support=SupportOptions(**one)) for one in (
+    {}, {"gain": 1.0}, {"gain": 4.0}, {"inliers": 10}, {"inliers": 30}, {"range": 50}, {"range": 200}, {"images": 3},
+    {"images": 30})]
+ROWS: dict[str, Form | Callable[[Array, Array], Array]] = {
+    "ASMK* alone": by_retrieval, "inliers, then ASMK*": by_inliers, **{str(one): one for one in (*FORMS, *SUPPORTS)}}
 FEW = (1, 2, 4)  # right photos
 MEDIUM = ("medium",)
 
@@ -64,42 +78,44 @@ MEDIUM = ("medium",)
 def main() -> None:
     """Search once, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folders", nargs="+", type=Path)
+    parser.add_argument("folders", nargs="+", type=Path, help="with the same database, photo for photo")
+    parser.add_argument("--street", type=Path, help="one with another database")
+    parser.add_argument("--limit", type=int, help="only the first so many queries of each")
     parser.add_argument("--model", default="delf-r18")
     arguments = parser.parse_args()
     extractor = Delf.load(arguments.model)
-    collection = arguments.folders[0].with_suffix(".delf")  # of all: the database is the same, photo for photo
-    columns = [table(folder, extractor, collection) for folder in arguments.folders]
-    cells = [f"{folder.name} {cell}" for folder in arguments.folders
+    places = {folder: arguments.folders[0].with_suffix(".delf") for folder in arguments.folders}
+    if arguments.street:
+        places[arguments.street] = arguments.street.with_suffix(".delf")
+    columns = [table(folder, extractor, place, arguments.limit) for folder, place in places.items()]
+    cells = [f"{folder.name} {cell}" for folder in places
              for cell in ("M / H", "labels", *(f"{few} right" for few in FEW))]
     print(f"| score | {' | '.join(cells)} |\n|---|{'---|' * len(cells)}")
     for row in ROWS:
         print(f"| {row} | {' | '.join(column[row] for column in columns)} |")
 
 
-def table(folder: Path, extractor: Delf, collection: Path) -> dict[str, str]:
+def table(folder: Path, extractor: Delf, collection: Path, limit: int | None) -> dict[str, str]:
     """The cells of every row."""
-    benchmark = read_benchmark(folder)
+    benchmark = read_benchmark(folder, limit=limit)
     labels = [path.name.removeprefix("query-").split("--")[0] for path in benchmark.queries]
-    options = SearchOptions(retrieval=AsmkRetrieval(), ranking="retrieval", candidates=100)
+    options = replace(METHODS["delf-asmk"], retrieval=AsmkRetrieval(), turns=False)
     truths = {"": benchmark.truth, **{str(few): with_few(benchmark.truth, few) for few in FEW}}
     ranks: dict[str, dict[str, list[list[int]]]] = {kind: {row: [] for row in ROWS} for kind in truths}
     start = time.perf_counter()
     with indexed(benchmark, extractor, collection=collection) as database:
         stored = database.collection
         engine = SearchEngine(stored, extractor, options=options)
-        supported = {row: open_retriever(stored, AsmkRetrieval(support=one)) for row, one in SUPPORTS.items()}
+        supported = {str(one): open_retriever(stored, AsmkRetrieval(support=one.support)) for one in SUPPORTS}
         numbers = [database.numbers.get(stored.image(image).path, ()) for image in range(len(stored.alive))]
         for number, (path, entry) in enumerate(zip(benchmark.queries, benchmark.truth.entries, strict=True)):
             query = engine.extract(path, box=entry.box)
             found = engine.retrieve(query)
-            inliers = np.zeros(len(stored.alive), np.int64)
-            for result in engine.search_features(query, candidates=found, top=100).results:
-                inliers[result.ordinal] = result.inliers
+            verified = [(image, one) for image, _, one in engine._verify(query, found)]
             for kind, truth in truths.items():
                 left_out = set(truth.entries[number].labels["left out"].tolist()) if kind else set()
                 alive = stored.alive & ~np.array([bool(left_out & set(one)) for one in numbers])
-                for row, images in ordered(query, found, inliers, alive, supported):
+                for row, images in ordered(query, found, verified, alive, supported):
                     ranks[kind][row].append([one for image in images for one in numbers[image]])
     print(f"{folder}: {len(labels)} queries in {time.perf_counter() - start:.0f} s", flush=True)
     scores = {kind: {row: score_ranks(found, truths[kind]).ap for row, found in rows.items()}
@@ -110,17 +126,23 @@ def table(folder: Path, extractor: Delf, collection: Path) -> dict[str, str]:
                              *(means(scores[str(few)][row], labels, MEDIUM) for few in FEW)]) for row in ROWS}
 
 
-def ordered(query: Features, found: Candidates, inliers: IntArray, alive: Mask,
+def ordered(query: Features, found: Candidates, verified: Sequence[tuple[int, Verification]], alive: Mask,
             supported: dict[str, Retriever]) -> Iterator[tuple[str, list[int]]]:
     """The images that are there, best first, by every row."""
     there = alive[found.images]
     found = Candidates(found.images[there], found.scores[there])
-    verified = [(image, Verification(np.zeros((inliers[image], 2), np.int64), None, 0))
-                for image in found.images[:100].tolist()]
-    for row in ROWS:
+    verified = [(image, one) for image, one in verified if alive[image]]
+    counts: dict[int | None, Array] = {}
+    for rivals in {form.rivals for form in (*FORMS, *SUPPORTS)}:
+        counts[rivals] = np.zeros(len(alive))
+        every = [one for _, one in verified]
+        counts[rivals][[image for image, _ in verified]] = (
+            [len(one) for one in every] if rivals is None else distinct_inliers(every, rivals))
+    for row, form in ROWS.items():
         again = supported[row].expanded(query, found, verified, alive) if row in supported else None
         candidates = again or found
-        scores = FORMS.get(row, confirmed)(candidates.scores, inliers[candidates.images])
+        rivals, score = (form.rivals, form.score) if isinstance(form, Form) else (None, form)
+        scores = score(candidates.scores, counts[rivals][candidates.images])
         yield row, candidates.images[np.argsort(-scores, kind="stable")].tolist()
 
 

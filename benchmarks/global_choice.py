@@ -275,7 +275,7 @@ def fusions(benchmark: Benchmark, extractor: Delf, every: int, output: Path) -> 
         for name, options in kinds.items():
             retriever = FusedRetriever(database.collection, options)
             found = [verified.look(query, retriever) for query in queries]
-            yield name, [table.of([verified.ranking(images, fused(scores, inliers, weight))
+            yield name, [table.of([verified.ranking(images, fused(scores, inliers.astype(np.float64), weight))
                                    for images, scores, inliers in found]) for weight in WEIGHTS]
 
 

@@ -1,11 +1,14 @@
 """The benchmark that choices are made on: the held-out classes of the training photos, as a folder for `delf evaluate`.
 
     python benchmarks/holdout.py --manifest MANIFEST.csv --pairs verified.csv -o runs/holdout [--turned]
+    python benchmarks/holdout.py --manifest MANIFEST.csv --pairs verified.csv --street holdout.npz -o runs/street
 
 Every third photo of a held-out class is a query and not in the database, which holds the others and photos of other
 classes. Two photos show the same thing where their points were matched and verified (Easy), or where a chain of such
 pairs joins them (Hard); other photos of the class are neither right nor wrong, as nobody knows what they show. With
-`--turned`, each query is turned by an angle that its name gives, and cut to the largest upright part.
+`--turned`, each query is turned by an angle that its name gives, and cut to the largest upright part. With `--street`,
+the database is of pictures as a car takes them: parts of the photos, dark, in another tint, noisy and compressed. A
+picture is right (Easy) that still has 16 of the points by which its photo was matched with the query.
 """
 
 from __future__ import annotations
@@ -18,7 +21,9 @@ import math
 from collections import defaultdict
 from pathlib import Path
 
-from PIL import Image
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFilter
 
 
 def main() -> None:
@@ -28,6 +33,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=Path, required=True, help="file0,file1 of verified pairs")
     parser.add_argument("--others", type=int, default=300, help="photos of other classes in the database")
     parser.add_argument("--turned", action="store_true")
+    parser.add_argument("--street", type=Path, help="the points of verified pairs, as .npz")
     parser.add_argument("-o", "--output", type=Path, required=True)
     arguments = parser.parse_args()
     with arguments.manifest.open(newline="") as file:
@@ -40,9 +46,14 @@ def main() -> None:
     with arguments.pairs.open(newline="") as file:
         linked = neighbours([(row["file0"], row["file1"]) for row in csv.DictReader(file) if row["file0"] in labels])
     truth = [entry(query, database, labels, linked) for query in queries]
+    photos, cuts = arguments.manifest.parent, {}
+    if arguments.street:
+        cuts = {name: cut(photos / name, name) for name in database}
+        points = points_of(arguments.street)
+        truth = [in_view(query, one, database, points, cuts) for query, one in zip(queries, truth, strict=True)]
     kept = [i for i, one in enumerate(truth) if one["easy"] or one["hard"]]
-    write(arguments.output, arguments.manifest.parent, database, [queries[i] for i in kept], [truth[i] for i in kept],
-          turned=arguments.turned)
+    write(arguments.output, photos, database, [queries[i] for i in kept], [truth[i] for i in kept],
+          turned=arguments.turned, cuts=cuts)
     print(f"{arguments.output}: {len(database)} images, {len(kept)} queries")
 
 
@@ -81,16 +92,65 @@ def entry(query: str, database: list[str], labels: dict[str, str], linked: dict[
             "junk": [i for i in own if database[i] not in joined]}
 
 
+def points_of(file: Path) -> dict[tuple[str, str], NDArray[np.float64]]:
+    """(M, 2) where the points of the second file are that were matched with the first."""
+    found = {}
+    with np.load(file) as content:
+        names = content["files"].tolist()
+        for (one, other), points in zip(content["pairs"].tolist(),
+                                        np.split(content["points"] / 8, content["offsets"][1:-1]), strict=True):
+            found[names[one], names[other]] = points[:, 2:]
+            found[names[other], names[one]] = points[:, :2]
+    return found
+
+
+def cut(photo: Path, name: str) -> tuple[int, int, int, int]:
+    """The part of a photo that is taken: half to four fifths of each side."""
+    rng = np.random.default_rng(number(name))
+    with Image.open(photo) as image:
+        sides = [max(1, int(side * rng.uniform(0.5, 0.8))) for side in image.size]
+        corner = [int(rng.uniform(0, side - part)) for side, part in zip(image.size, sides, strict=True)]
+    return corner[0], corner[1], corner[0] + sides[0], corner[1] + sides[1]
+
+
+def in_view(query: str, one: dict[str, object], database: list[str],
+            points: dict[tuple[str, str], NDArray[np.float64]],
+            cuts: dict[str, tuple[int, int, int, int]]) -> dict[str, object]:
+    """The ground truth of a query where only parts of the photos are taken."""
+    known: list[int] = [*one["easy"], *one["hard"], *one["junk"]]  # type: ignore[misc]
+    easy = []
+    for place in one["easy"]:  # type: ignore[attr-defined]
+        seen = points.get((query, database[place]), np.zeros((0, 2)))
+        left, top, right, bottom = cuts[database[place]]
+        inside = ((seen >= (left, top)) & (seen < (right, bottom))).all(axis=1)
+        if inside.sum() >= 16:
+            easy.append(place)
+    return {"easy": easy, "hard": [], "junk": [place for place in known if place not in set(easy)]}
+
+
+def darkened(image: Image.Image, name: str) -> Image.Image:
+    """The image in bad light, through a poor lens."""
+    rng = np.random.default_rng(number(name) + 1)
+    values = (np.asarray(image, np.float64) / 255) ** rng.uniform(1.5, 2.8) * rng.uniform(0.5, 0.9)
+    values = (values + rng.normal(0, 0.015, values.shape)) * rng.uniform(0.85, 1.1, 3)
+    dark = Image.fromarray((values.clip(0, 1) * 255).astype(np.uint8))
+    return dark.filter(ImageFilter.GaussianBlur(rng.uniform(0, 0.8)))
+
+
 def write(folder: Path, photos: Path, database: list[str], queries: list[str], truth: list[dict[str, object]], *,
-          turned: bool) -> None:
-    """Links to the photos, turned copies of the queries, and `gnd.json`."""
+          turned: bool, cuts: dict[str, tuple[int, int, int, int]]) -> None:
+    """Links to the photos, or the parts that are taken of them; turned copies of the queries; and `gnd.json`."""
     def short(name: str, kind: str = "") -> str:
         return kind + Path(name).with_suffix("").as_posix().replace("/", "--")
 
     images = folder / "images"
     images.mkdir(parents=True, exist_ok=True)
     for name in database:
-        link(images / f"{short(name)}.webp", photos / name)
+        if name in cuts:
+            with Image.open(photos / name) as image:
+                darkened(image.convert("RGB").crop(cuts[name]), name).save(images / f"{short(name)}.jpg", quality=50)
+        else:
+            link(images / f"{short(name)}.webp", photos / name)
     for name, one in zip(queries, truth, strict=True):
         target = images / f"{short(name, 'query-')}{'.png' if turned else '.webp'}"
         if turned:

@@ -7,7 +7,7 @@ from typing import Any
 
 from delf.errors import OptionError
 from delf.index import DETECT_TO_RETRIEVE, RADENOVIC_2018, HammingOptions
-from delf.ranking import MATCH_PROBABILITY, RANKINGS, SupportOptions
+from delf.ranking import COUNTS, MATCH_PROBABILITY, RANKINGS, SupportOptions
 from delf.retrieval import (
     RETRIEVERS,
     AsmkRetrieval,
@@ -26,7 +26,8 @@ class SearchOptions:
 
     retrieval: what finds the candidates, a key of `delf.retrieval.RETRIEVERS`.
     candidates: how many of them, best first, are verified; 0 leaves their order as it is.
-    ranking: a key of `delf.ranking.RANKINGS`. minimum_probability: from which the best image counts as a match.
+    ranking: a key of `delf.ranking.RANKINGS`. inliers: how they are counted there, one of `delf.ranking.COUNTS`.
+    minimum_probability: from which the best image counts as a match.
     turns: whether a query without a match is looked at again turned by 90, 180 and 270 degrees: the features know
         other angles only in part. An image found so takes its place where geometry confirms it.
     screening: a first look at the best features of each candidate; None looks at all of them at once. It is for
@@ -36,6 +37,7 @@ class SearchOptions:
     retrieval: Any = field(default_factory=VoteOptions)
     candidates: int = 100
     ranking: str = "joint"
+    inliers: str = "all"
     minimum_probability: float = MATCH_PROBABILITY
     turns: bool = False
     matching: MatchingOptions = field(default_factory=MatchingOptions)
@@ -45,6 +47,8 @@ class SearchOptions:
     def __post_init__(self) -> None:
         if self.ranking not in RANKINGS:
             raise OptionError(f"unknown ranking {self.ranking!r}; known are {', '.join(RANKINGS)}")
+        if self.inliers not in COUNTS:
+            raise OptionError(f"unknown count of inliers {self.inliers!r}; known are {', '.join(COUNTS)}")
         if type(self.retrieval) not in RETRIEVERS:
             raise OptionError(f"retrieval is one of {', '.join(kind.__name__ for kind in RETRIEVERS)}, not "
                               f"{type(self.retrieval).__name__}")
@@ -53,8 +57,8 @@ class SearchOptions:
 
 
 METHODS: dict[str, SearchOptions] = {
-    "delf-asmk": SearchOptions(retrieval=AsmkRetrieval(support=SupportOptions()), ranking="confirmed", turns=True,
-                               screening=ScreeningOptions()),
+    "delf-asmk": SearchOptions(retrieval=AsmkRetrieval(support=SupportOptions()), ranking="confirmed",
+                               inliers="distinct", turns=True, screening=ScreeningOptions()),
     "delf": SearchOptions(),
     "delf-paper": SearchOptions(ranking="inliers", matching=REFERENCE,
                                 verification=VerificationOptions(verifier="affine", threshold=20.0)),

@@ -11,7 +11,7 @@ import numpy as np
 from delf.features import Delf
 from delf.images import load, read_image
 from delf.ranking import evidence, probability
-from delf.types import Features, ImageArray, ImageMatch, Verification
+from delf.types import Features, ImageArray, ImageMatch, Matches, Verification
 from delf.verification import MatchingOptions, VerificationOptions, match_and_verify
 
 
@@ -43,7 +43,7 @@ def image_match(query: Features, database: Features, verification: Verification,
 
 def no_match(query: Features, images: int = 1, weights: Mapping[str, float] | None = None) -> ImageMatch:
     """The evidence of a pair that was not looked at."""
-    nothing = Verification(np.zeros((0, 2), np.int64), None, 0)
+    nothing = Verification(np.zeros((0, 2), np.int64), None, Matches.none())
     return image_match(query, query, nothing, images=images, weights=weights)
 
 

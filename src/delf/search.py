@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +23,7 @@ from delf.features import Delf, extract_turned
 from delf.images import crop, display_path, load, read_image
 from delf.methods import DEFAULT_METHOD, METHODS, SearchOptions
 from delf.pair import image_match, no_match
-from delf.ranking import CHANCE, RANKINGS, WORDS, Candidates, words_evidence
+from delf.ranking import CHANCE, DISTINCT, RANKINGS, WORDS, Candidates, distinct_inliers, words_evidence
 from delf.retrieval import Mask, open_retriever
 from delf.types import Box, Features, ImageArray, ImageMatch, Result, SearchResult, Verification
 from delf.verification import match_and_verify, single_threaded_products, verify
@@ -49,6 +50,12 @@ class _Look:
     def evidence_of(self, ordinal: int) -> float:
         """What the score of an image in the first search says, where that is a similarity by words."""
         return words_evidence(self._scores.get(ordinal, 0.0))
+
+    @cached_property
+    def distinct(self) -> dict[int, float]:
+        """The distinct inliers of each image that was verified."""
+        counts = distinct_inliers([one for *_, one in self.verified])
+        return dict(zip([one[0] for one in self.verified], counts.tolist(), strict=True))
 
     @cached_property
     def _scores(self) -> dict[int, float]:
@@ -267,8 +274,9 @@ class SearchEngine:
         return best
 
     def _scores(self, look: _Look) -> NDArray[np.float64]:
-        inliers = np.zeros(len(look.candidates), np.int64)
-        inliers[: len(look.verified)] = [len(verification) for _, _, verification in look.verified]
+        inliers = np.zeros(len(look.candidates))
+        inliers[: len(look.verified)] = (list(look.distinct.values()) if self.options.inliers == "distinct" else
+                                         [len(one) for *_, one in look.verified])
         return RANKINGS[self.options.ranking](look.candidates.scores, inliers)
 
     def _result(self, rank: int, ordinal: int, score: float, total: int, look: _Look,
@@ -277,12 +285,11 @@ class SearchEngine:
         config = self.extractor.runtime.config
         if verified is None:
             match = no_match(look.query, total, config.probability)
-        elif self.retriever.comparable:
-            match = image_match(look.query, *verified[1:], images=total,
-                                weights=config.probability_by_words or config.probability,
-                                more={WORDS: look.evidence_of(ordinal)})
         else:
-            match = image_match(look.query, *verified[1:], images=total, weights=config.probability)
+            more, weights = {DISTINCT: math.log1p(look.distinct[ordinal])}, config.probability
+            if self.retriever.comparable:
+                more, weights = {**more, WORDS: look.evidence_of(ordinal)}, config.probability_by_words or weights
+            match = image_match(look.query, *verified[1:], images=total, weights=weights, more=more)
         return Result(rank=rank, image=self.collection.image(ordinal).path, score=score, inliers=match.inliers,
                       probability=match.probability, transform=match.transform, inlier_points=match.inlier_points,
                       evidence=match.evidence, ordinal=ordinal, examined=verified is not None)

@@ -131,6 +131,11 @@ class Matches:
     def __len__(self) -> int:
         return len(self.query)
 
+    @classmethod
+    def none(cls) -> Matches:
+        """No matches."""
+        return cls(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))
+
 
 @dataclass(frozen=True, eq=False)
 class Verification:
@@ -139,15 +144,26 @@ class Verification:
     inliers: (I, 2) int64, each row a (query, database) pair of features that agree with the transform,
         one-to-one, most similar first.
     transform: (3, 3) float64 from query to database pixels, or None where no transform was found.
-    tentative: how many tentative matches were tried.
+    matches: the tentative matches that were tried.
     """
 
     inliers: IntArray
     transform: NDArray[np.float64] | None
-    tentative: int
+    matches: Matches
 
     def __len__(self) -> int:
         return len(self.inliers)
+
+    @property
+    def tentative(self) -> int:
+        """How many tentative matches were tried."""
+        return len(self.matches)
+
+    @property
+    def agreeing(self) -> NDArray[np.bool_]:
+        """(M,) which of the tentative matches are inliers."""
+        width = 1 + int(max(self.matches.database.max(initial=0), self.inliers[:, 1].max(initial=0)))
+        return np.isin(self.matches.query * width + self.matches.database, self.inliers @ (width, 1))
 
 
 @dataclass(frozen=True, eq=False)

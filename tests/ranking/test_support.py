@@ -16,8 +16,8 @@ def test_supporters_are_the_best_that_geometry_confirms() -> None:
     options = SupportOptions(inliers=20, range=50)
     inliers = np.array([20, 25, 220, 70])
     images, weights = supporters(candidates, inliers, options)
-    assert images.tolist() == [9, 7, 2]  # by their scores and inliers together: 1.0, 0.5, 0.42
-    np.testing.assert_allclose(weights, [1.0, 1.0, 0.1])
+    assert images.tolist() == [9, 2, 7]  # by their scores and inliers together: 1.0, 0.75, 0.5
+    np.testing.assert_allclose(weights, [1.0, 0.1, 1.0])
     assert supporters(candidates, inliers, SupportOptions(images=1))[0].tolist() == [9]
     assert supporters(candidates, np.full(4, 20), options)[0].tolist() == []
 
@@ -32,7 +32,7 @@ def test_support_is_the_mean_of_the_others(seed: int, count: int, total: int) ->
     for image in range(total):
         others = [k for k in range(count) if images[k] != image]
         mean = np.average(similarities[others, image], weights=weights[others]) if others else 0.0
-        assert said[image] == pytest.approx(weights.max() * mean)
+        assert said[image] == pytest.approx((1 - np.prod(1 - weights)) * mean)
 
 
 def test_refuses_senseless_options() -> None:

@@ -21,7 +21,7 @@ from delf.retrieval import asmk as module
 from delf.retrieval import lists as making
 from delf.retrieval.asmk import AsmkRetrieval, AsmkRetriever
 from delf.retrieval.words import WordOptions, find_codebook, sample_of
-from delf.types import Features, Verification
+from delf.types import Features, Matches, Verification
 
 Draw = Callable[..., Path]
 FEW = WordOptions(learn=CodebookOptions(words=6, iterations=3))  # words that 120 features of six drawings can teach
@@ -129,7 +129,8 @@ def test_confirmed_images_speak_for_others(drawn: Collection, query: Features) -
 
 
 def verification(inliers: int) -> Verification:
-    return Verification(np.tile(np.arange(inliers)[:, None], 2), np.eye(3), inliers)
+    rows = np.arange(inliers)
+    return Verification(np.column_stack([rows, rows]), np.eye(3), Matches(rows, rows, np.ones(inliers, np.float32)))
 
 
 # --- which words

@@ -20,14 +20,14 @@ from delf.retrieval import RETRIEVERS, AsmkRetrieval, GlobalRetrieval, VoteOptio
 from delf.retrieval.fused import FusedRetrieval, FusedRetriever
 from delf.retrieval.words import WordOptions
 from delf.search import SearchEngine
-from delf.types import Features, Verification
+from delf.types import Features, Matches, Verification
 
 NONE = Candidates(np.zeros(0, np.int64), np.zeros(0, np.float32))
 NEAREST = FusedRetrieval(pooled=GlobalRetrieval(expansion=2, alpha=1.0), expansion="nearest")
 
 
 def verified(inliers: int) -> Verification:
-    return Verification(np.tile(np.arange(inliers)[:, None], 2), np.eye(3), inliers)
+    return Verification(np.tile(np.arange(inliers)[:, None], 2), np.eye(3), Matches.none())
 
 
 @pytest.fixture(autouse=True)

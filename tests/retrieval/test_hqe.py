@@ -24,7 +24,7 @@ from delf.retrieval.hqe import HqeRetrieval, HqeRetriever, accepted_words, in_qu
 from delf.retrieval.word_matches import WordMatcher
 from delf.retrieval.words import WordOptions, find_codebook
 from delf.search import SearchEngine
-from delf.types import Features, Verification
+from delf.types import Features, Matches, Verification
 from delf.verification import VerificationOptions
 
 FEW = WordOptions(learn=CodebookOptions(words=7, iterations=3))
@@ -56,7 +56,8 @@ def ranked(found: Candidates | None) -> Ranking:
 
 def verification(inliers: int, transform: Any = None) -> Verification:
     rows = np.arange(inliers)
-    return Verification(np.column_stack([rows, rows]), np.eye(3) if transform is None else transform, 40)
+    return Verification(np.column_stack([rows, rows]), np.eye(3) if transform is None else transform,
+                        Matches.none())
 
 
 # --- the literal method: rows are (word, bits)
@@ -214,7 +215,7 @@ def test_expansion_by_verified_images(drawn: Collection, query: Features) -> Non
     narrow = query.select(query.keypoints[:, 0] < 40)
     half = np.diag([0.5, 1.0, 1.0])
     verified = [(6, verification(20)), (2, verification(5, half)), (1, verification(4)),
-                (0, Verification(np.zeros((0, 2), np.int64), None, 7)), (3, verification(9))]
+                (0, Verification(np.zeros((0, 2), np.int64), None, Matches.none())), (3, verification(9))]
     reliable = [(6, drawn.features(6).keypoints[:, 0] < 40), (2, drawn.features(2).keypoints[:, 0] < 16)]
     assert all(0 < mask.sum() < len(mask) for _, mask in reliable)
     # The literal box of the query is that of its features, as here: all rows of the grid, and its left columns.

@@ -24,7 +24,7 @@ from delf.pair import image_match
 from delf.ranking import spanned_area
 from delf.retrieval import AsmkRetrieval, Retriever, open_retriever
 from delf.search import load_extractor
-from delf.types import Features, ImageMatch, Verification
+from delf.types import Features, ImageMatch, Matches, Verification
 from delf.verification import (
     MatchingOptions,
     ScreeningOptions,
@@ -108,7 +108,8 @@ def match_pair(collection: Collection, first: int, second: int, extractor: Delf,
     found = match_and_verify(low, high, options.matching, options.verification, options.screening)
     if first > second:
         back = None if found.transform is None else np.linalg.inv(found.transform).astype(np.float64)
-        found = Verification(found.inliers[:, ::-1], back, found.tentative)
+        turned = Matches(found.matches.database, found.matches.query, found.matches.similarities)
+        found = Verification(found.inliers[:, ::-1], back, turned)
     return image_match(*features, found, images=max(FEWEST, len(collection)),
                        weights=extractor.runtime.config.probability)
 

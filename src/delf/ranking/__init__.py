@@ -1,9 +1,19 @@
 """From votes and verified matches to an order of images and a probability."""
 
-from delf.ranking.confidence import MATCH_PROBABILITY, WORDS, evidence, probability, spanned_area, words_evidence
-from delf.ranking.order import CHANCE, RANKINGS
+from delf.ranking.confidence import (
+    DISTINCT,
+    MATCH_PROBABILITY,
+    WORDS,
+    evidence,
+    probability,
+    spanned_area,
+    words_evidence,
+)
+from delf.ranking.distinct import distinct_inliers
+from delf.ranking.order import CHANCE, COUNTS, RANKINGS
 from delf.ranking.support import SupportOptions, support, supporters
 from delf.ranking.votes import Candidates, count_votes, in_order
 
-__all__ = ["CHANCE", "MATCH_PROBABILITY", "RANKINGS", "WORDS", "Candidates", "SupportOptions", "count_votes",
-           "evidence", "in_order", "probability", "spanned_area", "support", "supporters", "words_evidence"]
+__all__ = ["CHANCE", "COUNTS", "DISTINCT", "MATCH_PROBABILITY", "RANKINGS", "WORDS", "Candidates", "SupportOptions",
+           "count_votes", "distinct_inliers", "evidence", "in_order", "probability", "spanned_area", "support",
+           "supporters", "words_evidence"]

@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from delf.ranking.distinct import Counts
 from delf.types import FloatArray, IntArray
 
 LOCAL_WEIGHT = 0.3  # chosen on classes of landmarks that no training saw (`benchmarks/global_choice.py`)
 
 
-def fused(similarities: FloatArray, inliers: IntArray, weight: float = LOCAL_WEIGHT) -> NDArray[np.float64]:
+def fused(similarities: FloatArray, inliers: Counts, weight: float = LOCAL_WEIGHT) -> NDArray[np.float64]:
     """A weighted mean of two normalised scores: `w * inliers / most inliers + (1 - w) * cosine`.
 
     The paper (Noh et al., ICCV 2017, section 6.3) joins DELF with a global descriptor by such a mean, and does not give
@@ -20,7 +21,7 @@ def fused(similarities: FloatArray, inliers: IntArray, weight: float = LOCAL_WEI
     Args:
         similarities: cosines of global descriptors. weight: w, of the inliers.
     """
-    share = inliers / max(int(inliers.max(initial=0)), 1)
+    share = inliers / max(float(inliers.max(initial=0)), 1.0)
     return weight * share + (1.0 - weight) * similarities.astype(np.float64)
 
 

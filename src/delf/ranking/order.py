@@ -7,23 +7,25 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from delf.ranking.distinct import Counts
 from delf.ranking.fusion import fused
-from delf.types import FloatArray, IntArray
+from delf.types import FloatArray
 
 CHANCE = 20  # inliers that two photos of different things may have
+DISTINCT_CHANCE = 10  # distinct ones
 
 
-def by_retrieval(weights: FloatArray, inliers: IntArray) -> NDArray[np.float64]:
+def by_retrieval(weights: FloatArray, inliers: Counts) -> NDArray[np.float64]:
     """The order in which the candidates were found, whatever geometry says."""
     return weights.astype(np.float64)
 
 
-def by_inliers(weights: FloatArray, inliers: IntArray) -> NDArray[np.float64]:
+def by_inliers(weights: FloatArray, inliers: Counts) -> NDArray[np.float64]:
     """Inliers first, then the order of retrieval, as in the paper."""
     return inliers + weights / (weights.max(initial=0.0) + 1.0)
 
 
-def joint(weights: FloatArray, inliers: IntArray) -> NDArray[np.float64]:
+def joint(weights: FloatArray, inliers: Counts) -> NDArray[np.float64]:
     """Votes, raised by verified inliers: `votes * (1 + 2 * min(inliers / 100, 1))`.
 
     Inliers alone rank well what one transform explains, but lose other sides, partial views and turned objects, which
@@ -33,14 +35,15 @@ def joint(weights: FloatArray, inliers: IntArray) -> NDArray[np.float64]:
     return weights * (1.0 + 2.0 * np.minimum(inliers / 100, 1.0))
 
 
-def confirmed(weights: FloatArray, inliers: IntArray) -> NDArray[np.float64]:
-    """Scores of ASMK*, raised by inliers beyond chance: `score * (1 + 4 * clip((inliers - 20) / 50, 0, 1))`.
+def confirmed(weights: FloatArray, inliers: Counts) -> NDArray[np.float64]:
+    """Scores of ASMK*, raised by distinct inliers: `score * (1 + 4 * clip((inliers - 10) / 40, 0, 1))`.
 
     ASMK* ranks better than votes, and a few inliers, which different things have as well, make its order worse: below
-    twenty they say nothing here. Chosen on classes of landmarks that no training saw (`benchmarks/CHOICES.md`).
+    ten they say nothing here. Chosen on classes of landmarks that no training saw (`benchmarks/CHOICES.md`).
     """
-    return weights * (1.0 + 4.0 * np.clip((inliers - CHANCE) / 50, 0.0, 1.0))
+    return weights * (1.0 + 4.0 * np.clip((inliers - DISTINCT_CHANCE) / 40, 0.0, 1.0))
 
 
-RANKINGS: dict[str, Callable[[FloatArray, IntArray], NDArray[np.float64]]] = {
+COUNTS = ("all", "distinct")  # ways to count the inliers of a candidate
+RANKINGS: dict[str, Callable[[FloatArray, Counts], NDArray[np.float64]]] = {
     "joint": joint, "confirmed": confirmed, "inliers": by_inliers, "retrieval": by_retrieval, "fused": fused}

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from delf.errors import OptionError
+from delf.ranking.distinct import Counts
 from delf.ranking.order import confirmed
 from delf.ranking.votes import Candidates
 from delf.types import FloatArray, IntArray
@@ -25,30 +26,30 @@ class SupportOptions:
     """How much confirmed images say.
 
     images: how many of them are asked, at most. gain: of what they say, against the score of the query itself. inliers:
-    above which an image is asked, and range: inliers beyond these that make it wholly believed. All were chosen on
-    classes that no training saw (`benchmarks/CHOICES.md`): with fewer inliers, a place of which there are only one or
-    two photos is harder to find, as wrong images are asked.
+    distinct ones, above which an image is asked, and range: how many beyond these make it wholly believed. All were
+    chosen on classes that no training saw (`benchmarks/CHOICES.md`): with a gain of 4, or where one image is wholly
+    believed sooner, a place of which there are only one or two photos is harder to find, as wrong images are asked.
     """
 
     images: int = 10
     gain: float = 2.0
-    inliers: int = 35
-    range: int = 50
+    inliers: float = 20.0
+    range: float = 100.0
 
     def __post_init__(self) -> None:
-        if self.images < 0 or self.gain < 0 or self.inliers < 0 or self.range < 1:
-            raise OptionError("the images, gain and inliers of a support must be 0 or more, its range 1 or more, not "
+        if self.images < 0 or self.gain < 0 or self.inliers < 0 or self.range <= 0:
+            raise OptionError("the images, gain and inliers of a support must be 0 or more, its range above 0, not "
                               f"{self.images}, {self.gain}, {self.inliers} and {self.range}")
 
 
-def supporters(candidates: Candidates, inliers: IntArray, options: SupportOptions) -> tuple[IntArray, _Weights]:
+def supporters(candidates: Candidates, inliers: Counts, options: SupportOptions) -> tuple[IntArray, _Weights]:
     """The best of the candidates that geometry has confirmed, and how much each is believed.
 
     Args:
-        inliers: (V,) of each candidate.
+        inliers: (V,) distinct ones of each candidate.
 
     Returns:
-        (K,) ordinals and (K,) weights above 0 and up to 1: `(inliers - 35) / 50`.
+        (K,) ordinals and (K,) weights above 0 and up to 1: `(inliers - 20) / 100`.
     """
     sure = np.flatnonzero(inliers > options.inliers)
     order = np.argsort(-confirmed(candidates.scores[sure], inliers[sure]), kind="stable")
@@ -57,7 +58,8 @@ def supporters(candidates: Candidates, inliers: IntArray, options: SupportOption
 
 
 def support(images: IntArray, weights: _Weights, similarities: FloatArray) -> _Weights:
-    """(n,) what supporters say of all images: the weighted mean of their similarities, times the largest weight.
+    """(n,) what supporters say of all images: the weighted mean of their similarities, times how far they are believed
+    together, `1 - (1 - w1) (1 - w2) ...`: one image may be wrong, several hardly are.
 
     The mean for a supporter is that of the others.
 
@@ -68,4 +70,4 @@ def support(images: IntArray, weights: _Weights, similarities: FloatArray) -> _W
     others[np.arange(len(images)), images] = 0.0
     total = weights @ others
     said = weights @ (similarities * others)
-    return float(weights.max()) * np.divide(said, total, out=np.zeros_like(said), where=total > 0)
+    return float(1.0 - np.prod(1.0 - weights)) * np.divide(said, total, out=np.zeros_like(said), where=total > 0)

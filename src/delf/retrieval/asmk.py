@@ -14,7 +14,7 @@ from delf.collection import Collection
 from delf.collection.segment import Segment
 from delf.index.asmk import Asmk, AsmkIndex, AsmkOptions
 from delf.index.hamming import HammingOptions
-from delf.ranking import Candidates, SupportOptions, in_order, support, supporters
+from delf.ranking import Candidates, SupportOptions, distinct_inliers, in_order, support, supporters
 from delf.retrieval.contract import Mask, Retriever
 from delf.retrieval.lists import open_lists
 from delf.retrieval.word_matches import WordMatcher
@@ -86,8 +86,8 @@ class AsmkRetriever(Retriever):
         """All images, with what confirmed ones say of them added to their scores."""
         if self._index is None or self._support is None:
             return None
-        inliers = np.zeros(len(found), np.int64)
-        inliers[: len(verified)] = [len(verification) for _, verification in verified]
+        inliers = np.zeros(len(found))
+        inliers[: len(verified)] = distinct_inliers([verification for _, verification in verified])
         images, weights = supporters(found, inliers, self._support)
         if not len(images):
             return None

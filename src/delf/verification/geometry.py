@@ -73,12 +73,12 @@ def verify(query: Features, database: Features, matches: Matches,
     if len(pairs) >= options.minimum_inliers and spread(pairs.source) and spread(pairs.target):
         transform = VERIFIERS[options.verifier](pairs, threshold, options)
     if transform is None:
-        return _nothing(len(matches))
+        return _nothing(matches)
     agree = agreeing(transform, pairs.source, pairs.target, threshold)
     inliers = one_to_one(pairs.rows[agree])
     if not plausible(transform, pairs.source[agree]) or len(inliers) < options.minimum_inliers:
-        return _nothing(len(matches))
-    return Verification(inliers, transform, len(matches))
+        return _nothing(matches)
+    return Verification(inliers, transform, matches)
 
 
 def affine(pairs: Correspondences, threshold: float, options: VerificationOptions) -> Transform | None:
@@ -177,8 +177,8 @@ def _correspondences(query: Features, database: Features, matches: Matches) -> C
     return Correspondences(source[finite], target[finite], zooms[finite], rows[finite])
 
 
-def _nothing(tentative: int) -> Verification:
-    return Verification(np.empty((0, 2), np.int64), None, tentative)
+def _nothing(matches: Matches) -> Verification:
+    return Verification(np.empty((0, 2), np.int64), None, matches)
 
 
 def _least_squares_homography(source: Points, target: Points) -> Transform | None:

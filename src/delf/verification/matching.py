@@ -55,7 +55,7 @@ def match_features(query: Features, database: Features, options: MatchingOptions
     """
     options = options or MatchingOptions()
     if not len(query) or not len(database):
-        return Matches(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))
+        return Matches.none()
     if query.descriptors.shape[1] != database.descriptors.shape[1]:
         raise OptionError(f"Descriptors of {query.descriptors.shape[1]} and {database.descriptors.shape[1]} "
                           "dimensions cannot be matched; extract both images with the same model.")
