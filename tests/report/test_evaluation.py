@@ -25,7 +25,8 @@ Check = Callable[[str], Any]
 
 def query(scene: Any, name: str, medium: float | None, seconds: float = 1.0) -> EvaluatedQuery:
     """A query that finds a wrong image first, then the first of three right ones."""
-    results = (scene.result(1, "wrong.jpg", 0.6, 12), scene.result(2, "right.jpg", 0.95), scene.result(3, "junk.jpg"))
+    wrong = replace(scene.result(1, "wrong.jpg", 0.6, 12), evidence={"area": 0.03})
+    results = (wrong, scene.result(2, "right.jpg", 0.95), scene.result(3, "junk.jpg"))
     found = SearchResult(name, "delf", True, results, {"extract": 0.25 * seconds, "verify": 0.75 * seconds})
     truth = {"wrong.jpg": False, "right.jpg": True, "lost.jpg": True, "weak.jpg": True}
     fates = {"right.jpg": "ranked below", "weak.jpg": "not verified", "lost.jpg": "not retrieved"}
@@ -94,8 +95,8 @@ def test_a_failure_is_shown_with_its_points(scene: Any, needs_nothing_else: Chec
         ["ranked below"], ["not verified"], ["not retrieved"]]
     assert len(cards[0].all("svg", "wide")[0].all("line")) == 12
     assert ["open" in card.attributes for card in cards[:2]] == [True, True]
-    assert "0 of 3 right images found before a wrong one; 1 ranked below, 1 not verified, 1 not retrieved." in \
-        section.text()
+    assert ("0 of 3 right images found before a wrong one; 1 ranked below, 1 not verified, 1 not retrieved. Before them "
+            "comes wrong with 12 inliers on 3 % of the query; the best of the others has 40 inliers.") in section.text()
 
 
 def test_the_failure_of_a_query_is_that_of_most(scene: Any) -> None:

@@ -277,7 +277,25 @@ def _sentence(query: EvaluatedQuery) -> str:
     met = Counter(query.fates.values())
     lost = ", ".join(f"{met[fate]} {fate}" for fate in FATES[1:] if met[fate])
     said = f"{met[FATES[0]]} of {counted(len(query.fates), 'right image')} found before a wrong one"
-    return f"{said}; {lost}." if lost else f"{said}."
+    return f"{said}; {lost}. {_rival(query)}" if lost else f"{said}."
+
+
+def _rival(query: EvaluatedQuery) -> str:
+    """What the first wrong image shows for itself, beside the best of those behind it."""
+    wrong = next((result for result in query.result.results if query.truth.get(result.image) is False), None)
+    if wrong is None:
+        return ""
+    behind = next((result for result in query.result.results
+                   if query.truth.get(result.image) and result.rank > wrong.rank), None)
+    best = "no other was found" if behind is None else f"the best of the others has {_geometry(behind)}"
+    return f"Before them comes {text(Path(wrong.image).stem)} with {_geometry(wrong)}; {best}."
+
+
+def _geometry(result: Result) -> str:
+    if not result.inliers:
+        return "no inliers"
+    area = result.evidence.get("area")
+    return counted(result.inliers, "inlier") + ("" if area is None else f" on {100 * area:.0f} % of the query")
 
 
 def _scores(query: EvaluatedQuery) -> str:
