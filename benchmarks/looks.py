@@ -44,9 +44,11 @@ class Thorough(SearchEngine):
 def screenings() -> dict[str, SearchOptions]:
     """Rows of the table of candidates."""
     return {"all features": PLAIN,
+            **{f"the best {thorough} thoroughly": replace(PLAIN, screening=ScreeningOptions(), thorough=thorough)
+               for thorough in (0, 10, 20, 40)},
             "all features, another seed": replace(PLAIN, verification=VerificationOptions(seed=1)),
             **{f"best {one.features} features first, {one.minimum_inliers} inliers pass": replace(PLAIN, screening=one)
-               for one in (ScreeningOptions(), ScreeningOptions(minimum_inliers=12), ScreeningOptions(features=400))}}
+               for one in (ScreeningOptions(minimum_inliers=12), ScreeningOptions(features=400))}}
 
 
 def main() -> None:

@@ -31,7 +31,8 @@ class SearchOptions:
     turns: whether a query without a match is looked at again turned by 90, 180 and 270 degrees: the features know
         other angles only in part. An image found so takes its place where geometry confirms it.
     screening: a first look at the best features of each candidate; None looks at all of them at once. It is for
-        rankings to which inliers that chance gives say nothing.
+        rankings to which inliers that chance gives say little. thorough: so many of the best candidates have no first
+        look, which would not see a handful of inliers that few other images share.
     """
 
     retrieval: Any = field(default_factory=VoteOptions)
@@ -43,6 +44,7 @@ class SearchOptions:
     matching: MatchingOptions = field(default_factory=MatchingOptions)
     verification: VerificationOptions = field(default_factory=VerificationOptions)
     screening: ScreeningOptions | None = None
+    thorough: int = 20
 
     def __post_init__(self) -> None:
         if self.ranking not in RANKINGS:
@@ -52,8 +54,8 @@ class SearchOptions:
         if type(self.retrieval) not in RETRIEVERS:
             raise OptionError(f"retrieval is one of {', '.join(kind.__name__ for kind in RETRIEVERS)}, not "
                               f"{type(self.retrieval).__name__}")
-        if self.candidates < 0:
-            raise OptionError("candidates must be 0 or more")
+        if min(self.candidates, self.thorough) < 0:
+            raise OptionError("candidates and thorough must be 0 or more")
 
 
 METHODS: dict[str, SearchOptions] = {

@@ -172,8 +172,8 @@ class SearchEngine:
                             match=self._is_match(results))
 
     def match(self, query: Features, ordinal: int) -> ImageMatch:
-        """The evidence that one image shows what a query does, looked at as a search looks at it, by geometry alone."""
-        _, database, found = self._verified(query, ordinal)
+        """The evidence that one image shows what a query does, looked at as one of the best, by geometry alone."""
+        _, database, found = self._verified(query, ordinal, thorough=True)
         return image_match(query, database, found, images=int(self.collection.alive.sum()),
                            weights=self.extractor.runtime.config.probability)
 
@@ -227,24 +227,26 @@ class SearchEngine:
                 known: Sequence[_Verified] = ()) -> list[_Verified]:
         """The best candidates, verified: each is one task, which computes on one thread.
 
-        count: at most so many. known: of this query, which are not verified again.
+        count: at most so many, none of them thoroughly. known: of this query, which are not verified again.
         """
         limit = self.options.candidates if count is None else min(count, self.options.candidates)
         ordinals = candidates.images[:limit].tolist()
         found = {one[0]: one for one in known}
+        best = set(ordinals[: self.options.thorough]) if count is None else set()
         new = [ordinal for ordinal in ordinals if ordinal not in found]
         if new:
             with single_threaded_products():
-                found |= {one[0]: one for one in self._pool.map(partial(self._verified, query), new)}
+                verified = self._pool.map(lambda ordinal: self._verified(query, ordinal, ordinal in best), new)
+                found |= {one[0]: one for one in verified}
         return [found[ordinal] for ordinal in ordinals]
 
-    def _verified(self, query: Features, ordinal: int) -> _Verified:
+    def _verified(self, query: Features, ordinal: int, thorough: bool) -> _Verified:
         options, database = self.options, self.collection.features(ordinal)
         matches = self.retriever.matches(query, ordinal)
         if matches is not None:
             return ordinal, database, verify(query, database, matches, options.verification)
         return ordinal, database, match_and_verify(query, database, options.matching, options.verification,
-                                                   options.screening)
+                                                   None if thorough else options.screening)
 
     def _rank(self, looks: Sequence[_Look], top: int | None) -> tuple[Result, ...]:
         """The images that the first look found, or a turned one where geometry confirms it, best first."""
