@@ -47,7 +47,7 @@ class Form:
     gain: float = 4.0
     chance: float = 10.0
     range: float = 40.0
-    rivals: int | None = 12
+    rivals: float | None = 0.12
     support: SupportOptions | None = None
 
     def score(self, scores: Array, inliers: Array) -> Array:
@@ -55,7 +55,7 @@ class Form:
         return scores * (1 + self.gain * np.clip((inliers - self.chance) / self.range, 0, 1))
 
     def __str__(self) -> str:
-        counted = "inliers" if self.rivals is None else f"distinct inliers ({self.rivals})"
+        counted = "inliers" if self.rivals is None else f"distinct inliers ({self.rivals:g})"
         said = f"gain {self.gain:g}, {counted} above {self.chance:g}, range {self.range:g}"
         one = self.support
         return said if one is None else (f"{said}; {one.images} images above {one.inliers:g}, range {one.range:g}, "
@@ -65,7 +65,7 @@ class Form:
 ALL = {"rivals": None, "chance": 20, "range": 50}
 FORMS = [Form(**one) for one in (
     ALL, ALL | {"chance": 10}, ALL | {"chance": 0}, ALL | {"chance": 30},
-    {}, {"rivals": 3}, {"rivals": 48}, {"chance": 5}, {"chance": 15}, {"range": 80}, {"gain": 2}, {"gain": 8})]
+    {}, {"rivals": 0.03}, {"rivals": 0.5}, {"chance": 5}, {"chance": 15}, {"range": 80}, {"gain": 2}, {"gain": 8})]
 SUPPORTS = [Form(support=SupportOptions(**one)) for one in (
     {}, {"gain": 1.0}, {"gain": 4.0}, {"inliers": 10}, {"inliers": 30}, {"range": 50}, {"range": 200}, {"images": 3},
     {"images": 30})]
@@ -132,7 +132,7 @@ def ordered(query: Features, found: Candidates, verified: Sequence[tuple[int, Ve
     there = alive[found.images]
     found = Candidates(found.images[there], found.scores[there])
     verified = [(image, one) for image, one in verified if alive[image]]
-    counts: dict[int | None, Array] = {}
+    counts: dict[float | None, Array] = {}
     for rivals in {form.rivals for form in (*FORMS, *SUPPORTS)}:
         counts[rivals] = np.zeros(len(alive))
         every = [one for _, one in verified]

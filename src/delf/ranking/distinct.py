@@ -18,13 +18,14 @@ from numpy.typing import NDArray
 from delf.types import FloatArray, IntArray, Verification
 
 Counts = NDArray[np.float64]
-RIVALS = 12  # images that answer a feature better, after which its inlier counts half
+RIVALS = 0.12  # share of the candidates that answer a feature better, with which its inlier counts half
 
 
-def distinct_inliers(candidates: Sequence[Verification], rivals: int = RIVALS) -> Counts:
+def distinct_inliers(candidates: Sequence[Verification], rivals: float = RIVALS) -> Counts:
     """(V,) the sum over the inliers of each candidate of `1 / (1 + better / rivals)`.
 
-    `better` is how many other candidates have a match of the same query feature that is more similar and no inlier.
+    `better` is the share of the candidates that have a match of the same query feature that is more similar and no
+    inlier.
 
     Args:
         candidates: what geometry says of V images, all of one query.
@@ -37,7 +38,7 @@ def distinct_inliers(candidates: Sequence[Verification], rivals: int = RIVALS) -
     similarity = np.concatenate([one.matches.similarities for one in candidates])
     agrees = np.concatenate([one.agreeing for one in candidates])
     better = _better_rivals(feature, similarity, agrees)
-    weights = np.where(agrees, 1.0 / (1.0 + better / rivals), 0.0)
+    weights = np.where(agrees, 1.0 / (1.0 + better / (rivals * len(candidates))), 0.0)
     return np.bincount(image, weights, minlength=len(candidates)).astype(np.float64)
 
 
