@@ -67,7 +67,7 @@ FORMS = [Form(**one) for one in (
     ALL, ALL | {"chance": 10}, ALL | {"chance": 0}, ALL | {"chance": 30},
     {}, {"rivals": 0.03}, {"rivals": 0.5}, {"chance": 5}, {"chance": 15}, {"range": 80}, {"gain": 2}, {"gain": 8})]
 SUPPORTS = [Form(support=SupportOptions(**one)) for one in (
-    {}, {"gain": 1.0}, {"gain": 4.0}, {"inliers": 10}, {"inliers": 30}, {"range": 50}, {"range": 200}, {"images": 3},
+    {}, {"gain": 1.0}, {"gain": 4.0}, {"inliers": 10}, {"inliers": 30}, {"range": 50}, {"images": 3},
     {"images": 30})]
 ROWS: dict[str, Form | Callable[[Array, Array], Array]] = {
     "ASMK* alone": by_retrieval, "inliers, then ASMK*": by_inliers, **{str(one): one for one in (*FORMS, *SUPPORTS)}}

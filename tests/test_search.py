@@ -25,7 +25,7 @@ from delf.ranking import MATCH_PROBABILITY, probability
 from delf.retrieval import VoteOptions
 from delf.search import SearchEngine, load_extractor
 from delf.types import SearchResult
-from delf.verification import VerificationOptions
+from delf.verification import ScreeningOptions, VerificationOptions
 
 Draw = Callable[..., Path]
 NAMES = ("astronaut", "camera", "coffee", "coins", "rocket")
@@ -274,6 +274,26 @@ def test_candidates_are_verified_and_the_others_keep_their_votes(drawn: Collecti
         assert 0 < result.score <= 20, "its votes"
 
 
+def test_the_best_candidates_have_no_first_look(drawn: Collection, stub: Any, draw: Draw) -> None:
+    first_look = ScreeningOptions(features=10, minimum_inliers=15)  # which no image passes
+    found = {thorough: SearchEngine(drawn, stub, options=SearchOptions(
+        VoteOptions(10), screening=first_look, thorough=thorough)).search(draw("3.png", 3)) for thorough in (0, 1)}
+    assert found[0].results[0].inliers <= 10
+    assert found[1].results[0].inliers == 20, "the very same picture"
+    assert all(result.inliers <= 10 for result in found[1].results[1:])
+
+
+@pytest.mark.parametrize(("inliers", "expected"), [("all", 20), ("distinct", 15)])
+def test_inliers_are_counted_as_the_method_says(drawn: Collection, stub: Any, draw: Draw, inliers: str,
+                                                expected: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("delf.search.distinct_inliers", lambda found: 0.75 * np.array([len(one) for one in found]))
+    engine = SearchEngine(drawn, stub, options=SearchOptions(VoteOptions(10), ranking="inliers", inliers=inliers))
+    best = engine.search(draw("3.png", 3)).results[0]
+    assert best.inliers == 20
+    assert int(best.score) == expected
+    assert best.evidence["distinct"] == pytest.approx(np.log1p(15)), "a result tells both"
+
+
 def test_a_match_is_what_passes_the_threshold(drawn: Collection, stub: Any, draw: Draw) -> None:
     for threshold, expected in ((0.0, True), (probability({"inliers": np.log1p(20)}), True), (0.9, False)):
         options = SearchOptions(minimum_probability=threshold)
@@ -342,7 +362,9 @@ def test_an_unknown_method(drawn: Collection, stub: Any) -> None:
 
 @pytest.mark.parametrize(("options", "words"), [
     ({"ranking": "best"}, "unknown ranking 'best'; known are joint, confirmed, inliers, retrieval"),
-    ({"retrieval": "votes"}, "retrieval is one of"), ({"candidates": -1}, "candidates must be 0 or more"),
+    ({"inliers": "most"}, "unknown count of inliers 'most'; known are all, distinct"),
+    ({"retrieval": "votes"}, "retrieval is one of"), ({"candidates": -1}, "candidates and thorough must be 0 or more"),
+    ({"thorough": -1}, "candidates and thorough must be 0 or more"),
 ])
 def test_options_that_make_no_sense(options: dict[str, Any], words: str) -> None:
     with pytest.raises(OptionError, match=words):
