@@ -77,7 +77,8 @@ METHODS: dict[str, SearchOptions] = {
     "global+qe": SearchOptions(retrieval=GlobalRetrieval(expansion=5), ranking="retrieval", candidates=0),
     "delf+global+qe": SearchOptions(retrieval=FusedRetrieval(), ranking="fused"),
 }
-"""Search methods by name. The first is the recommended one: ASMK* finds, a homography verifies, both rank.
+"""Search methods by name. The first is the recommended one: ASMK* finds, a homography verifies, both
+rank, by inliers that are distinct.
 
 `delf` does the same with votes, and `delf-paper` is the paper's: votes find, inliers rank. `delf-votes` and `hqe` do
 without geometry, as does ASMK* with three published sets of parameters: `asmk` of HOW (2020), `asmk-radenovic` of the

@@ -178,8 +178,9 @@ def test_runtimes_rank_photos_alike(here: list[str], photos: Path, queries: Any,
 
     assert all(count > 20 for answers in all_of_them for answer in answers for _, count in answer)
     assert agree(exact, 0.01), "float rounding moves a match or two in hundreds"
-    # That of bfloat16 moves a few more, on which may hang which of two photos of one thing comes first.
-    assert agree([[sorted(answer) for answer in answers] for answers in all_of_them], 0.04)
+    # That of bfloat16 moves a few more, on which may hang which of two photos of one thing comes first, and how far a
+    # homography grows: on a processor that computes it in float32 instructions, 334 inliers were 365.
+    assert agree([[sorted(answer) for answer in answers] for answers in all_of_them], 0.1)
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads /proc/self/statm")
@@ -249,6 +250,20 @@ def test_the_default_runtime(attentive: Path, tmp_path: Path) -> None:
 def plain_processor(monkeypatch: pytest.MonkeyPatch) -> None:
     """A processor that does not compute in bfloat16."""
     monkeypatch.setattr("delf.runtimes.openvino.computes_in_bfloat16", lambda: False)
+
+
+def test_openvino_is_not_asked_where_the_system_knows(attentive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read_text(path: Path, **options: str) -> str:
+        assert path == Path("/proc/cpuinfo")
+        return "flags\t\t: fpu sse avx2 avx512f avx512_vnni\n"
+
+    def ask() -> bool:
+        raise AssertionError("OpenVINO was asked")
+
+    files = find_model(attentive)
+    monkeypatch.setattr(Path, "read_text", read_text)
+    monkeypatch.setattr("delf.runtimes.openvino.computes_in_bfloat16", ask)
+    assert choose_runtime(files) == "onnx"
 
 
 @pytest.mark.usefixtures("plain_processor")

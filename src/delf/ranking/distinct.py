@@ -1,7 +1,7 @@
 """Distinct inliers: how many matches of an image agree on a transform, each counted by how few other images answer its
 feature as well.
 
-Two façades, or two parked cars, may have dozens of points that one transform joins. Their features are answered by many
+Two façades may have dozens of points that one transform joins. The features of their windows are answered by many
 other images too, more alike and in no order: each such image takes a little of what the inlier counts. Images whose own
 transform agrees with the feature take nothing, so that a place of which there are many photos loses nothing by that.
 That common features say less is the idea of the inverse document frequency; here it is seen from the candidates of a

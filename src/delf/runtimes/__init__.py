@@ -102,8 +102,18 @@ def choose_runtime(files: ModelFiles, device: str = "cpu") -> str:
         return "torch"
     if find_spec("openvino") is None:
         return "onnx"
-    from delf.runtimes.openvino import computes_in_bfloat16
+    if _may_compute_in_bfloat16():
+        from delf.runtimes.openvino import computes_in_bfloat16
 
-    if computes_in_bfloat16():
-        return "openvino-bf16"
+        if computes_in_bfloat16():
+            return "openvino-bf16"
     return "onnx" if find_spec("onnxruntime") is not None else "openvino"
+
+
+def _may_compute_in_bfloat16() -> bool:
+    """False where the system says that the processor cannot: OpenVINO, which knows for sure, is slow to load."""
+    try:
+        told = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return True
+    return "bf16" in told or "avx_ne_convert" in told

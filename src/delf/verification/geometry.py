@@ -142,9 +142,14 @@ def reference(pairs: Correspondences, threshold: float, options: VerificationOpt
     return square(solution.T) if rank == 3 else None
 
 
+def from_one_match(pairs: Correspondences, threshold: float, options: VerificationOptions) -> Transform | None:
+    """See `verification.similarity`."""
+    return similarity(pairs, threshold, options.iterations)
+
+
 Verifier = Callable[[Correspondences, float, VerificationOptions], Transform | None]
 VERIFIERS: dict[str, Verifier] = {"homography": homography, "affine": affine, "reference": reference,
-                                  "similarity": similarity}
+                                  "similarity": from_one_match}
 """Each verifier by its name: correspondences, and the threshold in pixels of the database image -> a transform,
 or None."""
 

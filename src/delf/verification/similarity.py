@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from numpy.typing import NDArray
 
 from delf.types import IntArray
 from delf.verification.plane import LARGEST_SCALE, Correspondences, Transform, agreeing, plausible, square
 
-if TYPE_CHECKING:
-    from delf.verification.geometry import VerificationOptions
-
 TOLERANCE = 3.0  # thresholds within which a similarity from one match counts others: it fits none but itself well
 SHORTLIST = 30  # similarities that are refined; with one match in twenty true, 10 miss the right one now and then
 ROUNDS = (3.0, 3.0, 2.0, 2.0, 1.5, 1.0, 1.0, 1.0)  # thresholds within which each round of refinement takes matches
 
 
-def similarity(pairs: Correspondences, threshold: float, options: VerificationOptions) -> Transform | None:
-    """An affine transform grown from one match (Philbin et al., CVPR 2007, section 4).
+def similarity(pairs: Correspondences, threshold: float, most: int) -> Transform | None:
+    """An affine transform grown from one match, of the `most` best (Philbin et al., CVPR 2007, section 4).
 
     Photos are mostly taken upright, so that the places and scales of the two features of one match say how an
     image is moved and scaled. The scales are coarse (steps of the pyramid), and nothing is turned or sheared:
@@ -30,7 +25,7 @@ def similarity(pairs: Correspondences, threshold: float, options: VerificationOp
     those of the two images.
     """
     support = _Support(pairs)
-    hypotheses = _similarities(pairs, options.iterations)
+    hypotheses = _similarities(pairs, most)
     if not len(hypotheses):
         return None
     counts = support.counts(hypotheses, TOLERANCE * threshold)
