@@ -291,7 +291,7 @@ def test_inliers_are_counted_as_the_method_says(drawn: Collection, stub: Any, dr
     best = engine.search(draw("3.png", 3)).results[0]
     assert best.inliers == 20
     assert int(best.score) == expected
-    assert best.evidence["distinct"] == pytest.approx(np.log1p(15)), "a result tells both"
+    assert best.evidence.get("distinct") == (pytest.approx(np.log1p(15)) if inliers == "distinct" else None)
 
 
 def test_a_match_is_what_passes_the_threshold(drawn: Collection, stub: Any, draw: Draw) -> None:

@@ -277,8 +277,8 @@ class SearchEngine:
 
     def _scores(self, look: _Look) -> NDArray[np.float64]:
         inliers = np.zeros(len(look.candidates))
-        inliers[: len(look.verified)] = (list(look.distinct.values()) if self.options.inliers == "distinct" else
-                                         [len(one) for *_, one in look.verified])
+        inliers[: len(look.verified)] = [look.distinct[ordinal] if self.options.inliers == "distinct" else len(one)
+                                         for ordinal, _, one in look.verified]
         return RANKINGS[self.options.ranking](look.candidates.scores, inliers)
 
     def _result(self, rank: int, ordinal: int, score: float, total: int, look: _Look,
@@ -288,9 +288,11 @@ class SearchEngine:
         if verified is None:
             match = no_match(look.query, total, config.probability)
         else:
-            more, weights = {DISTINCT: math.log1p(look.distinct[ordinal])}, config.probability
+            more, weights = {}, config.probability
+            if self.options.inliers == "distinct":
+                more[DISTINCT] = math.log1p(look.distinct[ordinal])
             if self.retriever.comparable:
-                more, weights = {**more, WORDS: look.evidence_of(ordinal)}, config.probability_by_words or weights
+                more[WORDS], weights = look.evidence_of(ordinal), config.probability_by_words or weights
             match = image_match(look.query, *verified[1:], images=total, weights=weights, more=more)
         return Result(rank=rank, image=self.collection.image(ordinal).path, score=score, inliers=match.inliers,
                       probability=match.probability, transform=match.transform, inlier_points=match.inlier_points,

@@ -178,9 +178,10 @@ def test_runtimes_rank_photos_alike(here: list[str], photos: Path, queries: Any,
 
     assert all(count > 20 for answers in all_of_them for answer in answers for _, count in answer)
     assert agree(exact, 0.01), "float rounding moves a match or two in hundreds"
-    # That of bfloat16 moves a few more, on which may hang which of two photos of one thing comes first, and how far a
-    # homography grows: on a processor that computes it in float32 instructions, 334 inliers were 365.
-    assert agree([[sorted(answer) for answer in answers] for answers in all_of_them], 0.1)
+    # That of bfloat16 moves a few more, on which may hang which of two photos of one thing comes first. Where torch
+    # computes it by float32 instructions, it rounds otherwise, and a homography grew to 334 inliers instead of 365.
+    tolerance = 0.04 if computes_in_bfloat16() else 0.1
+    assert agree([[sorted(answer) for answer in answers] for answers in all_of_them], tolerance)
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads /proc/self/statm")

@@ -13,7 +13,7 @@ from delf.types import Features, IntArray, Verification
 MATCH_PROBABILITY = 0.8  # from here on two images count as a match
 EVIDENCE = ("inliers", "share", "area", "similarity", "images")
 WORDS = "words"  # evidence that only search by visual words has
-DISTINCT = "distinct"  # log(1 + distinct inliers): evidence that only a search has, in which images compete
+DISTINCT = "distinct"  # log(1 + distinct inliers): of a search that counts them
 INTERCEPT = "intercept"
 # Of a model that carries none of its own: a logistic fit of the inlier count alone, on pairs with 15 inliers or more.
 DEFAULT_WEIGHTS: Mapping[str, float] = {"inliers": 4.15, INTERCEPT: -12.66}

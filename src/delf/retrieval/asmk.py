@@ -86,6 +86,8 @@ class AsmkRetriever(Retriever):
         """All images, with what confirmed ones say of them added to their scores."""
         if self._index is None or self._support is None:
             return None
+        if max((len(verification) for _, verification in verified), default=0) <= self._support.inliers:
+            return None  # distinct inliers are no more than all
         inliers = np.zeros(len(found))
         inliers[: len(verified)] = distinct_inliers([verification for _, verification in verified])
         images, weights = supporters(found, inliers, self._support)
