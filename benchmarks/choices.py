@@ -99,7 +99,7 @@ def table(folder: Path, extractor: Delf, collection: Path, limit: int | None) ->
     """The cells of every row."""
     benchmark = read_benchmark(folder, limit=limit)
     labels = [path.name.removeprefix("query-").split("--")[0] for path in benchmark.queries]
-    options = replace(METHODS["delf-asmk"], retrieval=AsmkRetrieval(), turns=False)
+    options = replace(METHODS["delf-asmk"], retrieval=AsmkRetrieval(), turns=())
     truths = {"": benchmark.truth, **{str(few): with_few(benchmark.truth, few) for few in FEW}}
     ranks: dict[str, dict[str, list[list[int]]]] = {kind: {row: [] for row in ROWS} for kind in truths}
     start = time.perf_counter()

@@ -27,8 +27,8 @@ PARTS: dict[str, SearchOptions] = {
     "all of it": WHOLE,
     "without images that speak for others": replace(WHOLE, retrieval=ALONE),
     "without a first look at the best features": replace(WHOLE, screening=None),
-    "without turned looks": replace(WHOLE, turns=False),
-    "without all three": replace(WHOLE, retrieval=ALONE, screening=None, turns=False),
+    "without turned looks": replace(WHOLE, turns=()),
+    "without all three": replace(WHOLE, retrieval=ALONE, screening=None, turns=()),
     "ASMK* alone": SearchOptions(retrieval=ALONE, ranking="retrieval", candidates=0),
 }
 

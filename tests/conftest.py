@@ -151,7 +151,7 @@ class StubExtractor:
 
     name: str = "stub"
     fingerprint: str = "00112233445566778899"
-    options: dict[str, Any] = field(default_factory=lambda: {"dimensions": 16, "max_features": 20})
+    options: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(dimensions=16, max_features=20))
     threads: int = 1
     longest_side: int | None = None
     model_file: Path | None = None
@@ -160,13 +160,16 @@ class StubExtractor:
 
     @property
     def identity(self) -> dict[str, Any]:
-        return {"model": {"name": self.name, "fingerprint": self.fingerprint}, "options": self.options}
+        return {"model": {"name": self.name, "fingerprint": self.fingerprint}, "options": vars(self.options)}
 
     @property
     def runtime(self) -> Any:
         return SimpleNamespace(config=SimpleNamespace(name=self.name, probability={}))
 
     def limited(self, largest_scale: float) -> StubExtractor:
+        return self
+
+    def changed(self, **options: Any) -> StubExtractor:
         return self
 
     def extract_many(self, images: Iterable[tuple[ImageArray, tuple[int, int]]]) -> Iterator[Features]:

@@ -19,6 +19,8 @@ from delf.retrieval import (
 from delf.verification import MatchingOptions, ScreeningOptions, VerificationOptions
 from delf.verification.matching import REFERENCE
 
+TURNS = ((90.0, 180.0, 270.0), (45.0, 135.0, 225.0, 315.0))
+
 
 @dataclass(frozen=True)
 class SearchOptions:
@@ -28,8 +30,9 @@ class SearchOptions:
     candidates: how many of them, best first, are verified; 0 leaves their order as it is.
     ranking: a key of `delf.ranking.RANKINGS`. inliers: how they are counted there, one of `delf.ranking.COUNTS`.
     minimum_probability: from which the best image counts as a match.
-    turns: whether a query without a match is looked at again turned by 90, 180 and 270 degrees: the features know
-        other angles only in part. An image found so takes its place where geometry confirms it.
+    turns: angles, in degrees, at which a query without a match is looked at again, those of a group where the groups
+        before found nothing: the features know other angles only in part. Where geometry confirms an image so, it says
+        how the query lies, and all images are ranked by how it looks upright.
     screening: a first look at the best features of each candidate; None looks at all of them at once. It is for
         rankings to which inliers that chance gives say little. thorough: so many of the best candidates have no first
         look, which would not see a handful of inliers that few other images share.
@@ -40,7 +43,7 @@ class SearchOptions:
     ranking: str = "joint"
     inliers: str = "all"
     minimum_probability: float = MATCH_PROBABILITY
-    turns: bool = False
+    turns: tuple[tuple[float, ...], ...] = ()
     matching: MatchingOptions = field(default_factory=MatchingOptions)
     verification: VerificationOptions = field(default_factory=VerificationOptions)
     screening: ScreeningOptions | None = None
@@ -60,7 +63,7 @@ class SearchOptions:
 
 METHODS: dict[str, SearchOptions] = {
     "delf-asmk": SearchOptions(retrieval=AsmkRetrieval(support=SupportOptions()), ranking="confirmed",
-                               inliers="distinct", turns=True, screening=ScreeningOptions()),
+                               inliers="distinct", turns=TURNS, screening=ScreeningOptions()),
     "delf": SearchOptions(),
     "delf-paper": SearchOptions(ranking="inliers", matching=REFERENCE,
                                 verification=VerificationOptions(verifier="affine", threshold=20.0)),

@@ -23,10 +23,19 @@ from delf.features import Delf, extract_turned
 from delf.images import crop, display_path, load, read_image
 from delf.methods import DEFAULT_METHOD, METHODS, SearchOptions
 from delf.pair import image_match, no_match
-from delf.ranking import CHANCE, DISTINCT, RANKINGS, WORDS, Candidates, distinct_inliers, words_evidence
+from delf.ranking import (
+    CHANCE,
+    DISTINCT,
+    DISTINCT_CHANCE,
+    RANKINGS,
+    WORDS,
+    Candidates,
+    distinct_inliers,
+    words_evidence,
+)
 from delf.retrieval import Mask, open_retriever
-from delf.types import Box, Features, ImageArray, ImageMatch, Result, SearchResult, Verification
-from delf.verification import match_and_verify, single_threaded_products, verify
+from delf.types import Box, Features, FloatArray, ImageArray, ImageMatch, Result, SearchResult, Verification
+from delf.verification import angle, match_and_verify, single_threaded_products, verify
 
 _Verified = tuple[int, Features, Verification]  # ordinal, features of the image, what geometry says of it
 Turned = Callable[..., Sequence[Features]]  # `SearchEngine.turned` of a query
@@ -56,6 +65,22 @@ class _Look:
         """The distinct inliers of each image that was verified."""
         counts = distinct_inliers([one for *_, one in self.verified])
         return dict(zip([one[0] for one in self.verified], counts.tolist(), strict=True))
+
+    @property
+    def inliers(self) -> int:
+        """Of the image that has most."""
+        return max((len(one) for *_, one in self.verified), default=0)
+
+    @property
+    def confirmed(self) -> float:
+        """Distinct inliers beyond those that chance gives, of all images together."""
+        return sum(max(0.0, count - DISTINCT_CHANCE) for count in self.distinct.values())
+
+    @property
+    def upright(self) -> float:
+        """By how many degrees the query must be turned left to lie as in the image that has most inliers."""
+        best = max((one for *_, one in self.verified), key=len)
+        return _upright(best.transform, self.query.keypoints[best.inliers[:, 0]])
 
     @cached_property
     def _scores(self) -> dict[int, float]:
@@ -124,17 +149,17 @@ class SearchEngine:
         with _timed(seconds, "extract"):
             return shifted(self.extractor.extract(pixels, image_size=size), offset)
 
-    def turned(self, image: ImageArray | str | Path, *, box: Box | None = None, quarters: Sequence[int] = (1, 2, 3),
+    def turned(self, image: ImageArray | str | Path, *, degrees: Sequence[float], box: Box | None = None,
                quick: bool = False) -> list[Features]:
-        """The features of a query as it looks turned left by so many quarters, with keypoints where they are in the
-        query as it is.
+        """The features of a query as it looks turned left by each angle, with keypoints where they are in the query
+        as it is.
 
         Args:
             quick: leave out the levels that are larger than the query, which takes a fourth of the time.
         """
         pixels, size, offset = self._query_pixels(image, box)
         extractor = self.extractor.limited(QUICK_SCALE) if quick else self.extractor
-        return [shifted(extract_turned(extractor, pixels, size, number), offset) for number in quarters]
+        return [shifted(extract_turned(extractor, pixels, size, one), offset) for one in degrees]
 
     def retrieve(self, query: Features, *, exclude: Sequence[int] = (),
                  seconds: dict[str, float] | None = None) -> Candidates:
@@ -160,19 +185,37 @@ class SearchEngine:
         if candidates is None:
             candidates = self.retrieve(query, exclude=exclude, seconds=seconds)
         with _timed(seconds, "verify"):
-            looks = [self._look(query, candidates, exclude)]
+            first = self._look(query, candidates, exclude)
         with _timed(seconds, "rank"):
-            results = self._rank(looks, top)
+            results = self._rank([first], top)
         if self.options.turns:
             with _timed(seconds, "turn"):
                 if turned is not None and not self._is_match(results):
-                    looks += self._turned_looks(turned, exclude)
-                    results = self._rank(looks, top)
+                    results = self._rank(self._turned_looks(first, turned, exclude), top)
         return SearchResult(query=name, method=self.method, results=results, seconds=seconds,
                             match=self._is_match(results))
 
-    def match(self, query: Features, ordinal: int) -> ImageMatch:
-        """The evidence that one image shows what a query does, looked at as one of the best, by geometry alone."""
+    def match(self, query: Features, ordinal: int, *, turned: Turned | None = None) -> ImageMatch:
+        """The evidence that one image shows what a query does, looked at as one of the best, by geometry alone.
+
+        Args:
+            turned: as for `search_features`.
+        """
+        looks = [self._match(query, ordinal)]
+        if turned is None:
+            return looks[0]
+        for degrees in self.options.turns:
+            if max(looks, key=_inliers).probability >= self.options.minimum_probability:
+                break
+            quick = [self._match(one, ordinal) for one in turned(degrees=degrees, quick=True)]
+            looks += quick
+            best = max(quick, key=_inliers, default=looks[0])
+            if best is not looks[0] and best.inliers >= PROMISING:
+                upright = _upright(best.transform, best.inlier_points[:, :2])
+                looks += [self._match(one, ordinal) for one in turned(degrees=(upright,))]
+        return max(looks, key=_inliers)
+
+    def _match(self, query: Features, ordinal: int) -> ImageMatch:
         _, database, found = self._verified(query, ordinal, thorough=True)
         return image_match(query, database, found, images=int(self.collection.alive.sum()),
                            weights=self.extractor.runtime.config.probability)
@@ -180,22 +223,25 @@ class SearchEngine:
     def _is_match(self, results: Sequence[Result]) -> bool:
         return bool(results) and results[0].probability >= self.options.minimum_probability
 
-    def _turned_looks(self, turned: Turned, exclude: Sequence[int]) -> list[_Look]:
-        """A quick look at each turn, and a thorough one at the best of them if it promises anything.
+    def _turned_looks(self, first: _Look, turned: Turned, exclude: Sequence[int]) -> list[_Look]:
+        """Looks at a query that is turned, and the first one; foremost that by which all images are ranked.
 
-        Of what thorough looks at all three find, hardly anything is missed so (`benchmarks/CHOICES.md`).
+        After a quick look at each turn, the transform of the best of them says how the query lies, if it promises
+        anything. It is turned upright by that and looked at thoroughly (`benchmarks/CHOICES.md`).
         """
-        def look(query: Features, count: int | None = None) -> _Look:
-            return self._look(query, self.retrieve(query, exclude=exclude), exclude, count)
-
-        looks = [look(query, QUICK_CANDIDATES) for query in turned(quick=True)]
-        if not looks:  # the photo is not there any more
-            return []
-        found = [max((len(verification) for *_, verification in one.verified), default=0) for one in looks]
-        best = int(np.argmax(found))
-        if found[best] >= PROMISING:
-            looks += [look(query) for query in turned(quarters=(best + 1,))]
-        return looks
+        looks, quick = [first], list[_Look]()
+        for degrees in self.options.turns:
+            found = [self._look(query, self.retrieve(query, exclude=exclude), exclude, QUICK_CANDIDATES)
+                     for query in turned(degrees=degrees, quick=True)]
+            quick += found
+            best = max(found, key=_inliers, default=first)
+            if best is not first and best.inliers >= PROMISING:  # none is found where the photo is gone
+                looks += [self._look(query, self.retrieve(query, exclude=exclude), exclude)
+                          for query in turned(degrees=(best.upright,))]
+                looks.sort(key=lambda look: -look.confirmed)
+                if self._is_match(self._rank([*looks, *quick], 1)):
+                    break
+        return [*looks, *quick]
 
     def _look(self, query: Features, candidates: Candidates, exclude: Sequence[int],
               count: int | None = None) -> _Look:
@@ -318,6 +364,16 @@ def load_extractor(collection: Collection) -> Delf:
 def shifted(features: Features, offset: tuple[int, int]) -> Features:
     """The features of a part of an image, with keypoints in pixels of the whole."""
     return replace(features, keypoints=features.keypoints + np.asarray(offset, np.float32))
+
+
+def _inliers(found: _Look | ImageMatch) -> int:
+    return found.inliers
+
+
+def _upright(transform: NDArray[np.float64] | None, points: FloatArray) -> float:
+    """By how many whole degrees a query must be turned left to lie as in an image, from points (M, 2) in it."""
+    assert transform is not None, "an image with inliers has a transform"
+    return float(round(-angle(transform, points.astype(np.float64))))
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import sqlite3
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -389,9 +390,9 @@ def test_another_model_is_refused_and_both_are_named(empty: Collection, make_stu
 
 def test_other_options_are_refused_and_both_are_named(empty: Collection, make_stub: Any) -> None:
     with pytest.raises(CollectionError, match=r"other options: max_features 20 \(now 99\); use those"):
-        Collection.open(empty.folder, make_stub(options={"dimensions": 16, "max_features": 99}))
+        Collection.open(empty.folder, make_stub(options=SimpleNamespace(dimensions=16, max_features=99)))
     with pytest.raises(CollectionError, match=r"other options: sharpness unset \(now 3\)"):
-        empty.require(make_stub(options={"dimensions": 16, "max_features": 20, "sharpness": 3}))
+        empty.require(make_stub(options=SimpleNamespace(dimensions=16, max_features=20, sharpness=3)))
 
 
 def test_a_newer_format_is_refused(empty: Collection) -> None:

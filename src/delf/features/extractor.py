@@ -126,8 +126,11 @@ class Delf:
     def limited(self, largest_scale: float) -> Delf:
         """The same extractor without the levels above a scale; the smallest level stays in any case."""
         scales = self.options.scales
-        kept = tuple(scale for scale in scales if scale <= largest_scale) or (min(scales),)
-        return Delf(self.runtime, replace(self.options, scales=kept), threads=self.threads, model_file=self.model_file)
+        return self.changed(scales=tuple(scale for scale in scales if scale <= largest_scale) or (min(scales),))
+
+    def changed(self, **options: Any) -> Delf:
+        """The same extractor with other values of some fields of `ExtractionOptions`."""
+        return Delf(self.runtime, replace(self.options, **options), threads=self.threads, model_file=self.model_file)
 
     @property
     def identity(self) -> dict[str, Any]:

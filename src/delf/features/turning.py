@@ -1,17 +1,24 @@
-"""Features of an image as it looks turned by quarters: for queries that were taken at another angle."""
+"""Features of an image as it looks turned: for queries that were taken at another angle."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import math
 
+import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from delf.features.extractor import Delf
+from delf.images import limit_size, resize
 from delf.types import Features, ImageArray
 
+LONGEST_SIDE = 16384  # pixels that are turned; OpenCV takes no picture of more than 32,767, and a diagonal is longer
 
-def extract_turned(extractor: Delf, image: ImageArray, size: tuple[int, int], quarters: int) -> Features:
-    """The features of an image that is turned left by so many quarters, as features of the image that is not.
+
+def extract_turned(extractor: Delf, image: ImageArray, size: tuple[int, int], degrees: float) -> Features:
+    """The features of an image that is turned left by an angle, as features of the image that is not.
+
+    Beyond its borders the image goes on mirrored, as in training; features that lie there are left out.
 
     Args:
         image: (H, W, 3) uint8 RGB, maybe a reduced copy. size: (width, height) of the original.
@@ -19,9 +26,27 @@ def extract_turned(extractor: Delf, image: ImageArray, size: tuple[int, int], qu
     Returns:
         keypoints are where they are in the original; only what is seen there was seen at another angle.
     """
-    width, height = size
-    turned_size = size if quarters % 2 == 0 else (height, width)
-    found = extractor.extract(np.ascontiguousarray(np.rot90(image, quarters)), image_size=turned_size)
-    x, y = found.keypoints.T
-    places = {0: (x, y), 1: (width - 1 - y, x), 2: (width - 1 - x, height - 1 - y), 3: (y, height - 1 - x)}
-    return replace(found, keypoints=np.stack(places[quarters % 4], axis=1).astype(np.float32), image_size=size)
+    image = resize(image, limit_size(image.shape[1], image.shape[0], min(extractor.longest_side or LONGEST_SIDE,
+                                                                         LONGEST_SIDE)))
+    height, width = image.shape[:2]
+    turn, canvas = _turn(width, height, degrees)
+    turned = cv2.warpAffine(image, turn, canvas, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    wanted = extractor.options.max_features
+    spare = math.ceil(wanted * canvas[0] * canvas[1] / (width * height))  # as many as the image itself may have
+    found = extractor.changed(max_features=spare).extract(np.asarray(turned, np.uint8))
+    places = (found.keypoints - turn[:, 2]) @ turn[:, :2]  # the inverse of a turn is its transpose
+    borders = np.array([width, height]) - 0.5
+    kept = np.flatnonzero(((places >= -0.5) & (places <= borders)).all(axis=1))[:wanted]
+    factors = np.array(size) / (width, height)
+    return Features(((places[kept] + 0.5) * factors - 0.5).astype(np.float32),
+                    (found.scales[kept] * math.sqrt(factors.prod())).astype(np.float32), found.scores[kept],
+                    found.descriptors[kept], size, found.global_descriptor)
+
+
+def _turn(width: int, height: int, degrees: float) -> tuple[NDArray[np.float64], tuple[int, int]]:
+    """The (2, 3) transform of an image that is turned left about its middle, and (width, height) of what it fills."""
+    cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    turn = np.array([[cosine, sine], [-sine, cosine]])  # y grows downwards
+    canvas = np.rint(np.abs(turn) @ (width, height)).astype(int)
+    shift = (canvas - 1) / 2 - turn @ ((width - 1) / 2, (height - 1) / 2)
+    return np.column_stack([turn, shift]), (int(canvas[0]), int(canvas[1]))

@@ -10,10 +10,10 @@ from delf.ranking.confidence import (
     words_evidence,
 )
 from delf.ranking.distinct import distinct_inliers
-from delf.ranking.order import CHANCE, COUNTS, RANKINGS
+from delf.ranking.order import CHANCE, COUNTS, DISTINCT_CHANCE, RANKINGS
 from delf.ranking.support import SupportOptions, support, supporters
 from delf.ranking.votes import Candidates, count_votes, in_order
 
-__all__ = ["CHANCE", "COUNTS", "DISTINCT", "MATCH_PROBABILITY", "RANKINGS", "WORDS", "Candidates", "SupportOptions",
-           "count_votes", "distinct_inliers", "evidence", "in_order", "probability", "spanned_area", "support",
-           "supporters", "words_evidence"]
+__all__ = ["CHANCE", "COUNTS", "DISTINCT", "DISTINCT_CHANCE", "MATCH_PROBABILITY", "RANKINGS", "WORDS", "Candidates",
+           "SupportOptions", "count_votes", "distinct_inliers", "evidence", "in_order", "probability", "spanned_area",
+           "support", "supporters", "words_evidence"]

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from delf.errors import ImageError
@@ -20,6 +21,7 @@ from delf.service.workers import Job
 from delf.types import Box, Features, ImageArray, ImageMatch, SearchResult
 
 Size = tuple[int, int]
+KEPT_TURNS = 9  # of a query: what one search looks at
 
 
 @dataclass(frozen=True)
@@ -55,11 +57,11 @@ class Looked:
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """The features of a query, as it is and, once that was asked for, turned by quarters. size: of the whole query."""
+    """The features of a query, as it is and, once that was asked for, turned. size: of the whole query."""
 
     features: Features
     size: Size
-    turned: dict[tuple[int, bool], Features]  # by quarters, and whether it was a quick look
+    turned: dict[tuple[float, bool], Features]  # by degrees, and whether it was a quick look
 
 
 class Queries:
@@ -79,9 +81,7 @@ class Queries:
         candidates = engine.retrieve(seen.features, exclude=exclude, seconds=seconds)
         job.check()
 
-        def turned(quarters: Sequence[int] = (1, 2, 3), quick: bool = False) -> Sequence[Features]:
-            return self.turned(job, state, query, seen, quarters, quick)
-
+        turned = partial(self.turned, job, state, query, seen)
         return engine.search_features(seen.features, top=top, exclude=exclude, candidates=candidates, turned=turned,
                                       seconds=seconds), seen
 
@@ -90,11 +90,7 @@ class Queries:
         engine = state.engine(method)
         seen = self.seen(state, query, {})
         job.check()
-        best = engine.match(seen.features, other)
-        if engine.options.turns and best.probability < engine.options.minimum_probability:
-            looks = [engine.match(one, other) for one in self.turned(job, state, query, seen)]
-            best = max([best, *looks], key=lambda one: one.inliers)
-        return best, seen
+        return engine.match(seen.features, other, turned=partial(self.turned, job, state, query, seen)), seen
 
     def seen(self, state: State, query: Query, seconds: dict[str, float]) -> Seen:
         """The features of a query.
@@ -109,21 +105,24 @@ class Queries:
             return self._look(state, query, seconds)
         return self._recent.get(query.key, lambda: self._look(state, query, seconds))
 
-    def turned(self, job: Job, state: State, query: Query, seen: Seen, quarters: Sequence[int] = (1, 2, 3),
+    def turned(self, job: Job, state: State, query: Query, seen: Seen, *, degrees: Sequence[float],
                quick: bool = False) -> list[Features]:
-        """The features of a query turned by quarters; none where its photo is not there any more."""
-        missing = [number for number in quarters if (number, quick) not in seen.turned]
+        """The features of a query turned left by each angle; none where its photo is not there any more."""
+        found = {one: kept for one in degrees if (kept := seen.turned.get((one, quick))) is not None}
+        missing = [one for one in degrees if one not in found]
         if missing:
             try:
                 looked = look(state, query)
             except (ImageError, Problem):
                 return []
             extractor = state.extractor.limited(QUICK_SCALE) if quick else state.extractor
-            for number in missing:
+            for one in missing:
                 job.check()
-                found = extract_turned(extractor, looked.pixels, looked.size, number)
-                seen.turned[number, quick] = shifted(found, looked.offset)
-        return [seen.turned[number, quick] for number in quarters]
+                turned = extract_turned(extractor, looked.pixels, looked.size, one)
+                found[one] = seen.turned[one, quick] = shifted(turned, looked.offset)
+        for old in list(seen.turned)[:-KEPT_TURNS]:
+            seen.turned.pop(old, None)
+        return [found[one] for one in degrees]
 
     def _look(self, state: State, query: Query, seconds: dict[str, float]) -> Seen:
         with _timed(seconds, "decode"):

@@ -64,8 +64,7 @@ def plausible(transform: Transform, points: Points) -> bool:
     depth = corners @ transform[2, :2] + transform[2, 2]
     if (depth <= 0).any():
         return False
-    moved = transformed(transform, corners)
-    jacobians = (transform[:2, :2] - moved[:, :, None] * transform[2, :2]) / depth[:, None, None]
+    jacobians = _jacobians(transform, corners)
     areas = jacobians[:, 0, 0] * jacobians[:, 1, 1] - jacobians[:, 0, 1] * jacobians[:, 1, 0]
     squares = np.square(jacobians).sum(axis=(1, 2))
     if not (np.isfinite(squares).all() and (areas > 0).all()):
@@ -75,6 +74,23 @@ def plausible(transform: Transform, points: Points) -> bool:
     longest, shortest = (total + difference) / 2, (total - difference) / 2
     return bool((longest < LARGEST_SCALE).all() and (shortest > 1 / LARGEST_SCALE).all()
                 and (longest < LARGEST_STRETCH * shortest).all())
+
+
+def angle(transform: Transform, points: Points) -> float:
+    """By how many degrees a transform turns the plane at the middle of points (M, 2), clockwise as pictures are seen,
+    in which y grows downwards: from -180 to 180.
+    """
+    jacobian = _jacobians(transform, points.mean(axis=0)[None])[0]
+    # The turn that is nearest to a matrix: that of its polar decomposition.
+    return math.degrees(math.atan2(jacobian[1, 0] - jacobian[0, 1], jacobian[0, 0] + jacobian[1, 1]))
+
+
+def _jacobians(transform: Transform, points: Points) -> NDArray[np.float64]:
+    """(M, 2, 2): how the plane is scaled, turned and stretched at points (M, 2)."""
+    depth = points @ transform[2, :2] + transform[2, 2]
+    moved = transformed(transform, points)
+    jacobians: NDArray[np.float64] = (transform[:2, :2] - moved[:, :, None] * transform[2, :2]) / depth[:, None, None]
+    return jacobians
 
 
 def spread(points: Points) -> bool:
