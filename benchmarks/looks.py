@@ -57,8 +57,7 @@ class Foremost(Quarters):
 
 TURNED = {"not turned": (SearchEngine, ()),
           "quarters, a thorough look at the best": (Quarters, TURNS), "the same, foremost": (Foremost, TURNS),
-          "quarters, the best turned upright": (SearchEngine, TURNS[:1]),
-          CHOSEN: (SearchEngine, TURNS)}
+          "quarters, the best turned upright": (SearchEngine, TURNS[:1]), CHOSEN: (SearchEngine, TURNS)}
 
 
 def screenings() -> dict[str, SearchOptions]:
@@ -101,7 +100,8 @@ def main() -> None:
         entries = benchmark.truth.entries
         truth = replace(benchmark.truth, queries=None, entries=tuple(entries[number] for number in chosen))
         labels = [benchmark.queries[number].name.removeprefix("query-").split("--")[0] for number in chosen]
-        print(f"{len(chosen)} queries\n\n| | M / H | above chance | of these not | matches | seconds |\n|---|---|---|---|---|---|")
+        print(f"{len(chosen)} queries\n\n| | M / H | above chance | of these not | matches | seconds |\n"
+              "|---|---|---|---|---|---|")
         first = next(iter(answers.values())) if not arguments.turns else answers[CHOSEN]
         for name, found in answers.items():
             ranks = [[number for one in answer.results for number in database.numbers.get(one.image, ())]
@@ -110,7 +110,8 @@ def main() -> None:
             matches = sum(answer.match for answer in found)
             stage = "turn" if arguments.turns else "verify"
             seconds = statistics.median(answer.seconds.get(stage, 0) for answer in found)
-            print(f"| {name} | {means(score_ranks(ranks, truth).ap, labels)} | {above} | {lost} | {matches} | {seconds:.2f} |")
+            print(f"| {name} | {means(score_ranks(ranks, truth).ap, labels)} | {above} | {lost} | {matches} | "
+                  f"{seconds:.2f} |")
 
 
 def compared(expected: Sequence[SearchResult], found: Sequence[SearchResult]) -> tuple[int, int]:

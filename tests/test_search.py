@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -18,13 +19,13 @@ from delf.collection import Collection
 from delf.errors import CollectionError, DelfError, ImageError, OptionError
 from delf.features import Delf
 from delf.images import read_image
-from delf.methods import DEFAULT_METHOD, METHODS, SearchOptions
+from delf.methods import DEFAULT_METHOD, METHODS, TURNS, SearchOptions
 from delf.models import PACKAGED
 from delf.pair import match
 from delf.ranking import MATCH_PROBABILITY, probability
 from delf.retrieval import VoteOptions
 from delf.search import SearchEngine, load_extractor
-from delf.types import SearchResult
+from delf.types import Features, SearchResult
 from delf.verification import ScreeningOptions, VerificationOptions
 
 Draw = Callable[..., Path]
@@ -124,6 +125,82 @@ def test_a_query_that_lies_turned_is_seen_better_by_a_second_look(engine: Search
     assert np.mean(distances(queries["coins"].mapped(back), points[:, 2:])) < 8
     agreeing = distances(through(answer.results[0].transform, points[:, :2]), points[:, 2:])
     assert agreeing.max() <= VerificationOptions().threshold * 1.5
+
+
+class Lying:
+    """A photo that lies turned, and how it was looked at."""
+
+    def __init__(self, engine: SearchEngine, path: Path, degrees: float) -> None:
+        upright = read_image(path)
+        height, width = upright.shape[:2]
+        turn = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), degrees, 0.8)  # to the left
+        self.pixels = np.asarray(cv2.warpAffine(upright, turn, (width, height), borderValue=(128, 128, 128)), np.uint8)
+        self._engine = engine
+        self.looks: list[tuple[tuple[float, ...], bool]] = []
+
+    def turned(self, *, degrees: Sequence[float], quick: bool = False) -> list[Features]:
+        self.looks.append((tuple(degrees), quick))
+        return self._engine.turned(self.pixels, degrees=degrees, quick=quick)
+
+    def search(self) -> SearchResult:
+        return self._engine.search_features(self._engine.extract(self.pixels), turned=self.turned, top=None)
+
+
+@pytest.mark.parametrize("degrees", [75, 160, -110])
+def test_a_query_that_lies_askew_is_turned_upright(engine: SearchEngine, queries: Any, degrees: float) -> None:
+    never_sure = replace(METHODS[DEFAULT_METHOD], minimum_probability=1.1, turns=TURNS[:1])
+    engine = SearchEngine(engine.collection, engine.extractor, options=never_sure)
+    lying = Lying(engine, queries["camera"].path, degrees)
+    answer = lying.search()
+    (quarters, quick), ((upright,), thorough) = lying.looks
+    assert (quarters, quick, thorough) == (TURNS[0], True, False)
+    assert abs((upright + degrees + 180) % 360 - 180) < 12, "the photo is seen from a little aside"
+    assert answer.results[0].image == str(queries["camera"].photo)
+    straight = engine.search_features(engine.extract(read_image(queries["camera"].path)), top=None)
+    assert answer.results[0].inliers > 0.5 * straight.results[0].inliers
+    assert [one.image for one in answer.results[:2]] == [one.image for one in straight.results[:2]]
+
+
+def test_eighths_are_looked_at_where_quarters_find_nothing(engine: SearchEngine, unknown_query: Path) -> None:
+    lying = Lying(engine, unknown_query, 0)
+    answer = lying.search()
+    assert not answer.match
+    assert [degrees for degrees, quick in lying.looks if quick] == list(TURNS)
+
+
+@pytest.fixture(scope="module")
+def strict(engine: SearchEngine) -> SearchEngine:
+    """An engine that is not sure of what is seen turned in so small a collection."""
+    return SearchEngine(engine.collection, engine.extractor,
+                        options=replace(METHODS[DEFAULT_METHOD], minimum_probability=0.98))
+
+
+def test_a_match_by_quarters_is_enough(strict: SearchEngine, queries: Any) -> None:
+    lying = Lying(strict, queries["coffee"].path, 160)
+    assert not strict.search_features(strict.extract(lying.pixels)).match
+    assert lying.search().match
+    assert [degrees for degrees, quick in lying.looks if quick] == list(TURNS[:1])
+
+
+def test_a_query_whose_photo_is_gone_is_not_turned(engine: SearchEngine, query_features: Any) -> None:
+    asked = []
+
+    def gone(*, degrees: Sequence[float], quick: bool = False) -> list[Features]:
+        asked.append(degrees)
+        return []
+
+    answer = engine.search_features(query_features["unknown"], turned=gone)
+    assert asked == list(TURNS)
+    assert as_json(answer) == as_json(engine.search_features(query_features["unknown"]))
+
+
+def test_a_pair_is_looked_at_as_a_search_does(strict: SearchEngine, queries: Any) -> None:
+    lying = Lying(strict, queries["coffee"].path, 160)
+    ordinal = strict.collection.ordinal_of(queries["coffee"].photo)
+    assert ordinal is not None
+    query, found = strict.extract(lying.pixels), lying.search()
+    pair = strict.match(query, ordinal, turned=lying.turned)
+    assert pair.inliers == found.results[0].inliers > 1.5 * strict.match(query, ordinal).inliers
 
 
 def test_what_is_not_there_is_no_match(answers: Any) -> None:
