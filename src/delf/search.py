@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,7 +42,9 @@ _Verified = tuple[int, Features, Verification]  # ordinal, features of the image
 Turned = Callable[..., Sequence[Features]]  # `SearchEngine.turned` of a query
 QUICK_SCALE = 1.0  # the largest level of a quick look; the one that is left out takes half of the time
 QUICK_CANDIDATES = 30  # that a quick look verifies
+FOLLOWED = 2  # quick looks of a group of turns, the best ones, that thorough ones may follow
 PROMISING = 10  # inliers of a quick look from which a thorough one follows: half of what chance gives
+_Found = TypeVar("_Found", "_Look", ImageMatch)
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,8 +212,7 @@ class SearchEngine:
                 break
             quick = [self._match(one, ordinal) for one in turned(degrees=degrees, quick=True)]
             looks += quick
-            best = max(quick, key=_inliers, default=looks[0])
-            if best is not looks[0] and best.inliers >= PROMISING:
+            for best in _promising(quick):
                 upright = _upright(best.transform, best.inlier_points[:, :2])
                 looks += [self._match(one, ordinal) for one in turned(degrees=(upright,))]
         return max(looks, key=_inliers)
@@ -226,21 +228,20 @@ class SearchEngine:
     def _turned_looks(self, first: _Look, turned: Turned, exclude: Sequence[int]) -> list[_Look]:
         """Looks at a query that is turned, and the first one; foremost that by which all images are ranked.
 
-        After a quick look at each turn, the transform of the best of them says how the query lies, if it promises
-        anything. It is turned upright by that and looked at thoroughly (`benchmarks/CHOICES.md`).
+        After a quick look at each turn, the transforms of the best of them say how the query may lie, if they promise
+        anything. It is turned upright by one after the other, and looked at thoroughly, until there is a match.
         """
         looks, quick = [first], list[_Look]()
         for degrees in self.options.turns:
             found = [self._look(query, self.retrieve(query, exclude=exclude), exclude, QUICK_CANDIDATES)
                      for query in turned(degrees=degrees, quick=True)]
             quick += found
-            best = max(found, key=_inliers, default=first)
-            if best is not first and best.inliers >= PROMISING:  # none is found where the photo is gone
+            for best in _promising(found):
                 looks += [self._look(query, self.retrieve(query, exclude=exclude), exclude)
                           for query in turned(degrees=(best.upright,))]
                 looks.sort(key=lambda look: -look.confirmed)
                 if self._is_match(self._rank([*looks, *quick], 1)):
-                    break
+                    return [*looks, *quick]
         return [*looks, *quick]
 
     def _look(self, query: Features, candidates: Candidates, exclude: Sequence[int],
@@ -368,6 +369,12 @@ def shifted(features: Features, offset: tuple[int, int]) -> Features:
 
 def _inliers(found: _Look | ImageMatch) -> int:
     return found.inliers
+
+
+def _promising(quick: Sequence[_Found]) -> list[_Found]:
+    """The quick looks that thorough ones follow, best first; of no photo that is gone there is any."""
+    best = sorted(quick, key=_inliers, reverse=True)[:FOLLOWED]
+    return [look for look in best if look.inliers >= PROMISING]
 
 
 def _upright(transform: NDArray[np.float64] | None, points: FloatArray) -> float:

@@ -21,7 +21,7 @@ from delf.service.workers import Job
 from delf.types import Box, Features, ImageArray, ImageMatch, SearchResult
 
 Size = tuple[int, int]
-KEPT_TURNS = 9  # of a query: what one search looks at
+KEPT_TURNS = 11  # of a query: what one search looks at
 
 
 @dataclass(frozen=True)
