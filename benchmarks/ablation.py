@@ -64,7 +64,7 @@ def main() -> None:
                 rows[f"{name}, {dimensions}-D, {method}"] = [
                     scores(arguments.data / part, searched(name, model, part, dimensions, arguments)[method], None)
                     for part in arguments.sets]
-    print_table(arguments.sets, rows)
+    print_table("mAP E / M / H", arguments.sets, rows)
 
 
 def model_file(name: str, arguments: argparse.Namespace) -> Path | str:

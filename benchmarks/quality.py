@@ -1,4 +1,4 @@
-"""mAP of every system on every benchmark folder: the quality tables of RESULTS.md.
+"""mAP, best results and times of every system on every benchmark folder: the quality tables of RESULTS.md.
 
     python benchmarks/quality.py [--data ../shared/data/bench] [--sets provence sf] [--systems delf-r18 rootsift] \\
         [--limit 5] [--runs runs/quality]
@@ -16,12 +16,12 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from baselines import image_net_gem, root_sift_magsac
 
-from delf.evaluate import evaluate_methods, first_queries, truth_file
+from delf.evaluate import evaluate_methods, first_queries, read_benchmark, truth_file
 from delf.evaluation import read_ground_truth, read_ranking, score_ranks, write_ranking
 from delf.features import Delf
 from delf.methods import METHODS
@@ -48,9 +48,15 @@ def main() -> None:
     if not arguments.data.is_dir():
         sys.exit(f"there are no benchmark folders in {arguments.data}; name a folder that holds some with --data")
     arguments.runs.mkdir(parents=True, exist_ok=True)
-    rows = {label: [scores(arguments.data / name, file, arguments.limit) for name, file in files.items()]
-            for label, files in all_rankings(arguments).items()}
-    print_table(arguments.sets, rows)
+    found = all_rankings(arguments)
+
+    def cells(cell: Callable[[Path, Path, int | None], str]) -> dict[str, list[str]]:
+        return {label: [cell(arguments.data / name, file, arguments.limit) for name, file in files.items()]
+                for label, files in found.items()}
+
+    print_table("mAP E / M / H", arguments.sets, cells(scores))
+    print()
+    print_table("best result right, s a photo, s a query", arguments.sets, cells(costs))
 
 
 def all_rankings(arguments: argparse.Namespace) -> dict[str, dict[str, Path]]:
@@ -73,11 +79,12 @@ def baseline(system: str, folder: Path, arguments: argparse.Namespace) -> Path:
     if not file.is_file():
         shown = progress(f"{folder.name} {system}")
         if system == "rootsift":
-            ranks = root_sift_magsac(folder, arguments.limit, arguments.threads, shown)
+            ranks, seconds = root_sift_magsac(folder, arguments.limit, arguments.threads, shown)
         else:
-            ranks = image_net_gem(folder, arguments.limit, model_file("imagenet-r18", arguments), arguments.threads,
-                                  shown)
-        write_ranking(file, ranks, {"dataset": folder.name, "method": system})
+            ranks, seconds = image_net_gem(folder, arguments.limit, model_file("imagenet-r18", arguments),
+                                           arguments.threads, shown)
+        write_ranking(file, ranks, {"dataset": folder.name, "method": system, "seconds": seconds,
+                                    "extracted": len(read_benchmark(folder).images)})
     return file
 
 
@@ -124,9 +131,21 @@ def scores(folder: Path, file: Path, limit: int | None) -> str:
     return " / ".join("-" if value is None else f"{value:.1f}" for value in mean.values())
 
 
-def print_table(sets: list[str], rows: dict[str, list[str]]) -> None:
+def costs(folder: Path, file: Path, limit: int | None) -> str:
+    """The share of queries whose best result is right (Medium), and the seconds that a photo and a query took, of saved
+    rankings; "-" where photos were not extracted in that run.
+    """
+    truth = first_queries(read_ground_truth(truth_file(folder)), limit)
+    ranking = read_ranking(file, truth)
+    best = score_ranks(ranking.ranks, truth).mp["medium"]["1"]
+    seconds, extracted = ranking.metadata.get("seconds", {}), ranking.metadata.get("extracted", 0)
+    photo = f"{seconds['extract'] / extracted:.2f}" if extracted else "-"
+    return f"{'-' if best is None else f'{best:.1f}'}, {photo}, {seconds.get('query', float('nan')):.2f}"
+
+
+def print_table(title: str, sets: Sequence[str], rows: dict[str, list[str]]) -> None:
     """A Markdown table: a row for each system, a column for each set."""
-    print(f"| mAP E / M / H | {' | '.join(sets)} |\n|---|{'---|' * len(sets)}")
+    print(f"| {title} | {' | '.join(sets)} |\n|---|{'---|' * len(sets)}")
     for label, cells in rows.items():
         print(f"| {label} | {' | '.join(cells)} |")
 

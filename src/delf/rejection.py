@@ -40,10 +40,11 @@ DEPTH = 100  # results that are kept of each answer: as many as are verified
 
 
 @dataclass(frozen=True, eq=False)
-class _Question:
+class Question:
     """A query and what becomes of the database for it.
 
-    relevant, junk: numbers of images. exclude: numbers of those that are taken out.
+    box: the part of the photo that is the query. kind: one of `delf.evaluation.rejection.KINDS`. relevant, junk:
+    numbers of images. exclude: numbers of those that are taken out.
     """
 
     name: str
@@ -73,7 +74,7 @@ def reject_methods(folder: str | Path, extractor: Delf, methods: Sequence[str], 
         EvaluationError: a folder is not a benchmark, or images are missing.
     """
     benchmark = read_benchmark(folder, limit=limit)
-    questions = [*_own_questions(benchmark), *_foreign_questions(others, limit)]
+    questions = questions_of(benchmark, others, limit)
     answers: dict[str, list[Answer]] = {method: [] for method in methods}
     with indexed(benchmark, extractor, collection=collection, index=index, progress=extracting) as database:
         engines = [SearchEngine(database.collection, extractor, method=method) for method in methods]
@@ -114,7 +115,14 @@ def _points(curves: Mapping[str, Curve]) -> dict[str, tuple[Any, Any]]:
     return {name: (curve.x, curve.y) for name, curve in curves.items()}
 
 
-def _own_questions(benchmark: Benchmark) -> Iterator[_Question]:
+def questions_of(benchmark: Benchmark, others: Sequence[str | Path] = (), limit: int | None = None) -> list[Question]:
+    """All questions about a benchmark; `others` and `limit` as for `reject_methods`. Those about one photo stand
+    together.
+    """
+    return [*_own_questions(benchmark), *_foreign_questions(others, limit)]
+
+
+def _own_questions(benchmark: Benchmark) -> Iterator[Question]:
     truth = benchmark.truth.without_own_images()
     setting = CLASSIC if protocol_of(truth) == "classic" else MEDIUM
     for number, (path, entry) in enumerate(zip(benchmark.queries, truth.entries, strict=True)):
@@ -122,21 +130,21 @@ def _own_questions(benchmark: Benchmark) -> Iterator[_Question]:
         relevant = frozenset(entry.indices(setting.positive).tolist())
         name = (truth.queries or ())[number]
         if relevant:
-            yield _Question(name, path, entry.box, "answerable", relevant=relevant, junk=junk)
-        yield _Question(name, path, entry.box, "hard", exclude=relevant | junk)
+            yield Question(name, path, entry.box, "answerable", relevant=relevant, junk=junk)
+        yield Question(name, path, entry.box, "hard", exclude=relevant | junk)
 
 
-def _foreign_questions(folders: Sequence[str | Path], limit: int | None) -> Iterator[_Question]:
+def _foreign_questions(folders: Sequence[str | Path], limit: int | None) -> Iterator[Question]:
     for folder in map(Path, folders):
         truth = first_queries(read_ground_truth(truth_file(folder)), limit)
         names = names_of(truth)[1]
         for name, path, entry in zip(names, find_named(folder, names), truth.entries, strict=True):
-            yield _Question(f"{folder.resolve().name}/{name}", path, entry.box, "easy")
+            yield Question(f"{folder.resolve().name}/{name}", path, entry.box, "easy")
 
 
-def _ask(engines: Sequence[SearchEngine], questions: Sequence[_Question], ordinals: Mapping[int, int],
-         progress: Progress) -> Iterator[tuple[_Question, dict[str, SearchResult]]]:
-    """The answer of each engine to each question; those about one photo stand together, which is extracted once."""
+def _ask(engines: Sequence[SearchEngine], questions: Sequence[Question], ordinals: Mapping[int, int],
+         progress: Progress) -> Iterator[tuple[Question, dict[str, SearchResult]]]:
+    """The answer of each engine to each question; a photo is extracted once."""
     last, query = None, None
     for done, question in enumerate(questions, start=1):
         if query is None or last != (question.path, question.box):
@@ -148,7 +156,7 @@ def _ask(engines: Sequence[SearchEngine], questions: Sequence[_Question], ordina
         progress(done, len(questions))
 
 
-def _answer(question: _Question, answer: SearchResult, database: Database, names: Sequence[str]) -> Answer:
+def _answer(question: Question, answer: SearchResult, database: Database, names: Sequence[str]) -> Answer:
     """What is left of an answer without junk and without what a kept collection has besides the benchmark."""
     images: list[str] = []
     relevant: list[bool] = []

@@ -231,15 +231,16 @@ class SearchEngine:
         After a quick look at each turn, the transforms of the best of them say how the query may lie, if they promise
         anything. It is turned upright by one after the other, and looked at thoroughly, until there is a match.
         """
+        def look(query: Features, count: int | None = None) -> _Look:
+            return self._look(query, self.retrieve(query, exclude=exclude), exclude, count)
+
         looks, quick = [first], list[_Look]()
         for degrees in self.options.turns:
-            found = [self._look(query, self.retrieve(query, exclude=exclude), exclude, QUICK_CANDIDATES)
-                     for query in turned(degrees=degrees, quick=True)]
+            found = [look(query, QUICK_CANDIDATES) for query in turned(degrees=degrees, quick=True)]
             quick += found
             for best in _promising(found):
-                looks += [self._look(query, self.retrieve(query, exclude=exclude), exclude)
-                          for query in turned(degrees=(best.upright,))]
-                looks.sort(key=lambda look: -look.confirmed)
+                looks += [look(query) for query in turned(degrees=(best.upright,))]
+                looks.sort(key=lambda one: -one.confirmed)
                 if self._is_match(self._rank([*looks, *quick], 1)):
                     return [*looks, *quick]
         return [*looks, *quick]
