@@ -185,3 +185,5 @@ def test_curves_of_all_methods_in_one_picture(benchmark: Path, other: Path, stub
     text = (tmp_path / "curves.svg").read_text()
     for words in (*METHODS, "threshold on inliers", "precision (PRE)", "right results (REC)"):
         assert f"<!-- {words} -->" in text
+    draw_rejection(tmp_path / "curves.svg", made)
+    assert "<!-- threshold on probability or score -->" in (tmp_path / "curves.svg").read_text()

@@ -28,7 +28,15 @@ from delf.evaluate import (
 )
 from delf.evaluation import protocol_of, read_ground_truth
 from delf.evaluation.protocols import CLASSIC, MEDIUM
-from delf.evaluation.rejection import QUANTITIES, Answer, Curve, Predictions, precision_curve, recall_curve
+from delf.evaluation.rejection import (
+    QUANTITIES,
+    Answer,
+    Curve,
+    Predictions,
+    precision_curve,
+    recall_curve,
+    telling_quantity,
+)
 from delf.evaluation.rejection import write_predictions as write
 from delf.features import Delf
 from delf.indexing import IndexOptions
@@ -94,19 +102,22 @@ def reject_methods(folder: str | Path, extractor: Delf, methods: Sequence[str], 
     return predictions
 
 
-def draw_rejection(path: str | Path, predictions: Mapping[str, Predictions], by: str = "probability") -> None:
+def draw_rejection(path: str | Path, predictions: Mapping[str, Predictions], by: str | None = None) -> None:
     """Draw the curves of several methods in one picture, PNG or SVG by the name of the file.
 
     Args:
-        predictions: by the name that a curve gets. by: the quantity on which the threshold is.
+        predictions: by the name that a curve gets. by: the quantity on which the threshold is; by default that which
+            `telling_quantity` gives for each method.
 
     Raises:
         MissingDependencyError: matplotlib is not installed. OptionError: another kind of file.
     """
-    precisions = {name: precision_curve(one.answers, by) for name, one in predictions.items()}
-    recalls = {name: recall_curve(one.answers, by) for name, one in predictions.items()}
+    quantities = {name: by or telling_quantity(one) for name, one in predictions.items()}
+    precisions = {name: precision_curve(one.answers, quantities[name]) for name, one in predictions.items()}
+    recalls = {name: recall_curve(one.answers, quantities[name]) for name, one in predictions.items()}
+    title = f"threshold on {' or '.join(sorted(set(quantities.values())))}"
     draw_panels(path, [
-        Panel(f"threshold on {by}", "right results (REC)", "precision (PRE)", _points(precisions)),
+        Panel(title, "right results (REC)", "precision (PRE)", _points(precisions)),
         Panel("queries without a match", "answered all the same", "answerable queries answered rightly",
               _points(recalls))])
 

@@ -42,7 +42,9 @@ def test_json_says_for_each_method_what_the_files_say(delf: Run, benchmark_folde
         assert row["model"]["name"] == "stub"
         assert row["queries"] == {"answerable": 3, "hard": 3, "easy": 1}
         assert set(row["recall"]) == {"hard", "easy", "both"}
-        assert row["at_threshold"]["threshold"] == 0.8
+        verified = METHODS[row["method"]].candidates > 0
+        assert row["by"] == ("probability" if verified else "score")
+        assert (row["at_threshold"] == {**(row["at_threshold"] or {}), "threshold": 0.8}) == verified
         assert len(row["curve"]["rec"]) == len(row["curve"]["pre"]) == len(row["curve"]["threshold"])
     files = [tmp_path / f"p.{method}.json" for method in METHODS]
     assert delf("reject", *files, "--json").lines() == rows
@@ -57,10 +59,11 @@ def test_in_words(delf: Run, benchmark_folder: Path, tmp_path: Path) -> None:
                 "--save-predictions", tmp_path / "p.json", "--plot", tmp_path / "c.svg",
                 "--collection", tmp_path / "kept.delf")
     lines = done.ok().splitlines()
-    assert lines[0] == ("tiny: 1 with a match; without one, 1 hard and 0 easy queries. The threshold is on "
-                        "probability.")
-    assert lines[3].split() == ["top-1", "hard", "easy", "both", "GAP", "own", "hard", "easy"]
+    assert lines[0] == ("tiny: 1 with a match; without one, 1 hard and 0 easy queries. The threshold is on what the "
+                        "last column says.")
+    assert lines[3].split() == ["top-1", "hard", "easy", "both", "GAP", "own", "hard", "easy", "by"]
     assert lines[4].split()[0] == "delf"
+    assert lines[4].split()[-1] == "probability"
     assert lines[4].split()[3] == lines[4].split()[8] == "-", "there are no easy ones"
     assert len(lines) == 5
     assert "c.svg: the curves" in done.err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from delf.evaluation.rejection import (
     read_predictions,
     recall_curve,
     score_rejection,
+    telling_quantity,
     write_predictions,
 )
 
@@ -157,6 +159,17 @@ def test_what_is_undefined_is_none() -> None:
     assert score_rejection(Predictions(SMALL)).at_threshold is None, "nobody said which threshold"
     nothing = precision_curve([answer("answerable")], "probability")
     assert [len(side) for side in (nothing.thresholds, nothing.x, nothing.y)] == [0, 0, 0]
+
+
+def test_the_quantity_that_tells_something() -> None:
+    def having(**changed: float) -> Predictions:
+        return Predictions(tuple(replace(one, values={
+            name: values * changed.get(name, 1.0) for name, values in one.values.items()}) for one in SMALL))
+
+    assert telling_quantity(having()) == "probability"
+    assert telling_quantity(having(inliers=0)) == "score", "without geometry, what is left is no probability"
+    assert telling_quantity(having(probability=0)) == "inliers"
+    assert telling_quantity(Predictions(())) == "score"
 
 
 def test_options_that_make_no_sense() -> None:

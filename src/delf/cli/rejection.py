@@ -21,7 +21,9 @@ def reject(
     others: Annotated[list[Path] | None, typer.Option(metavar="FOLDER", help="A benchmark of other places, whose "
                                                       "queries have no match; may be given several times.")] = None,
     method: Annotated[str, typer.Option(help="How to search, or all methods on the same features.")] = "all",
-    by: Annotated[str, typer.Option(help="What the threshold is on: probability, inliers or score.")] = "probability",
+    by: Annotated[str | None, typer.Option(help="What the threshold is on: probability, inliers or score. By default "
+                                           "the probability, or the score where a method looks at no "
+                                           "geometry.")] = None,
     plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the curves of all methods: .png or "
                                               ".svg.")] = None,
     save_predictions: Annotated[Path | None, typer.Option(metavar="FILE", help="Where the answers go, as JSON; with "
@@ -40,11 +42,18 @@ def reject(
     Example: [bold]delf reject roxford5k/ --others rparis6k/ --plot curves.svg[/bold]
     """
     from delf.errors import OptionError
-    from delf.evaluation.rejection import precision_curve, read_predictions, require_quantity, score_rejection
+    from delf.evaluation.rejection import (
+        precision_curve,
+        read_predictions,
+        require_quantity,
+        score_rejection,
+        telling_quantity,
+    )
     from delf.rejection import draw_rejection, reject_methods
     from delf.report.curves import require_picture
 
-    require_quantity(by)
+    if by is not None:
+        require_quantity(by)
     if plot is not None:
         require_picture(plot)
     if all(place.is_file() for place in places):
@@ -58,7 +67,7 @@ def reject(
                                    limit=limit, save_predictions=files, extracting=extracting, searching=searching)
     else:
         raise OptionError("name one benchmark folder, or only files of saved predictions")
-    scores = {name: score_rejection(one, by) for name, one in known.items()}
+    scores = {name: score_rejection(one, by or telling_quantity(one)) for name, one in known.items()}
     if plot is not None:
         draw_rejection(plot, known, by)
         say(f"{plot}: the curves", quiet or json)
@@ -67,7 +76,7 @@ def reject(
         return
     for name, one in known.items():
         about = {key: one.metadata.get(key) for key in ("dataset", "others", "images", "method", "model")}
-        curve = precision_curve(one.answers, by)
+        curve = precision_curve(one.answers, scores[name].by)
         print_json({**about, **scores[name].to_json(), "curve": {
             "threshold": curve.thresholds.tolist(), "rec": curve.x.tolist(), "pre": curve.y.tolist()}})
 
@@ -93,16 +102,16 @@ def _print(known: dict[str, Predictions], scores: dict[str, RejectionScores]) ->
     first = next(iter(scores))
     kinds = scores[first].queries
     print(f"{known[first].metadata.get('dataset', first)}: {kinds['answerable']:,} with a match; without one, "
-          f"{kinds['hard']:,} hard and {kinds['easy']:,} easy queries. The threshold is on {scores[first].by}.")
+          f"{kinds['hard']:,} hard and {kinds['easy']:,} easy queries. The threshold is on what the last column says.")
     print("In percent: best result right; answered rightly where 1 % of the hard, the easy, all without a match are "
           "answered; GAP;\nat the method's own threshold: answered rightly, hard and easy ones answered all the same.")
     width = max(map(len, known))
     titles = ("top-1", "hard", "easy", "both", "GAP", "own", "hard", "easy")
-    print(f"{'':<{width}}  {'  '.join(f'{title:>5}' for title in titles)}")
+    print(f"{'':<{width}}  {'  '.join(f'{title:>5}' for title in titles)}  by")
     for name, one in scores.items():
         at = one.at_threshold or {}
         cells = (one.top1, *one.recall.values(), one.gap, at.get("recall"), at.get("hard"), at.get("easy"))
-        print(f"{name:<{width}}  {'  '.join(_number(cell) for cell in cells)}")
+        print(f"{name:<{width}}  {'  '.join(_number(cell) for cell in cells)}  {one.by}")
 
 
 def _number(value: float | None) -> str:

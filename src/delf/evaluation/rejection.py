@@ -105,6 +105,18 @@ class RejectionScores:
         return asdict(self)
 
 
+def telling_quantity(predictions: Predictions) -> str:
+    """The quantity to put a threshold on: the probability, where geometry was looked at; the inliers, where nothing
+    makes a probability of them; else the score.
+    """
+    def known(name: str) -> bool:
+        return any(answer.values[name].any() for answer in predictions.answers)
+
+    if not known("inliers"):
+        return "score"
+    return "probability" if known("probability") else "inliers"
+
+
 def score_rejection(predictions: Predictions, by: str = "probability",
                     false_positives: float = FALSE_POSITIVES) -> RejectionScores:
     """All scores of one method.
