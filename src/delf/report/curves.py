@@ -12,11 +12,12 @@ from delf.files import replacing
 
 SUFFIXES = (".png", ".svg")
 MARKERS = "osD^vP*X<>"  # lines that lie on each other are told apart by these
+DASHES = ("-", "--", ":")  # and those after as many as there are colours and markers by these
 
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """One pair of axes. x, y: their names. curves: (P,) x and (P,) y by the name in the legend."""
+    """One pair of axes. x, y: their names. curves: (P,) x and (P,) y by their names in the legend, one for all panels."""
 
     title: str
     x: str
@@ -37,15 +38,19 @@ def draw_panels(path: str | Path, panels: Sequence[Panel]) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(5.6 * len(panels), 4.6), layout="constrained")
+    names = list(dict.fromkeys(name for panel in panels for name in panel.curves))
+    styles = {name: {"color": f"C{number % len(MARKERS)}", "marker": MARKERS[number % len(MARKERS)],
+                     "linestyle": DASHES[number // len(MARKERS) % len(DASHES)]} for number, name in enumerate(names)}
+    figure = Figure(figsize=(1.8 + 5.6 * len(panels), 4.6), layout="constrained")
     FigureCanvasAgg(figure)
+    lines = {}
     for axis, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-        for number, (name, (x, y)) in enumerate(panel.curves.items()):
-            axis.plot(x, y, label=name, marker=MARKERS[number % len(MARKERS)], markersize=4, markevery=0.1)
+        for name, (x, y) in panel.curves.items():
+            [lines[name]] = axis.plot(x, y, label=name, markersize=4, markevery=0.1, **styles[name])
         axis.set(title=panel.title, xlabel=panel.x, ylabel=panel.y)
         axis.grid(alpha=0.3)
-        if axis.lines:
-            axis.legend()
+    if lines:
+        figure.legend(handles=[lines[name] for name in names], loc="outside right upper")
     kind = path.suffix.lower().removeprefix(".")
     with replacing(path) as temporary, mpl.rc_context({"svg.hashsalt": "delf"}):
         figure.savefig(temporary, format=kind, dpi=110, metadata={"Date": None} if kind == "svg" else {})
