@@ -17,7 +17,7 @@ DASHES = ("-", "--", ":")  # and those after as many as there are colours and ma
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """One pair of axes. x, y: their names. curves: (P,) x and (P,) y by their names in the legend, one for all panels."""
+    """One pair of axes. x, y: their names. curves: (P,) x and (P,) y by names in the legend, one for all panels."""
 
     title: str
     x: str
