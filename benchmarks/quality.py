@@ -133,14 +133,15 @@ def scores(folder: Path, file: Path, limit: int | None) -> str:
 
 def costs(folder: Path, file: Path, limit: int | None) -> str:
     """The share of queries whose best result is right (Medium), and the seconds that a photo and a query took, of saved
-    rankings; "-" where photos were not extracted in that run.
+    rankings; "-" where that run did not extract or time any.
     """
     truth = first_queries(read_ground_truth(truth_file(folder)), limit)
     ranking = read_ranking(file, truth)
     best = score_ranks(ranking.ranks, truth).mp["medium"]["1"]
     seconds, extracted = ranking.metadata.get("seconds", {}), ranking.metadata.get("extracted", 0)
-    photo = f"{seconds['extract'] / extracted:.2f}" if extracted else "-"
-    return f"{'-' if best is None else f'{best:.1f}'}, {photo}, {seconds.get('query', float('nan')):.2f}"
+    photo = seconds["extract"] / extracted if extracted else None
+    cells = ((best, ".1f"), (photo, ".2f"), (seconds.get("query"), ".2f"))
+    return ", ".join("-" if value is None else format(value, form) for value, form in cells)
 
 
 def print_table(title: str, sets: Sequence[str], rows: dict[str, list[str]]) -> None:

@@ -205,16 +205,16 @@ class SearchEngine:
             turned: as for `search_features`.
         """
         looks = [self._match(query, ordinal)]
-        if turned is None:
+        if turned is None or looks[0].probability >= self.options.minimum_probability:
             return looks[0]
         for degrees in self.options.turns:
-            if max(looks, key=_inliers).probability >= self.options.minimum_probability:
-                break
             quick = [self._match(one, ordinal) for one in turned(degrees=degrees, quick=True)]
             looks += quick
             for best in _promising(quick):
                 upright = _upright(best.transform, best.inlier_points[:, :2])
                 looks += [self._match(one, ordinal) for one in turned(degrees=(upright,))]
+                if max(looks, key=_inliers).probability >= self.options.minimum_probability:
+                    return max(looks, key=_inliers)
         return max(looks, key=_inliers)
 
     def _match(self, query: Features, ordinal: int) -> ImageMatch:
@@ -373,7 +373,7 @@ def _inliers(found: _Look | ImageMatch) -> int:
 
 
 def _promising(quick: Sequence[_Found]) -> list[_Found]:
-    """The quick looks that thorough ones follow, best first; of no photo that is gone there is any."""
+    """The quick looks that thorough ones follow, best first."""
     best = sorted(quick, key=_inliers, reverse=True)[:FOLLOWED]
     return [look for look in best if look.inliers >= PROMISING]
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from delf.evaluation.rejection import read_predictions, telling_quantity
 from delf.methods import METHODS
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -46,6 +47,17 @@ def test_quality_ranks_real_photos_well_and_does_not_compute_twice(benchmark: Pa
     assert whole == ("all of it", f"{found['delf-r18, delf-asmk'][1]:.1f}")
     assert [name for name, _ in others][-1] == "ASMK* alone"
     assert len(others) == 5
+
+
+def test_root_sift_rejects_as_delf_reject_measures_it(benchmark: Path, tmp_path: Path) -> None:
+    run("rejection.py", benchmark, "--limit", "2", "-o", tmp_path / "rootsift.json")
+    found = read_predictions(tmp_path / "rootsift.json")
+    assert [answer.kind for answer in found.answers] == ["answerable", "hard"] * 2
+    assert telling_quantity(found) == "inliers"
+    for known, hard in zip(found.answers[::2], found.answers[1::2], strict=True):
+        wrong = [name for name, right in zip(known.images, known.relevant, strict=True) if not right]
+        assert len(wrong) < len(known.images), "its images are among those of the whole database"
+        assert set(wrong) <= set(hard.images) and not hard.relevant.any()
 
 
 def test_speed_prints_its_tables(benchmark: Path) -> None:
