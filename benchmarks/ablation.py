@@ -4,7 +4,7 @@
 
 Every model is a ResNet-18 to conv4 and is trained where its file is not there yet, from the recipes in `ablation/` and
 in the package. Features are extracted once for a model, with 128 dimensions; 40 dimensions are the first 40 of them,
-normalised. Rankings are kept, so that the command may be interrupted, and shared with `quality.py`.
+normalised. Trainings, features and rankings are kept, so that the command may be interrupted.
 """
 
 from __future__ import annotations
@@ -36,10 +36,11 @@ MODELS: dict[str, tuple[str, str]] = {  # name -> (recipe, the model that it sta
     "imagenet+attention": (f"{RECIPES}/attention.toml", ""),
     "classified": (f"{RECIPES}/classified.toml", ""),
     "classified+attention": (f"{RECIPES}/attention.toml", "classified"),
-    "joint": ("joint", ""),
+    "joint": (f"{RECIPES}/joint.toml", ""),
     "correspondences": ("", "delf-r18"),
 }
 PACKAGED = "delf-r18"  # correspondences and attention
+WITH_GLOBAL = ("joint",)  # models whose global descriptor is searched with as well
 
 
 def main() -> None:
@@ -60,10 +61,11 @@ def main() -> None:
     for name in arguments.models:
         model = model_file(name, arguments)
         for dimensions in arguments.dimensions:
-            for method in METHODS:
-                rows[f"{name}, {dimensions}-D, {method}"] = [
-                    scores(arguments.data / part, searched(name, model, part, dimensions, arguments)[method], None)
-                    for part in arguments.sets]
+            files = [searched(name, model, part, dimensions, arguments) for part in arguments.sets]
+            for method in files[0]:
+                label = f"{name}, {method}" if method == "global" else f"{name}, {dimensions}-D, {method}"
+                rows[label] = [scores(arguments.data / part, file[method], None)
+                               for part, file in zip(arguments.sets, files, strict=True)]
     print_table("mAP E / M / H", arguments.sets, rows)
 
 
@@ -99,7 +101,8 @@ def searched(name: str, model: Path | str, part: str, dimensions: int,
              arguments: argparse.Namespace) -> dict[str, Path]:
     """The file of rankings of each method on a benchmark folder."""
     label = f"{part}-{name}" + (f"-{dimensions}" if dimensions != 128 else "")
-    files = {method: Path(arguments.runs / f"{label}-{method}.json") for method in METHODS}
+    methods = (*METHODS, "global") if name in WITH_GLOBAL and dimensions == 128 else METHODS
+    files = {method: Path(arguments.runs / f"{label}-{method}.json") for method in methods}
     missing = [method for method, file in files.items() if not file.is_file()]
     if missing:
         folder, full = arguments.data / part, Path(arguments.runs / f"{part}-{name}.delf")
