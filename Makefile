@@ -4,6 +4,7 @@ PLAIN := .venv
 DEV := .venv-dev
 OLDEST := .venv-oldest
 PHOTOS ?=
+PARALLEL ?= --numprocesses 2 --dist worksteal
 
 .PHONY: install demo test test-oldest coverage lint bench bench-quality clean
 
@@ -28,12 +29,12 @@ $(DEV)/.installed: pyproject.toml requirements/dev.txt requirements/oracles.txt
 	@touch $@
 
 test: $(DEV)/.installed install lint     ## all tests, in an environment of their own
-	DELF_PLAIN=$(CURDIR)/$(PLAIN) $(DEV)/bin/python -m pytest --durations=15 $(PYTEST)
+	DELF_PLAIN=$(CURDIR)/$(PLAIN) $(DEV)/bin/python -m pytest --durations=15 $(PARALLEL) $(PYTEST)
 	$(if $(PYTEST),,$(MAKE) --no-print-directory test-oldest)
 
 # What depends on the versions of OpenCV, faiss, Pillow, numpy and ONNX Runtime, with the oldest of each.
 test-oldest: $(OLDEST)/.installed       ## with the oldest versions that pyproject.toml claims
-	$(OLDEST)/bin/python -m pytest --quiet tests/images tests/index tests/verification tests/formats tests/report tests/test_readme.py
+	$(OLDEST)/bin/python -m pytest --quiet $(PARALLEL) tests/images tests/index tests/verification tests/formats tests/report tests/test_readme.py
 
 $(OLDEST)/.installed: pyproject.toml requirements/oldest.txt
 	$(PYTHON) -m venv $(OLDEST)
@@ -42,7 +43,7 @@ $(OLDEST)/.installed: pyproject.toml requirements/oldest.txt
 	@touch $@
 
 coverage: $(DEV)/.installed install     ## all tests, slower, and the lines that none of them runs
-	DELF_PLAIN=$(CURDIR)/$(PLAIN) $(DEV)/bin/python -m pytest --cov=delf --cov-report=term:skip-covered
+	DELF_PLAIN=$(CURDIR)/$(PLAIN) $(DEV)/bin/python -m pytest $(PARALLEL) --cov=delf --cov-report=term:skip-covered
 
 lint: $(DEV)/.installed                 ## ruff and mypy
 	$(DEV)/bin/ruff check src tests benchmarks examples

@@ -1,7 +1,7 @@
 """mAP, best results and times of every system on every benchmark folder: the quality tables of RESULTS.md.
 
     python benchmarks/quality.py [--data ../shared/data/bench] [--sets provence sf] [--systems delf-r18 rootsift] \\
-        [--limit 5] [--runs runs/quality]
+        [--methods delf-asmk delf] [--limit 5] [--runs runs/quality]
 
 A benchmark folder has `images/` and `gnd.json`. Rankings are written to the folder of runs and scored from there; what
 is there already is not computed again, so that the command may be interrupted. The system `imagenet-r18` is the bare
@@ -39,6 +39,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=SHARED / "data" / "bench", help="where the benchmark folders are")
     parser.add_argument("--sets", nargs="+", default=SETS, help="names of benchmark folders")
     parser.add_argument("--systems", nargs="+", default=SYSTEMS, choices=SYSTEMS)
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS,
+                        help="of the systems with features")
     parser.add_argument("--limit", type=int, help="only the first so many queries")
     parser.add_argument("--runs", type=Path, default=Path("runs/quality"), help="where rankings and collections go")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
@@ -89,8 +91,8 @@ def baseline(system: str, folder: Path, arguments: argparse.Namespace) -> Path:
 
 
 def searches(model: str, folder: Path, arguments: argparse.Namespace) -> dict[str, Path]:
-    """The rankings of every search method with one model; features are extracted once."""
-    files = {method: predictions(arguments, folder, f"{model}-{method}") for method in METHODS}
+    """The rankings of search methods with one model; features are extracted once."""
+    files = {method: predictions(arguments, folder, f"{model}-{method}") for method in arguments.methods}
     missing = [method for method, file in files.items() if not file.is_file()]
     if missing:
         extractor = Delf.load(model_file(model, arguments), threads=arguments.threads)

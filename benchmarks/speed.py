@@ -1,6 +1,7 @@
 """Rates, latencies, sizes and memory of the main job, beside RootSIFT with MAGSAC in the same run.
 
-    python benchmarks/speed.py [--folder ../shared/data/bench/provence] [--queries 20] [--model delf-r18]
+    python benchmarks/speed.py [--folder ../shared/data/bench/provence] [--queries 20] [--model delf-r18] \\
+        [--methods delf-asmk delf]
 
 The folder is a benchmark folder with `images/` and `gnd.json`. Indexing is a process of its own (`delf index`), whose
 peak memory the operating system reports. Run it on a quiet machine.
@@ -16,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -45,6 +46,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=SHARED / "data" / "bench" / "provence")
     parser.add_argument("--queries", type=int, default=20, help="how many queries are timed")
     parser.add_argument("--model", default="delf-r18")
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
     arguments = parser.parse_args()
     if not arguments.folder.is_dir():
         sys.exit(f"there is no benchmark folder {arguments.folder}; name one with --folder")
@@ -53,7 +55,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as work:
         place = Path(work) / "speed.delf"
         indexing(arguments.folder, place, arguments.model, cores)
-        searching(arguments.folder, place, arguments.queries, cores)
+        searching(arguments.folder, place, arguments.methods, arguments.queries, cores)
     starting()
 
 
@@ -74,14 +76,14 @@ def indexing(folder: Path, place: Path, model: str, cores: int) -> None:
     print(f"| peak memory | {peak / 2**20:,.0f} MiB |\n| on disk | {facts['bytes_per_image']:,} bytes a photo |\n")
 
 
-def searching(folder: Path, place: Path, count: int, cores: int) -> None:
+def searching(folder: Path, place: Path, methods: Sequence[str], count: int, cores: int) -> None:
     """Latency of one search after another, by method, and of RootSIFT with MAGSAC on every image."""
     truth = first_queries(read_ground_truth(truth_file(folder)), count)
     queries = list(zip(find_named(folder, names_of(truth)[1]), truth.entries, strict=True))
     rows = {}
     with Collection.open(place) as collection:
         extractor = Delf.load(collection.about["model"]["name"], **collection.about["options"])
-        for method in METHODS:
+        for method in methods:
             engine = SearchEngine(collection, extractor, method=method)
             engine.search(queries[0][0], box=queries[0][1].box)  # the first one loads what is loaded when needed
             answers = [engine.search(path, box=entry.box) for path, entry in queries]

@@ -9,20 +9,21 @@ from pathlib import Path
 import pytest
 
 SHARED = Path(os.environ.get("DELF_SHARED", Path(__file__).parents[3] / "shared"))
-QUERIES, DISTRACTORS = (25, 43), 10
+QUERIES, SHOWN, DISTRACTORS = (25, 43), 4, 6  # SHOWN: of each kind, easy and hard
 
 
 @pytest.fixture(scope="session")
 def benchmark(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two queries of a benchmark of landmarks, all that shows them, and some images that do not."""
+    """Two queries of a benchmark of landmarks, some images that show them, and some that do not."""
     source = SHARED / "data" / "bench" / "provence"
     if not source.is_dir():
         pytest.skip(f"there are no benchmark photos in {source}; DELF_SHARED says where they are")
     truth = json.loads((source / "gnd.json").read_text())
-    entries = [{**truth["gnd"][number], "junk": []} for number in QUERIES]
+    entries = [{**truth["gnd"][number], "junk": [],
+                **{key: truth["gnd"][number][key][:SHOWN] for key in ("easy", "hard")}} for number in QUERIES]
     shown = {image for entry in entries for key in ("easy", "hard") for image in entry[key]}
-    hidden = {image for number in QUERIES for image in truth["gnd"][number]["junk"]}
-    others = sorted(set(range(len(truth["imlist"]))) - shown - hidden)
+    hidden = {image for number in QUERIES for key in ("easy", "hard", "junk") for image in truth["gnd"][number][key]}
+    others = sorted(set(range(len(truth["imlist"]))) - hidden)
     kept = sorted({*shown, *others[:: len(others) // DISTRACTORS]})
     place = {image: number for number, image in enumerate(kept)}
     reduced = {"imlist": [truth["imlist"][image] for image in kept],

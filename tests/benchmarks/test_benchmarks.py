@@ -61,9 +61,10 @@ def test_root_sift_rejects_as_delf_reject_measures_it(benchmark: Path, tmp_path:
 
 
 def test_speed_prints_its_tables(benchmark: Path) -> None:
-    table = run("speed.py", "--folder", benchmark, "--queries", "2")
+    table = run("speed.py", "--folder", benchmark, "--queries", "2", "--methods", "delf-asmk", "delf")
     for row in (r"\| rate \| [\d.]+ photos/s", r"\| peak memory \| [\d,]+ MiB", r"\| on disk \| [\d,]+ bytes a photo",
-                r"\| delf \| \d+ \| \d+ \| [\d.]+", r"`delf --help`: [\d.]+ s"):
+                r"\| delf-asmk \| \d+ \| \d+ \| [\d.]+", r"\| delf \| \d+ \| \d+ \| [\d.]+",
+                r"`delf --help`: [\d.]+ s"):
         assert re.search(row, table), row
 
 
