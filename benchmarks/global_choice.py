@@ -29,10 +29,13 @@ from delf.images import limit_size, read_image, resize
 from delf.models import Whitening
 from delf.network.export import export_onnx
 from delf.network.model import DelfModel
+from delf.ranking import Candidates
 from delf.ranking.expansion import RerankOptions, augment, expand, rerank
 from delf.ranking.fusion import fused
-from delf.retrieval import GlobalRetrieval
+from delf.retrieval import GlobalRetrieval, VoteOptions
+from delf.retrieval.contract import Mask, Retriever
 from delf.retrieval.fused import FusedRetrieval, FusedRetriever
+from delf.retrieval.votes import VoteRetriever
 from delf.training.finish import principal
 from delf.training.photos import LabelledPhoto, of_split, read_photos
 from delf.training.whitening import discriminative, same_class_pairs
@@ -270,13 +273,27 @@ def fusions(benchmark: Benchmark, extractor: Delf, every: int, output: Path) -> 
     table = Table(benchmark, range(0, len(benchmark.queries), every))
     collection = output / f"{benchmark.name}-whitened.delf"
     with indexed(benchmark, extractor, collection=collection) as database:
-        verified = Verifier(database)
+        verified, alive = Verifier(database), database.collection.alive
         queries = [extractor.extract(read_image(path)) for path in benchmark.queries[::every]]
+        local = VoteRetriever(database.collection, VoteOptions())
+        voted = {id(query): local.candidates(query, alive) for query in queries}
         for name, options in kinds.items():
             retriever = FusedRetriever(database.collection, options)
+            retriever.local = Remembered(voted)
             found = [verified.look(query, retriever) for query in queries]
             yield name, [table.of([verified.ranking(images, fused(scores, inliers.astype(np.float64), weight))
                                    for images, scores, inliers in found]) for weight in WEIGHTS]
+
+
+class Remembered(Retriever):
+    """Finds what was found before, for the very same queries: the search of the nearest features takes long."""
+
+    def __init__(self, found: dict[int, Candidates]) -> None:
+        self._found = found
+
+    def candidates(self, query: Features, alive: Mask) -> Candidates:
+        """Those of the query."""
+        return self._found[id(query)]
 
 
 class Verifier:
