@@ -58,7 +58,7 @@ def main() -> None:
 
     print_table("mAP E / M / H", arguments.sets, cells(scores))
     print()
-    print_table("best result right, s a photo, s a query", arguments.sets, cells(costs))
+    print_table("best result right, s a photo, s a query, 95 % of them", arguments.sets, cells(costs))
 
 
 def all_rankings(arguments: argparse.Namespace) -> dict[str, dict[str, Path]]:
@@ -134,15 +134,15 @@ def scores(folder: Path, file: Path, limit: int | None) -> str:
 
 
 def costs(folder: Path, file: Path, limit: int | None) -> str:
-    """The share of queries whose best result is right (Medium), and the seconds that a photo and a query took, of saved
-    rankings; "-" where that run did not extract or time any.
+    """Of saved rankings: the share of queries whose best result is right (Medium), and the seconds that a photo, the
+    median query and 95 % of the queries took; "-" where that run did not extract or time any.
     """
     truth = first_queries(read_ground_truth(truth_file(folder)), limit)
     ranking = read_ranking(file, truth)
     best = score_ranks(ranking.ranks, truth).mp["medium"]["1"]
     seconds, extracted = ranking.metadata.get("seconds", {}), ranking.metadata.get("extracted", 0)
     photo = seconds["extract"] / extracted if extracted else None
-    cells = ((best, ".1f"), (photo, ".2f"), (seconds.get("query"), ".2f"))
+    cells = ((best, ".1f"), (photo, ".2f"), (seconds.get("query"), ".2f"), (seconds.get("query_p95"), ".2f"))
     return ", ".join("-" if value is None else format(value, form) for value, form in cells)
 
 
