@@ -61,11 +61,10 @@ def main() -> None:
     for name in arguments.models:
         model = model_file(name, arguments)
         for dimensions in arguments.dimensions:
-            files = [searched(name, model, part, dimensions, arguments) for part in arguments.sets]
-            for method in files[0]:
+            found = {part: searched(name, model, part, dimensions, arguments) for part in arguments.sets}
+            for method in methods_of(name, dimensions):
                 label = f"{name}, {method}" if method == "global" else f"{name}, {dimensions}-D, {method}"
-                rows[label] = [scores(arguments.data / part, file[method], None)
-                               for part, file in zip(arguments.sets, files, strict=True)]
+                rows[label] = [scores(arguments.data / part, files[method], None) for part, files in found.items()]
     print_table("mAP E / M / H", arguments.sets, rows)
 
 
@@ -97,12 +96,16 @@ def without_attention(model: DelfModel) -> DelfModel:
     return plain.eval()
 
 
+def methods_of(name: str, dimensions: int) -> tuple[str, ...]:
+    """What a model is searched with; its global descriptor has a number of dimensions of its own."""
+    return (*METHODS, "global") if name in WITH_GLOBAL and dimensions == 128 else METHODS
+
+
 def searched(name: str, model: Path | str, part: str, dimensions: int,
              arguments: argparse.Namespace) -> dict[str, Path]:
     """The file of rankings of each method on a benchmark folder."""
     label = f"{part}-{name}" + (f"-{dimensions}" if dimensions != 128 else "")
-    methods = (*METHODS, "global") if name in WITH_GLOBAL and dimensions == 128 else METHODS
-    files = {method: Path(arguments.runs / f"{label}-{method}.json") for method in methods}
+    files = {method: Path(arguments.runs / f"{label}-{method}.json") for method in methods_of(name, dimensions)}
     missing = [method for method, file in files.items() if not file.is_file()]
     if missing:
         folder, full = arguments.data / part, Path(arguments.runs / f"{part}-{name}.delf")

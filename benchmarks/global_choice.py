@@ -21,6 +21,7 @@ import torch
 from choices import means
 from numpy.typing import NDArray
 
+from delf.collection import Collection
 from delf.evaluate import Benchmark, Database, indexed, read_benchmark
 from delf.evaluation import score_ranks
 from delf.features import Delf
@@ -278,21 +279,25 @@ def fusions(benchmark: Benchmark, extractor: Delf, every: int, output: Path) -> 
         local = VoteRetriever(database.collection, VoteOptions())
         voted = {id(query): local.candidates(query, alive) for query in queries}
         for name, options in kinds.items():
-            retriever = FusedRetriever(database.collection, options)
-            retriever.local = Remembered(voted)
+            retriever = RememberedVotes(database.collection, options, voted)
             found = [verified.look(query, retriever) for query in queries]
             yield name, [table.of([verified.ranking(images, fused(scores, inliers.astype(np.float64), weight))
                                    for images, scores, inliers in found]) for weight in WEIGHTS]
 
 
-class Remembered(Retriever):
-    """Finds what was found before, for the very same queries: the search of the nearest features takes long."""
+class RememberedVotes(FusedRetriever):
+    """Has votes that were counted before, for the very same queries: the search of the nearest features takes long."""
 
+    def __init__(self, collection: Collection, options: FusedRetrieval, voted: dict[int, Candidates]) -> None:
+        super().__init__(collection, options)
+        self._local = _Remembered(voted)
+
+
+class _Remembered(Retriever):
     def __init__(self, found: dict[int, Candidates]) -> None:
         self._found = found
 
     def candidates(self, query: Features, alive: Mask) -> Candidates:
-        """Those of the query."""
         return self._found[id(query)]
 
 

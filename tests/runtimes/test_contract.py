@@ -189,13 +189,15 @@ def test_runtimes_rank_photos_alike(here: list[str], photos: Path, queries: Any,
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads /proc/self/statm")
 def test_memory_does_not_grow_with_the_number_of_sizes(runtime: Any) -> None:
-    def run(sizes: range) -> int:  # small ones: what is kept for a size hardly depends on it
+    def run(sizes: range) -> int:
         for side in sizes:
             runtime.run(np.zeros((1, 3, 16 + side, 216 - side), np.float32))
         return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
     before = run(range(100))
-    assert run(range(100, 200)) < before + 60e6
+    # OpenVINO grows by 57 MB where nothing bounds what it keeps, and by 23 as it is; what torch takes in bfloat16
+    # depends on the processor.
+    assert run(range(100, 200)) < before + (60e6 if runtime.name.endswith("bf16") else 40e6)
 
 
 def test_a_batch_that_does_not_fit_into_memory_is_halved(attentive: Path, images: Any,

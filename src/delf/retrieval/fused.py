@@ -49,13 +49,13 @@ class FusedRetriever(Retriever):
                  progress: Callable[[int, int], None] = lambda done, total: None) -> None:
         self._options = options
         self._pooled = GlobalRetriever(collection, options.pooled, progress)
-        self.local: Retriever  # what finds by local features
+        self._local: Retriever
         if isinstance(options.local, VoteOptions):
-            self.local = VoteRetriever(collection, options.local, progress)
+            self._local = VoteRetriever(collection, options.local, progress)
         else:
-            self.local = AsmkRetriever(collection, options.local, progress)
-        self.reads = (*(self.local.reads or ()), *GlobalRetriever.reads)
-        self.learnt = self.local.learnt
+            self._local = AsmkRetriever(collection, options.local, progress)
+        self.reads = (*(self._local.reads or ()), *GlobalRetriever.reads)
+        self.learnt = self._local.learnt
 
     def candidates(self, query: Features, alive: Mask) -> Candidates:
         """The images that either finds, in turns, with the scores of their global descriptors."""
@@ -63,11 +63,11 @@ class FusedRetriever(Retriever):
             vector = self._pooled.vector(query)
         else:
             vector = self._pooled.looked_up(query, alive)
-        return self._joined(self.local.candidates(query, alive).images, vector, alive)
+        return self._joined(self._local.candidates(query, alive).images, vector, alive)
 
     def matches(self, query: Features, ordinal: int) -> Matches | None:
         """Those of the local retriever."""
-        return self.local.matches(query, ordinal)
+        return self._local.matches(query, ordinal)
 
     def expanded(self, query: Features, found: Candidates, verified: Sequence[tuple[int, Verification]],
                  alive: Mask) -> Candidates | None:
