@@ -4,13 +4,15 @@
 
 Every model is a ResNet-18 to conv4 and is trained where its file is not there yet, from the recipes in `ablation/` and
 in the package. Features are extracted once for a model, with 128 dimensions; 40 dimensions are the first 40 of them,
-normalised. Trainings, features and rankings are kept, so that the command may be interrupted.
+normalised. `--int8` extracts in 8 bits, which takes half of the time. Trainings, features and rankings are kept, so
+that the command may be interrupted.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -25,12 +27,16 @@ from delf.features import Delf
 from delf.features.reduction import normalise
 from delf.network.export import export_onnx
 from delf.network.model import DelfModel
+from delf.network.quantise import quantise_onnx
 from delf.training.photos import read_photos
 from delf.training.recipe import Recipe, train_model
 from delf.types import Features, ImageArray
 
+Seen = dict[Any, Features]  # by the pixels of an image, its size and the options
+
 RECIPES = Path(__file__).parent / "ablation"
 METHODS = ("delf-votes", "delf")
+FULL = 128  # dimensions
 MODELS: dict[str, tuple[str, str]] = {  # name -> (recipe, the model that it starts from; "" for the ImageNet trunk)
     "imagenet-r18": ("imagenet", ""),
     "imagenet+attention": (f"{RECIPES}/attention.toml", ""),
@@ -50,8 +56,9 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", default=SETS, help="names of benchmark folders")
     parser.add_argument("--models", nargs="+", default=[*MODELS, PACKAGED],
                         choices=[*MODELS, PACKAGED])
-    parser.add_argument("--dimensions", nargs="+", type=int, default=(128, 40))
+    parser.add_argument("--dimensions", nargs="+", type=int, default=(FULL, 40))
     parser.add_argument("--runs", type=Path, default=Path("runs/quality"), help="where models and rankings go")
+    parser.add_argument("--int8", action="store_true", help="extract with the models in 8 bits")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--trunk", type=Path, default=SHARED / "weights" / "resnet18_imagenet_to_layer3.safetensors")
     parser.add_argument("--manifest", type=Path, default=SHARED / "data" / "train" / "manifest.csv")
@@ -60,31 +67,39 @@ def main() -> None:
     rows: dict[str, list[str]] = {}
     for name in arguments.models:
         model = model_file(name, arguments)
-        for dimensions in arguments.dimensions:
-            found = {part: searched(name, model, part, dimensions, arguments) for part in arguments.sets}
-            for method in methods_of(name, dimensions):
-                label = f"{name}, {method}" if method == "global" else f"{name}, {dimensions}-D, {method}"
-                rows[label] = [scores(arguments.data / part, files[method], None) for part, files in found.items()]
+        found = [searched(name, model, part, arguments) for part in arguments.sets]
+        for label in found[0]:
+            rows[f"{name}, {label}"] = [scores(arguments.data / part, files[label], None)
+                                        for part, files in zip(arguments.sets, found, strict=True)]
     print_table("mAP E / M / H", arguments.sets, rows)
 
 
 def model_file(name: str, arguments: argparse.Namespace) -> Path | str:
-    """The ONNX file of a model, trained where it is not there; or the name of the packaged one."""
+    """The ONNX file of a model, made where it is not there; or the name of the packaged one."""
     if name == PACKAGED:
-        return name
+        return f"{PACKAGED}-int8" if arguments.int8 else PACKAGED
+    exact = trained(name, arguments).with_suffix(".onnx")
+    if not exact.is_file():
+        export_onnx(DelfModel.from_pretrained(exact.with_suffix(".safetensors")), exact)
+    target = exact.with_name(f"{name}-int8.onnx")
+    if arguments.int8 and not target.is_file():
+        photos = [photo.path for photo in read_photos(arguments.manifest) if photo.split == "train"]
+        quantise_onnx(exact, photos, target)
+    return target if arguments.int8 else exact
+
+
+def trained(name: str, arguments: argparse.Namespace) -> Path:
+    """The weights of a model, trained where they are not there."""
     file = Path(arguments.runs / f"{name}.safetensors")
-    if file.with_suffix(".onnx").is_file():
-        return file.with_suffix(".onnx")
     recipe, start = MODELS[name]
+    if file.is_file():
+        return file
     if recipe:
-        before = Path(model_file(start, arguments)).with_suffix(".safetensors") if start else arguments.trunk
+        before = trained(start, arguments) if start else arguments.trunk
         train_model(Recipe.read(recipe), read_photos(arguments.manifest), file, start=before, validate=False)
-        model = DelfModel.from_pretrained(file)
     else:
-        model = without_attention(DelfModel.from_pretrained(start))
-        model.save_pretrained(file)
-    export_onnx(model, file.with_suffix(".onnx"))
-    return file.with_suffix(".onnx")
+        without_attention(DelfModel.from_pretrained(start)).save_pretrained(file)
+    return file
 
 
 def without_attention(model: DelfModel) -> DelfModel:
@@ -96,27 +111,54 @@ def without_attention(model: DelfModel) -> DelfModel:
     return plain.eval()
 
 
-def methods_of(name: str, dimensions: int) -> tuple[str, ...]:
-    """What a model is searched with; its global descriptor has a number of dimensions of its own."""
-    return (*METHODS, "global") if name in WITH_GLOBAL and dimensions == 128 else METHODS
-
-
-def searched(name: str, model: Path | str, part: str, dimensions: int,
-             arguments: argparse.Namespace) -> dict[str, Path]:
-    """The file of rankings of each method on a benchmark folder."""
-    label = f"{part}-{name}" + (f"-{dimensions}" if dimensions != 128 else "")
-    files = {method: Path(arguments.runs / f"{label}-{method}.json") for method in methods_of(name, dimensions)}
-    missing = [method for method, file in files.items() if not file.is_file()]
-    if missing:
-        folder, full = arguments.data / part, Path(arguments.runs / f"{part}-{name}.delf")
-        extractor = Delf.load(model, threads=arguments.threads, dimensions=dimensions)
-        collection = Path(arguments.runs / f"{label}.delf")
-        if dimensions != 128:
-            shorten(full, collection, extractor, folder)
-        evaluate_methods(folder, extractor, missing, collection=collection,
-                         save_predictions={method: files[method] for method in missing},
-                         extracting=progress(f"{label} photos"), searching=progress(f"{label} queries"))
+def searched(name: str, model: Path | str, part: str, arguments: argparse.Namespace) -> dict[str, Path]:
+    """The file of rankings on a benchmark folder, for each number of dimensions and method."""
+    files: dict[str, Path] = {}
+    full = f"{part}-{name}" + ("-int8" if arguments.int8 else "")
+    seen: Seen = {}
+    for dimensions in arguments.dimensions:
+        label = full if dimensions == FULL else f"{full}-{dimensions}"
+        # a global descriptor has a number of dimensions of its own
+        methods = (*METHODS, "global") if name in WITH_GLOBAL and dimensions == FULL else METHODS
+        wanted = {method: Path(arguments.runs / f"{label}-{method}.json") for method in methods}
+        missing = {method: file for method, file in wanted.items() if not file.is_file()}
+        if missing:
+            extractor = Remembering.of(Delf.load(model, threads=arguments.threads, dimensions=dimensions), seen)
+            collection = Path(arguments.runs / f"{label}.delf")
+            if dimensions != FULL:
+                shorten(Path(arguments.runs / f"{full}.delf"), collection, extractor, arguments.data / part)
+            evaluate_methods(arguments.data / part, extractor, list(missing), collection=collection,
+                             save_predictions=missing, extracting=progress(f"{label} photos"),
+                             searching=progress(f"{label} queries"))
+        files |= {"global" if method == "global" else f"{dimensions}-D, {method}": file
+                  for method, file in wanted.items()}
     return files
+
+
+class Remembering(Delf):
+    """An extractor that looks at a query once for all numbers of dimensions."""
+
+    seen: Seen
+
+    @classmethod
+    def of(cls, extractor: Delf, seen: Seen) -> Remembering:
+        """The same extractor, with the features that another one of its kind has seen already."""
+        other = cls(extractor.runtime, extractor.options, threads=extractor.threads, model_file=extractor.model_file)
+        other.seen = seen
+        return other
+
+    def changed(self, **options: Any) -> Delf:
+        """As of any extractor; it remembers what this one has seen."""
+        return self.of(super().changed(**options), self.seen)
+
+    def extract(self, image: ImageArray, *, image_size: tuple[int, int] | None = None) -> Features:
+        """As of any extractor, from the features with all dimensions."""
+        options = dataclasses.replace(self.options, dimensions=FULL)
+        key = hashlib.sha256(image.tobytes()).digest(), image.shape, image_size, options
+        if key not in self.seen:
+            exact = Delf(self.runtime, options, threads=self.threads)
+            self.seen[key] = exact.extract(image, image_size=image_size)
+        return shortened(self.seen[key], self.options.dimensions)
 
 
 class Shortened:
@@ -132,8 +174,14 @@ class Shortened:
     def extract_many(self, images: Iterable[tuple[ImageArray, tuple[int, int]]]) -> Iterator[Features]:
         """The next stored features, whatever the images."""
         for _ in images:
-            full = next(self._features)
-            yield dataclasses.replace(full, descriptors=normalise(full.descriptors[:, : self._dimensions]))
+            yield shortened(next(self._features), self._dimensions)
+
+
+def shortened(features: Features, dimensions: int) -> Features:
+    """The same features with the first dimensions of their descriptors only."""
+    if features.descriptors.shape[1] == dimensions:
+        return features
+    return dataclasses.replace(features, descriptors=normalise(features.descriptors[:, :dimensions]))
 
 
 def shorten(full: Path, target: Path, extractor: Delf, folder: Path) -> None:

@@ -59,38 +59,41 @@ def plausible(transform: Transform, points: Points) -> bool:
     """
     if not len(points) or not np.isfinite(transform).all():
         return False
-    (left, top), (right, bottom) = points.min(axis=0), points.max(axis=0)
-    corners = np.array([(left, top), (right, top), (right, bottom), (left, bottom), points.mean(axis=0)])
-    depth = corners @ transform[2, :2] + transform[2, 2]
-    if (depth <= 0).any():
+    (left, top), (right, bottom) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
+    corners = ((left, top), (right, top), (right, bottom), (left, bottom), points.mean(axis=0).tolist())
+    rows = transform.tolist()  # so few numbers take a fifth of the time outside of arrays
+    return all(_undistorted(rows, x, y) for x, y in corners)
+
+
+def _undistorted(rows: list[list[float]], x: float, y: float) -> bool:
+    """Whether a transform does no more at a point than the angle of a camera can."""
+    if not rows[2][0] * x + rows[2][1] * y + rows[2][2] > 0:
         return False
-    jacobians = _jacobians(transform, corners)
-    areas = jacobians[:, 0, 0] * jacobians[:, 1, 1] - jacobians[:, 0, 1] * jacobians[:, 1, 0]
-    squares = np.square(jacobians).sum(axis=(1, 2))
-    if not (np.isfinite(squares).all() and (areas > 0).all()):
+    (xx, xy), (yx, yy) = _jacobian(rows, x, y)
+    area, total = xx * yy - xy * yx, xx * xx + xy * xy + yx * yx + yy * yy
+    if not (area > 0 and math.isfinite(total)):
         return False
-    # Singular values of 2x2 matrices: their product is the area, and the sum of their squares that of the entries.
-    total, difference = np.sqrt(squares + 2 * areas), np.sqrt(np.maximum(squares - 2 * areas, 0.0))
-    longest, shortest = (total + difference) / 2, (total - difference) / 2
-    return bool((longest < LARGEST_SCALE).all() and (shortest > 1 / LARGEST_SCALE).all()
-                and (longest < LARGEST_STRETCH * shortest).all())
+    # Singular values of a 2x2 matrix: their product is the area, and the sum of their squares that of the entries.
+    both, difference = math.sqrt(total + 2 * area), math.sqrt(max(total - 2 * area, 0.0))
+    longest, shortest = (both + difference) / 2, (both - difference) / 2
+    return longest < LARGEST_SCALE and shortest > 1 / LARGEST_SCALE and longest < LARGEST_STRETCH * shortest
 
 
 def angle(transform: Transform, points: Points) -> float:
     """By how many degrees a transform turns the plane at the middle of points (M, 2), clockwise as pictures are seen,
     in which y grows downwards: from -180 to 180.
     """
-    jacobian = _jacobians(transform, points.mean(axis=0)[None])[0]
+    (xx, xy), (yx, yy) = _jacobian(transform.tolist(), *points.mean(axis=0).tolist())
     # The turn that is nearest to a matrix: that of its polar decomposition.
-    return math.degrees(math.atan2(jacobian[1, 0] - jacobian[0, 1], jacobian[0, 0] + jacobian[1, 1]))
+    return math.degrees(math.atan2(yx - xy, xx + yy))
 
 
-def _jacobians(transform: Transform, points: Points) -> NDArray[np.float64]:
-    """(M, 2, 2): how the plane is scaled, turned and stretched at points (M, 2)."""
-    depth = points @ transform[2, :2] + transform[2, 2]
-    moved = transformed(transform, points)
-    jacobians: NDArray[np.float64] = (transform[:2, :2] - moved[:, :, None] * transform[2, :2]) / depth[:, None, None]
-    return jacobians
+def _jacobian(rows: list[list[float]], x: float, y: float) -> tuple[tuple[float, float], tuple[float, float]]:
+    """(2, 2): how the plane is scaled, turned and stretched at a point, the depth of which is not 0."""
+    horizontal, vertical, depth = (row[0] * x + row[1] * y + row[2] for row in rows)
+    x, y = horizontal / depth, vertical / depth
+    return (((rows[0][0] - x * rows[2][0]) / depth, (rows[0][1] - x * rows[2][1]) / depth),
+            ((rows[1][0] - y * rows[2][0]) / depth, (rows[1][1] - y * rows[2][1]) / depth))
 
 
 def spread(points: Points) -> bool:
