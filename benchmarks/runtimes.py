@@ -34,6 +34,8 @@ def main() -> None:
     parser.add_argument("folder", type=Path, metavar="PHOTOS")
     parser.add_argument("--photos", type=int, default=80, help="how many are extracted, spread over the folder")
     parser.add_argument("--int8", type=Path, help="the same model in 8 bits, made by 'delf export --int8'")
+    parser.add_argument("--runtimes", nargs="+", default=list(RUNTIMES), choices=RUNTIMES,
+                        help="torch-bf16 takes very long on a processor that does not compute in bfloat16")
     parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     every = list(find_images([arguments.folder]))
@@ -43,8 +45,9 @@ def main() -> None:
         print(json.dumps(measured(model, name, photos)))
         return
     print("| runtime | pass ms | photo ms | CPU ms | peak MiB | cosine | of the features |\n" + "|---" * 7 + "|")
-    models = [(DEFAULT_MODEL, name) for name in RUNTIMES]
-    models += [(str(arguments.int8), name) for name in ("onnx", "openvino") if arguments.int8]
+    models = [(DEFAULT_MODEL, name) for name in arguments.runtimes]
+    models += [(str(arguments.int8), name) for name in ("onnx", "openvino")
+               if arguments.int8 and name in arguments.runtimes]
     exact = features(DEFAULT_MODEL, "onnx", photos)
     for model, name in models:
         command = [sys.executable, __file__, str(arguments.folder), "--photos", str(arguments.photos), "--measure",
