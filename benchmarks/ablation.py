@@ -32,7 +32,7 @@ from delf.training.photos import read_photos
 from delf.training.recipe import Recipe, train_model
 from delf.types import Features, ImageArray
 
-Seen = dict[Any, Features]  # by the pixels of an image, its size and the options
+Seen = dict[tuple[object, ...], Features]  # by the pixels of an image and their number, and the original's size
 
 RECIPES = Path(__file__).parent / "ablation"
 METHODS = ("delf-votes", "delf")
@@ -123,7 +123,8 @@ def searched(name: str, model: Path | str, part: str, arguments: argparse.Namesp
         wanted = {method: Path(arguments.runs / f"{label}-{method}.json") for method in methods}
         missing = {method: file for method, file in wanted.items() if not file.is_file()}
         if missing:
-            extractor = Remembering.of(Delf.load(model, threads=arguments.threads, dimensions=dimensions), seen)
+            extractor = Remembering.load(model, threads=arguments.threads, dimensions=dimensions)
+            extractor.seen = seen
             collection = Path(arguments.runs / f"{label}.delf")
             if dimensions != FULL:
                 shorten(Path(arguments.runs / f"{full}.delf"), collection, extractor, arguments.data / part)
@@ -140,24 +141,11 @@ class Remembering(Delf):
 
     seen: Seen
 
-    @classmethod
-    def of(cls, extractor: Delf, seen: Seen) -> Remembering:
-        """The same extractor, with the features that another one of its kind has seen already."""
-        other = cls(extractor.runtime, extractor.options, threads=extractor.threads, model_file=extractor.model_file)
-        other.seen = seen
-        return other
-
-    def changed(self, **options: Any) -> Delf:
-        """As of any extractor; it remembers what this one has seen."""
-        return self.of(super().changed(**options), self.seen)
-
     def extract(self, image: ImageArray, *, image_size: tuple[int, int] | None = None) -> Features:
         """As of any extractor, from the features with all dimensions."""
-        options = dataclasses.replace(self.options, dimensions=FULL)
-        key = hashlib.sha256(image.tobytes()).digest(), image.shape, image_size, options
+        key = hashlib.sha256(image.tobytes()).digest(), image.shape, image_size
         if key not in self.seen:
-            exact = Delf(self.runtime, options, threads=self.threads)
-            self.seen[key] = exact.extract(image, image_size=image_size)
+            self.seen[key] = self.changed(dimensions=FULL).extract(image, image_size=image_size)
         return shortened(self.seen[key], self.options.dimensions)
 
 

@@ -47,6 +47,10 @@ def test_quality_ranks_real_photos_well_and_does_not_compute_twice(benchmark: Pa
     assert whole == ("all of it", f"{found['delf-r18, delf-asmk'][1]:.1f}")
     assert [name for name, _ in others][-1] == "ASMK* alone"
     assert len(others) == 5
+    ablation = means(run("ablation.py", *arguments[:4], "--models", "delf-r18", "--runs", tmp_path))
+    assert ablation["delf-r18, 128-D, delf"] == found["delf-r18, delf"]
+    assert ablation["delf-r18, 40-D, delf"] != found["delf-r18, delf"]
+    assert ablation["delf-r18, 40-D, delf"][1] > found["delf-r18, delf"][1] - 5
 
 
 def test_root_sift_rejects_as_delf_reject_measures_it(benchmark: Path, tmp_path: Path) -> None:

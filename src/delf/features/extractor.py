@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,7 +103,7 @@ class Delf:
 
     @classmethod
     def load(cls, model: str | Path = DEFAULT_MODEL, *, runtime: str = "auto", device: str = "cpu",
-             threads: int | None = None, **options: Any) -> Delf:
+             threads: int | None = None, **options: Any) -> Self:
         """Load a model by packaged name, file, folder or `hub:owner/name`.
 
         Args:

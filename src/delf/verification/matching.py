@@ -124,7 +124,7 @@ def _nearest(query: FloatArray, database: FloatArray, options: MatchingOptions) 
 def _finite(descriptors: FloatArray) -> NDArray[np.bool_]:
     """(N,) which rows are numbers throughout."""
     with np.errstate(invalid="ignore", over="ignore"):
-        if np.isfinite(descriptors.sum()):  # a third of the work, and nearly always enough
+        if np.isfinite(descriptors.sum()):  # half of the work, and nearly always enough
             return np.ones(len(descriptors), np.bool_)
     return np.asarray(np.isfinite(descriptors).all(axis=1), np.bool_)
 
