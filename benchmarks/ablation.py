@@ -1,4 +1,4 @@
-"""What each part of training is worth: the ablation table of RESULTS.md.
+"""What each part of training is worth: a model without it and one with it, on every benchmark.
 
     python benchmarks/ablation.py [--sets provence sf] [--models joint classified] [--runs runs/quality]
 
