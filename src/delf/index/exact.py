@@ -19,7 +19,9 @@ from delf.index.contract import Index, Mask, Quantiser, nothing, rescored
 from delf.index.storage import ArrayFile, ArrayWriter
 from delf.types import FloatArray, IntArray, Neighbours
 
-QUERIES, ROWS = 1024, 4096  # of one matrix product: its scores (16 MB) stay in the processor's last cache
+QUERIES = 1024  # of one matrix product at most
+SCORES = QUERIES * 512  # of one matrix product: 2 MB stay in a core's own cache, where they are looked through
+ROWS = 4096  # of one matrix product at most
 MARGIN = 8  # candidates beyond k, for those whose order the rounding of the matrix product may swap
 KIND = "exact"
 
@@ -27,7 +29,7 @@ KIND = "exact"
 class ExactIndex(Index):
     """Stored codes, searched by brute force.
 
-    codes: (N, D) int8, usually memory-mapped. Nothing is decoded ahead: a search takes about 40 MB besides
+    codes: (N, D) int8, usually memory-mapped. Nothing is decoded ahead: a search takes about 35 MB besides
     the codes, at any N.
     """
 
@@ -66,18 +68,19 @@ class ExactIndex(Index):
 
     def _candidates(self, queries: FloatArray, count: int, keep: Mask | None) -> IntArray:
         shortlist = Shortlist(len(queries), count)
-        scores = np.empty((len(queries), ROWS), np.float32)  # kept: new memory costs page faults
-        for rows, vectors in self._decoded(4 * count, keep):
+        height = min(ROWS, SCORES // len(queries))
+        scores = np.empty((len(queries), height), np.float32)  # kept: new memory costs page faults
+        for rows, vectors in self._decoded(min(4 * count, height), height, keep):
             shortlist.offer(np.matmul(queries, vectors.T, out=scores[:, : len(rows)]), rows)
         return shortlist.ids()
 
-    def _decoded(self, first: int, keep: Mask | None) -> Iterator[tuple[IntArray, FloatArray]]:
-        """The rows to search and their vectors, in blocks; the first is small, as nothing can be cut from
+    def _decoded(self, first: int, height: int, keep: Mask | None) -> Iterator[tuple[IntArray, FloatArray]]:
+        """The rows to search and their vectors, in blocks of a height; the first is small, as nothing can be cut from
         it.
         """
         start = 0
         while start < len(self):
-            stop = start + min(ROWS, first if start == 0 else ROWS)
+            stop = start + (height if start else first)
             codes = self._codes[start:stop]
             rows = np.arange(start, start + len(codes))
             if keep is not None:
