@@ -124,13 +124,16 @@ class Shortlist:
         if not self._pending:
             return
         queries, rows, scores = (np.concatenate(part) for part in zip(*self._pending, strict=True))
-        order = np.argsort(queries, kind="stable")  # stable: rows keep rising within a query
+        order = np.lexsort((-scores, queries))  # stable: of equals the lower row, as rows rise within a query
         queries, rows, scores = queries[order], rows[order], scores[order]
         counts = np.bincount(queries, minlength=len(self._ids))
         slot = np.arange(len(queries)) - np.repeat(np.cumsum(counts) - counts, counts)
+        # No more than count of a query: a feature like many others can have thousands.
         count = self._ids.shape[1]
-        ids = np.pad(self._ids, ((0, 0), (0, counts.max())), constant_values=-1)
-        values = np.pad(self._scores, ((0, 0), (0, counts.max())), constant_values=-np.inf)
+        best = slot < count
+        queries, rows, scores, slot = queries[best], rows[best], scores[best], slot[best]
+        ids = np.pad(self._ids, ((0, 0), (0, slot.max() + 1)), constant_values=-1)
+        values = np.pad(self._scores, ((0, 0), (0, slot.max() + 1)), constant_values=-np.inf)
         ids[queries, count + slot], values[queries, count + slot] = rows, scores
         order = np.argsort(-values, axis=1, kind="stable")[:, :count]  # stable: of equals the lower id
         self._ids = np.take_along_axis(ids, order, axis=1)
