@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", default=SETS, help="names of benchmark folders")
     parser.add_argument("--models", nargs="+", default=[*MODELS, PACKAGED],
                         choices=[*MODELS, PACKAGED])
-    parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS)
+    parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS, help="of search")
     parser.add_argument("--dimensions", nargs="+", type=int, default=(FULL, 40))
     parser.add_argument("--runs", type=Path, default=Path("runs/quality"), help="where models and rankings go")
     parser.add_argument("--int8", action="store_true", help="extract with the models in 8 bits")
@@ -120,8 +120,8 @@ def searched(name: str, model: Path | str, part: str, arguments: argparse.Namesp
     for dimensions in arguments.dimensions:
         label = full if dimensions == FULL else f"{full}-{dimensions}"
         # a global descriptor has a number of dimensions of its own
-        methods = (*arguments.methods, *(("global",) if name in WITH_GLOBAL and dimensions == FULL else ()))
-        wanted = {method: Path(arguments.runs / f"{label}-{method}.json") for method in methods}
+        other = ["global"] if name in WITH_GLOBAL and dimensions == FULL else []
+        wanted = {method: Path(arguments.runs / f"{label}-{method}.json") for method in [*arguments.methods, *other]}
         missing = {method: file for method, file in wanted.items() if not file.is_file()}
         if missing:
             extractor = Remembering.load(model, threads=arguments.threads, dimensions=dimensions)

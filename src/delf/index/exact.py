@@ -19,9 +19,8 @@ from delf.index.contract import Index, Mask, Quantiser, nothing, rescored
 from delf.index.storage import ArrayFile, ArrayWriter
 from delf.types import FloatArray, IntArray, Neighbours
 
-QUERIES = 1024  # of one matrix product at most
-SCORES = QUERIES * 512  # of one matrix product: 2 MB stay in a core's own cache, where they are looked through
-ROWS = 4096  # of one matrix product at most
+QUERIES, ROWS = 1024, 4096  # of one matrix product at most
+SCORES = 1 << 19  # of one matrix product: 2 MB stay in a core's own cache, where they are looked through
 MARGIN = 8  # candidates beyond k, for those whose order the rounding of the matrix product may swap
 KIND = "exact"
 
@@ -75,8 +74,8 @@ class ExactIndex(Index):
         return shortlist.ids()
 
     def _decoded(self, first: int, height: int, keep: Mask | None) -> Iterator[tuple[IntArray, FloatArray]]:
-        """The rows to search and their vectors, in blocks of a height; the first is small, as nothing can be cut from
-        it.
+        """The rows to search and their vectors, `height` at a time; first only `first`, as nothing can be cut from
+        them.
         """
         start = 0
         while start < len(self):
@@ -128,7 +127,7 @@ class Shortlist:
         queries, rows, scores = queries[order], rows[order], scores[order]
         counts = np.bincount(queries, minlength=len(self._ids))
         slot = np.arange(len(queries)) - np.repeat(np.cumsum(counts) - counts, counts)
-        # No more than count of a query: a feature like many others can have thousands.
+        # No more than count of each query: one whose similarities rise with the rows has thousands.
         count = self._ids.shape[1]
         best = slot < count
         queries, rows, scores, slot = queries[best], rows[best], scores[best], slot[best]
