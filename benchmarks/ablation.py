@@ -25,6 +25,7 @@ from delf.evaluate import evaluate_methods, find_named, names_of, truth_file
 from delf.evaluation import read_ground_truth
 from delf.features import Delf
 from delf.features.reduction import normalise
+from delf.models import find_model
 from delf.network.export import export_onnx
 from delf.network.model import DelfModel
 from delf.network.quantise import quantise_onnx
@@ -36,6 +37,7 @@ Seen = dict[tuple[object, ...], Features]  # by the pixels of an image and their
 
 RECIPES = Path(__file__).parent / "ablation"
 METHODS = ("delf-votes", "delf")
+PACKAGED = "delf-r18"  # correspondences, attention, and the length of features
 FULL = 128  # dimensions
 MODELS: dict[str, tuple[str, str]] = {  # name -> (recipe, the model that it starts from; "" for the ImageNet trunk)
     "imagenet-r18": ("imagenet", ""),
@@ -43,9 +45,9 @@ MODELS: dict[str, tuple[str, str]] = {  # name -> (recipe, the model that it sta
     "classified": (f"{RECIPES}/classified.toml", ""),
     "classified+attention": (f"{RECIPES}/attention.toml", "classified"),
     "joint": (f"{RECIPES}/joint.toml", ""),
-    "correspondences": ("", "delf-r18"),
+    "correspondences": ("", PACKAGED),
+    "correspondences+attention": (f"{RECIPES}/alone.toml", PACKAGED),
 }
-PACKAGED = "delf-r18"  # correspondences and attention
 WITH_GLOBAL = ("joint",)  # models whose global descriptor is searched with as well
 
 
@@ -92,9 +94,11 @@ def model_file(name: str, arguments: argparse.Namespace) -> Path | str:
 def trained(name: str, arguments: argparse.Namespace) -> Path:
     """The weights of a model, trained where they are not there."""
     file = Path(arguments.runs / f"{name}.safetensors")
-    recipe, start = MODELS[name]
+    if name == PACKAGED:
+        return find_model(PACKAGED).require("safetensors")
     if file.is_file():
         return file
+    recipe, start = MODELS[name]
     if recipe:
         before = trained(start, arguments) if start else arguments.trunk
         train_model(Recipe.read(recipe), read_photos(arguments.manifest), file, start=before, validate=False)
@@ -105,7 +109,8 @@ def trained(name: str, arguments: argparse.Namespace) -> Path:
 
 def without_attention(model: DelfModel) -> DelfModel:
     """The same trunk and projection, with features selected by their norm, none below a threshold."""
-    options = {key: value for key, value in model.config.extraction.items() if key != "score_threshold"}
+    options = {key: value for key, value in model.config.extraction.items()
+               if key not in ("score_threshold", "norm_power")}
     plain = DelfModel(dataclasses.replace(model.config, attention=False, extraction=options), model.pca)
     known = plain.state_dict()
     plain.load_state_dict({key: value for key, value in model.state_dict().items() if key in known})

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
+import sqlite3
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +13,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+from delf.collection import Collection
+from delf.features import Delf
+from delf.images import read_image
 
 KEYS = {"query", "method", "match", "results", "seconds"}
 RESULT_KEYS = {"rank", "image", "score", "inliers", "probability", "transform"}
@@ -136,7 +142,29 @@ def test_options_of_the_collection_are_used_again(delf: Run, own: Path, queries:
     about = delf("info", folder, "--json").object()
     assert (about["options"]["dimensions"], about["features"]) == (40, 300)
     assert delf("search", folder, queries["coins"].path, "--json").object()["match"]
-    delf("index", own, "-o", folder).failed("dimensions 40 (now 128)", "max_features 300 (now 1000)")
+    delf("index", own, "-o", folder, "--dimensions", "128").failed("dimensions 40 (now 128)")
+    assert delf("index", own, "-o", folder, "--json").object()["features"] > 600, "what nobody asks for is as before"
+    assert delf("info", folder, "--json").object()["options"] == about["options"]
+
+
+def test_a_collection_from_before_scores_had_a_power(delf: Run, own: Path, queries: dict[str, Any],
+                                                     tmp_path: Path) -> None:
+    folder = tmp_path / "old.delf"
+    with Collection.create(folder, Delf.load(norm_power=0.0, score_threshold=32.0)) as collection:
+        collection.add([own / "cell.jpg"])
+    with sqlite3.connect(folder / "catalogue.sqlite") as connection:
+        [text] = connection.execute("SELECT value FROM about WHERE key = 'options'").fetchone()
+        options = json.loads(text)
+        del options["norm_power"]
+        connection.execute("UPDATE about SET value = ? WHERE key = 'options'", [json.dumps(options)])
+    connection.close()
+    assert delf("index", own, "-o", folder, "--json").object()["added"] == 3
+    [best, *_] = delf("search", folder, queries["coins"].path, "--json").object()["results"]
+    assert best["image"].endswith("coins.jpg")
+    with Collection.open(folder) as collection:
+        expected = Delf.load(norm_power=0.0, score_threshold=32.0).extract(read_image(own / "coins.jpg"))
+        ordinal = collection.ordinal_of(own / "coins.jpg")
+        np.testing.assert_allclose(collection.features(ordinal).keypoints, expected.keypoints, atol=0.1)
 
 
 def test_the_compressed_index_on_request(delf: Run, own: Path, queries: dict[str, Any], tmp_path: Path) -> None:
@@ -165,8 +193,6 @@ def test_info(delf: Run, places: Path) -> None:
 
 def test_a_model_without_attention_is_told(delf: Run, draw: Callable[..., Path], tmp_path: Path,
                                            monkeypatch: pytest.MonkeyPatch) -> None:
-    from delf.features import Delf
-
     extractor = Delf.load()
     extractor.runtime.config = replace(extractor.runtime.config, attention=False)
     monkeypatch.setattr(Delf, "load", lambda *_, **__: extractor)

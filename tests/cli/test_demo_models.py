@@ -177,7 +177,7 @@ def test_train_and_plot(delf: Run, needs_torch: None, classes: Path, tmp_path: P
     done = delf(*arguments)
     assert done.ok() == f"{output} and own.onnx\n"
     assert "classification, step 4: validation" in done.err or "classification, step 4/4" in done.err
-    assert "learning the PCA from 3 photos" in done.err
+    assert "finishing the model with 3 photos" in done.err
     assert delf("extract", classes, "-o", tmp_path / "out", "--dimensions", "40", "--model",
                 output.with_suffix(".onnx")).ok()
     pictured = Path(delf(*arguments[:-2], "--plot").ok().strip())

@@ -263,9 +263,12 @@ def test_a_reliability_diagram_is_drawn(tmp_path: Path) -> None:
 def test_curves_are_drawn(tmp_path: Path) -> None:
     run_stage(Line(), STEPS, tmp_path / "1-line")
     picture = plot_run(tmp_path)
+    assert picture is not None
     assert picture.read_bytes().startswith(b"\x89PNG")
     with pytest.raises(Exception, match="holds no log"):
         plot_run(tmp_path / "1-line")
+    write_reliability([(0.5, 0.4, 10)], tmp_path / "1-line" / "reliability.csv")
+    assert plot_run(tmp_path / "1-line") is None, "a model was finished, and nothing trained"
 
 
 def test_reports_are_means_and_come_in_order() -> None:

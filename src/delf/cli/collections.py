@@ -58,8 +58,12 @@ def index(
 
     index_options = None if kind is None else IndexOptions(kind=kind)
     find_images(photos)  # a missing one is told before anything is made
-    extractor = load_extractor(model, runtime, device, threads, quiet or json,
-                               **given(dimensions=dimensions, max_features=max_features))
+    options = given(dimensions=dimensions, max_features=max_features)
+    extractor = load_extractor(model, runtime, device, threads, quiet or json, **options)
+    if Collection.exists(output):  # made with other options than the model has now, it goes on with those
+        with Collection.open(output) as opened:
+            if opened.about["model"] == extractor.identity["model"]:
+                extractor = extractor.changed(**{**opened.about["options"], **options})
     with Collection.open_or_create(output, extractor) as collection:
         with progress("Extracting", "photos", quiet or json) as update:
             report = collection.add(photos, progress=update, prune=prune)

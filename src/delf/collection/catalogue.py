@@ -20,6 +20,7 @@ from delf.errors import CollectionError
 from delf.images import display_path
 
 NAME = "catalogue.sqlite"
+UNSAID = {"norm_power": 0.0}  # what options were before there was a choice: older collections do not name them
 
 
 @dataclass(frozen=True)
@@ -147,6 +148,7 @@ class Catalogue:
             raise _damaged(self._folder, error) from error
         if not _is_complete(about):
             raise _damaged(self._folder, "it does not say of which model and options it is")
+        about["options"] = {**UNSAID, **about["options"]}
         return about
 
     def segments(self) -> list[tuple[int, str]]:

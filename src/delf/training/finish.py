@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from delf.errors import DelfError, ImageError, OptionError
-from delf.features import Delf
+from delf.features import Delf, ExtractionOptions
 from delf.images import read_image
 from delf.models import PCA
 from delf.network.model import DelfModel
@@ -30,6 +30,8 @@ class FinishOptions:
     photos: how many, drawn at random. dimensions: components that are kept; extraction may use fewer of them.
     projection: "pca" learns a PCA; "keep" keeps the projection that the model has, and turns it so that its first
         components say most: no two descriptors change their cosine, and fewer dimensions lose the least.
+        "fixed" leaves it as it is, and with it all collections and visual words of the model.
+    norm_power: of `ExtractionOptions`, for the model to carry; None leaves what it carries.
     threshold_percentile: of the scores of all cells of all levels; features below it are left out. It thins out what
         says little; a blank page still has features, since the zeros around a picture look like an edge.
     whitening_photos: how many labelled photos the whitening of the global descriptor is learnt from afterwards
@@ -40,12 +42,14 @@ class FinishOptions:
     dimensions: int = 128
     threshold_percentile: float = 20.0
     projection: str = "pca"
+    norm_power: float | None = None
     whitening_photos: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.projection not in ("pca", "keep"):
-            raise OptionError(f"projection is 'pca' or 'keep', not {self.projection!r}")
+        if self.projection not in ("pca", "keep", "fixed"):
+            raise OptionError(f"projection is 'pca', 'keep' or 'fixed', not {self.projection!r}")
+        ExtractionOptions(norm_power=self.norm_power or 0.0)
         if self.whitening_photos < 0 or self.whitening_photos == 1:
             raise OptionError("whitening_photos is 0 for no whitening, or 2 or more")
 
@@ -65,18 +69,23 @@ def finish(model: DelfModel, photos: Sequence[Path], options: FinishOptions | No
     options = options or FinishOptions()
     rng = np.random.default_rng(options.seed)
     chosen = [photos[i] for i in sorted(rng.permutation(len(photos))[: options.photos])]
-    extractor = _raw_extractor(model)
+    extraction = dict(model.config.extraction)
+    if options.norm_power is not None:
+        extraction["norm_power"] = options.norm_power
+    extractor = _raw_extractor(model, extraction.get("norm_power", 0.0))
     threshold = _score_threshold(extractor, chosen[:: max(1, len(chosen) // 60)], options.threshold_percentile)
-    mean, covariance, count = _moments(extractor, _readable(chosen, report), threshold,
-                                       lambda done: progress(done, len(chosen)))
-    if count < 2 * options.dimensions:
-        raise DelfError(f"{len(chosen)} photos gave {count} features, too few for a PCA of {options.dimensions} "
-                        "dimensions; give more photos")
-    if options.projection == "pca" or model.pca is None:
-        pca = PCA(mean.astype(np.float32), *principal(covariance, options.dimensions))
-    else:
-        pca = turned(model.pca, mean, covariance)
-    config = dataclasses.replace(model.config, extraction={**model.config.extraction, "score_threshold": threshold})
+    pca = model.pca
+    if pca is None or options.projection != "fixed":
+        mean, covariance, count = _moments(extractor, _readable(chosen, report), threshold,
+                                           lambda done: progress(done, len(chosen)))
+        if count < 2 * options.dimensions:
+            raise DelfError(f"{len(chosen)} photos gave {count} features, too few for a PCA of {options.dimensions} "
+                            "dimensions; give more photos")
+        if pca is None or options.projection == "pca":
+            pca = PCA(mean.astype(np.float32), *principal(covariance, options.dimensions))
+        else:
+            pca = turned(pca, mean, covariance)
+    config = dataclasses.replace(model.config, extraction={**extraction, "score_threshold": threshold})
     finished = DelfModel(config, pca, model.whitening)
     finished.load_state_dict(model.state_dict())
     return finished.eval()
@@ -104,11 +113,11 @@ def principal(covariance: NDArray[np.float64], dimensions: int) -> tuple[FloatAr
     return np.ascontiguousarray(axes, np.float32), variances[strongest].astype(np.float32)
 
 
-def _raw_extractor(model: DelfModel) -> Delf:
+def _raw_extractor(model: DelfModel, norm_power: float) -> Delf:
     """An extractor whose descriptors are the L2-normalised features themselves: its PCA is the identity."""
     channels = model.config.channels
     identity = PCA(np.zeros(channels, np.float32), np.eye(channels, dtype=np.float32), np.ones(channels, np.float32))
-    copy = DelfModel(dataclasses.replace(model.config, extraction={}), identity)
+    copy = DelfModel(dataclasses.replace(model.config, extraction={"norm_power": norm_power}), identity)
     copy.load_state_dict(model.state_dict())
     with tempfile.TemporaryDirectory() as folder:
         return extractor_of(copy, Path(folder), dimensions=channels)

@@ -11,16 +11,19 @@ from delf.errors import DelfError, missing_dependency
 from delf.training.calibration import read_reliability
 from delf.training.logs import read_log
 
+RELIABILITY = "reliability.csv"
 SMOOTHING = 50  # windows that a curve is averaged in
 
 
-def plot_run(folder: Path) -> Path:
-    """Draw loss and validation of each stage of a run; returns the picture, `curves.png` in its folder.
+def plot_run(folder: Path) -> Path | None:
+    """Draw loss and validation of each stage of a run, `curves.png` in its folder; None where it only finished a model.
 
     Raises:
         DelfError: the folder holds no log. MissingDependencyError: matplotlib is not installed.
     """
     logs = sorted(folder.glob("*/*.csv"))
+    if not logs and (folder / RELIABILITY).is_file():
+        return None
     if not logs:
         raise DelfError(f"{folder} holds no log of training yet; name the folder of a run with --run")
     figure = _figure(5 * len(logs), 6.4)
@@ -43,7 +46,7 @@ def plot_reliability(folder: Path) -> Path | None:
     Raises:
         DelfError: `reliability.csv` is damaged. MissingDependencyError: matplotlib is not installed.
     """
-    source = folder / "reliability.csv"
+    source = folder / RELIABILITY
     if not source.is_file():
         return None
     probability, right, count = (np.array(side, np.float64) for side in zip(*read_reliability(source), strict=True))

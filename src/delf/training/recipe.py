@@ -161,7 +161,7 @@ def train_model(recipe: Recipe, photos: Sequence[LabelledPhoto], output: Path, *
         if validate and Part.own().rank == 0:
             trainer.validate(model, f"after {number + 1}-{plan.kind}")
     if Part.own().rank == 0:
-        report(Report(f"learning the PCA from {recipe.finish.photos} photos"))
+        report(Report(f"finishing the model with {recipe.finish.photos} photos"))
         finished = finish(model, trainer.paths(), recipe.finish, report=lambda text: report(Report(text)))
         if recipe.finish.whitening_photos:
             report(Report(f"learning the whitening from {recipe.finish.whitening_photos} photos"))
