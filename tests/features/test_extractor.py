@@ -329,7 +329,7 @@ def test_cores() -> None:
     assert Delf.load().threads == available_cores()
 
 
-def test_the_attention_map_is_light_where_scores_are_high(extractor: Delf, photos: Path) -> None:
+def test_the_attention_map_is_light_where_features_are_kept(extractor: Delf, photos: Path) -> None:
     image = read_image(photos / "rocket.jpg")
     light = extractor.attention_map(image)
     assert (light.shape, light.dtype) == (image.shape[:2], np.float32)

@@ -193,26 +193,25 @@ class Delf:
             yield from self._gather(batch, levels)
 
     def attention_map(self, image: ImageArray) -> FloatArray:
-        """Where features score high: (H, W) float32, the mean over the levels of the pyramid, each from 0 to 1.
+        """Where attention is high: (H, W) float32, the mean over the levels of the pyramid, each from 0 to 1.
 
-        The score of a level is divided by the largest of all levels, so that a level where nothing matters stays dark.
+        The attention of a level is divided by the largest of all levels, so that one where nothing matters stays dark.
         """
         sizes = self.level_sizes(image)
         if not sizes:
             return np.zeros(image.shape[:2], np.float32)
-        scores = list(self._pool.map(lambda size: self._scores(image, size), sizes))
-        largest = max(float(score.max()) for score in scores) or 1.0
+        maps = list(self._pool.map(lambda size: self._attention(image, size), sizes))
+        largest = max(float(one.max()) for one in maps) or 1.0
         total = np.zeros(image.shape[:2], np.float32)
-        for score, (width, height) in zip(scores, sizes, strict=True):
-            rows = _cells(image.shape[0], height, self._field.stride, score.shape[0])
-            columns = _cells(image.shape[1], width, self._field.stride, score.shape[1])
-            total += _interpolated(_interpolated(score / largest, rows).T, columns).T
-        return np.asarray(total / len(scores), np.float32)
+        for one, (width, height) in zip(maps, sizes, strict=True):
+            rows = _cells(image.shape[0], height, self._field.stride, one.shape[0])
+            columns = _cells(image.shape[1], width, self._field.stride, one.shape[1])
+            total += _interpolated(_interpolated(one / largest, rows).T, columns).T
+        return np.asarray(total / len(maps), np.float32)
 
-    def _scores(self, image: ImageArray, size: tuple[int, int]) -> FloatArray:
+    def _attention(self, image: ImageArray, size: tuple[int, int]) -> FloatArray:
         pixels = resize(image, size).transpose(2, 0, 1)[None]
-        output = self.runtime.run(pixels.astype(np.float32))
-        return self._scored(output.feature_map[0], output.attention[0])
+        return self.runtime.run(pixels.astype(np.float32)).attention[0]
 
     def _scored(self, feature_map: FloatArray, attention: FloatArray) -> FloatArray:
         """(C, h, w), (h, w) -> (h, w) scores."""
