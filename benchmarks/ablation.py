@@ -110,7 +110,7 @@ def trained(name: str, arguments: argparse.Namespace) -> Path:
 def without_attention(model: DelfModel) -> DelfModel:
     """The same trunk and projection, with features selected by their norm, none below a threshold."""
     options = {key: value for key, value in model.config.extraction.items()
-               if key not in ("score_threshold", "norm_power")}
+               if key not in ("score_threshold", "length_weight")}
     plain = DelfModel(dataclasses.replace(model.config, attention=False, extraction=options), model.pca)
     known = plain.state_dict()
     plain.load_state_dict({key: value for key, value in model.state_dict().items() if key in known})

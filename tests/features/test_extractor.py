@@ -52,7 +52,8 @@ def literal_extract(runtime: Any, options: ExtractionOptions, image: np.ndarray)
         for row in range(output.attention.shape[1]):
             for column in range(output.attention.shape[2]):
                 length = np.linalg.norm(output.feature_map[0, :, row, column].astype(np.float64))
-                score = np.float32(output.attention[0, row, column] * length**options.norm_power)
+                score = np.float32(np.float64(output.attention[0, row, column]) ** (1 - options.length_weight)
+                                   * length**options.length_weight)
                 if score >= options.score_threshold:
                     x = (16 * column + 0.5) * width / size[0] - 0.5
                     y = (16 * row + 0.5) * height / size[1] - 0.5
@@ -87,8 +88,8 @@ def literal_extract(runtime: Any, options: ExtractionOptions, image: np.ndarray)
 
 
 @pytest.mark.parametrize("options", [
-    {}, {"max_image_size": 200, "max_features": 77}, {"score_threshold": 14.0, "norm_power": 0.0, "dimensions": 40},
-    {"norm_power": 1.5, "score_threshold": 300.0, "max_features": 3000},
+    {}, {"max_image_size": 200, "max_features": 77}, {"score_threshold": 14.0, "length_weight": 0.0, "dimensions": 40},
+    {"length_weight": 0.25, "score_threshold": 30.0, "max_features": 3000},
     {"whitening": True, "max_features": 50, "max_image_size": None, "scales": (1.0,)},
     {"suppression_iou": 0.5, "max_features": 40, "max_image_size": 256},
     {"suppression_iou": 0.0, "scales": (1.4142, 0.5), "max_image_size": 256},
@@ -292,7 +293,7 @@ def test_large_images_are_reduced_first(extractor: Any, samples: Any) -> None:
 @pytest.mark.parametrize("options", [
     {"scales": ()}, {"scales": (0.0,)}, {"scales": (-1.0,)}, {"scales": (9.0,)}, {"scales": (float("nan"),)},
     {"max_features": 0}, {"max_image_size": 9}, {"dimensions": 0}, {"dimensions": -3},
-    {"norm_power": -1.0}, {"norm_power": 11.0}, {"norm_power": float("nan")},
+    {"length_weight": -1.0}, {"length_weight": 1.1}, {"length_weight": float("nan")},
     {"score_threshold": float("nan")}, {"suppression_iou": -0.1}, {"suppression_iou": float("nan")},
 ])
 def test_options_that_make_no_sense(options: dict[str, Any]) -> None:

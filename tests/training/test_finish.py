@@ -28,7 +28,7 @@ def raw(model: DelfModel, folder: Path) -> Delf:
     plain.load_state_dict(model.state_dict())
     plain.save_pretrained(folder / "raw.safetensors")
     return Delf(TorchRuntime(find_model(folder / "raw.safetensors")),
-                ExtractionOptions(dimensions=channels, norm_power=model.config.extraction["norm_power"]))
+                ExtractionOptions(dimensions=channels, length_weight=model.config.extraction["length_weight"]))
 
 
 def test_the_pca_is_that_of_the_selected_features(packaged: DelfModel, photos: Path, tmp_path: Path) -> None:
@@ -101,11 +101,11 @@ def test_a_kept_projection_is_only_turned(packaged: DelfModel, photos: Path) -> 
 
 def test_a_fixed_projection_stays_while_scores_change(packaged: DelfModel, photos: Path) -> None:
     listed = sorted(photos.glob("*.jpg"))[:3]
-    plain, steep = (finish(packaged, listed, FinishOptions(photos=3, projection="fixed", norm_power=power))
-                    for power in (0.0, 4.0))
+    plain, steep = (finish(packaged, listed, FinishOptions(photos=3, projection="fixed", length_weight=weight))
+                    for weight in (0.0, 0.8))
     assert plain.pca is packaged.pca is steep.pca
-    assert (plain.config.extraction["norm_power"], steep.config.extraction["norm_power"]) == (0.0, 4.0)
-    assert steep.config.extraction["score_threshold"] > 10 * plain.config.extraction["score_threshold"] > 0
+    assert (plain.config.extraction["length_weight"], steep.config.extraction["length_weight"]) == (0.0, 0.8)
+    assert plain.config.extraction["score_threshold"] != steep.config.extraction["score_threshold"] > 0
     again = finish(steep, listed, FinishOptions(photos=3, projection="fixed"))
     assert again.config.extraction == steep.config.extraction
 

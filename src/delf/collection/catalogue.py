@@ -20,7 +20,7 @@ from delf.errors import CollectionError
 from delf.images import display_path
 
 NAME = "catalogue.sqlite"
-UNSAID = {"norm_power": 0.0}  # what options were before there was a choice: older collections do not name them
+UNSAID = {"length_weight": 0.0}  # what options were before there was a choice: older collections do not name them
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,6 @@ from delf.types import Features, FloatArray, ImageArray, IntArray
 
 SCALES = (0.25, 0.3536, 0.5, 0.7071, 1.0, 1.4142, 2.0)
 SMALLEST_SIDE = 10  # pixels; the reference finds nothing in a smaller image
-LARGEST_POWER = 10.0  # of the length of a feature: some thousand times itself so often is a number in single precision
 
 
 @dataclass(frozen=True)
@@ -36,8 +35,8 @@ class ExtractionOptions:
 
     scales: factors of the pyramid, relative to the image after `max_image_size`.
     max_image_size: longest side in pixels to which a larger image is reduced first; None leaves it.
-    norm_power: the score of a feature is its attention times its length, before any normalisation, to this power.
-        Attention says what is worth looking at, the length how much there is to see.
+    length_weight: w in the score of a feature, attention^(1 - w) * length^w, where its length is that before any
+        normalisation. Attention says what is worth looking at, the length how much there is to see.
     score_threshold: features with a lower score are left out; it belongs to the model.
     max_features: the best so many are kept.
     suppression_iou: patches that overlap more than this with a better one are left out; 1.0 is off.
@@ -47,7 +46,7 @@ class ExtractionOptions:
 
     scales: tuple[float, ...] = SCALES
     max_image_size: int | None = 1024
-    norm_power: float = 0.0
+    length_weight: float = 0.0
     score_threshold: float = 0.0
     max_features: int = 1000
     suppression_iou: float = 1.0
@@ -64,8 +63,8 @@ class ExtractionOptions:
         if math.isnan(self.score_threshold) or not self.suppression_iou >= 0:
             raise OptionError(f"score_threshold must be a number and suppression_iou one from 0 to 1, not "
                               f"{self.score_threshold!r} and {self.suppression_iou!r}")
-        if not 0 <= self.norm_power <= LARGEST_POWER:
-            raise OptionError(f"norm_power is from 0 to {LARGEST_POWER:g}, not {self.norm_power!r}")
+        if not 0 <= self.length_weight <= 1:
+            raise OptionError(f"length_weight is from 0 to 1, not {self.length_weight!r}")
         if self.max_image_size is not None and self.max_image_size < SMALLEST_SIDE:
             raise OptionError(f"max_image_size must be {SMALLEST_SIDE} or more, not {self.max_image_size!r}")
 
@@ -215,11 +214,11 @@ class Delf:
 
     def _scored(self, feature_map: FloatArray, attention: FloatArray) -> FloatArray:
         """(C, h, w), (h, w) -> (h, w) scores."""
-        power = self.options.norm_power
-        if not power:
+        weight = self.options.length_weight
+        if not weight:
             return attention
         lengths = np.sqrt(np.einsum("chw,chw->hw", feature_map, feature_map, dtype=np.float64))
-        return np.asarray(attention * lengths**power, np.float32)
+        return np.asarray(attention.astype(np.float64) ** (1 - weight) * lengths**weight, np.float32)
 
     def _submit(self, images: Sequence[ImageArray]) -> list[Future[list[_Level]]]:
         """Start on all levels of images of one size, the largest first so that the cores finish together."""

@@ -31,7 +31,7 @@ class FinishOptions:
     projection: "pca" learns a PCA; "keep" keeps the projection that the model has, and turns it so that its first
         components say most: no two descriptors change their cosine, and fewer dimensions lose the least.
         "fixed" leaves it as it is, and with it all collections and visual words of the model.
-    norm_power: of `ExtractionOptions`, for the model to carry; None leaves what it carries.
+    length_weight: of `ExtractionOptions`, for the model to carry; None leaves what it carries.
     threshold_percentile: of the scores of all cells of all levels; features below it are left out. It thins out what
         says little; a blank page still has features, since the zeros around a picture look like an edge.
     whitening_photos: how many labelled photos the whitening of the global descriptor is learnt from afterwards
@@ -42,14 +42,14 @@ class FinishOptions:
     dimensions: int = 128
     threshold_percentile: float = 20.0
     projection: str = "pca"
-    norm_power: float | None = None
+    length_weight: float | None = None
     whitening_photos: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:
         if self.projection not in ("pca", "keep", "fixed"):
             raise OptionError(f"projection is 'pca', 'keep' or 'fixed', not {self.projection!r}")
-        ExtractionOptions(norm_power=self.norm_power or 0.0)
+        ExtractionOptions(length_weight=self.length_weight or 0.0)
         if self.whitening_photos < 0 or self.whitening_photos == 1:
             raise OptionError("whitening_photos is 0 for no whitening, or 2 or more")
 
@@ -70,9 +70,9 @@ def finish(model: DelfModel, photos: Sequence[Path], options: FinishOptions | No
     rng = np.random.default_rng(options.seed)
     chosen = [photos[i] for i in sorted(rng.permutation(len(photos))[: options.photos])]
     extraction = dict(model.config.extraction)
-    if options.norm_power is not None:
-        extraction["norm_power"] = options.norm_power
-    extractor = _raw_extractor(model, extraction.get("norm_power", 0.0))
+    if options.length_weight is not None:
+        extraction["length_weight"] = options.length_weight
+    extractor = _raw_extractor(model, extraction.get("length_weight", 0.0))
     threshold = _score_threshold(extractor, chosen[:: max(1, len(chosen) // 60)], options.threshold_percentile)
     pca = model.pca
     if pca is None or options.projection != "fixed":
@@ -113,11 +113,11 @@ def principal(covariance: NDArray[np.float64], dimensions: int) -> tuple[FloatAr
     return np.ascontiguousarray(axes, np.float32), variances[strongest].astype(np.float32)
 
 
-def _raw_extractor(model: DelfModel, norm_power: float) -> Delf:
+def _raw_extractor(model: DelfModel, length_weight: float) -> Delf:
     """An extractor whose descriptors are the L2-normalised features themselves: its PCA is the identity."""
     channels = model.config.channels
     identity = PCA(np.zeros(channels, np.float32), np.eye(channels, dtype=np.float32), np.ones(channels, np.float32))
-    copy = DelfModel(dataclasses.replace(model.config, extraction={"norm_power": norm_power}), identity)
+    copy = DelfModel(dataclasses.replace(model.config, extraction={"length_weight": length_weight}), identity)
     copy.load_state_dict(model.state_dict())
     with tempfile.TemporaryDirectory() as folder:
         return extractor_of(copy, Path(folder), dimensions=channels)
