@@ -218,7 +218,8 @@ class Delf:
         if not weight:
             return attention
         lengths = np.sqrt(np.einsum("chw,chw->hw", feature_map, feature_map, dtype=np.float64))
-        return np.asarray(attention.astype(np.float64) ** (1 - weight) * lengths**weight, np.float32)
+        positive = np.maximum(attention, 0, dtype=np.float64)  # a softplus may come out as a little less than nothing
+        return np.asarray(positive ** (1 - weight) * lengths**weight, np.float32)
 
     def _submit(self, images: Sequence[ImageArray]) -> list[Future[list[_Level]]]:
         """Start on all levels of images of one size, the largest first so that the cores finish together."""
