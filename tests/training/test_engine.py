@@ -158,7 +158,7 @@ def test_two_processes_train_what_one_does(labelled: list[LabelledPhoto], packag
                                tmp_path / f"{name}.safetensors"], check=True, timeout=300, capture_output=True,
                               env={**os.environ, "OMP_NUM_THREADS": "1"}, text=True)
         assert done.stdout == f"{tmp_path / name}.safetensors and {name}.onnx\n", "one process speaks for all"
-        assert done.stderr.count("learning the PCA") == 1
+        assert done.stderr.count("finishing the model") == 1
     one, two = (torch.load(tmp_path / f"{name}.run/1-classification/classification.checkpoint",
                            weights_only=True)["module"] for name in ("one", "two"))
     start = {f"trunk.{key}": tensor for key, tensor in fold_batch_norm(packaged.trunk).state_dict().items()}
