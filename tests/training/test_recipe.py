@@ -253,7 +253,7 @@ def test_no_photo_can_be_read(trunk_file: Path, tmp_path: Path) -> None:
     ("[[stage]]\nkind = 'attention'\nsteps = 0", "steps and batch are 1 or more"),
     ("[model", "cannot be read as a recipe"),
     ("[[stage]]\nkind = 'attention'\nsteps = 'many'", "makes no sense"), ("[[stage]]\nkind='joint'\nkeep=2", "keep is"),
-    ("[finish]\nprojection = 'both'", "'pca' or 'keep'"), ("stage = 3", "makes no sense"),
+    ("[finish]\nprojection = 'both'", "'pca', 'keep' or 'fixed'"), ("stage = 3", "makes no sense"),
     ("[photos]\nminimum = 0", "minimum is 1 or more"),
 ])
 def test_recipes_that_make_no_sense(tmp_path: Path, text: str, words: str) -> None:
