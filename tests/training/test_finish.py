@@ -101,13 +101,13 @@ def test_a_kept_projection_is_only_turned(packaged: DelfModel, photos: Path) -> 
 
 def test_a_fixed_projection_stays_while_scores_change(packaged: DelfModel, photos: Path) -> None:
     listed = sorted(photos.glob("*.jpg"))[:3]
-    plain, steep = (finish(packaged, listed, FinishOptions(photos=3, projection="fixed", length_weight=weight))
+    plain, weighted = (finish(packaged, listed, FinishOptions(photos=3, projection="fixed", length_weight=weight))
                     for weight in (0.0, 0.8))
-    assert plain.pca is packaged.pca is steep.pca
-    assert (plain.config.extraction["length_weight"], steep.config.extraction["length_weight"]) == (0.0, 0.8)
-    assert plain.config.extraction["score_threshold"] != steep.config.extraction["score_threshold"] > 0
-    again = finish(steep, listed, FinishOptions(photos=3, projection="fixed"))
-    assert again.config.extraction == steep.config.extraction
+    assert plain.pca is packaged.pca is weighted.pca
+    assert (plain.config.extraction["length_weight"], weighted.config.extraction["length_weight"]) == (0.0, 0.8)
+    assert plain.config.extraction["score_threshold"] != weighted.config.extraction["score_threshold"] > 0
+    again = finish(weighted, listed, FinishOptions(photos=3, projection="fixed"))
+    assert again.config.extraction == weighted.config.extraction
 
 
 def test_a_projection_is_learnt_or_kept() -> None:

@@ -54,6 +54,7 @@ class ExtractionOptions:
     whitening: bool = False
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "scales", tuple(self.scales))  # JSON and TOML have lists
         if not self.scales or any(not 0 < scale <= 8 for scale in self.scales):
             raise OptionError(f"scales must be numbers above 0 and at most 8, not {self.scales!r}")
         if self.max_features < 1:
@@ -121,8 +122,6 @@ class Delf:
         """
         opened = open_runtime(model, runtime, device)
         try:
-            if "scales" in options:
-                options["scales"] = tuple(options["scales"])
             return cls(opened, replace(default_options(opened), **options), threads=threads,
                        model_file=find_model(model).path)
         except TypeError as error:
@@ -345,10 +344,7 @@ def available_cores() -> int:
 def default_options(runtime: Runtime) -> ExtractionOptions:
     """The options that a model carries, on top of the package's defaults."""
     try:
-        values = dict(runtime.config.extraction)
-        if "scales" in values:
-            values["scales"] = tuple(values["scales"])
-        return ExtractionOptions(**values)
+        return ExtractionOptions(**runtime.config.extraction)
     except (TypeError, ValueError) as error:
         raise ModelError(f"the model {runtime.config.name!r} carries extraction options that make no sense ({error}); "
                          "get it again") from error

@@ -49,7 +49,7 @@ class FinishOptions:
     def __post_init__(self) -> None:
         if self.projection not in ("pca", "keep", "fixed"):
             raise OptionError(f"projection is 'pca', 'keep' or 'fixed', not {self.projection!r}")
-        ExtractionOptions(length_weight=self.length_weight or 0.0)
+        ExtractionOptions(length_weight=self.length_weight or 0.0)  # refuses what is no weight
         if self.whitening_photos < 0 or self.whitening_photos == 1:
             raise OptionError("whitening_photos is 0 for no whitening, or 2 or more")
 
