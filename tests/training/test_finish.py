@@ -76,7 +76,7 @@ def test_damaged_photos_are_left_out_of_the_pca(packaged: DelfModel, photos: Pat
 
 def test_too_few_features_for_a_pca(packaged: DelfModel, tmp_path: Path) -> None:
     Image.fromarray(np.full((64, 64, 3), 128, np.uint8)).save(tmp_path / "grey.png")
-    with pytest.raises(DelfError, match=r"1 photos gave \d+ features, too few for a PCA of 128"):
+    with pytest.raises(DelfError, match=r"the photos gave \d+ features, too few for a PCA of 128"):
         finish(packaged, [tmp_path / "grey.png"])
 
 

@@ -196,6 +196,7 @@ def test_a_model_is_finished_anew_without_training(labelled: list[LabelledPhoto]
     np.testing.assert_array_equal(new.keypoints, old.keypoints)
     np.testing.assert_array_equal(new.descriptors, old.descriptors)
     assert model.config.fingerprint == packaged.config.fingerprint
+    assert (model.config.about, model.config.licence) == (packaged.config.about, packaged.config.licence) != ("", "")
 
 
 def test_a_model_is_calibrated_where_it_lies(labelled: list[LabelledPhoto], held: list[LabelledPhoto],

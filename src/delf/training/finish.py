@@ -76,19 +76,23 @@ def finish(model: DelfModel, photos: Sequence[Path], options: FinishOptions | No
     threshold = _score_threshold(extractor, chosen[:: max(1, len(chosen) // 60)], options.threshold_percentile)
     pca = model.pca
     if pca is None or options.projection != "fixed":
-        mean, covariance, count = _moments(extractor, _readable(chosen, report), threshold,
-                                           lambda done: progress(done, len(chosen)))
-        if count < 2 * options.dimensions:
-            raise DelfError(f"{len(chosen)} photos gave {count} features, too few for a PCA of {options.dimensions} "
-                            "dimensions; give more photos")
-        if pca is None or options.projection == "pca":
-            pca = PCA(mean.astype(np.float32), *principal(covariance, options.dimensions))
-        else:
-            pca = turned(pca, mean, covariance)
+        moments = _moments(extractor, _readable(chosen, report), threshold, lambda done: progress(done, len(chosen)))
+        pca = _projection(pca if options.projection == "keep" else None, *moments, options.dimensions)
     config = dataclasses.replace(model.config, extraction={**extraction, "score_threshold": threshold})
     finished = DelfModel(config, pca, model.whitening)
     finished.load_state_dict(model.state_dict())
     return finished.eval()
+
+
+def _projection(kept: PCA | None, mean: NDArray[np.float64], covariance: NDArray[np.float64], count: int,
+                dimensions: int) -> PCA:
+    """The projection of a model in other axes, or a PCA, by the moments of so many features."""
+    if count < 2 * dimensions:
+        raise DelfError(f"the photos gave {count} features, too few for a PCA of {dimensions} dimensions; give more "
+                        "photos")
+    if kept is not None:
+        return turned(kept, mean, covariance)
+    return PCA(mean.astype(np.float32), *principal(covariance, dimensions))
 
 
 def turned(projection: PCA, mean: NDArray[np.float64], covariance: NDArray[np.float64]) -> PCA:

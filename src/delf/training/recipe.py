@@ -145,7 +145,8 @@ def train_model(recipe: Recipe, photos: Sequence[LabelledPhoto], output: Path, *
         start: ImageNet weights with torchvision's names, or a model of this package.
         correspondences, held: of training photos and of held-out ones, for stages of that kind.
         run: the folder of checkpoints and logs; by default `OUTPUT.run` without the suffix of the output.
-        about, licence: what the model file says of itself. validate: mAP on held-out classes after each stage.
+        about, licence: what the model file says of itself; by default what it said before, if nothing is trained.
+        validate: mAP on held-out classes after each stage.
 
     Raises:
         DelfError: with a sentence on what is wrong and what to do.
@@ -168,6 +169,8 @@ def train_model(recipe: Recipe, photos: Sequence[LabelledPhoto], output: Path, *
             finished = learn_whitening(finished, of_split(trainer.photos, "train"),
                                        WhiteningOptions(photos=recipe.finish.whitening_photos),
                                        report=lambda text: report(Report(text)))
+        if not recipe.stages:  # what a model says of itself stays true where nothing is trained
+            about, licence = about or model.config.about, licence or model.config.licence
         finished.config = dataclasses.replace(finished.config, about=about, licence=licence)
         finished.save_pretrained(output)
         if validate:
