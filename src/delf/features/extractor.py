@@ -19,6 +19,7 @@ from delf.errors import ImageError, ModelError, OptionError
 from delf.features.pooling import join_levels, pool_rmac
 from delf.features.reduction import reduce
 from delf.features.suppression import suppress
+from delf.features.texture import inside, texture
 from delf.images import limit_size, resize
 from delf.models import DEFAULT_MODEL, find_model
 from delf.models.receptive_field import receptive_field
@@ -42,6 +43,8 @@ class ExtractionOptions:
     suppression_iou: patches that overlap more than this with a better one are left out; 1.0 is off.
     dimensions: of the descriptors, at most as many as the model's PCA has.
     whitening: divide each component by its standard deviation.
+    texture: cells with less around them are left out, in grey levels per pixel (`delf.features.texture`); 0 takes all.
+    border: cells nearer to an edge of their level are left out, in its pixels: beyond it the network sees zeros.
     """
 
     scales: tuple[float, ...] = SCALES
@@ -52,6 +55,8 @@ class ExtractionOptions:
     suppression_iou: float = 1.0
     dimensions: int = 128
     whitening: bool = False
+    texture: float = 0.0
+    border: float = 0.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "scales", tuple(self.scales))  # JSON and TOML have lists
@@ -66,6 +71,8 @@ class ExtractionOptions:
                               f"{self.score_threshold!r} and {self.suppression_iou!r}")
         if not 0 <= self.length_weight <= 1:
             raise OptionError(f"length_weight is from 0 to 1, not {self.length_weight!r}")
+        if not (self.texture >= 0 and self.border >= 0):
+            raise OptionError(f"texture and border must be 0 or more, not {self.texture!r} and {self.border!r}")
         if self.max_image_size is not None and self.max_image_size < SMALLEST_SIDE:
             raise OptionError(f"max_image_size must be {SMALLEST_SIDE} or more, not {self.max_image_size!r}")
 
@@ -241,24 +248,32 @@ class Delf:
         return [(max(1, round(width * scale)), max(1, round(height * scale))) for scale in self.options.scales]
 
     def _level(self, images: Sequence[ImageArray], size: tuple[int, int]) -> list[_Level]:
-        pixels = np.stack([resize(image, size).transpose(2, 0, 1) for image in images])
-        output = self.runtime.run(pixels.astype(np.float32))
+        resized = [resize(image, size) for image in images]
+        output = self.runtime.run(np.stack([one.transpose(2, 0, 1) for one in resized]).astype(np.float32))
         pooled = output.global_descriptor
         if not pooled.shape[1]:
             pooled = np.stack([pool_rmac(feature_map) for feature_map in output.feature_map])
-        return [self._candidates(*outputs, size) for outputs in
-                zip(output.feature_map, output.attention, pooled, strict=True)]
+        return [self._candidates(*outputs, pixels) for *outputs, pixels in
+                zip(output.feature_map, output.attention, pooled, resized, strict=True)]
 
     def _candidates(self, feature_map: FloatArray, attention: FloatArray, global_descriptor: FloatArray,
-                    size: tuple[int, int]) -> _Level:
+                    pixels: ImageArray) -> _Level:
         """The cells of one level of one image that may be in the result."""
         scores = self._scored(feature_map, attention).ravel()
-        candidates = np.flatnonzero(scores >= self.options.score_threshold)
+        candidates = np.flatnonzero((scores >= self.options.score_threshold) & self._shown(pixels, attention.shape))
         if self.options.suppression_iou >= 1.0:  # else any of them may be in the result
             candidates = candidates[np.argsort(-scores[candidates], kind="stable")[: self.options.max_features]]
         rows, columns = np.divmod(candidates, attention.shape[1])
         raw = np.ascontiguousarray(feature_map.reshape(len(feature_map), -1)[:, candidates].T)
+        size = (pixels.shape[1], pixels.shape[0])
         return _Level(raw, scores[candidates], np.stack([columns, rows], axis=1), global_descriptor, size)
+
+    def _shown(self, pixels: ImageArray, cells: tuple[int, ...]) -> NDArray[np.bool_]:
+        """(rows * columns,) whether the picture, and not its border, shows something at each cell of a level."""
+        shown = inside((pixels.shape[1], pixels.shape[0]), self._field.stride, cells[0], cells[1], self.options.border)
+        if self.options.texture:
+            shown &= texture(pixels, self._field.stride, cells[0], cells[1]) >= self.options.texture
+        return shown.ravel()
 
     def _gather(self, batch: _Batch, futures: Sequence[Future[list[_Level]]]) -> Iterator[tuple[int, Features]]:
         levels = [future.result() for future in futures]

@@ -1,0 +1,61 @@
+"""Where a picture shows something: how much texture there is around each cell, and which cells the border has made.
+
+A network answers at every cell. Where the picture is flat, or shows a gradient, noise or one straight edge, what it
+answers comes from the zeros around the picture or from next to nothing, and looks alike in all such pictures.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from delf.types import FloatArray, ImageArray
+
+FINE, COARSE = 1.2, 4.0  # pixels: standard deviations between which detail counts; below is noise, above are gradients
+REACH = 12  # pixels of the coarse filter, three standard deviations
+WINDOW = 3  # strides: the side of the square around a cell whose texture counts as its own
+
+
+def texture(pixels: ImageArray, stride: int, rows: int, columns: int) -> FloatArray:
+    """(H, W, 3) pixels of a level -> (rows, columns) texture around each cell, in grey levels per pixel.
+
+    That is how much the picture changes in the direction in which it changes least: the root of the smaller
+    eigenvalue of the mean product of gradients (the structure tensor) of a band of detail. It is next to nothing for
+    a flat picture, for gradients of any form, and for a straight edge alone; about 0.2 for noise of two grey levels
+    or blocks of a strong compression; and more than one for nearly all that photos are recognised by.
+    """
+    detail = _detail(pixels)
+    across = cv2.Sobel(detail, cv2.CV_32F, 1, 0, ksize=3, scale=1 / 8)
+    down = cv2.Sobel(detail, cv2.CV_32F, 0, 1, ksize=3, scale=1 / 8)
+    xx, xy, yy = (_around_cells(product, stride, rows, columns)
+                  for product in (across * across, across * down, down * down))
+    smaller = (xx + yy) / 2 - np.sqrt(np.square((xx - yy) / 2) + np.square(xy))
+    return np.asarray(np.sqrt(np.maximum(smaller, 0)), np.float32)
+
+
+def inside(size: tuple[int, int], stride: int, rows: int, columns: int, border: float) -> NDArray[np.bool_]:
+    """(rows, columns) which cells of a level of (width, height) lie at least `border` pixels from its edges."""
+    across, down = (np.minimum(stride * np.arange(cells), side - 1 - stride * np.arange(cells)) >= border
+                    for side, cells in zip(size, (columns, rows), strict=True))
+    return np.asarray(down[:, None] & across[None])
+
+
+def _detail(pixels: ImageArray) -> FloatArray:
+    """(H, W) the luminance without what is finer or coarser than texture.
+
+    Beyond its edges the picture goes on as a gradient does, so that they make no detail of their own.
+    """
+    grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    reach = [min(REACH, side - 1) for side in grey.shape]
+    wide = np.pad(grey, [(one, one) for one in reach], mode="reflect", reflect_type="odd")
+    band = cv2.GaussianBlur(wide, (0, 0), FINE) - cv2.GaussianBlur(wide, (0, 0), COARSE)
+    height, width = grey.shape
+    return np.asarray(band[reach[0] : reach[0] + height, reach[1] : reach[1] + width], np.float32)
+
+
+def _around_cells(values: NDArray[np.float32], stride: int, rows: int, columns: int) -> FloatArray:
+    """(H, W) -> (rows, columns) means over the squares around the cells."""
+    side = WINDOW * stride
+    means = cv2.boxFilter(values, -1, (side, side), borderType=cv2.BORDER_REFLECT)
+    return np.asarray(means[::stride, ::stride][:rows, :columns], np.float32)
