@@ -19,7 +19,7 @@ from delf.errors import ImageError, ModelError, OptionError
 from delf.features.pooling import join_levels, pool_rmac
 from delf.features.reduction import reduce
 from delf.features.suppression import suppress
-from delf.features.texture import inside, texture
+from delf.features.texture import inside, texture, within_margins
 from delf.images import limit_size, resize
 from delf.models import DEFAULT_MODEL, find_model
 from delf.models.receptive_field import receptive_field
@@ -43,7 +43,8 @@ class ExtractionOptions:
     suppression_iou: patches that overlap more than this with a better one are left out; 1.0 is off.
     dimensions: of the descriptors, at most as many as the model's PCA has.
     whitening: divide each component by its standard deviation.
-    texture: cells with less around them are left out, in grey levels per pixel (`delf.features.texture`); 0 takes all.
+    texture: cells with less around them, in grey levels per pixel (`delf.features.texture`), and those of bare margins
+        are left out; 0 takes all.
     border: cells nearer to an edge of their level are left out, in its pixels: beyond it the network sees zeros.
     """
 
@@ -272,6 +273,7 @@ class Delf:
         """(rows * columns,) whether the picture, and not its border, shows something at each cell of a level."""
         shown = inside((pixels.shape[1], pixels.shape[0]), self._field.stride, cells[0], cells[1], self.options.border)
         if self.options.texture:
+            shown &= within_margins(pixels, self._field.stride, cells[0], cells[1])
             shown &= texture(pixels, self._field.stride, cells[0], cells[1]) >= self.options.texture
         return shown.ravel()
 

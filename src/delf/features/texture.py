@@ -1,4 +1,4 @@
-"""Where a picture shows something: how much texture there is around each cell, and which cells the border has made.
+"""Where a picture shows something: how much texture there is around each cell, and what is border or bare margin.
 
 A network answers at every cell. Where the picture is flat, or shows a gradient, noise or one straight edge, what it
 answers comes from the zeros around the picture or from next to nothing, and looks alike in all such pictures.
@@ -14,6 +14,8 @@ from delf.types import FloatArray, ImageArray
 
 FINE, COARSE = 1.2, 4.0  # pixels: standard deviations between which detail counts; below is noise, above are gradients
 REACH = 12  # pixels of the coarse filter, three standard deviations
+BARE = 3.0  # grey levels by which a bare margin may vary: noise and compression
+RIM = 8  # pixels at the edges of a picture
 WINDOW = 3  # strides: the side of the square around a cell whose texture counts as its own
 
 
@@ -41,6 +43,30 @@ def inside(size: tuple[int, int], stride: int, rows: int, columns: int, border: 
     return np.asarray(down[:, None] & across[None])
 
 
+def within_margins(pixels: ImageArray, stride: int, rows: int, columns: int) -> NDArray[np.bool_]:
+    """(rows, columns) which cells of a level lie within its bare margins: the bars of a letterbox, the lid of a
+    scanner, the ground that a frame was filled with.
+    """
+    grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    box = [0, 0, *grey.shape]  # top, left, bottom, right
+    for _ in range(2):  # bars above and below hide that the columns between them are bare
+        part = grey[box[0] : box[2], box[1] : box[3]]
+        above, below = _bare(part), _bare(part[::-1])
+        part = part[above : len(part) - below]
+        before, behind = _bare(part.T), _bare(part.T[::-1])
+        box = [box[0] + above, box[1] + before, box[2] - below, box[3] - behind]
+    down, across = (np.arange(cells) * stride for cells in (rows, columns))
+    return np.asarray(((down >= box[0]) & (down < box[2]))[:, None] & ((across >= box[1]) & (across < box[3])))
+
+
+def _bare(grey: FloatArray) -> int:
+    """How many rows of a picture, from the first on, are of one grey level and the same one; all but one at most."""
+    if grey.size == 0:
+        return 0
+    bare = (grey.std(axis=1) <= BARE) & (np.abs(grey.mean(axis=1) - grey[0].mean()) <= 2 * BARE)
+    return int(np.argmin(bare)) if not bare.all() else len(bare) - 1
+
+
 def _detail(pixels: ImageArray) -> FloatArray:
     """(H, W) the luminance without what is finer or coarser than texture.
 
@@ -55,7 +81,12 @@ def _detail(pixels: ImageArray) -> FloatArray:
 
 
 def _around_cells(values: NDArray[np.float32], stride: int, rows: int, columns: int) -> FloatArray:
-    """(H, W) -> (rows, columns) means over the squares around the cells."""
-    side = WINDOW * stride
-    means = cv2.boxFilter(values, -1, (side, side), borderType=cv2.BORDER_REFLECT)
-    return np.asarray(means[::stride, ::stride][:rows, :columns], np.float32)
+    """(H, W) -> (rows, columns) means over the squares around the cells, without the rim of the picture: what is beyond
+    it is guessed, and bends each line that runs out of the picture.
+    """
+    side, rim = WINDOW * stride, [min(RIM, length // 4) for length in values.shape]
+    kept = np.zeros_like(values)
+    kept[rim[0] : len(kept) - rim[0], rim[1] : kept.shape[1] - rim[1]] = 1
+    total, area = (cv2.boxFilter(one, -1, (side, side), borderType=cv2.BORDER_CONSTANT)[::stride, ::stride]
+                   for one in (values * kept, kept))
+    return np.asarray((total / area)[:rows, :columns], np.float32)
