@@ -8,6 +8,7 @@ overlay in a strip, along the border, or along its letters.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,6 +39,8 @@ class OverlayOptions:
     """
 
     agreement: float = 0.75
+    band: float = 0.2
+    at_edges: float = 0.85
     stretch: float = 3.0
     reach: float = 2.0
     rounds: int = 8
@@ -116,14 +119,15 @@ def _axis(source: NDArray[np.float64], target: NDArray[np.float64], side: int, o
     return best
 
 
-def is_content(query: Features, database: Features, rows: IntArray, place: SamePlace, threshold: float,
-               options: OverlayOptions) -> bool:
+def is_content(query: Features, database: Features, rows: IntArray, place: Callable[[Points], Points],
+               threshold: float, options: OverlayOptions) -> bool:
     """Whether features all over the part that both pictures have agree, those in its middle among them.
 
     Args:
-        rows: (M, 2) of the features that agree.
+        rows: (M, 2) of the features that agree. place: brings points of the query to those of the database image.
     """
-    corners = place(np.array([(0, 0), query.image_size], np.float64))
+    width, height = query.image_size
+    corners = place(np.array([(0, 0), (width, 0), (0, height), (width, height)], np.float64))
     low = np.maximum(corners.min(axis=0), 0)
     high = np.minimum(corners.max(axis=0), database.image_size)
     moved, stored = place(query.keypoints.astype(np.float64)), database.keypoints.astype(np.float64)
@@ -134,6 +138,15 @@ def is_content(query: Features, database: Features, rows: IntArray, place: SameP
     missed = np.median(np.linalg.norm(moved[rows[:, 0]] - stored[rows[:, 1]], axis=1))
     return bool(missed > options.exact * threshold
                 and all(one.product(options.sparse) >= options.views for one in parts))
+
+
+def at_edges(source: Points, target: Points, sizes: tuple[tuple[int, int], tuple[int, int]], band: float) -> Mask:
+    """(M, 4) which matches lie near the left, top, right and bottom edge in both pictures: within a share of a side."""
+    near = []
+    for points, size in zip((source, target), sizes, strict=True):
+        shares = points / np.array(size)
+        near.append(np.hstack([shares <= band, shares >= 1 - band]))
+    return near[0] & near[1]
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,6 +160,7 @@ class _Parts:
     @classmethod
     def of(cls, points: Points, rows: IntArray, low: Points, high: Points) -> _Parts:
         """Of the (M, 2) points of a picture between two corners, those of some rows agreeing."""
+        points = np.nan_to_num(points, nan=-1e9, posinf=1e9, neginf=-1e9)
         inside = ((points >= low) & (points <= high)).all(axis=1)
         cells = np.clip((points - low) / np.maximum(high - low, 1) * GRID, 0, GRID - 1).astype(np.int64)
         numbers = cells[:, 1] * GRID + cells[:, 0]
