@@ -254,7 +254,7 @@ class Delf:
         pooled = output.global_descriptor
         if not pooled.shape[1]:
             pooled = np.stack([pool_rmac(feature_map) for feature_map in output.feature_map])
-        return [self._candidates(*outputs, pixels) for *outputs, pixels in
+        return [self._candidates(*outputs) for outputs in
                 zip(output.feature_map, output.attention, pooled, resized, strict=True)]
 
     def _candidates(self, feature_map: FloatArray, attention: FloatArray, global_descriptor: FloatArray,

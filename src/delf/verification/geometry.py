@@ -8,7 +8,7 @@ takes as inliers the matches within the threshold, each feature at most once.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from delf.errors import OptionError
 from delf.types import Features, IntArray, Matches, Verification
 from delf.verification.matching import ordered
-from delf.verification.overlays import OverlayOptions, at_edges, beside, is_content, same_place, turned
-from delf.verification.plane import Correspondences, Points, Transform, agreeing, angle, plausible, spread, square, transformed
+from delf.verification.overlays import OverlayOptions, without_overlay
+from delf.verification.plane import Correspondences, Points, Transform, agreeing, plausible, spread, square
 from delf.verification.similarity import similarity
 
 REFINEMENTS = 10  # rounds of fitting a homography to its inliers; they have grown all they will in fewer
@@ -73,8 +73,10 @@ def verify(query: Features, database: Features, matches: Matches,
     options = options or VerificationOptions()
     matches = ordered(matches)
     found = _verified(query, database, matches, options)
-    for _ in range(options.overlays.rounds if options.overlays else 0):
-        left = _without_overlay(query, database, found, options)
+    if options.overlays is None:
+        return found
+    for _ in range(options.overlays.rounds):
+        left = without_overlay(query, database, found, _pixels(options, database), options.overlays)
         if left is None:
             break
         found = _verified(query, database, left, options)
@@ -95,42 +97,6 @@ def _verified(query: Features, database: Features, matches: Matches, options: Ve
     if not plausible(transform, pairs.source[agree]) or len(inliers) < options.minimum_inliers:
         return _nothing(matches)
     return Verification(inliers, transform, matches)
-
-
-def _without_overlay(query: Features, database: Features, found: Verification,
-                     options: VerificationOptions) -> Matches | None:
-    """The matches without those of an overlay; None where what was found is none."""
-    if options.overlays is None or found.transform is None:
-        return None
-    source = query.keypoints[found.inliers[:, 0]].astype(np.float64)
-    target = database.keypoints[found.inliers[:, 1]].astype(np.float64)
-    threshold = _pixels(options, database)
-    turns = round(angle(found.transform, source) / 90)
-    sizes = (query.image_size, database.image_size)
-    place = same_place(source, target, sizes, turns, threshold, options.overlays)
-    matches, reach = found.matches, options.overlays.reach * threshold
-    points = query.keypoints[matches.query].astype(np.float64), database.keypoints[matches.database].astype(np.float64)
-    if place is not None:
-        there = place.distances(source, target) <= threshold
-        if is_content(query, database, found.inliers[there], place, threshold, options.overlays):
-            return None
-        gone = place.distances(*points) <= reach
-        zoom = float(np.sqrt(place.scale.prod()))
-    else:
-        turned_source = turned(source, sizes[0], turns)
-        frames = (sizes[0] if turns % 2 == 0 else sizes[0][::-1], sizes[1])
-        edges = at_edges(turned_source, target, frames, options.overlays.band)
-        if edges.any(axis=1).mean() < options.overlays.at_edges:
-            return None
-        there = edges.any(axis=1)
-        if is_content(query, database, found.inliers, lambda p: transformed(found.transform, p), threshold, replace(options.overlays, exact=0.0)):
-            return None
-        there_edges = edges.any(axis=0)
-        gone = (at_edges(turned(points[0], sizes[0], turns), points[1], frames, options.overlays.band) & there_edges).any(axis=1)
-        zoom = 1.0
-    on_it = beside(points[0], source[there], reach / zoom) & beside(points[1], target[there], reach)
-    left = ~(on_it | gone)
-    return Matches(matches.query[left], matches.database[left], matches.similarities[left])
 
 
 def _pixels(options: VerificationOptions, database: Features) -> float:

@@ -1,49 +1,64 @@
 """Which agreement of two pictures is an overlay's, and not what they show.
 
-Captions, watermarks, the screen of a telephone, a frame: they lie at the same place of every picture that has them. What
-two photos share in this way (unturned, each axis keeping an edge or its middle at any scale) says nothing of what they
-show, unless the picture around and between agrees as well: copies, crops and series of one camera agree all over, an
-overlay in a strip, along the border, or along its letters.
+Captions, watermarks, the screen of a telephone, a frame lie at the same place of every picture that has them:
+unturned, each axis keeping an edge or its middle at any scale; or, of those that repeat themselves, somewhere along the
+same edge; or they are the same pixels somewhere else. What two pictures share in one of these ways says nothing of what
+they show, unless the pictures around and between agree as well. Copies, crops and series of one camera agree all over,
+another view of a place in a few points all over, an overlay in a strip, along the border, or along its letters.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from delf.errors import OptionError
-from delf.types import Features, IntArray
-from delf.verification.plane import Points
+from delf.types import Features, IntArray, Matches, Verification
+from delf.verification.plane import Points, angle, transformed
 
 Mask = NDArray[np.bool_]
+Size = tuple[int, int]
 ANCHORS = (0.0, 0.5, 1.0)  # of an axis: what stays where it is when a picture with an overlay is made in another size
-GRID = 8  # cells of each axis on which agreement is looked at
-FEW = 3  # features of a cell of which nothing can be said
+WIDE = 4  # thresholds that points must span along an axis for its scale to be known
+GRID = 8  # parts of each axis on which agreement is looked at
+FEW = 3  # features of a part of which nothing can be said
 
 
 @dataclass(frozen=True)
 class OverlayOptions:
-    """When agreement counts as an overlay.
+    """When agreement counts as an overlay. The figures were chosen in `benchmarks/CHOICES.md`, "Overlays".
 
-    agreement: share of the inliers that lie at the same place of both pictures. stretch: of one axis against the other
-    at most. reach: thresholds within which other matches at that place, or on that overlay, go with it. rounds: overlays
-    that are looked for. Agreement at the same place is content all the same where
+    minimum: inliers; fewer are not looked at. agreement: share of the inliers that must lie at the same place of both
+    pictures. stretch: of one axis against the other at most. near: share of a side within which half of the inliers
+    must lie of an edge that keeps its place, where the opposite one does not.
+    edges: share of the inliers that must lie at the same edge of both pictures, within a share `band` of the side, and
+    be as far from it, within `slack` thresholds. pasted: share of the threshold by which half of the inliers miss at
+    most where pixels were pasted. reach: thresholds within which other matches at that place, or on the overlay, go
+    with it. rounds: overlays that are looked for.
+
+    Such agreement is content all the same where
     - it is as dense as that of copies: `dense` is the share of the features of a part of the picture that must agree
       for the part to, and `copies` the least product of the shares of the picture, and of its inner half, that agree;
     - or nearly all agrees, but for a share of `rest`, of a picture that shows something in so many `parts`;
-    - or another view of a place happens to lie there, which is sparse ("sparse" and `views` are as above), but never as
-      exact as an overlay: half of the inliers miss by more than a share of `exact` of the threshold.
+    - or it is another view of a place that happens to lie there: sparse (`sparse` and `views` are as above), and never
+      as exact as an overlay, since half of the inliers miss by more than a share `exact` of the threshold.
     """
 
+    minimum: int = 5
     agreement: float = 0.75
-    band: float = 0.2
-    at_edges: float = 0.85
     stretch: float = 3.0
+    near: float = 0.4
+    edges: float = 0.3
+    band: float = 0.2
+    slack: float = 4.0
+    pasted: float = 0.2
     reach: float = 2.0
-    rounds: int = 8
+    rounds: int = 6
     dense: float = 0.2
     copies: float = 0.05
     rest: float = 0.2
@@ -53,105 +68,196 @@ class OverlayOptions:
     exact: float = 0.3
 
     def __post_init__(self) -> None:
-        shares = self.agreement, self.dense, self.copies, self.rest, self.sparse, self.views, self.exact
-        if not all(0 <= share <= 1 for share in shares):
-            raise OptionError("agreement, dense, copies, rest, sparse, views and exact are shares from 0 to 1, not "
-                              f"{', '.join(map(str, shares))}.")
-        if min(self.stretch, self.reach, self.parts, self.rounds) < 1:
-            raise OptionError("stretch, parts, reach and rounds must be 1 or more, not "
-                              f"{self.stretch}, {self.parts}, {self.reach} and {self.rounds}.")
+        for name in ("agreement", "near", "edges", "band", "pasted", "dense", "copies", "rest", "sparse", "views",
+                     "exact"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise OptionError(f"{name} is a share from 0 to 1, not {getattr(self, name)!r}")
+        for name in ("minimum", "stretch", "slack", "reach", "rounds", "parts"):
+            if not getattr(self, name) >= 1:
+                raise OptionError(f"{name} must be 1 or more, not {getattr(self, name)!r}")
+
+
+def without_overlay(query: Features, database: Features, found: Verification, threshold: float,
+                    options: OverlayOptions) -> Matches | None:
+    """The matches without those of an overlay; None where what was found is content, or nothing.
+
+    Args:
+        threshold: within which matches agree, in pixels of the database image.
+    """
+    if found.transform is None or len(found) < options.minimum:
+        return None
+    pair, matches = _Pair.of(query, database, found), found.matches
+    source, target = pair.points(found.inliers)
+    points = pair.points(np.column_stack([matches.query, matches.database]))
+    place = pair.same_place(source, target, threshold, options)
+    moved: Callable[[Points], Points] = pair.mapped if place is None else place
+    if place is not None:
+        there = place.missed(source, target) <= threshold
+        content = _is_content(pair, found.inliers[there], moved, threshold, options)
+        gone = place.missed(*points) <= options.reach * threshold
+    else:
+        edges = pair.at_edges(source, target, options.slack * threshold, options.band)
+        there = np.asarray(edges.any(axis=1))
+        content = bool(np.mean(there) < options.edges) or _is_content(pair, found.inliers, moved, threshold,
+                                                                      replace(options, exact=0.0))
+        gone = np.asarray(pair.at_edges(*points, np.inf, options.band)[:, edges.any(axis=0)].any(axis=1))
+    if content:
+        return None
+    on_it = (_near(moved(points[0]), moved(source[there]), options.reach * threshold)
+             & _near(points[1], target[there], options.reach * threshold))
+    left = ~(gone | on_it)
+    return Matches(matches.query[left], matches.database[left], matches.similarities[left])
 
 
 @dataclass(frozen=True, eq=False)
-class SamePlace:
-    """A transform that keeps the place in the frame: quarter turns of the query, then a scale and shift of each axis."""
+class Place:
+    """A scale and a shift of each axis: what keeps a picture upright."""
 
-    turns: int
-    size: tuple[int, int]
     scale: Points
     shift: Points
 
-    def distances(self, source: Points, target: Points) -> NDArray[np.float64]:
-        """(M,) pixels by which points of the query miss those of the database image."""
+    def __call__(self, points: Points) -> Points:
+        """(M, 2) points of the query -> of the database image."""
+        return points * self.scale + self.shift
+
+    def missed(self, source: Points, target: Points) -> NDArray[Any]:
+        """(M,) pixels by which points of the query miss their partners."""
         return np.asarray(np.linalg.norm(self(source) - target, axis=1))
 
-    def __call__(self, source: Points) -> Points:
-        """(M, 2) points of the query -> of the database image."""
-        return turned(source, self.size, self.turns) * self.scale + self.shift
+
+@dataclass(frozen=True)
+class _Axis:
+    """How one axis is scaled and shifted, and the share of it that keeps its place."""
+
+    scale: float
+    shift: float
+    anchor: float
 
 
-def turned(points: Points, size: tuple[int, int], turns: int) -> Points:
-    """Points of a picture that is turned right by quarter turns."""
-    for _ in range(turns % 4):
-        points, size = np.column_stack([size[1] - 1 - points[:, 1], points[:, 0]]), (size[1], size[0])
-    return points
+@dataclass(frozen=True, eq=False)
+class _Pair:
+    """Two pictures, the query turned by quarters so that it lies as the other does.
+
+    keypoints: (N, 2) of each. sizes: of each. transform: (3, 3) from the one to the other.
+    """
+
+    keypoints: tuple[Points, Points]
+    sizes: tuple[Size, Size]
+    transform: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, query: Features, database: Features, found: Verification) -> _Pair:
+        assert found.transform is not None
+        keypoints = query.keypoints.astype(np.float64)
+        turns = round(angle(found.transform, keypoints[found.inliers[:, 0]]) / 90) % 4
+        turn, size = np.eye(3), query.image_size
+        for _ in range(turns):  # each to the right: what was at the left comes to the top
+            turn, size = np.array([[0, -1, size[1] - 1], [1, 0, 0], [0, 0, 1]]) @ turn, (size[1], size[0])
+        return cls((transformed(turn, keypoints), database.keypoints.astype(np.float64)), (size, database.image_size),
+                   found.transform @ np.linalg.inv(turn))
+
+    def points(self, rows: IntArray) -> tuple[Points, Points]:
+        """(M, 2) features that belong together -> where they are in each picture."""
+        return self.keypoints[0][rows[:, 0]], self.keypoints[1][rows[:, 1]]
+
+    def mapped(self, points: Points) -> Points:
+        """(M, 2) points of the query -> of the database image, by the transform that was found."""
+        return np.nan_to_num(transformed(self.transform, points), nan=-1e9, posinf=1e9, neginf=-1e9)
+
+    def same_place(self, source: Points, target: Points, threshold: float, options: OverlayOptions) -> Place | None:
+        """Where inliers lie at the same place of both pictures, or are the same pixels at another: how it is moved."""
+        axes = [_anchored(source[:, i], target[:, i], self.sizes[0][i], self.sizes[1][i], threshold) for i in (0, 1)]
+        place = Place(np.array([axis.scale for axis in axes]), np.array([axis.shift for axis in axes]))
+        wide = (np.ptp(source, axis=0) > WIDE * threshold).all()
+        upright = (place.scale > 0).all() and (not wide or place.scale.max() <= options.stretch * place.scale.min())
+        if (upright and np.mean(place.missed(source, target) <= threshold) >= options.agreement
+                and self._near_anchors(axes, source, target, threshold, options.near)):
+            return place
+        place = _pasted(source, target)
+        return place if np.median(place.missed(source, target)) <= options.pasted * threshold else None
+
+    def _near_anchors(self, axes: Sequence[_Axis], source: Points, target: Points, threshold: float,
+                      near: float) -> bool:
+        """Whether an overlay could lie there: what keeps its distance from one edge alone lies near that edge."""
+        edges = []
+        for i, axis in enumerate(axes):
+            ends = axis.scale * np.array([0, self.sizes[0][i] - 1]) + axis.shift - np.array([0, self.sizes[1][i] - 1])
+            if (np.abs(ends) <= threshold).all():
+                return True
+            if axis.anchor != 0.5:
+                shares = [np.abs(points[:, i] / size[i] - axis.anchor)
+                          for points, size in zip((source, target), self.sizes, strict=True)]
+                edges.append(np.maximum(*shares) <= near)
+        return not edges or bool(np.mean(np.any(edges, axis=0)) >= 0.5)
+
+    def at_edges(self, source: Points, target: Points, slack: float, band: float) -> Mask:
+        """(M, 4) which matches lie near the left, top, right and bottom edge in both pictures, and as far from it."""
+        distances = [np.hstack([points, np.array(size) - 1 - points])
+                     for points, size in zip((source, target), self.sizes, strict=True)]
+        near = [one <= band * np.tile(size, 2) for one, size in zip(distances, self.sizes, strict=True)]
+        zoom = math.sqrt(max(float(np.linalg.det(self.transform[:2, :2])), 1e-9))
+        return np.asarray(near[0] & near[1] & (np.abs(zoom * distances[0] - distances[1]) <= slack))
 
 
-def same_place(source: Points, target: Points, sizes: tuple[tuple[int, int], tuple[int, int]], turns: int,
-               tolerance: float, options: OverlayOptions) -> SamePlace | None:
-    """The transform that brings inliers of two pictures to the same place of their frames, if there is one."""
-    moved = turned(source, sizes[0], turns)
-    frame = sizes[0] if turns % 2 == 0 else (sizes[0][1], sizes[0][0])
-    axes = [_axis(moved[:, i], target[:, i], frame[i], sizes[1][i], tolerance) for i in (0, 1)]
-    found = SamePlace(turns, sizes[0], *(np.array(one) for one in zip(*axes, strict=True)))
-    wide = [np.ptp(moved[:, i]) > 4 * tolerance for i in (0, 1)]
-    if not (found.scale > 0).all() or (all(wide) and
-                                       abs(np.log(found.scale[0] / found.scale[1])) > np.log(options.stretch)):
-        return None
-    return found if np.mean(found.distances(source, target) <= tolerance) >= options.agreement else None
-
-
-def _axis(source: NDArray[np.float64], target: NDArray[np.float64], side: int, other: int,
-          tolerance: float) -> tuple[float, float]:
-    """Scale and shift of one axis that keep its anchor, and bring most points near their partners."""
-    best, most = (1.0, 0.0), -1
+def _anchored(source: NDArray[np.float64], target: NDArray[np.float64], side: int, other: int,
+              threshold: float) -> _Axis:
+    """What keeps one of the anchors of an axis, and brings most points near their partners."""
+    best, most = _Axis(1.0, 0.0, 0.0), -1
     for anchor in ANCHORS:
         start, end = anchor * (side - 1), anchor * (other - 1)
         place, partner = source - start, target - end
-        kept = np.ones(len(place), np.bool_)
-        for _ in range(3):
+        kept, scale, errors = np.ones(len(place), np.bool_), 1.0, np.abs(place - partner)
+        for _ in range(3):  # some of the points are of something else: the half that fits decides
             scale = float(place[kept] @ partner[kept]) / max(float(place[kept] @ place[kept]), 1e-9)
             errors = np.abs(scale * place - partner)
-            kept = errors <= max(tolerance, float(np.median(errors)))
-        count = int((errors <= tolerance).sum())
+            kept = errors <= max(threshold, float(np.median(errors)))
+        count = int(np.count_nonzero(errors <= threshold))
         if count > most:
-            best, most = (scale, end - scale * start), count
+            best, most = _Axis(scale, end - scale * start, anchor), count
     return best
 
 
-def is_content(query: Features, database: Features, rows: IntArray, place: Callable[[Points], Points],
-               threshold: float, options: OverlayOptions) -> bool:
+def _pasted(source: Points, target: Points) -> Place:
+    """The one scale, and the shift, that bring points to their partners."""
+    centres = source.mean(axis=0), target.mean(axis=0)
+    moved, partners = source - centres[0], target - centres[1]
+    scale = np.full(2, float((moved * partners).sum()) / max(float(np.square(moved).sum()), 1e-9))
+    return Place(scale, centres[1] - scale * centres[0])
+
+
+def _near(points: Points, others: Points, distance: float) -> Mask:
+    """(M,) which of some points lie near one of others."""
+    squares = np.square(points[:, None] - others).sum(axis=2)
+    return np.asarray(squares.min(axis=1, initial=np.inf) <= distance**2)
+
+
+def _is_content(pair: _Pair, rows: IntArray, moved: Callable[[Points], Points], threshold: float,
+                options: OverlayOptions) -> bool:
     """Whether features all over the part that both pictures have agree, those in its middle among them.
 
     Args:
-        rows: (M, 2) of the features that agree. place: brings points of the query to those of the database image.
+        rows: (M, 2) of the features that agree. moved: brings points of the query to those of the database image.
     """
-    width, height = query.image_size
-    corners = place(np.array([(0, 0), (width, 0), (0, height), (width, height)], np.float64))
-    low = np.maximum(corners.min(axis=0), 0)
-    high = np.minimum(corners.max(axis=0), database.image_size)
-    moved, stored = place(query.keypoints.astype(np.float64)), database.keypoints.astype(np.float64)
-    parts = [_Parts.of(moved, rows[:, 0], low, high), _Parts.of(stored, rows[:, 1], low, high)]
+    width, height = pair.sizes[0]
+    corners = moved(np.array([(0, 0), (width, 0), (0, height), (width, height)], np.float64))
+    box = np.maximum(corners.min(axis=0), 0), np.minimum(corners.max(axis=0), pair.sizes[1])
+    places = moved(pair.keypoints[0]), pair.keypoints[1]
+    parts = [_Parts.of(points, rows[:, side], *box) for side, points in enumerate(places)]
     if all(one.product(options.dense) >= options.copies
-           or (one.share(options.dense) >= 1 - options.rest and one.number >= options.parts) for one in parts):
+           or (one.share(options.dense) >= 1 - options.rest and len(one.features) >= options.parts) for one in parts):
         return True
-    missed = np.median(np.linalg.norm(moved[rows[:, 0]] - stored[rows[:, 1]], axis=1))
+    missed = np.median(np.linalg.norm(places[0][rows[:, 0]] - places[1][rows[:, 1]], axis=1))
     return bool(missed > options.exact * threshold
                 and all(one.product(options.sparse) >= options.views for one in parts))
 
 
-def at_edges(source: Points, target: Points, sizes: tuple[tuple[int, int], tuple[int, int]], band: float) -> Mask:
-    """(M, 4) which matches lie near the left, top, right and bottom edge in both pictures: within a share of a side."""
-    near = []
-    for points, size in zip((source, target), sizes, strict=True):
-        shares = points / np.array(size)
-        near.append(np.hstack([shares <= band, shares >= 1 - band]))
-    return near[0] & near[1]
-
-
 @dataclass(frozen=True, eq=False)
 class _Parts:
-    """The parts of a picture, of those that show something: how many features they have, and how many of them agree."""
+    """The parts of a picture that show something.
+
+    features, agreeing: (P,) how many features each has, and how many of them agree. inner: (P,) whether it is in the
+    middle.
+    """
 
     features: IntArray
     agreeing: IntArray
@@ -159,33 +265,22 @@ class _Parts:
 
     @classmethod
     def of(cls, points: Points, rows: IntArray, low: Points, high: Points) -> _Parts:
-        """Of the (M, 2) points of a picture between two corners, those of some rows agreeing."""
-        points = np.nan_to_num(points, nan=-1e9, posinf=1e9, neginf=-1e9)
+        """Of the (M, 2) points of a picture between two corners, some rows of which agree."""
         inside = ((points >= low) & (points <= high)).all(axis=1)
         cells = np.clip((points - low) / np.maximum(high - low, 1) * GRID, 0, GRID - 1).astype(np.int64)
         numbers = cells[:, 1] * GRID + cells[:, 0]
-        features = np.bincount(numbers[inside], minlength=GRID * GRID)
-        agreeing = np.bincount(numbers[rows], minlength=GRID * GRID)
+        features, agreeing = (np.bincount(some, minlength=GRID * GRID) for some in (numbers[inside], numbers[rows]))
         inner = np.zeros((GRID, GRID), np.bool_)
         inner[GRID // 4 : -GRID // 4, GRID // 4 : -GRID // 4] = True
         told = features >= FEW
         return cls(features[told], agreeing[told], inner.ravel()[told])
 
-    @property
-    def number(self) -> int:
-        return len(self.features)
-
-    def share(self, rate: float, inner: bool = False) -> float:
-        """The share of the features that lie in parts that agree: at least this share of their features do."""
+    def share(self, rate: float, *, inner: bool = False) -> float:
+        """The share of the features that lie in parts of whose features so many agree."""
         counted = self.inner if inner else np.ones(len(self.inner), np.bool_)
         agree = counted & (self.agreeing >= np.maximum(rate * self.features, 1))
-        return float(self.features[agree].sum() / max(int(self.features[counted].sum()), 1))
+        return float(self.features[agree].sum()) / max(int(self.features[counted].sum()), 1)
 
     def product(self, rate: float) -> float:
+        """The share of the picture times that of its middle: a frame has nothing there, and letters little around."""
         return self.share(rate) * self.share(rate, inner=True)
-
-
-def beside(points: Points, overlay: Points, distance: float) -> Mask:
-    """(M,) which of (M, 2) points lie near one of an overlay's."""
-    squares = np.square(points[:, None] - overlay).sum(axis=2)
-    return np.asarray(squares.min(axis=1, initial=np.inf) <= distance**2)
