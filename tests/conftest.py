@@ -115,10 +115,10 @@ def unknown_query(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def extractor() -> Any:
-    """The packaged model on two threads."""
+    """The packaged model on two threads, in float32: what `auto` takes, and so the features, differs by processor."""
     from delf.features import Delf
 
-    return Delf.load(threads=2)
+    return Delf.load(threads=2, runtime="onnx")
 
 
 @pytest.fixture(scope="session")

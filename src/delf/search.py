@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from delf.collection import Collection
-from delf.errors import CollectionError, ModelError, OptionError
-from delf.features import Delf, extract_turned
-from delf.images import crop, display_path, load, read_image
+from delf.errors import OptionError
+from delf.features import Delf, extract_turned, load_stored
+from delf.images import crop, load, read_image
 from delf.methods import DEFAULT_METHOD, METHODS, SearchOptions
 from delf.pair import image_match, no_match
 from delf.ranking import (
@@ -353,12 +353,7 @@ def load_extractor(collection: Collection) -> Delf:
     Raises:
         CollectionError: a model of that name is not there, or is another one by now.
     """
-    stored = collection.about
-    try:
-        extractor = Delf.load(stored["model"]["name"], **stored["options"])
-    except ModelError as error:
-        raise CollectionError(f"{display_path(collection.folder)} was made with the model {stored['model']['name']!r}, "
-                              f"which is not found: {error}") from error
+    extractor = load_stored(collection.about, collection.folder)
     collection.require(extractor)
     return extractor
 
