@@ -21,7 +21,7 @@ from delf.errors import ImageError, ModelError, OptionError
 from delf.features.pooling import join_levels, pool_rmac
 from delf.features.reduction import reduce
 from delf.features.suppression import suppress
-from delf.features.texture import inside, texture, within_margins
+from delf.features.texture import shows_something
 from delf.images import limit_size, resize
 from delf.models import DEFAULT_MODEL, PACKAGED, find_model
 from delf.models.receptive_field import receptive_field
@@ -290,21 +290,14 @@ class Delf:
                     pixels: ImageArray) -> _Level:
         """The cells of one level of one image that may be in the result."""
         scores = self._scored(feature_map, attention).ravel()
-        candidates = np.flatnonzero((scores >= self.options.score_threshold) & self._shown(pixels, attention.shape))
+        shown = shows_something(pixels, attention.shape, self._field.stride, self.options.texture, self.options.border)
+        candidates = np.flatnonzero((scores >= self.options.score_threshold) & shown.ravel())
         if self.options.suppression_iou >= 1.0:  # else any of them may be in the result
             candidates = candidates[np.argsort(-scores[candidates], kind="stable")[: self.options.max_features]]
         rows, columns = np.divmod(candidates, attention.shape[1])
         raw = np.ascontiguousarray(feature_map.reshape(len(feature_map), -1)[:, candidates].T)
         size = (pixels.shape[1], pixels.shape[0])
         return _Level(raw, scores[candidates], np.stack([columns, rows], axis=1), global_descriptor, size)
-
-    def _shown(self, pixels: ImageArray, cells: tuple[int, ...]) -> NDArray[np.bool_]:
-        """(rows * columns,) whether the picture, and not its border, shows something at each cell of a level."""
-        shown = inside((pixels.shape[1], pixels.shape[0]), self._field.stride, cells[0], cells[1], self.options.border)
-        if self.options.texture:
-            shown &= within_margins(pixels, self._field.stride, cells[0], cells[1])
-            shown &= texture(pixels, self._field.stride, cells[0], cells[1]) >= self.options.texture
-        return shown.ravel()
 
     def _gather(self, batch: _Batch, futures: Sequence[Future[list[_Level]]]) -> Iterator[tuple[int, Features]]:
         levels = [future.result() for future in futures]

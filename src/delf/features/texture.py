@@ -19,6 +19,21 @@ RIM = 8  # pixels at the edges of a picture
 WINDOW = 3  # strides: the side of the square around a cell whose texture counts as its own
 
 
+def shows_something(pixels: ImageArray, cells: tuple[int, ...], stride: int, least: float,
+                    border: float) -> NDArray[np.bool_]:
+    """(rows, columns) whether a picture, and not its border, shows something at each cell of a level.
+
+    Args:
+        pixels: (H, W, 3) of the level. least, border: `texture` and `border` of `ExtractionOptions`.
+    """
+    rows, columns = cells
+    shown = inside((pixels.shape[1], pixels.shape[0]), stride, rows, columns, border)
+    if least:
+        shown &= within_margins(pixels, stride, rows, columns)
+        shown &= texture(pixels, stride, rows, columns) >= least
+    return shown
+
+
 def texture(pixels: ImageArray, stride: int, rows: int, columns: int) -> FloatArray:
     """(H, W, 3) pixels of a level -> (rows, columns) texture around each cell, in grey levels per pixel.
 
