@@ -1,13 +1,13 @@
 """What overlays and blank pictures do: pairs of photos with captions, frames, screens and the like around them.
 
-    python benchmarks/overlays.py --manifest MANIFEST.csv [MANIFEST.csv ...] --pairs verified.csv [--model delf-r18-int8]
+    python benchmarks/overlays.py --manifest MANIFEST.csv [MANIFEST.csv ...] --pairs verified.csv
 
 Photos are of held-out classes, which no training saw. Unrelated pairs are of two classes, with the same overlay on both
 photos; related ones were matched and verified, with the same overlay on both, with two overlays of a kind, or with one
 on one of them. A line is a kind of overlay, and the shares of pairs with a probability above 0.5. "none" is of the same
-pairs without overlays. Nothing was fitted to the kinds with a star. The last line is of pictures that show nothing, each
-with each, and each with a photo; the first column of "copies" has the same photo in other sizes, crops and light, where
-all should be above 0.5.
+pairs without overlays. Nothing was fitted to the kinds with a star. "Copies" are the same photos in other sizes, crops
+and light, where all should be above 0.5. The last line is of pictures that show nothing, each with each, and each with
+five photos.
 """
 
 from __future__ import annotations
@@ -69,7 +69,8 @@ def pairs(manifests: list[Path], verified: Path, number: int, rng: random.Random
                        if row["split"] == "holdout"}
     with verified.open(newline="") as file:
         root = manifests[0].parent
-        known = [(root / row["file0"], root / row["file1"]) for row in csv.DictReader(file) if root / row["file0"] in labels]
+        known = [(root / row["file0"], root / row["file1"]) for row in csv.DictReader(file)
+                 if root / row["file0"] in labels]
     by_class: dict[str, list[Pair]] = {}
     for pair in known:
         by_class.setdefault(labels[pair[0]], []).append(pair)

@@ -26,7 +26,7 @@ def textures(pixels: np.ndarray, scale: float = 1.0) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def floor() -> float:
-    return float(0.8)
+    return 0.8
 
 
 @pytest.mark.parametrize("scale", SCALES)
@@ -96,7 +96,8 @@ def test_features_keep_off_the_border(extractor: Any, samples: Any) -> None:
 
 
 @pytest.mark.parametrize("level", [0, 255, 128])
-@pytest.mark.parametrize("sides", [(60, 60, 0, 0), (0, 0, 50, 50), (40, 90, 30, 30)], ids=["letter", "pillar", "window"])
+@pytest.mark.parametrize("sides", [(60, 60, 0, 0), (0, 0, 50, 50), (40, 90, 30, 30)],
+                         ids=["letter", "pillar", "window"])
 def test_bars_give_no_features(extractor: Any, samples: Any, sides: tuple[int, ...], level: int) -> None:
     quick = replace(extractor.options, scales=(0.5, 1.0))
     boxed = cv2.copyMakeBorder(samples.coffee, *sides, cv2.BORDER_CONSTANT, value=(level,) * 3)
