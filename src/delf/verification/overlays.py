@@ -26,6 +26,7 @@ Size = tuple[int, int]
 ANCHORS = (0.0, 0.5, 1.0)  # of an axis: what stays where it is when a picture with an overlay is made in another size
 WIDE = 4  # thresholds that points must span along an axis for its scale to be known
 GRID = 8  # parts of each axis on which agreement is looked at
+FAR = 1e9  # pixels: where what lies nowhere is taken to lie
 FEW = 3  # features of a part of which nothing can be said
 
 
@@ -43,10 +44,11 @@ class OverlayOptions:
 
     Such agreement is content all the same where
     - it is as dense as that of copies: `dense` is the share of the features of a part of the picture that must agree
-      for the part to, and `copies` the least product of the shares of the picture, and of its inner half, that agree;
+      for the part to, and `copies` the least product of the shares of all parts, and of the inner ones, that agree;
     - or nearly all agrees, but for a share of `rest`, of a picture that shows something in so many `parts`;
-    - or it is another view of a place that happens to lie there: sparse (`sparse` and `views` are as above), and never
-      as exact as an overlay, since half of the inliers miss by more than a share `exact` of the threshold.
+    - or it is another view of a place that happens to lie there: sparse (`sparse` and `views` are as above, but count
+      features and not parts), and never as exact as an overlay: half of the inliers miss by more than a share `exact`
+      of the threshold.
     """
 
     minimum: int = 5
@@ -148,12 +150,13 @@ class _Pair:
     @classmethod
     def of(cls, query: Features, database: Features, found: Verification) -> _Pair:
         assert found.transform is not None
-        keypoints = query.keypoints.astype(np.float64)
+        keypoints, others = (np.nan_to_num(side.keypoints.astype(np.float64), nan=-FAR, posinf=FAR, neginf=-FAR)
+                             for side in (query, database))
         turns = round(angle(found.transform, keypoints[found.inliers[:, 0]]) / 90) % 4
         turn, size = np.eye(3), query.image_size
         for _ in range(turns):  # each to the right: what was at the left comes to the top
             turn, size = np.array([[0, -1, size[1] - 1], [1, 0, 0], [0, 0, 1]]) @ turn, (size[1], size[0])
-        return cls((transformed(turn, keypoints), database.keypoints.astype(np.float64)), (size, database.image_size),
+        return cls((transformed(turn, keypoints), others), (size, database.image_size),
                    found.transform @ np.linalg.inv(turn))
 
     def points(self, rows: IntArray) -> tuple[Points, Points]:
@@ -162,7 +165,7 @@ class _Pair:
 
     def mapped(self, points: Points) -> Points:
         """(M, 2) points of the query -> of the database image, by the transform that was found."""
-        return np.nan_to_num(transformed(self.transform, points), nan=-1e9, posinf=1e9, neginf=-1e9)
+        return np.nan_to_num(transformed(self.transform, points), nan=-FAR, posinf=FAR, neginf=-FAR)
 
     def same_place(self, source: Points, target: Points, threshold: float, options: OverlayOptions) -> Place | None:
         """Where inliers lie at the same place of both pictures, or are the same pixels at another: how it is moved."""
@@ -243,12 +246,13 @@ def _is_content(pair: _Pair, rows: IntArray, moved: Callable[[Points], Points], 
     box = np.maximum(corners.min(axis=0), 0), np.minimum(corners.max(axis=0), pair.sizes[1])
     places = moved(pair.keypoints[0]), pair.keypoints[1]
     parts = [_Parts.of(points, rows[:, side], *box) for side, points in enumerate(places)]
-    if all(one.product(options.dense) >= options.copies
-           or (one.share(options.dense) >= 1 - options.rest and len(one.features) >= options.parts) for one in parts):
+    if all(one.area(options.dense) >= options.copies or
+           (len(one.features) >= options.parts and np.mean(one.agree(options.dense)) >= 1 - options.rest)
+           for one in parts):
         return True
     missed = np.median(np.linalg.norm(places[0][rows[:, 0]] - places[1][rows[:, 1]], axis=1))
     return bool(missed > options.exact * threshold
-                and all(one.product(options.sparse) >= options.views for one in parts))
+                and all(one.features_there(options.sparse) >= options.views for one in parts))
 
 
 @dataclass(frozen=True, eq=False)
@@ -275,12 +279,20 @@ class _Parts:
         told = features >= FEW
         return cls(features[told], agreeing[told], inner.ravel()[told])
 
-    def share(self, rate: float, *, inner: bool = False) -> float:
-        """The share of the features that lie in parts of whose features so many agree."""
-        counted = self.inner if inner else np.ones(len(self.inner), np.bool_)
-        agree = counted & (self.agreeing >= np.maximum(rate * self.features, 1))
-        return float(self.features[agree].sum()) / max(int(self.features[counted].sum()), 1)
+    def agree(self, rate: float) -> Mask:
+        """(P,) of whose features so many agree."""
+        return np.asarray(self.agreeing >= np.maximum(rate * self.features, 1))
 
-    def product(self, rate: float) -> float:
-        """The share of the picture times that of its middle: a frame has nothing there, and letters little around."""
-        return self.share(rate) * self.share(rate, inner=True)
+    def area(self, rate: float) -> float:
+        """The share of the parts that agree, times that of the parts in the middle: a frame has none there, and a sign
+        few around, however many features it has.
+        """
+        agree = self.agree(rate)
+        return float(np.mean(agree)) * float(np.mean(agree[self.inner])) if self.inner.any() else 0.0
+
+    def features_there(self, rate: float) -> float:
+        """The share of the features that lie in parts that agree, times the same for those in the middle."""
+        agree, product = self.agree(rate), 1.0
+        for counted in (np.ones(len(agree), np.bool_), self.inner):
+            product *= float(self.features[agree & counted].sum()) / max(int(self.features[counted].sum()), 1)
+        return product
