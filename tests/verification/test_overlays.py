@@ -140,6 +140,19 @@ def test_a_copy_of_a_picture_that_shows_little_in_the_middle() -> None:
     assert len(verify(query, database, matches)) >= 290
 
 
+@pytest.mark.parametrize("number", [12, 20, 60])
+def test_a_copy_of_a_picture_with_few_features(number: int) -> None:
+    seen = within((0, 0, 1, 1), number)
+    query, database, matches = scene([(seen, seen)], rest=0)
+    assert len(verify(query, database, matches)) == number
+
+
+def test_a_caption_is_all_that_blank_pages_share() -> None:
+    strip = within(STRIPS["below"], 60)
+    query, database, matches = scene([(strip, strip)], rest=0)
+    assert len(verify(query, database, matches)) == 0
+
+
 def test_too_few_inliers_are_left_alone() -> None:
     strip = within(STRIPS["below"], 60)
     query, database, matches = scene([(strip, strip)])

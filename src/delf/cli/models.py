@@ -136,6 +136,7 @@ def calibrate(
                                                   "features. As it is by default.")] = None,
     border: Annotated[float | None, typer.Option(help="For the model to carry: pixels at the edges of each level that "
                                                  "have no features. As it is by default.")] = None,
+    queries: Annotated[int, typer.Option(min=20, help="How many of the photos are searched with, at most.")] = 140,
     eight_bit: Annotated[bool, typer.Option("--eight-bit", help="Compute with the -int8.onnx file, which takes two "
                                             "fifths of the time.")] = False,
     threads: Threads = None, quiet: Quiet = False,
@@ -153,8 +154,8 @@ def calibrate(
 
     from delf.network.export import write_config
     from delf.network.model import DelfModel
+    from delf.training.calibration import CalibrationOptions, write_reliability
     from delf.training.calibration import calibrate as fit
-    from delf.training.calibration import write_reliability
     from delf.training.photos import read_photos
 
     small = model.with_name(f"{model.stem}-int8.onnx")
@@ -167,7 +168,8 @@ def calibrate(
     extractor = load_extractor(str(small if eight_bit else files[1]), "auto", "cpu", threads, quiet, **chosen)
     with progress("Calibrating", "photos and queries", quiet) as update:
         folder.mkdir(parents=True, exist_ok=True)
-        found = fit(extractor, photos, folder / f"calibration-{config.fingerprint[:12]}.delf", progress=update)
+        found = fit(extractor, photos, folder / f"calibration-{config.fingerprint[:12]}.delf",
+                    CalibrationOptions(queries=queries), progress=update)
     for file in files:
         write_config(file, replace(config, probability=found.probability, probability_by_words=found.by_words))
     write_reliability(found.reliability, folder / "reliability.csv")

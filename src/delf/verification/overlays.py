@@ -27,7 +27,7 @@ ANCHORS = (0.0, 0.5, 1.0)  # of an axis: what stays where it is when a picture w
 WIDE = 4  # thresholds that points must span along an axis for its scale to be known
 GRID = 8  # parts of each axis on which agreement is looked at
 FAR = 1e9  # pixels: where what lies nowhere is taken to lie
-FEW = 3  # features of a part of which nothing can be said
+MOST = 3  # features that a part must have for anything to be said of it, where the picture has many
 
 
 @dataclass(frozen=True)
@@ -276,7 +276,7 @@ class _Parts:
         features, agreeing = (np.bincount(some, minlength=GRID * GRID) for some in (numbers[inside], numbers[rows]))
         inner = np.zeros((GRID, GRID), np.bool_)
         inner[GRID // 4 : -GRID // 4, GRID // 4 : -GRID // 4] = True
-        told = features >= FEW
+        told = features >= min(max(int(features.sum()) // GRID**2, 1), MOST)
         return cls(features[told], agreeing[told], inner.ravel()[told])
 
     def agree(self, rate: float) -> Mask:
