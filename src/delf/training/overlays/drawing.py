@@ -19,6 +19,7 @@ BUTTONS = ("Share", "Edit", "Delete", "Like", "Comment", "Send", "Save", "Home",
 
 
 def laid_over(photo: Image.Image, layer: Image.Image) -> Image.Image:
+    """A picture with a half-transparent layer on it."""
     return Image.alpha_composite(photo.convert("RGBA"), layer).convert("RGB")
 
 
@@ -73,6 +74,7 @@ def places_around(size: tuple[int, int], thick: int) -> list[tuple[float, float]
 
 
 def any_colour(rng: random.Random) -> Colour:
+    """A colour."""
     return rng.randint(0, 255), rng.randint(0, 255), rng.randint(0, 255)
 
 
@@ -83,8 +85,10 @@ def ground_and_ink(rng: random.Random) -> tuple[Colour, Colour]:
 
 
 def some_words(rng: random.Random, least: int, most: int) -> str:
+    """A few words, different ones, the first with a capital."""
     return " ".join(rng.sample(WORDS, rng.randint(least, most))).capitalize()
 
 
 def an_address(rng: random.Random) -> str:
+    """An address of a site."""
     return f"www.{rng.choice(WORDS)}-{rng.choice(WORDS)}.{rng.choice(('org', 'com', 'net', 'info'))}"
