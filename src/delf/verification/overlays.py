@@ -63,7 +63,7 @@ class OverlayOptions:
     rounds: int = 6
     dense: float = 0.2
     copies: float = 0.05
-    rest: float = 0.2
+    rest: float = 0.4
     parts: int = 24
     sparse: float = 0.05
     views: float = 0.025
