@@ -66,7 +66,7 @@ METHODS: dict[str, SearchOptions] = {
                                inliers="distinct", turns=TURNS, screening=ScreeningOptions()),
     "delf": SearchOptions(),
     "delf-paper": SearchOptions(ranking="inliers", matching=REFERENCE,
-                                verification=VerificationOptions(verifier="affine", threshold=20.0)),
+                                verification=VerificationOptions(verifier="affine", threshold=20.0, overlays=None)),
     "delf-votes": SearchOptions(ranking="retrieval", candidates=0),
     "asmk": SearchOptions(retrieval=AsmkRetrieval(), ranking="retrieval", candidates=0),
     "asmk-radenovic": SearchOptions(retrieval=AsmkRetrieval(RADENOVIC_2018), ranking="retrieval", candidates=0),
