@@ -105,13 +105,13 @@ def _(shown: Match) -> str:
             return as_html(draw(shown))
         except (DelfError, OSError):  # a photo is gone
             pass
-    return (f'<div style="{BOX}">{_verdict(shown.probability)} · {counted(shown.inliers, "inlier")} of '
+    return (f'<div style="{BOX}">{_verdict(shown.probability, Verdicts().word(shown.probability))} · {counted(shown.inliers, "inlier")} of '
             f"{counted(shown.tentative, 'tentative match')}</div>")
 
 
 @as_html.register
 def _(shown: Result) -> str:
-    return f'<div style="{BOX};width:{THUMBNAIL}px">{_card(shown)}</div>'
+    return f'<div style="{BOX};width:{THUMBNAIL}px">{_card(shown, Verdicts().word(shown.probability))}</div>'
 
 
 @as_html.register
@@ -130,24 +130,23 @@ def _(shown: SearchResult) -> str:
         f'<div style="{QUIET}">{spent}</div>', nearest,
         '<div style="display:flex;gap:1rem;align-items:flex-start;margin-top:.6rem;flex-wrap:wrap">',
         query if shown.query else "",
-        f'<div style="{grid};min-width:{THUMBNAIL}px">', *(_card(one, shown.verdicts) for one in results), "</div>",
+        f'<div style="{grid};min-width:{THUMBNAIL}px">', *(_card(one, shown.word_of(one)) for one in results), "</div>",
         "</div>", rest, "</div>")
 
 
-def _card(result: Result, verdicts: Verdicts = Verdicts()) -> str:
+def _card(result: Result, word: str) -> str:
     looked = "" if result.probability is None else f"{counted(result.inliers, 'inlier')}, "
     also = "".join(f'<div style="padding:0 .6rem;overflow-wrap:anywhere;{QUIET}">also as {_short(str(path))}</div>'
                    for path in result.copies)
     return lines(
         f'<div style="{CARD}">{_thumbnail(result.shown, f"result {result.rank}")}',
-        f'<div style="padding:.4rem .6rem 0">{result.rank}. {_verdict(result.probability, verdicts)}</div>',
+        f'<div style="padding:.4rem .6rem 0">{result.rank}. {_verdict(result.probability, word)}</div>',
         f'<div style="padding:0 .6rem;overflow-wrap:anywhere">{_short(result.image)}</div>{also}',
         f'<div style="padding:0 .6rem;{QUIET}">{looked}score {result.score:.4g}</div>',
         "</div>")
 
 
-def _verdict(probability: float | None, verdicts: Verdicts = Verdicts()) -> str:
-    word = verdicts.word(probability)
+def _verdict(probability: float | None, word: str) -> str:
     pill = "color:#fff;border-radius:9px;padding:0 .5em;white-space:nowrap"
     return (f'<span style="background:{COLOURS[word]};{pill}">{word}</span> '
             f'<span style="white-space:nowrap">{text(percent(probability))}</span>')

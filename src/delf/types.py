@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from delf.verdicts import MATCH_PROBABILITY, NOT_EXAMINED, PERHAPS_PROBABILITY, SAME, Verdicts
+from delf.verdicts import MATCH_PROBABILITY, NOT_EXAMINED, PERHAPS, PERHAPS_PROBABILITY, SAME, Verdicts
 
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
@@ -274,17 +274,20 @@ class SearchResult(Shown):
         """What is to be said of it: one of the words of `delf.verdicts`, the best that any result deserves."""
         if self.match is None:
             return NOT_EXAMINED
-        return SAME if self.match else self.verdicts.word(self.most_probable or 0.0)
+        return SAME if self.match else self._word(self.most_probable or 0.0)
+
+    def word_of(self, result: Result) -> str:
+        """What is to be said of one of its results, which never contradicts what is said of the whole."""
+        return self._word(result.probability)
+
+    def _word(self, probability: float | None) -> str:
+        word = Verdicts(self.threshold, min(PERHAPS_PROBABILITY, self.threshold)).word(probability)
+        return PERHAPS if word == SAME and not self.match else word
 
     @property
     def most_probable(self) -> float | None:
         """The highest probability of any result; None where geometry looked at none."""
         return max((one.probability for one in self.results if one.probability is not None), default=None)
-
-    @property
-    def verdicts(self) -> Verdicts:
-        """The words for its results, by its own threshold, so that none of them contradicts the whole."""
-        return Verdicts(self.threshold, min(PERHAPS_PROBABILITY, self.threshold))
 
     @property
     def remark(self) -> str:

@@ -179,7 +179,7 @@ def result_card(
     except (DelfError, OSError):
         face = _face(entry, result, remark, f'<span class="missing">{GONE}</span>')
         return lines('<div class="card">', *face, "</div>")
-    outlined = entry.result.verdicts.word(result.probability) in (SAME, PERHAPS)
+    outlined = entry.result.word_of(result) in (SAME, PERHAPS)
     uri = pictures.embed(image, options.thumbnail)
     thumbnail = f'<span class="missing">{LEFT_OUT}</span>'
     if uri is not None:
@@ -200,7 +200,7 @@ def result_card(
 
 
 def _face(entry: ReportEntry, result: Result, remark: str, thumbnail: str) -> list[str]:
-    word, probability = entry.result.verdicts.word(result.probability), result.probability or 0.0
+    word, probability = entry.result.word_of(result), result.probability or 0.0
     bar = 100 * min(max(probability, 0.0), 1.0) if math.isfinite(probability) else 0
     return [
         f'<span class="frame">{thumbnail}<span class="rank">{result.rank or "–"}</span>{_truth(entry, result)}</span>',
