@@ -58,7 +58,8 @@ def index(
     from delf.search import SearchEngine
 
     index_options = None if kind is None else IndexOptions(kind=kind)
-    find_images(photos)  # a missing one is told before anything is made
+    if not Collection.exists(output):
+        find_images(photos)  # a missing one is told before anything is made
     options = given(dimensions=dimensions, max_features=max_features)
     extractor = load_extractor(model, runtime, device, threads, quiet or json, **options)
     if Collection.exists(output):  # made with other options than the model has now, it goes on with those
