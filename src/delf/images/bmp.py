@@ -31,16 +31,14 @@ class Bmp:
         """Read the header. Raises `ImageError` where it is damaged or of a kind that is not read."""
         self._data = data
         self._name = name
-        if len(data) < 54:
-            raise self._damaged()
-        self._offset, self._header = struct.unpack_from("<II", data, 10)
         self._compression = self._colours = 0
-        if self._header == 12:
-            width, height, _, self._bits = struct.unpack_from("<HHHH", data, 18)
-        else:
-            width, height, _, self._bits = struct.unpack_from("<iiHH", data, 18)
-        if self._header >= 40:
-            (self._compression,), (self._colours,) = (struct.unpack_from("<I", data, at) for at in (30, 46))
+        try:
+            self._offset, self._header = struct.unpack_from("<II", data, 10)
+            width, height, _, self._bits = struct.unpack_from("<HHHH" if self._header == 12 else "<iiHH", data, 18)
+            if self._header >= 40:
+                self._compression, self._colours = (struct.unpack_from("<I", data, at)[0] for at in (30, 46))
+        except struct.error as error:
+            raise self._damaged() from error
         self._top_down = height < 0
         self.size = width, abs(height)
         is_rle = self._compression in (_RLE8, _RLE4)

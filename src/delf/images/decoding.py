@@ -19,7 +19,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, cast
 
 from PIL import GifImagePlugin, Image, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
@@ -53,6 +52,7 @@ _SIGNATURES = {
     "AVIF": rb"....ftyp(?:....){0,16}?avi[fs]",
     "HEIF": rb"....ftyp(?:he[iv][cmsx]|mif1|msf1)",
 }
+_CROP = b"\0\0\0\x28clap"  # the head of a box, which libheif minds and Pillow does not
 _MAX_SCANS = 100  # the limit of libtiff, too; progressive files have about ten
 _MARKER = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")
 
@@ -121,6 +121,9 @@ def _opened(data: bytes, name: str, options: ImageOptions,
                          "busy: leave it out.")
     if kind == "HEIF" and not _item_names_are_text(data):
         raise ImageError(f"{name} is a damaged HEIF file: copy it again from where it came from.")
+    if kind == "AVIF" and _CROP in data[:data.find(b"mdat")]:
+        raise ImageError(f"{name} is an AVIF file that shows a part of its picture only (clap), which is not read: "
+                         "save it as JPEG or PNG.")
     with failures_as_image_error(name, kind):
         stored = _stored(kind, data, name)
         size, image = stored.size, stored.image
@@ -153,24 +156,12 @@ def _stored(kind: str, data: bytes, name: str) -> _Stored:
     parsed = parsed_exif(image.info.get("exif", b"") if exif is None else exif)
     # libheif has turned the picture already. (Of AVIF, Pillow puts what the container says into EXIF.)
     orientation = 1 if kind == "HEIF" else orientation_of(parsed)
-    if kind == "GIF":
-        return _Stored(image.size, orientation, parsed, partial(_on_white, image), image)
+    if kind == "GIF" and image.tile[0][1] != (0, 0, *image.size):
+        raise ImageError(f"{name} is a GIF file whose first frame does not cover it, and programs differ in what they "
+                         "show around it: save it as PNG or JPEG.")
     if kind == "PNG" and image.mode == "L" and isinstance(image.info.get("transparency"), int):
         image.info["transparency"] *= 255 // ((1 << min(data[24], 8)) - 1)  # as Pillow scales the samples themselves
     return _Stored(image.size, orientation, parsed, lambda: image, image)
-
-
-def _on_white(image: ImageFile.ImageFile) -> Image.Image:
-    """A GIF whose first frame may not cover it: what it leaves out is transparent, not the first of its colours."""
-    extent = image.tile[0][1]
-    image.load()
-    if extent == (0, 0, *image.size):
-        return image
-    opaque = Image.new("L", image.size)
-    opaque.paste(255, extent)
-    whole = Image.new("RGBA", image.size, "white")
-    whole.paste(image.convert("RGBA"), mask=opaque)
-    return whole
 
 
 def _format_of(data: bytes, name: str) -> str:
