@@ -190,11 +190,12 @@ class TiffPage:
         """Read the directory. Raises `ImageError` where it is damaged or of a kind that is not read."""
         self._data = data
         self._big_endian = data[:1] == b"M"
-        pages = list(directories(data))
-        if not pages:
+        first = next(directories(data), None)
+        if first is None:
             raise ImageError(f"{name} is a TIFF file whose directory is damaged: copy it again from where it came "
                              "from.")
-        self._tags = next((tags for _, tags in pages if not is_reduced(tags)), pages[0][1])
+        self._first, tags = first
+        self._tags = next((tags for _, tags in directories(data) if not is_reduced(tags)), tags)
         if self._is_camera_raw():
             raise ImageError(f"{name} is a RAW file of a camera, which is not read: develop it to JPEG or TIFF.")
         self._kind = _Kind.of(self._tags)
@@ -220,7 +221,7 @@ class TiffPage:
         exif = Image.Exif()
         exif.endian, exif.bigtiff = ">" if self._big_endian else "<", b"+" in self._data[2:4]
         with suppress(Exception):  # as of other damaged EXIF; Pillow 13 fails at big-endian BigTIFF, too
-            exif.load_from_fp(io.BytesIO(self._data), next(directories(self._data))[0])
+            exif.load_from_fp(io.BytesIO(self._data), self._first)
         return exif
 
     def read(self) -> Image.Image:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 _MOST_PAGES = 64  # looked at for the first one that is no thumbnail
 _MOST_ENTRIES = 4096
+_MOST_VALUES = 1 << 20  # of a tag: more strips than any picture has; all tags could point to the same bytes
 # The types whose values are unsigned integers (IFD, LONG8 and IFD8 among them), and what numpy calls them.
 _INTEGERS = {1: "u1", 3: "u2", 4: "u4", 13: "u4", 16: "u8", 18: "u8"}
 _BYTES, _RATIONAL = 7, 5
@@ -102,7 +103,7 @@ def _read_entry(tiff: bytes, entry: int, form: str, size: int, tags: Tags) -> No
     """Put the values of an entry into the tags, where they are of use and lie in the file."""
     tag, kind, count = struct.unpack_from(form, tiff, entry)
     unit = int(_INTEGERS[kind][1]) if kind in _INTEGERS else {_BYTES: 1, _RATIONAL: 8}.get(kind, 0)
-    if tag not in _WANTED or tag in tags or not unit:
+    if tag not in _WANTED or tag in tags or not unit or count > _MOST_VALUES:
         return
     start = entry + 4 + size
     if count * unit > size:
