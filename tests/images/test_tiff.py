@@ -360,6 +360,17 @@ def test_fax(encoded, compression, mode):
     assert np.array_equal(read_image(data), three(np.where(samples == (mode == "1"), 255, 0)))
 
 
+@pytest.mark.parametrize("compression", ["packbits", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "lzma", "zstd"])
+def test_what_libtiff_writes(encoded, compression):
+    samples = samples_of(8, UNSIGNED, 3)
+    for picture in (Image.fromarray(samples), Image.fromarray(samples[:, :, 0])):
+        try:
+            data = encoded(picture, "TIFF", compression=compression)
+        except OSError:
+            pytest.skip("not in this build of Pillow")
+        assert np.array_equal(read_image(data), np.asarray(picture.convert("RGB")))
+
+
 @pytest.mark.parametrize("tile", [None, (32, 16)])
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_jpeg_in_tiff(scene, tile, order):

@@ -236,7 +236,10 @@ class TiffPage:
     def _joined(self) -> Image.Image:
         """Channels that lie each for itself as a picture, by what they mean."""
         kind = self._kind
-        colours = eight_bit(np.stack([self._channel(plane) for plane in range(kind.colours)], axis=2))
+        channels = [self._channel(plane) for plane in range(kind.colours)]
+        if channels[0].dtype.kind == "u" and kind.bits <= 16:  # the others have one scale for all of them
+            channels = [eight_bit(channel) for channel in channels]
+        colours = eight_bit(np.stack(channels, axis=2))
         if kind.photometric == _PALETTE:
             colours = self._palette()[colours[:, :, 0]]
         elif kind.photometric == _WHITE_IS_ZERO:
