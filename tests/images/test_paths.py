@@ -89,11 +89,13 @@ KEPT_BY_PROGRAMS = [
     "files_trashbin/a.jpg", "appdata_oc1234/preview/a.jpg", "THMBNL/C0001T01.JPG",
     "Photos Library.photoslibrary/resources/derivatives/a.jpeg", "Photos Library.photoslibrary/Thumbnails/a.jpg",
     "Photos Library.photoslibrary/scopes/a.jpg", "Photos Library.photoslibrary/a.jpg",
+    "film.trickplay/320/1.jpg", "_thumbs/a.jpg", "Trash/a.jpg", "iPhoto Library/Data/2008/a.jpg",
     "iPhoto.photolibrary/Previews/a.jpg", "old.aplibrary/Thumbnails/a.jpg", "old.migratedphotolibrary/resources/a.jpg",
 ]
 NOT_KEPT_BY_PROGRAMS = [
     "Photos Library.photoslibrary/originals/0/a.jpeg", "Thumbs up.jpg", "deep/originals/a.jpg", "eaDir/a.jpg",
-    "iPhoto.photolibrary/Masters/2012/a.jpg", "my thumbnails/a.jpg", "recycle/a.jpg", "resources/a.jpg",
+    "iPhoto.photolibrary/Masters/2012/a.jpg", "iPhoto Library/Originals/2008/a.jpg",
+    "my thumbnails/a.jpg", "recycle/a.jpg", "resources/a.jpg",
 ]
 
 
@@ -107,7 +109,7 @@ def test_what_programs_keep_beside_photos_is_passed_over(tmp_path, place):
 def test_what_programs_keep_is_read_where_it_is_asked_for(tmp_path, name, monkeypatch):
     touch(tmp_path / name)
     folders = [parent for parent in (tmp_path / name).parents if tmp_path in parent.parents
-               and not parent.name.endswith("library")]  # of which only the originals are photos
+               and not parent.name.lower().endswith("library")]  # of which only the originals are photos
     for root in [tmp_path / name, *folders]:
         assert list(find_images([root])) == [tmp_path / name]
     for root in folders:

@@ -27,16 +27,18 @@ VIDEO_EXTENSIONS = frozenset({
 # Names of folders, in lower case. (What begins with a dot is hidden, and passed over anyway.)
 _FOLDERS = re.compile("|".join((
     "@eadir", "#recycle", "#snapshot", "@tmp",  # Synology
-    "@recycle", "@recently-snapshot", "@__thumb", "s?network recycle bin.*", "trashbox",  # QNAP, Asustor, Buffalo
-    r"\$recycle\.bin", "recycler", "recycled", "system volume information", r"found\.[0-9]{3}",  # Windows
+    "@recycle", "@recently-snapshot", "@__thumb", "@transcode", "network recycle bin.*", "trashbox",  # QNAP, Buffalo
+    r"\$recycle\.bin", "recycle bin", "recycler", "recycled", "system volume information",
+    r"found\.[0-9]{3}",  # Windows
     "__macosx", "network trash folder", "temporary items",  # Apple
-    r"lost\+found", r"lost\.dir",  # Linux, Android
+    r"lost\+found", r"lost\.dir", "trash",  # Linux, Android, Google
     "files_trashbin", "files_versions", "appdata_oc.*",  # Nextcloud
-    "thumbs", "thumbnails", "xnviewthumbs", "thmbnl",
+    "_?thumbs", "_?thumbnails", "xnviewthumbs", "thmbnl",
     r".*\.lrdata",  # Lightroom: previews of all kinds
+    r".*\.trickplay",  # Jellyfin
 )))
 # Of a library of Apple's Photos, iPhoto or Aperture, only the originals are photos; all else is made from them.
-_LIBRARY = re.compile(r".*\.(photoslibrary|(migrated)?photolibrary|(migrated)?aplibrary)")
+_LIBRARY = re.compile(r".*\.(photoslibrary|(migrated)?photolibrary|(migrated)?aplibrary)|iphoto library")
 _ORIGINALS = frozenset({"originals", "masters"})
 
 
