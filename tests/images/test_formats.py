@@ -281,6 +281,24 @@ def test_exif_turns_no_picture_whose_container_does(scene, encoded, heic):
     assert read_image(heic).shape == scene.shape
 
 
+@pytest.mark.parametrize("kind", ["AVIF", "WEBP", "HEIF"])
+def test_damaged_exif_does_no_harm(scene, encoded, heic_turned, kind):
+    exif = Image.Exif()
+    exif[0x010E] = "a description"
+    exif.get_ifd(0x8769)[0x9003] = "2019:07:14 21:05:09"
+    if kind == "HEIF":
+        pytest.importorskip("pi_heif")
+        data, start = heic_turned, heic_turned.index(b"MM\0*")
+    else:
+        data = encoded(Image.fromarray(scene), kind, exif=exif)
+        start = data.index(exif.tobytes()[6:16])
+    expected = read_image(data)
+    for at, byte in itertools.product(range(start, start + 30), (0, 1, 0xFF)):
+        damaged = data[:at] + bytes([byte]) + data[at + 1:]
+        assert np.array_equal(read_image(damaged), expected), (at - start, byte)
+        assert read_metadata(damaged).width == expected.shape[1]
+
+
 def test_avif_that_shows_a_part_of_itself_is_refused(scene, encoded):
     data = encoded(Image.fromarray(scene), "AVIF")
     with pytest.raises(ImageError, match="clap"):

@@ -53,6 +53,7 @@ _SIGNATURES = {
     "HEIF": rb"....ftyp(?:he[iv][cmsx]|mif1|msf1)",
 }
 _CROP = b"\0\0\0\x28clap"  # the head of a box, which libheif minds and Pillow does not
+_EXIF_ITEM = re.compile(rb"(infe[\2\3].{7,9})Exif", re.DOTALL)  # an entry in the list of what is in an ISO media file
 _MAX_SCANS = 100  # the limit of libtiff, too; progressive files have about ten
 _MARKER = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")
 
@@ -152,7 +153,7 @@ def _stored(kind: str, data: bytes, name: str) -> _Stored:
         data, exif = png_parts(data, name)
     elif kind == "JPEG":
         data, exif = jpeg_parts(data)
-    image = _opener(kind, name)(io.BytesIO(data), "")
+    image = _opened_by_pillow(kind, data, name)
     parsed = parsed_exif(image.info.get("exif", b"") if exif is None else exif)
     # libheif has turned the picture already. (Of AVIF, Pillow puts what the container says into EXIF.)
     orientation = 1 if kind == "HEIF" else orientation_of(parsed)
@@ -162,6 +163,17 @@ def _stored(kind: str, data: bytes, name: str) -> _Stored:
     if kind == "PNG" and image.mode == "L" and isinstance(image.info.get("transparency"), int):
         image.info["transparency"] *= 255 // ((1 << min(data[24], 8)) - 1)  # as Pillow scales the samples themselves
     return _Stored(image.size, orientation, parsed, lambda: image, image)
+
+
+def _opened_by_pillow(kind: str, data: bytes, name: str) -> ImageFile.ImageFile:
+    opener = _opener(kind, name)
+    try:
+        return opener(io.BytesIO(data), "")
+    except Exception:
+        plain = _EXIF_ITEM.sub(rb"\1none", data) if kind == "AVIF" else data
+        if plain == data:
+            raise
+        return opener(io.BytesIO(plain), "")  # libavif refuses the whole picture where its EXIF is damaged
 
 
 def _format_of(data: bytes, name: str) -> str:
