@@ -417,10 +417,16 @@ def test_lab(scene):
     ({"tags": {278: (3, [0])}}, "how large"),
     ({"tags": {273: (4, [])}}, "where its samples are"),
     ({"tags": {279: (4, [99])}}, "cut short"),
+    ({"tags": {338: (3, [999])}, "samples": 4}, "transparency"),  # of Corel Draw
+    ({"tags": {338: (3, [999])}, "samples": 4, "planar": True}, "transparency"),
+    ({"tags": {338: (3, [2]), 259: (3, [JPEG])}, "samples": 4}, "rare for them"),
+    ({"photometric": LAB, "tags": {259: (3, [JPEG])}}, "rare for them"),
+    ({"tags": {322: (3, [60000]), 323: (3, [60000]), 324: (4, [8]), 325: (4, [8])}}, "tiles that are much larger"),
     ({"photometric": CMYK, "tags": {332: (3, [2])}}, "channels"),
 ])
 def test_refusals_say_why(changes, words):
-    tiff = Tiff(samples_of(8, UNSIGNED, 3), **{"photometric": RGB, **changes})
+    channels = changes.get("samples", 3)
+    tiff = Tiff(**{"photometric": RGB, **changes, "samples": samples_of(8, UNSIGNED, channels)})
     for read in (read_image, load, read_metadata):
         with pytest.raises(ImageError, match=words) as caught:
             read(tiff.file())

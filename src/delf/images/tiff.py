@@ -30,6 +30,7 @@ _COMPRESSIONS = _PREDICTABLE | _FAX | {_RAW, _JPEG, _PACKBITS}
 _UNSIGNED, _SIGNED, _FLOAT = 1, 2, 3
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR, _LAB = 0, 1, 2, 3, 5, 6, 8
 _CHANNELS = {_WHITE_IS_ZERO: 1, _BLACK_IS_ZERO: 1, _RGB: 3, _PALETTE: 1, _CMYK: 4, _YCBCR: 3, _LAB: 3}
+_IN_JPEG = frozenset({_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _CMYK, _YCBCR})
 _CAMERA_RAW = frozenset({32803, 34892})  # photometric: colour filter array, linear raw
 _ASSOCIATED, _STRAIGHT = 1, 2
 _LARGE_TILE = 1 << 24  # pixels
@@ -129,7 +130,8 @@ def _compression_problem(kind: _Kind, tags: Tags, big_endian: bool) -> str:
     if kind.compression not in _COMPRESSIONS:
         return f"is compressed in a rare way ({kind.compression})"
     if ((kind.compression in _FAX and (kind.bits, kind.channels) != (1, 1))
-            or (kind.compression == _JPEG and (kind.bits, kind.form) != (8, _UNSIGNED))
+            or (kind.compression == _JPEG and ((kind.bits, kind.form) != (8, _UNSIGNED) or kind.extra
+                                               or kind.photometric not in _IN_JPEG))
             or (kind.photometric == _YCBCR and (kind.compression != _JPEG or kind.separate))):
         return f"has samples of {kind.bits} bits in a compression ({kind.compression}) that is rare for them"
     if not _predictor_is_read(kind, big_endian):
@@ -151,8 +153,9 @@ def _predictor_is_read(kind: _Kind, big_endian: bool) -> bool:
 
 def _colour_problem(kind: _Kind, tags: Tags) -> str:
     alpha = kind.extra[:1] in ((_ASSOCIATED,), (_STRAIGHT,))
-    if any(kind.extra[1:]) or (alpha and (kind.photometric not in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB)
-                                          or kind.bits not in (8, 16) or kind.form != _UNSIGNED)):
+    if any(kind.extra[1:]) or max(kind.extra, default=0) > _STRAIGHT or (
+            alpha and (kind.photometric not in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB)
+                       or kind.bits not in (8, 16) or kind.form != _UNSIGNED)):
         return "has transparency of a rare kind"
     if kind.photometric == _PALETTE and (kind.channels != 1 or kind.bits > 8 or kind.form != _UNSIGNED
                                          or len(numbers(tags, Tag.COLOUR_MAP)) != 3 << kind.bits):
