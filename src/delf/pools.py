@@ -8,6 +8,7 @@ lock, when they are needed first, in each process anew.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,6 +26,11 @@ def forks() -> int:
 def _forked() -> None:
     global _forks
     _forks += 1
+    faiss = sys.modules.get("faiss")
+    if hasattr(faiss, "omp_set_num_threads"):
+        # OpenMP, of which faiss has a copy of its own, waits for the threads of the parent for ever where the thread that
+        # forked asks for several; others begin anew. OpenCV and NumPy's products see to that themselves.
+        faiss.omp_set_num_threads(1)
 
 
 if hasattr(os, "register_at_fork"):  # where there is none, there are no forks
