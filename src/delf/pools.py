@@ -28,8 +28,8 @@ def _forked() -> None:
     _forks += 1
     faiss = sys.modules.get("faiss")
     if hasattr(faiss, "omp_set_num_threads"):
-        # OpenMP, of which faiss has a copy of its own, waits for the threads of the parent for ever where the thread that
-        # forked asks for several; others begin anew. OpenCV and NumPy's products see to that themselves.
+        # OpenMP, of which faiss has a copy of its own, waits for ever for the threads of the parent where the thread
+        # that forked asks for several; others begin anew. OpenCV and NumPy's products see to that themselves.
         faiss.omp_set_num_threads(1)
 
 
