@@ -26,11 +26,11 @@ def forks() -> int:
 def _forked() -> None:
     global _forks
     _forks += 1
-    faiss = sys.modules.get("faiss")
-    if hasattr(faiss, "omp_set_num_threads"):
+    set_threads = getattr(sys.modules.get("faiss"), "omp_set_num_threads", None)
+    if set_threads is not None:
         # OpenMP, of which faiss has a copy of its own, waits for ever for the threads of the parent where the thread
         # that forked asks for several; others begin anew. OpenCV and NumPy's products see to that themselves.
-        faiss.omp_set_num_threads(1)
+        set_threads(1)
 
 
 if hasattr(os, "register_at_fork"):  # where there is none, there are no forks
