@@ -23,7 +23,7 @@ from delf.indexing import IndexOptions, build_index
 from delf.methods import DEFAULT_METHOD
 from delf.ranking import Candidates
 from delf.search import SearchEngine, Turned
-from delf.types import Features, SearchResult
+from delf.types import Features, SearchResult, require_top
 
 Progress = Callable[[int, int], None]
 VERIFICATION_READS = ("keypoints", "scales", "scores", "descriptors")  # of a collection
@@ -239,6 +239,7 @@ def answer_all(engines: Sequence[SearchEngine], query: Features, *, name: str = 
     Args:
         name, top, exclude, turned: as for `SearchEngine.search_features`. seconds: of the stages before.
     """
+    require_top(top)
     found: dict[Any, tuple[Candidates, dict[str, float]]] = {}
     answers = {}
     for engine in engines:

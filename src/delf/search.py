@@ -35,7 +35,17 @@ from delf.ranking import (
     words_evidence,
 )
 from delf.retrieval import Mask, open_retriever
-from delf.types import Box, Features, FloatArray, ImageArray, ImageMatch, Result, SearchResult, Verification
+from delf.types import (
+    Box,
+    Features,
+    FloatArray,
+    ImageArray,
+    ImageMatch,
+    Result,
+    SearchResult,
+    Verification,
+    require_top,
+)
 from delf.verification import angle, match_and_verify, single_threaded_products, verify
 
 _Verified = tuple[int, Features, Verification]  # ordinal, features of the image, what geometry says of it
@@ -132,6 +142,7 @@ class SearchEngine:
             top: how many results at most; None gives every image that got a vote.
             exclude: ordinals of images to leave out, as if they were not there.
         """
+        require_top(top)  # before the photo is read, which takes a while
         seconds: dict[str, float] = {}
         query = self.extract(image, box=box, seconds=seconds)
         name = str(image) if isinstance(image, (str, Path)) else ""
@@ -184,6 +195,7 @@ class SearchEngine:
                 does; without it a query is not looked at turned. seconds: of the stages before, which go into the
                 result.
         """
+        require_top(top)
         seconds = dict(seconds or {})
         if candidates is None:
             candidates = self.retrieve(query, exclude=exclude, seconds=seconds)

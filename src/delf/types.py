@@ -17,11 +17,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib import import_module
+from numbers import Integral
 from os import PathLike
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from delf.errors import OptionError
 
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
@@ -30,6 +33,16 @@ Box = tuple[float, float, float, float]
 Photo = ImageArray | str | PathLike[str]
 
 DRAWN_BY = "delf.notebook"
+
+
+def require_top(top: object) -> None:
+    """Refuse what is no number of results.
+
+    Raises:
+        OptionError: `top` is neither a whole number of 1 or more nor None, which stands for all of them.
+    """
+    if top is not None and (type(top) is bool or not isinstance(top, Integral) or int(top) < 1):
+        raise OptionError(f"top is how many results there may be, 1 or more, not {top!r}")
 
 
 class Shown:
