@@ -398,7 +398,7 @@ def test_a_collection_without_images(tmp_path: Path, stub: Any, draw: Draw) -> N
 
 def test_same_bits_whatever_the_threads(collection: Any, photos: Path, queries: Any, answers: Any,
                                         tmp_path: Path) -> None:
-    alone = Delf.load(threads=1, runtime="onnx")
+    alone = Delf.load(threads=1)
     once = SearchEngine(collection, alone).search(queries["rocket"].path, top=None)
     again = SearchEngine(collection, alone).search(queries["rocket"].path, top=None)
     expected = as_json(answers["rocket"])
