@@ -26,7 +26,7 @@ def test_what_is_no_number_of_results(top: Any, tmp_path: Path, stub: Any, draw:
         engine, features = SearchEngine(collection, stub), stub.extract(read_image(draw("2.png", 2)))
         for ask in (partial(engine.search, "no such photo.png"), partial(engine.search_features, features),
                     partial(answer_all, [], features), partial(Client("http://127.0.0.1:1").search, "no photo.png")):
-            with pytest.raises(OptionError, match="top is how many results there may be, 1 or more, not"):
+            with pytest.raises(OptionError, match="top is how many results are wanted, 1 or more, not"):
                 ask(top=top)
 
 
