@@ -285,3 +285,15 @@ def test_collections_are_pickled_by_their_folder(collection: Any, extractor: Del
         np.testing.assert_array_equal(other.features(0).descriptors, collection.features(0).descriptors)
     with pickle.loads(pickle.dumps(collection)) as other:
         assert other._extractor.identity == extractor.identity
+
+
+def test_an_engine_that_was_used_is_used_in_children(collection: Any, extractor: Delf, queries: Any) -> None:
+    """Its threads, its retriever, and the catalogue that it reads."""
+    from delf.search import SearchEngine
+
+    engine, path = SearchEngine(collection, extractor), queries["coins"].path
+    expected = [(one.image, one.inliers, one.probability) for one in engine.search(path).results]
+    assert expected
+    found = in_child(lambda: [(one.image, one.inliers, one.probability) for one in engine.search(path).results])
+    assert found == expected
+    assert [(one.image, one.inliers, one.probability) for one in engine.search(path).results] == expected
