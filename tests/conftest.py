@@ -77,6 +77,16 @@ def _seen_from(pixels: ImageArray, corners: Any) -> tuple[ImageArray, np.ndarray
     return np.asarray(seen, np.uint8), transform
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_runtime() -> Iterator[None]:
+    """Tests compute in float32 on every processor: `auto` takes bfloat16 where there is some, and with it features and
+    ranks differ by a rounding. That choice, and bfloat16 itself, are looked at in `tests/runtimes`.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("delf.runtimes._may_compute_in_bfloat16", lambda: False)
+        yield
+
+
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of twelve photos of nine things, three of them from two sides. Read only."""

@@ -24,7 +24,7 @@ from urllib.parse import urlencode, urlsplit
 import numpy as np
 
 from delf.errors import DelfError, OptionError
-from delf.types import Box, ImageMatch, Result, SearchResult
+from delf.types import Box, ImageMatch, Result, SearchResult, require_top
 
 _PREFIX = "/api/v1"
 _PAGE = 500  # images that are listed by one request
@@ -110,6 +110,7 @@ class Client:
         Raises:
             ServiceError, DelfError: with the service's sentence, or one that says that it is not there.
         """
+        require_top(top)
         form = _form(query, box, method) | {"top": str(top), "threshold": repr(float(threshold)),
                                             "points": str(bool(points)).lower()}
         answer = self._json("POST", "/search", form, query)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -16,16 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from delf.collection import Collection, Snapshot, Stored
-from delf.errors import CollectionError, ModelError, OptionError
-from delf.features import Delf
-from delf.images import display_path
+from delf.errors import OptionError
+from delf.features import Delf, load_stored
 from delf.looks import Look, Looking, upright
 from delf.methods import DEFAULT_METHOD, METHODS, SearchOptions
 from delf.pair import image_match
+from delf.pools import Pool
 from delf.query import Query, timed
 from delf.ranking import CHANCE, DISTINCT, RANKINGS, WORDS, Candidates
 from delf.retrieval import Mask, Retriever, open_retriever
-from delf.types import Box, Features, ImageArray, ImageMatch, Result, SearchResult
+from delf.types import Box, Features, ImageArray, ImageMatch, Result, SearchResult, require_top
 from delf.verifying import Verified, Verifier
 
 NO_POINTS = np.zeros((0, 4), np.float32)
@@ -81,7 +80,7 @@ class SearchEngine:
         self.method = method
         self.options = options or METHODS[method]
         self.extractor = extractor or load_extractor(collection)
-        self._pool = ThreadPoolExecutor(self.extractor.threads, thread_name_prefix="delf-verify")
+        self._pool = Pool(self.extractor.threads, "delf-verify")
         self._state = self._opened(collection.snapshot, progress)
 
     def _opened(self, snapshot: Snapshot, progress: Callable[[int, int], None]) -> _State:
@@ -156,8 +155,7 @@ class SearchEngine:
             candidates: of this query, from `retrieve` with the same `exclude`. check: called between the steps; what it
                 raises ends the search.
         """
-        if top is not None and top < 1:
-            raise OptionError(f"top is how many results are wanted, 1 or more, not {top}")
+        require_top(top)
         state, features = self._state, query.features
         check()
         seconds = dict(query.seconds)
@@ -285,11 +283,6 @@ def load_extractor(collection: Stored) -> Delf:
     Raises:
         CollectionError: a model of that name is not there, or is another one by now.
     """
-    stored = collection.snapshot.about
-    try:
-        extractor = Delf.load(stored["model"]["name"], **stored["options"])
-    except ModelError as error:
-        raise CollectionError(f"{display_path(collection.folder)} was made with the model {stored['model']['name']!r}, "
-                              f"which is not found: {error}") from error
+    extractor = load_stored(collection.snapshot.about, collection.folder)
     collection.snapshot.require(extractor)
     return extractor

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from itertools import pairwise
+from numbers import Integral
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from delf.errors import OptionError
 from delf.verdicts import MATCH_PROBABILITY, NOT_EXAMINED, PERHAPS, PERHAPS_PROBABILITY, SAME, Verdicts
 
 FloatArray = NDArray[np.float32]
@@ -34,6 +36,16 @@ Box = tuple[float, float, float, float]
 Photo = ImageArray | str | PathLike[str]
 
 DRAWN_BY = "delf.notebook"
+
+
+def require_top(top: object) -> None:
+    """Refuse what is no number of results.
+
+    Raises:
+        OptionError: `top` is neither a whole number of 1 or more nor None, which stands for all of them.
+    """
+    if top is not None and (type(top) is bool or not isinstance(top, Integral) or int(top) < 1):
+        raise OptionError(f"top is how many results are wanted, 1 or more, not {top!r}")
 
 
 class Shown:

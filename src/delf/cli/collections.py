@@ -26,6 +26,7 @@ from delf.cli.options import (
     Top,
     given,
     load_extractor,
+    load_stored_extractor,
 )
 from delf.verdicts import ANSWERS, NO_MATCH
 
@@ -56,7 +57,10 @@ def index(
 
     Example: [bold]delf index ~/Pictures -o places.delf --exclude '*.gif'[/bold]
     """
+    from dataclasses import asdict
+
     from delf.collection import Collection
+    from delf.features import stored_options
     from delf.images import find_images
     from delf.indexing import IndexOptions, build_index
     from delf.search import SearchEngine
@@ -69,7 +73,7 @@ def index(
     if Collection.exists(output):  # made with other options than the model has now, it goes on with those
         with Collection.open(output) as opened:
             if opened.about["model"] == extractor.identity["model"]:
-                extractor = extractor.changed(**{**opened.about["options"], **options})
+                extractor = extractor.changed(**{**asdict(stored_options(opened.about, output)), **options})
     with Collection.open_or_create(output, extractor) as collection:
         with progress("Extracting", "photos", quiet or json) as update:
             report = collection.add(photos, progress=update, prune=prune, exclude=exclude or ())
@@ -124,8 +128,7 @@ def search(
 
     region = parse_box(box) if box is not None else None
     with Collection.open(collection) as opened:
-        name = model or opened.about["model"]["name"]
-        extractor = load_extractor(name, runtime, device, threads, quiet or json, **opened.about["options"])
+        extractor = load_stored_extractor(opened, model, runtime, device, threads, quiet or json)
         with progress("Preparing", "segments", quiet or json) as update:
             engine = SearchEngine(opened, extractor, method=method, progress=update)
         answers, skipped = [], []
@@ -207,7 +210,7 @@ def info(collection: Folder, json: Json = False) -> None:
                  "bytes_per_image": round(sum(sizes.values()) / max(1, len(opened))),
                  "model": about["model"], "options": about["options"],
                  "index": about.get("index", {"kind": "exact", "reason": "none was built yet"}),
-                 "runtime": _runtime_of(about["model"]["name"])}
+                 "runtime": _runtime_of(opened)}
     if json:
         print_json(facts)
         return
@@ -222,13 +225,14 @@ def info(collection: Folder, json: Json = False) -> None:
         print(f"  {kind:<12}{size:>16,}")
 
 
-def _runtime_of(model: str) -> str | None:
-    """What `--runtime auto` takes for a model; None where it is not found."""
-    from delf.errors import ModelError
+def _runtime_of(collection: Collection) -> str | None:
+    """What `--runtime auto` takes for the model of a collection; None where it is not found by its name."""
+    from delf.errors import CollectionError
+    from delf.features import stored_model
     from delf.models import find_model
     from delf.runtimes import choose_runtime
 
     try:
-        return choose_runtime(find_model(model))
-    except ModelError:
+        return choose_runtime(find_model(stored_model(collection.about, collection.folder)))
+    except CollectionError:
         return None

@@ -10,7 +10,7 @@ import typer
 
 from delf.cli.collections import Folder
 from delf.cli.console import counted, progress, say
-from delf.cli.options import Device, Quiet, Runtime, Threads, given, load_extractor
+from delf.cli.options import Device, Quiet, Runtime, Threads, given, load_stored_extractor
 from delf.errors import missing_dependency
 
 PACKAGES = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
@@ -55,8 +55,8 @@ def serve(
                              **given(workers=workers, waiting=waiting, seconds=seconds, upload_seconds=upload_seconds,
                                      upload_bytes=upload_bytes, pixels=pixels))
     with Collection.open(collection) as opened:
-        name, images = model or opened.about["model"]["name"], len(opened)
-        extractor = load_extractor(name, runtime, device, threads, quiet, **opened.about["options"])
+        images = len(opened)
+        extractor = load_stored_extractor(opened, model, runtime, device, threads, quiet)
     with progress("Preparing", "segments", quiet):
         library = Library(collection, extractor)
 

@@ -103,6 +103,10 @@ class Collection:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """By its folder and its extractor; the other one opens the state that is there then."""
+        return Collection.open, (self.folder.resolve(), self._extractor)
+
     def refresh(self) -> None:
         """Look at the state on disk anew. Segments that were open already are not opened again."""
         while True:

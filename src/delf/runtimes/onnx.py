@@ -6,6 +6,7 @@ import onnxruntime
 
 from delf.errors import ModelError, OptionError
 from delf.models import OUTPUTS, ModelFiles, read_onnx
+from delf.privacy import quiet_onnxruntime
 from delf.runtimes import NetworkOutput
 from delf.types import FloatArray
 
@@ -23,6 +24,7 @@ class OnnxRuntime:
             raise OptionError(f"the runtime 'onnx' computes on the CPU only, not on {device!r}; "
                               "use the runtime 'torch'")
         path = files.require("onnx")
+        quiet_onnxruntime(onnxruntime)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
