@@ -17,6 +17,7 @@ from typing import Any
 
 from delf.collection.schema import APPLICATION_ID, FORMAT, REMOVED, SCHEMA, migration
 from delf.errors import CollectionError
+from delf.files import replacing
 from delf.images import display_path
 
 NAME = "catalogue.sqlite"
@@ -58,10 +59,8 @@ class Catalogue:
     @classmethod
     def create(cls, folder: Path, about: Mapping[str, Any]) -> Catalogue:
         """Make a new catalogue in an existing folder that has none."""
-        # Written under another name first: a collection either has a whole catalogue or none.
-        temporary = folder / f".{NAME}.{os.getpid()}"
-        temporary.unlink(missing_ok=True)
-        with cls._failures(folder):
+        # A collection either has a whole catalogue or none. SQLite takes its own locks, also on the new file.
+        with cls._failures(folder), replacing(folder / NAME, locked=False, error=CollectionError) as temporary:
             connection = _connect(temporary)
             # A write-ahead log lets readers keep the state that they opened while another process writes.
             connection.executescript(f"PRAGMA journal_mode = WAL; PRAGMA application_id = {APPLICATION_ID}; "
@@ -71,7 +70,6 @@ class Catalogue:
                 connection.executemany("INSERT INTO about VALUES (?, ?)",
                                        [(key, json.dumps(value, sort_keys=True)) for key, value in about.items()])
             connection.close()
-            temporary.replace(folder / NAME)
         return cls.open(folder)
 
     @classmethod

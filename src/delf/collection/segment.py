@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 
 from delf.codes import Codes, decode, encode
 from delf.errors import CollectionError
+from delf.files import flush_folder
 from delf.types import Features, FloatArray, IntArray
 
 FORMAT = 1
@@ -162,15 +163,6 @@ def open_segment(folder: Path, *, fingerprint: str, dimensions: int) -> Segment:
     _check_shapes(segment, dimensions)
     _check_manifest(segment, fingerprint)
     return segment
-
-
-def flush_folder(folder: Path) -> None:
-    """Make the names in a folder survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _arrays(batch: Sequence[Features]) -> dict[str, NDArray[Any]]:

@@ -27,7 +27,7 @@ from typing import IO, Any, NoReturn, cast
 from urllib.parse import urlsplit
 
 from delf.datasets.registry import DatasetError
-from delf.files import write_atomically
+from delf.files import publish, write_atomically
 from delf.images import display_path
 
 Progress = Callable[[str, int, int | None], None]  # what is done, bytes so far, of how many if that is known
@@ -320,13 +320,7 @@ class _Partial:
     def publish(self) -> None:
         """Give the complete file its name, so that it is there after a power cut as well."""
         with _full_disk_explained(self.target):
-            self.path.replace(self.target)
-            with contextlib.suppress(OSError):  # Windows opens no folders
-                folder = os.open(self.target.parent, os.O_RDONLY)
-                try:
-                    os.fsync(folder)
-                finally:
-                    os.close(folder)
+            publish(self.path, self.target)
         self.about.unlink(missing_ok=True)
 
     def remove(self) -> None:

@@ -75,7 +75,7 @@ def write_images(path: Path, images: Iterable[tuple[str, Features]]) -> None:
         MissingDependencyError: h5py is not installed.
     """
     h5py = _h5py()
-    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+    with replacing(path, locked=False) as temporary, h5py.File(temporary, "w") as file:
         for name, features in images:
             if "\0" in name or not {"", "."}.isdisjoint(name.split("/")):  # HDF5 would change or refuse it
                 raise DelfError(f"{name!r} cannot name an image in {str(path)!r}: give a path relative to a folder.")

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from delf.codes import Codes, decode
 from delf.errors import OptionError
+from delf.files import scratch_file
 from delf.index.bits import as_integers, ones
 from delf.index.lists import blocks_of, image_type, parts
 from delf.index.storage import ArrayFile, ArrayWriter, Layout
@@ -154,8 +155,7 @@ class Asmk:
 
         Two passes: the entries are spilled to a file beside `path` as they come, then put into their lists.
         """
-        spilled = path.with_name(f"{path.name}.spill")
-        try:
+        with scratch_file(path) as spilled:
             sizes, counts, rows = self._spill(blocks, spilled)
             entries = np.memmap(spilled, self._entry, "r") if sizes.any() else np.empty(0, self._entry)
             layout = _layout(len(sizes), len(counts), len(entries), self._width)
@@ -167,8 +167,6 @@ class Asmk:
                 layout.view(content, "sizes")[:] = sizes
                 layout.view(content, "counts")[:] = counts
                 _fill(layout.view(content, "signatures"), layout.view(content, "images"), entries, sizes)
-        finally:
-            spilled.unlink(missing_ok=True)
         return self.open(path)
 
     def open(self, path: Path) -> AsmkLists:

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from delf.codes import Codes, decode
 from delf.errors import CollectionError, OptionError
+from delf.files import scratch_file
 from delf.index.contract import Index, Mask, Quantiser, best, rescored
 from delf.index.exact import checked
 from delf.index.storage import PAGE, ArrayFile, ArrayWriter
@@ -158,16 +159,13 @@ class IvfPqQuantiser(Quantiser):
         Two passes: quantised codes and their words are spilled to a file beside `path`, then put into their
         lists.
         """
-        spilled = path.with_name(path.name + ".spill")
-        try:
+        with scratch_file(path) as spilled:
             sizes = self._spill(blocks, spilled)
             entries = np.memmap(spilled, self._entry, "r") if sizes.any() else np.empty(0, self._entry)
             fields = {"dimensions": self.dimensions, "quantiser": self.fingerprint, "rows": int(sizes.sum())}
             with ArrayWriter(path, KIND, fields) as writer:
                 writer.write(sizes)
                 _fill(writer.reserve(len(entries) * (self.code_size + 8)), entries, sizes)
-        finally:
-            spilled.unlink(missing_ok=True)
         return self.open(path)
 
     def open(self, path: Path, codes: Codes | None = None, probes: int | None = None) -> IvfPqIndex:

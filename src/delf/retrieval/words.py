@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import secrets
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -118,7 +117,7 @@ def _learnt(collection: Collection, options: WordOptions) -> Codebook:
     codebook = Codebook.train(training_sample(collection, options.sample), options.learn,
                               model=collection.about["model"]["fingerprint"])
     with contextlib.suppress(OSError):  # it cannot be written: this one is used, and the next process learns its own
-        _keep(collection.folder, codebook)
+        codebook.save(codebook_path(collection.folder, codebook))
         for path, _ in kept:
             if path != codebook_path(collection.folder, codebook):
                 _forget(collection, path)
@@ -138,16 +137,6 @@ def _kept(collection: Collection, options: CodebookOptions) -> Iterator[tuple[Pa
             learnt_with, words = read_header(file)
             if learnt_with == options and _fits(file, collection):
                 yield path, words
-
-
-def _keep(folder: Path, codebook: Codebook) -> None:
-    """Write it whole or not at all, whoever else does the same at this moment."""
-    temporary = folder / f"{secrets.token_hex(16)}.partial"
-    try:
-        codebook.save(temporary)
-        temporary.replace(codebook_path(folder, codebook))
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _forget(collection: Collection, path: Path) -> None:
