@@ -2,6 +2,8 @@
 
     python actors.py index PHOTOS                 for each FOLDER that it reads, a process that indexes the photos into
                                                   it; says its number before it begins, and then how it ended
+    python actors.py repair                       for each FOLDER and STEP that it reads, a process that repairs it and is
+                                                  killed before that step; says how it ended
     python actors.py write FOLDER PHOTOS SECONDS LOG
     python actors.py read FOLDER SECONDS          prints each set of names that it saw, then how often it answered
     python actors.py hold FOLDER                  takes the lock, says "ready" and waits
@@ -19,6 +21,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import cv2
 import faiss
@@ -57,6 +60,33 @@ def add_and_build(folder: str, photos: str, extractor: Delf) -> None:
     with Collection.open_or_create(folder, extractor) as collection:
         collection.add([photos], images_per_segment=2)
         build_index(collection, INDEX)
+
+
+def repair() -> None:
+    """Start a process for each folder, that is killed before a step that changes something on the disk."""
+    for line in sys.stdin:
+        folder, step = line.rsplit(maxsplit=1)
+        child = os.fork()
+        if child == 0:
+            sys.setprofile(Killer(int(step)))
+            check_collection(folder, repair=True)
+            os._exit(0)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+
+
+class Killer:
+    """Counts the calls that change a file, a folder or the catalogue, and kills the process before one of them."""
+
+    STEPS = ("rename", "replace", "unlink", "rmdir", "fsync", "executemany", "ftruncate")
+
+    def __init__(self, step: int) -> None:
+        self.left = step
+
+    def __call__(self, frame: Any, event: str, argument: Any) -> None:
+        if event == "c_call" and argument.__name__ in self.STEPS:
+            self.left -= 1
+            if self.left < 0:
+                os.kill(os.getpid(), signal.SIGKILL)
 
 
 def write(folder: str, photos: str, seconds: str, log: str) -> None:
@@ -168,4 +198,4 @@ def give_up_rights() -> None:
 if __name__ == "__main__":
     faiss.omp_set_num_threads(1)  # several that share few cores would mostly wait for each other
     {"index": index, "write": write, "read": read, "hold": hold, "sealed": sealed, "open": opened,
-     "torn": torn}[sys.argv[1]](*sys.argv[2:])
+     "torn": torn, "repair": repair}[sys.argv[1]](*sys.argv[2:])
