@@ -2,8 +2,8 @@
 
     python actors.py index PHOTOS                 for each FOLDER that it reads, a process that indexes the photos into
                                                   it; says its number before it begins, and then how it ended
-    python actors.py repair                       for each FOLDER and STEP that it reads, a process that repairs it and is
-                                                  killed before that step; says how it ended
+    python actors.py repair                       for each FOLDER and STEP that it reads, a process that repairs it and
+                                                  is killed before that step; says how it ended
     python actors.py write FOLDER PHOTOS SECONDS LOG
     python actors.py read FOLDER SECONDS          prints each set of names that it saw, then how often it answered
     python actors.py hold FOLDER                  takes the lock, says "ready" and waits

@@ -56,7 +56,7 @@ def index(
     from delf.indexing import IndexOptions, build_index
     from delf.search import SearchEngine
 
-    index_options = None if kind is None else IndexOptions(kind=kind)
+    IndexOptions(kind=kind or "auto")  # an unknown one is told before anything is made
     find_images(photos)  # a missing one is told before anything is made
     options = given(dimensions=dimensions, max_features=max_features)
     extractor = load_extractor(model, runtime, device, threads, quiet or json, **options)
@@ -69,7 +69,7 @@ def index(
             report = collection.add(photos, progress=update, prune=prune)
         if not report.interrupted:
             with progress("Indexing", "segments", quiet or json) as update:
-                build_index(collection, index_options, progress=update)
+                build_index(collection, kind=kind, progress=update)
             with progress("Preparing", "segments", quiet or json) as update:
                 SearchEngine(collection, extractor, progress=update)
         _print_added(collection, report, json)

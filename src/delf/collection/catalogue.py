@@ -319,7 +319,9 @@ def _is_complete(about: Mapping[str, Any]) -> bool:
     model, options, index = about.get("model"), about.get("options"), about.get("index", {"kind": "", "reason": ""})
     if not isinstance(index, dict) or not all(isinstance(index.get(key), str) for key in ("kind", "reason")):
         return False
-    if not isinstance(about.get("quantiser"), str | None) or not isinstance(about.get("ivfpq"), dict | None):
+    if not isinstance(about.get("quantiser"), str | None):
+        return False
+    if not all(isinstance(about.get(key), dict | None) for key in ("ivfpq", "index_options")):
         return False
     return (isinstance(model, dict) and all(isinstance(model.get(key), str) for key in ("name", "fingerprint"))
             and isinstance(options, dict) and type(options.get("dimensions")) is int)

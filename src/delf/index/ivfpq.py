@@ -96,7 +96,10 @@ class IvfPqQuantiser(Quantiser):
             raise CollectionError("An ivfpq index cannot be trained, as its sample of descriptors is empty or "
                                   "not finite; add photos with features, or use the exact index.")
         subquantizers = _subquantizers(options, sample.shape[1])
-        words = _word_count(options, len(sample), total or len(sample))
+        words = teachable_words(options, len(sample), total or len(sample))
+        if words > len(sample):
+            raise OptionError(f"{words} words cannot be learnt from a sample of {len(sample)} descriptors; "
+                              "give more photos, or leave the option words to be chosen.")
         enough = max(words, 2**options.bits)
         index = _faiss_index(sample.shape[1], words, subquantizers, options.bits)
         index.cp.niter = index.pq.cp.niter = options.iterations
@@ -259,13 +262,17 @@ def _subquantizers(options: IvfPqOptions, dimensions: int) -> int:
     return subquantizers
 
 
-def _word_count(options: IvfPqOptions, sample: int, total: int) -> int:
-    if options.words is None:
-        return max(1, min(round(4 * math.sqrt(total)), sample // POINTS_PER_WORD))
-    if options.words > sample:
-        raise OptionError(f"{options.words} words cannot be learnt from a sample of {sample} descriptors; "
-                          "give more photos, or leave the option words to be chosen.")
-    return options.words
+def teachable_words(options: IvfPqOptions, sample: int, total: int) -> int:
+    """How many words a sample teaches of `total` descriptors: those that are asked for, or what suits the number."""
+    return options.words or max(1, min(round(4 * math.sqrt(total)), sample // POINTS_PER_WORD))
+
+
+def is_of_another(path: Path, quantiser: IvfPqQuantiser) -> bool:
+    """Whether a file holds lists that were made with other words and centroids."""
+    try:
+        return ArrayFile.open(path, KIND).fields.get("quantiser") != quantiser.fingerprint
+    except CollectionError:
+        return False
 
 
 def _faiss_index(dimensions: int, words: int, subquantizers: int, bits: int) -> Any:
