@@ -1,4 +1,4 @@
-"""What the catalogue asks of SQLite: that changes are on the disk, that nobody comes between, that a file runs nothing."""
+"""What the catalogue asks of SQLite: that changes are on the disk, that nobody comes between, a file runs nothing."""
 
 from __future__ import annotations
 
