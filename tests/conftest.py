@@ -238,9 +238,13 @@ class Disk:
 
     def holds(self, path: Path) -> bool:
         """Whether a file is there under its name, as it is now, after a power cut at this moment."""
-        file, folder = path.stat(), path.parent.stat()
-        return (self._kept.get((file.st_dev, file.st_ino)) == (file.st_size, file.st_mtime_ns)
-                and path.name in self._kept.get((folder.st_dev, folder.st_ino), ()))
+        file = path.stat()
+        return self._kept.get((file.st_dev, file.st_ino)) == (file.st_size, file.st_mtime_ns) and self.names(path)
+
+    def names(self, path: Path) -> bool:
+        """Whether a file or a folder has its name after a power cut at this moment."""
+        folder = path.parent.stat()
+        return path.name in self._kept.get((folder.st_dev, folder.st_ino), ())
 
 
 @pytest.fixture

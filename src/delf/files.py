@@ -155,9 +155,8 @@ def _new_file(beside: Path) -> tuple[Path, int]:
             return path, descriptor
         with contextlib.suppress(OSError):  # a file system without locks, where no collection can be written either
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(path.stat(), os.fstat(descriptor)):
-                return path, descriptor
+        if path.exists():
+            return path, descriptor
         os.close(descriptor)  # it was taken for abandoned before it was locked
 
 

@@ -103,6 +103,7 @@ def test_files_are_flushed_before_they_are_published(stub: Any, photos_of: Any, 
             found = files(*arguments)
             for path in found:
                 assert disk.holds(path), f"{path} is whole on the disk"
+                assert disk.names(path.parent)
             published.extend([name] if found else [])
             publish(catalogue, *arguments)
 
@@ -133,7 +134,7 @@ def test_a_new_collection_is_on_the_disk(stub: Any, tmp_path: Path, disk: Any, m
     held: list[bool] = []
     opened = Catalogue.open
     monkeypatch.setattr(Catalogue, "open", lambda folder: (
-        held.append(disk.holds(folder / "catalogue.sqlite")) or opened(folder)))
+        held.append(disk.holds(folder / "catalogue.sqlite") and disk.names(folder)) or opened(folder)))
     Collection.create(tmp_path / "places.delf", stub).close()
     assert held == [True]
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from delf.collection.schema import APPLICATION_ID, FORMAT, REMOVED, SCHEMA, migration
 from delf.errors import CollectionError
-from delf.files import replacing
+from delf.files import flush_folder, replacing
 from delf.images import display_path
 
 NAME = "catalogue.sqlite"
@@ -70,6 +70,7 @@ class Catalogue:
                 connection.executemany("INSERT INTO about VALUES (?, ?)",
                                        [(key, json.dumps(value, sort_keys=True)) for key, value in about.items()])
             connection.close()
+        flush_folder(folder.parent)
         return cls.open(folder)
 
     @classmethod
