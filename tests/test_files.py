@@ -219,7 +219,10 @@ def test_one_that_is_taken_for_abandoned_before_it_is_locked(tmp_path: Path, mon
         flock(descriptor, how)
 
     monkeypatch.setattr(fcntl, "flock", overtaken)
-    write_atomically(tmp_path / "a", b"data")
+    with replacing(tmp_path / "a") as temporary:
+        assert taken != [temporary]
+        temporary.write_bytes(b"data")
+        remove_abandoned(temporary)
     assert taken
     assert names(tmp_path) == ["a"]
 
