@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from delf.datasets import DatasetError, UnpackLimits, unpack
+from delf.datasets import DatasetError, UnpackLimits, unpack, unpacking
 from delf.datasets.unpacking import volumes
 
 FILES = {"paris/defense/a.jpg": b"\xff\xd8\xffA" * 300, "paris/b.jpg": b"B" * 512, "c.txt": b"", "./d.jpg": b"D"}
@@ -293,6 +293,42 @@ def test_rar_is_not_trusted(saved: Any, out: Path, program: Any, tmp_path: Path)
     program("unrar", "sys.exit(3)")
     with pytest.raises(DatasetError, match=r"without a word"):
         unpack(archive, tmp_path / "third")
+
+
+LITTLE = UnpackLimits(files=20, file_bytes=300_000, ratio=2, free_bytes=500_000)
+FLOODS = {
+    "one file": "file = (folder / 'a.jpg').open('wb')\nwhile True: file.write(bytes(65536))",
+    "many files": "for n in range(15):\n    (folder / f'{n}.jpg').write_bytes(bytes(10**5))\ntime.sleep(600)",
+    "empty files": "for n in range(10**9):\n    (folder / f'{n}.jpg').touch(); time.sleep(0.01)",
+    "folders": "for n in range(10**9):\n    (folder / f'{n}').mkdir(); time.sleep(0.01)",
+    "words": "while True: print('x' * 1000)",
+    "holes": "file = (folder / 'a.jpg').open('wb'); file.truncate(250_000)\n"
+             "for n in range(9): os.truncate((folder / f'{n}.jpg').open('wb').name, 200_000)\ntime.sleep(600)",
+}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the program is a script")
+@pytest.mark.parametrize("flood", FLOODS)
+def test_rar_is_stopped_when_it_is_too_much(saved: Any, out: Path, program: Any, flood: str) -> None:
+    """Not when the disk is full: these programs go on for ever, or wait."""
+    program("unrar", f"import time\nPath(archive).with_name('process').write_text(str(os.getpid()))\n{FLOODS[flood]}")
+    archive = saved(b"volume", "a.rar")
+    with pytest.raises(DatasetError, match=r"as it holds more than (300.0 kB of data|20 files)"):
+        unpack(archive, out, limits=LITTLE)
+    assert tree(out) == {}
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(archive.with_name("process").read_text()), 0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems set no limit from outside")
+def test_the_system_stops_a_file_of_a_rar_that_grows_too_fast(saved: Any, out: Path, program: Any, tmp_path: Path,
+                                                              monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the next look at what has been written."""
+    monkeypatch.setattr(unpacking, "_PAUSE", 600)
+    program("unrar", "import time\ntime.sleep(0.3)\nfor _ in range(1000):\n"
+                     "    with (folder / 'a.jpg').open('ab') as file: file.write(bytes(65536))")
+    with pytest.raises(DatasetError, match=r"as it holds more than 300.0 kB of data"):
+        unpack(saved(b"volume", "a.rar"), out, limits=LITTLE)
 
 
 def test_rar_without_a_program(saved: Any, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
