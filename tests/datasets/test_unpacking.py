@@ -326,9 +326,11 @@ def test_the_system_stops_a_file_of_a_rar_that_grows_too_fast(saved: Any, out: P
     """Before the next look at what has been written."""
     monkeypatch.setattr(unpacking, "_PAUSE", 600)
     program("unrar", "import time\ntime.sleep(0.3)\nfor _ in range(1000):\n"
-                     "    with (folder / 'a.jpg').open('ab') as file: file.write(bytes(65536))")
+                     "    with (folder / 'a.jpg').open('ab') as file: file.write(bytes(65536))\n"
+                     "    Path(archive).with_name('reached').write_text(str((folder / 'a.jpg').stat().st_size))")
     with pytest.raises(DatasetError, match=r"as it holds more than 300.0 kB of data"):
         unpack(saved(b"volume", "a.rar"), out, limits=LITTLE)
+    assert int((tmp_path / "reached").read_text()) <= 300_001
 
 
 def test_rar_without_a_program(saved: Any, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
