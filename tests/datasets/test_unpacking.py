@@ -144,6 +144,15 @@ def test_a_zip_file_with_folders_and_sizes_that_are_not_true(saved: Any, out: Pa
         unpack(saved(bytes(data), "a.zip"), tmp_path / "shorter")
 
 
+def test_a_zip_file_that_is_compressed_by_an_unusual_method(saved: Any, out: Path) -> None:
+    """zipfile would unpack a whole block of it at once, of whatever size."""
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w", zipfile.ZIP_BZIP2) as archive:
+        archive.writestr("a.jpg", bytes(1000))
+    with pytest.raises(DatasetError, match=r"compressed by an unusual method"):
+        unpack(saved(data.getvalue(), "a.zip"), out)
+
+
 def test_files_before_a_bad_one_do_not_save_it(make_tar: Any, saved: Any, out: Path) -> None:
     def link(member: tarfile.TarInfo) -> None:
         if member.name == "jpg":

@@ -292,7 +292,7 @@ class _Partial:
         try:
             about = json.loads(self.about.read_bytes())
             version, length = (about["version"], about["length"]) if about["url"] == url else ("", None)
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             version, length = "", None
         if not isinstance(version, str) or not version.isprintable() or not version:
             return 0, "", None

@@ -223,6 +223,8 @@ def _unpack_zip(path: Path, target: _Target) -> None:
             if stat.S_IFMT(member.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
                 raise target.refuse(f"{display_path(member.filename[:200])!r}, a link or a device")
             if not member.is_dir():
+                if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    raise NotImplementedError("it is compressed by an unusual method")  # which may not come in parts
                 with archive.open(member) as source:
                     target.write(member.filename, member.file_size, source)
 

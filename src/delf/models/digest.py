@@ -23,6 +23,7 @@ from delf.files import write_atomically
 
 KEY = "delf.sha256"
 _DIGITS = 64
+_MOST_FIELDS = 10_000  # of the file; those of the network lie inside of one
 _BLANK = b"0" * _DIGITS
 _PAIR = b"\x0a" + bytes([len(KEY)]) + KEY.encode() + b"\x12" + bytes([_DIGITS])  # what is in front of the digits
 _ENTRY = b"\x72" + bytes([len(_PAIR) + _DIGITS]) + _PAIR  # field 14 of the file
@@ -79,7 +80,9 @@ def _is_digest(data: bytes, value: int, end: int) -> bool:
 def _fields(data: bytes) -> Iterator[tuple[int, int, int]]:
     """Where each field of a message begins, where its value does, and where it ends."""
     at = 0
-    while at < len(data):
+    for _ in range(_MOST_FIELDS):
+        if at == len(data):
+            return
         start = at
         tag, at = _varint(data, at)
         kind, value = tag & 7, at
@@ -95,6 +98,7 @@ def _fields(data: bytes) -> Iterator[tuple[int, int, int]]:
         if at > len(data):
             raise ValueError("a field is longer than the file")
         yield start, value, at
+    raise ValueError("it has more fields than a model has")
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:

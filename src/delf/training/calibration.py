@@ -228,7 +228,7 @@ def read_reliability(path: Path) -> list[tuple[float, float, int]]:
         with path.open(newline="") as file:
             head, *rows = csv.reader(file)
         found = [(float(mean), float(share), int(count)) for mean, share, count in rows]
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, csv.Error) as error:
         raise DelfError(f"{path} cannot be read ({error}); finish the model again") from error
     if tuple(head) != COLUMNS or not found:
         raise DelfError(f"{path} is no list of probabilities and how many were right; finish the model again")
