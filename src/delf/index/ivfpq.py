@@ -219,7 +219,8 @@ class IvfPqIndex(Index):
         self._refine = quantiser.options.refine if codes is not None else 1
         self._dimensions = quantiser.dimensions
         if codes is not None and codes.shape != (self._rows, self._dimensions):
-            raise ValueError(f"codes must be ({self._rows}, {self._dimensions}), not {codes.shape}")
+            raise file.damaged(f"it is of {self._rows} descriptors of {self._dimensions} dimensions, and there are "
+                               f"{codes.shape[0]} of {codes.shape[1]}")
         self._lists = _mapped_lists(file, quantiser.words, quantiser.code_size, self._rows)
         self._index = quantiser.faiss_index()
         self._index.replace_invlists(self._lists, False)
