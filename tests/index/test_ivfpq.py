@@ -182,7 +182,7 @@ def test_ids_of_another_state_are_refused(quantiser, codes, vectors, tmp_path, s
 @pytest.mark.parametrize("rows", [0, 499, 501])
 def test_lists_of_other_descriptors_are_refused(quantiser, codes, tmp_path, rows):
     quantiser.build([codes[:500]], tmp_path / "segment")
-    with pytest.raises(CollectionError, match="is damaged: it is of 500 descriptors of .* and there are"):
+    with pytest.raises(CollectionError, match=r"is damaged: it is of 500 descriptors of .* and there are"):
         quantiser.open(tmp_path / "segment", codes[:rows])
 
 
