@@ -95,7 +95,8 @@ def publish(temporary: Path, path: Path) -> None:
 
 def flush_file(path: Path) -> None:
     """Bring to the disk what was written to a file, by whomever."""
-    descriptor = os.open(path, os.O_RDWR | _BINARY)  # Windows flushes only what may be written
+    how = os.O_RDWR if sys.platform == "win32" else os.O_RDONLY  # Windows flushes only what may be written
+    descriptor = os.open(path, how | _BINARY)
     try:
         os.fsync(descriptor)
     finally:

@@ -278,7 +278,7 @@ PHOTOS = "(folder / 'x/y').mkdir(parents=True); (folder / 'x/y/a.jpg').write_byt
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the program is a script")
 @pytest.mark.parametrize("name", ["unrar", "7z", "7zz"])
-def test_rar(saved: Any, out: Path, program: Any, name: str) -> None:
+def test_rar(saved: Any, out: Path, program: Any, disk: Any, name: str) -> None:
     program(name, PHOTOS)
     for number in (1, 2):
         archive = saved(b"volume", f"a.part0{number}.rar")
@@ -288,6 +288,7 @@ def test_rar(saved: Any, out: Path, program: Any, name: str) -> None:
     assert unpack(first, out) == {"x/y/a.jpg": 3, "b.jpg": 6}
     assert tree(out) == {"x/y/a.jpg": 3, "b.jpg": 6}
     assert names(out) == ["b.jpg", "x"]
+    assert disk.holds(out / "b.jpg") and disk.holds(out / "x/y/a.jpg")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the program is a script")

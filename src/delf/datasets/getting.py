@@ -17,7 +17,7 @@ from delf.datasets.records import FOLDER, Record, Records
 from delf.datasets.registry import Dataset, DatasetError, DatasetFile, find_dataset, total_size
 from delf.datasets.unpacking import UnpackLimits, unpack
 from delf.errors import OptionError
-from delf.files import flush_folder, flush_tree
+from delf.files import flush_folder
 from delf.images import display_path
 
 DOWNLOADS = "downloads"
@@ -208,7 +208,6 @@ class _Getter:
         try:
             found = unpack(archive, place, flatten=file.flatten, limits=self.limits, progress=self.progress)
             target = self.folder / file.to
-            flush_tree(place)  # all is on the disk before the records name it
             for name in found:
                 (target / name).parent.mkdir(parents=True, exist_ok=True)
                 (place / name).replace(target / name)

@@ -29,6 +29,7 @@ from typing import IO, Any
 
 from delf.datasets.download import Progress, in_bytes, silent
 from delf.datasets.registry import DatasetError
+from delf.files import flush_tree
 from delf.images import display_path
 
 if sys.platform == "linux":
@@ -64,7 +65,7 @@ def unpack(archive: Path, folder: Path, *, flatten: bool = False, limits: Unpack
         flatten: drop the folders inside of the archive.
 
     Returns:
-        The bytes of each file by its name below the folder, with slashes.
+        The bytes of each file by its name below the folder, with slashes. All of them are on the disk.
 
     Raises:
         DatasetError: the archive is damaged, holds what a data set does not, or the disk is full.
@@ -83,6 +84,7 @@ def unpack(archive: Path, folder: Path, *, flatten: bool = False, limits: Unpack
                 _unpack_tar(stream, target)
         else:
             raise DatasetError(f"{display_path(archive)} is not an archive of a known kind: tar, zip or rar")
+        flush_tree(folder)
     if not target.files:
         raise DatasetError(f"{display_path(archive)} holds no file: delete it and get it again")
     return target.files
