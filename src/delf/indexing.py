@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from delf.codes import Codes, decode
-from delf.collection import Collection
+from delf.collection import Collection, Stored
 from delf.collection.catalogue import Catalogue
 from delf.collection.segment import Segment
 from delf.errors import CollectionError, OptionError
@@ -138,20 +138,20 @@ def _learnt_quantiser(collection: Collection, options: IndexOptions) -> tuple[st
     return name, quantiser
 
 
-def open_index(collection: Collection) -> Index:
+def open_index(collection: Stored) -> Index:
     """The index that a search uses: the built one where there is one, exact search for all that it lacks."""
-    about = collection.about
+    snapshot = collection.snapshot
+    about, built = snapshot.about, snapshot.indexes
     name = about.get("quantiser")
     quantiser = None
     if about.get("index", {}).get("kind") == "ivfpq" and name is not None:
-        quantiser = _open_quantiser(collection.folder, name)
+        quantiser = _open_quantiser(snapshot.folder, name)
     if quantiser is None:
-        return _joined([ExactIndex(segment.descriptors) for segment in collection.segments], collection.dimensions)
-    built = collection.catalogue.indexes()
+        return _joined([ExactIndex(segment.descriptors) for segment in snapshot.segments], snapshot.dimensions)
     return _joined([_open_lists(quantiser, segment) if built.get(number) == ("ivfpq", name)
                     else ExactIndex(segment.descriptors)
-                    for number, segment in zip(collection.segment_ids, collection.segments, strict=True)],
-                   collection.dimensions)
+                    for number, segment in zip(snapshot.segment_ids, snapshot.segments, strict=True)],
+                   snapshot.dimensions)
 
 
 def _open_quantiser(folder: Path, name: str) -> IvfPqQuantiser | None:
@@ -177,7 +177,7 @@ def _open_lists(quantiser: IvfPqQuantiser, segment: Segment) -> Index:
         return ExactIndex(segment.descriptors)  # its arrays are still mapped
 
 
-def training_sample(collection: Collection, size: int) -> FloatArray:
+def training_sample(collection: Stored, size: int) -> FloatArray:
     """At most `size` stored descriptors, chosen by a hash of their content: the same whatever their order."""
     share = size / max(collection.rows, 1)
     chosen: list[Codes] = []
