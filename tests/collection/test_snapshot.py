@@ -1,4 +1,4 @@
-"""One state of a collection, and the photos in it: what an open engine answers after a change, and what names a photo."""
+"""One state of a collection, and its photos: what an open engine answers after a change, and what names a photo."""
 
 from __future__ import annotations
 

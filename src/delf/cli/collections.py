@@ -65,7 +65,7 @@ def index(
     from delf.indexing import IndexOptions, build_index
     from delf.search import SearchEngine
 
-    index_options = None if kind is None else IndexOptions(kind=kind)
+    IndexOptions(kind=kind or "auto")  # an unknown one is told before anything is made
     if not Collection.exists(output):
         find_images(photos, exclude=exclude or ())  # a missing one is told before anything is made
     options = given(dimensions=dimensions, max_features=max_features)
@@ -79,7 +79,7 @@ def index(
             report = collection.add(photos, progress=update, prune=prune, exclude=exclude or ())
         if not report.interrupted:
             with progress("Indexing", "segments", quiet or json) as update:
-                build_index(collection, index_options, progress=update)
+                build_index(collection, kind=kind, progress=update)
             with progress("Preparing", "segments", quiet or json) as update:
                 SearchEngine(collection, extractor, progress=update)
         _print_added(collection, report, json)

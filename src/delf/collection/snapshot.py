@@ -32,9 +32,9 @@ class StoredImage:
     """An image of a collection.
 
     key: the SHA-256 of its content, as 64 hexadecimal digits: the same for ever. path: as it was indexed, to be shown.
-    file: absolute, one that exists where any does. files: all with this very content that are there, absolute; where none
-    is there, those that the collection knows; none where the image was removed since. The rest is from the photo's EXIF
-    data.
+    file: absolute, one that exists where any does. files: all with this very content that are there, absolute; where
+    none is there, those that the collection knows; none where the image was removed since. The rest is from the photo's
+    EXIF data.
     """
 
     key: str

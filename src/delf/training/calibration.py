@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from delf.collection import Collection
 from delf.errors import DelfError
 from delf.features import Delf
+from delf.files import replacing
 from delf.ranking.confidence import EVIDENCE, INTERCEPT, WORDS, probability
 from delf.retrieval.words import has_words
 from delf.search import SearchEngine
@@ -217,7 +218,7 @@ def reliability(samples: Samples, weights: dict[str, float], bins: int = 10) -> 
 
 def write_reliability(rows: Sequence[tuple[float, float, int]], path: Path) -> None:
     """Write what `reliability` gives, as CSV."""
-    with path.open("w", newline="") as file:
+    with replacing(path) as temporary, temporary.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
         writer.writerows((f"{mean:.4f}", f"{share:.4f}", count) for mean, share, count in rows)
@@ -229,7 +230,7 @@ def read_reliability(path: Path) -> list[tuple[float, float, int]]:
         with path.open(newline="") as file:
             head, *rows = csv.reader(file)
         found = [(float(mean), float(share), int(count)) for mean, share, count in rows]
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, csv.Error) as error:
         raise DelfError(f"{path} cannot be read ({error}); finish the model again") from error
     if tuple(head) != COLUMNS or not found:
         raise DelfError(f"{path} is no list of probabilities and how many were right; finish the model again")
