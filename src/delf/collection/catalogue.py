@@ -21,7 +21,8 @@ from delf.files import flush_folder, replacing
 from delf.images import display_path
 
 NAME = "catalogue.sqlite"
-UNSAID = {"length_weight": 0.0}  # what options were before there was a choice: older collections do not name them
+# What options were before there was a choice: older collections do not name them.
+UNSAID = {"length_weight": 0.0, "texture": 0.0, "border": 0.0}
 
 
 @dataclass(frozen=True)
