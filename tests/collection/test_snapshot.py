@@ -229,7 +229,7 @@ def test_collections_of_older_formats_know_their_keys(tmp_path: Path, name: str)
         for key in keys:
             ordinal = collection.snapshot.ordinal_of_key(key)
             assert ordinal is not None and collection.image(ordinal).key == key
-            assert collection.segments[0].path(0)[1].is_absolute()
+            assert collection.image(ordinal).file.is_absolute()
         paths = {collection.image(ordinal).path for ordinal in np.flatnonzero(collection.alive).tolist()}
         collection.compact()
         assert {collection.image(ordinal).path for ordinal in range(len(collection))} == paths
