@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -230,6 +231,44 @@ def draw(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+class Disk:
+    """What has been brought to the disk: the size and time of files, and the names in folders, when they were last
+    flushed.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[int, int], Any] = {}
+
+    def flushed(self, descriptor: int) -> None:
+        status = os.fstat(descriptor)
+        self._kept[status.st_dev, status.st_ino] = (
+            set(os.listdir(descriptor)) if stat.S_ISDIR(status.st_mode) else (status.st_size, status.st_mtime_ns))
+
+    def holds(self, path: Path) -> bool:
+        """Whether a file is there under its name, as it is now, after a power cut at this moment."""
+        file = path.stat()
+        return self._kept.get((file.st_dev, file.st_ino)) == (file.st_size, file.st_mtime_ns) and self.names(path)
+
+    def names(self, path: Path) -> bool:
+        """Whether a file or a folder has its name after a power cut at this moment."""
+        folder = path.parent.stat()
+        return path.name in self._kept.get((folder.st_dev, folder.st_ino), ())
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
+    """Notes what is flushed."""
+    disk, fsync = Disk(), os.fsync
+
+    def noted(descriptor: Any) -> None:
+        number = descriptor if isinstance(descriptor, int) else descriptor.fileno()
+        disk.flushed(number)
+        fsync(number)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    return disk
 
 
 @pytest.fixture(scope="session")

@@ -153,7 +153,7 @@ class Client:
         body = self._ask(method, path, form, photo)
         try:
             return json.loads(body)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DelfError(f"what answers at {self.url} is no search service of this version") from error
 
     def _ask(self, method: str, path: str, form: Mapping[str, str] | None = None,
@@ -231,7 +231,7 @@ def _error(status: int, body: bytes) -> ServiceError:
     try:
         error = json.loads(body)["error"]
         return ServiceError(str(error["message"]), status, str(error["code"]))
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return ServiceError(f"the service answered with status {status} and no explanation", status, "http")
 
 

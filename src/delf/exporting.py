@@ -24,6 +24,7 @@ class ExportReport:
 
 
 def extract_files(photos: Iterable[str | Path], folder: Path, form: str, extractor: Delf, *,
+                  exclude: Iterable[str] = (),
                   progress: Callable[[int, int], None] = lambda done, total: None) -> ExportReport:
     """Extract the features of the photos in files and folders into `folder`, one file each.
 
@@ -33,6 +34,7 @@ def extract_files(photos: Iterable[str | Path], folder: Path, form: str, extract
 
     Args:
         form: a suffix of `delf.formats.FORMATS` without its dot.
+        exclude: patterns of names, or of paths below those of `photos`, that are passed over.
 
     Raises:
         OptionError: unknown format. DelfError: two roots have one name, or the folder cannot be made.
@@ -40,7 +42,8 @@ def extract_files(photos: Iterable[str | Path], folder: Path, form: str, extract
     if f".{form}" not in FORMATS:
         raise OptionError(f"unknown format {form!r}; known are {', '.join(suffix[1:] for suffix in FORMATS)}")
     skipped: list[str] = []
-    targets = _targets([Path(root) for root in photos], folder, form, lambda error: skipped.append(str(error)))
+    targets = _targets([Path(root) for root in photos], folder, form, list(exclude),
+                       lambda error: skipped.append(str(error)))
     missing = [(target, source) for target, source in targets if not _is_newer(target, source)]
     if missing:
         _make(folder)  # where that cannot be, nothing can be written, which is told before the work
@@ -75,12 +78,12 @@ def _make(folder: Path) -> None:
         raise DelfError(f"cannot make the folder {display_path(folder)}: {error.strerror}") from error
 
 
-def _targets(roots: list[Path], folder: Path, form: str,
+def _targets(roots: list[Path], folder: Path, form: str, exclude: list[str],
              on_error: Callable[[ImageError], None]) -> list[tuple[Path, Path]]:
     """Pairs of a feature file and its photo; `on_error` is told of folders that cannot be read."""
     targets: dict[Path, Path] = {}
     for root in roots:
-        for source in find_images([root], on_error=on_error):
+        for source in find_images([root], exclude=exclude, on_error=on_error):
             target = folder / root.resolve().name / source.relative_to(root)
             target = target.with_name(f"{target.name}.{form}")
             if targets.setdefault(target, source) != source:

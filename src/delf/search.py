@@ -172,7 +172,7 @@ class SearchEngine:
         if options.turning.angles:
             with timed(seconds, "turn"):
                 if not self._is_match(ranked):
-                    looks = looking.turned(query, first, lambda seen: self._is_match(self._ranked(state, seen, 1)))
+                    looks = looking.turned(query, first)
                     ranked = self._ranked(state, looks, top) if len(looks) > 1 else ranked
         results = tuple(_result(state.snapshot, rank, one) for rank, one in enumerate(ranked[:top], start=1))
         return SearchResult(query=query.name, method=self.method, results=results, seconds=seconds, box=query.box,
@@ -186,19 +186,20 @@ class SearchEngine:
     def match(self, query: Query | Features, ordinal: int, *, check: Check = unchecked) -> ImageMatch:
         """The evidence that one image shows what a query does, looked at as one of the best, by geometry alone."""
         query = Query.of_features(query) if isinstance(query, Features) else query
-        state, sure, turning = self._state, self.options.minimum_probability, self.options.turning
-        best = self._match(state, query.features, ordinal)
-        for angles in turning.angles:
+        state, turning = self._state, self.options.turning
+        first = self._match(state, query.features, ordinal)
+        if first.probability >= self.options.minimum_probability:
+            return first
+
+        def glance(degrees: float, largest_scale: float) -> tuple[Features, Verified] | None:
             check()
-            turned = [query.turned(degrees, turning.quick_scale) for degrees in angles]
-            quick = [(one, state.verifier.look_at(one, ordinal)) for one in turned if one is not None]
-            for features, seen in turning.promising_of(quick, lambda pair: pair[1].inliers):
-                if best.probability >= sure:
-                    return best
-                lying = query.turned(upright(seen, features), turning.thorough_scale)
-                if lying is not None:
-                    best = max(best, self._match(state, lying, ordinal), key=lambda one: one.inliers)
-        return best
+            turned = query.turned(degrees, largest_scale, whole=False)
+            return None if turned is None else (turned, state.verifier.look_at(turned, ordinal))
+
+        quick = turning.best_quick(lambda degrees: glance(degrees, turning.quick_scale),
+                                   lambda seen: seen[1].inliers)
+        lying = None if quick is None else query.turned(upright(quick[1], quick[0]), turning.thorough_scale)
+        return first if lying is None else max(first, self._match(state, lying, ordinal), key=lambda one: one.inliers)
 
     def _match(self, state: _State, query: Features, ordinal: int) -> ImageMatch:
         seen = state.verifier.look_at(query, ordinal)

@@ -215,8 +215,8 @@ class Result(Shown):
     image: the path as it was indexed, to be shown. score: what the ranking sorts by. probability: None where geometry
         did not look at the image, which says nothing against it. examined: whether it did. key: the SHA-256 of the
         photo's content, 64 hexadecimal digits, which names it for ever. file: absolute, one that exists where any does.
-        files: all that have that very content. ordinal: of the image in the state of the collection that was searched,
-        and nowhere else. The other fields as in `ImageMatch`.
+        files: all with that very content that are there. ordinal: of the image in the state of the collection that was
+        searched, and nowhere else. The other fields as in `ImageMatch`.
     """
 
     rank: int

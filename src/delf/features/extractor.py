@@ -21,6 +21,7 @@ from delf.errors import ImageError, ModelError, OptionError
 from delf.features.pooling import join_levels, pool_rmac
 from delf.features.reduction import reduce
 from delf.features.suppression import suppress
+from delf.features.texture import shows_something
 from delf.images import limit_size, resize
 from delf.models import DEFAULT_MODEL, PACKAGED, find_model
 from delf.models.receptive_field import receptive_field
@@ -46,6 +47,9 @@ class ExtractionOptions:
     suppression_iou: patches that overlap more than this with a better one are left out; 1.0 is off.
     dimensions: of the descriptors, at most as many as the model's PCA has.
     whitening: divide each component by its standard deviation.
+    texture: cells with less around them, in grey levels per pixel (`delf.features.texture`), and those of bare margins
+        are left out; 0 takes all.
+    border: cells nearer to an edge of their level are left out, in its pixels: beyond it the network sees zeros.
     """
 
     scales: tuple[float, ...] = SCALES
@@ -56,6 +60,8 @@ class ExtractionOptions:
     suppression_iou: float = 1.0
     dimensions: int = 128
     whitening: bool = False
+    texture: float = 0.0
+    border: float = 0.0
 
     def __post_init__(self) -> None:
         try:
@@ -74,6 +80,9 @@ class ExtractionOptions:
                               f"{self.score_threshold!r} and {self.suppression_iou!r}")
         if not _is_number(self.length_weight) or not 0 <= self.length_weight <= 1:
             raise OptionError(f"length_weight is from 0 to 1, not {self.length_weight!r}")
+        for name in ("texture", "border"):
+            if not _is_number(getattr(self, name)) or getattr(self, name) < 0:
+                raise OptionError(f"{name} must be 0 or more, not {getattr(self, name)!r}")
         if self.max_image_size is not None and not _is_whole(self.max_image_size, SMALLEST_SIDE):
             raise OptionError(f"max_image_size must be {SMALLEST_SIDE} or more, and a whole number, not "
                               f"{self.max_image_size!r}")
@@ -162,7 +171,9 @@ class Delf:
 
     def changed(self, **options: Any) -> Delf:
         """The same extractor with other values of some fields of `ExtractionOptions`."""
-        return Delf(self.runtime, replace(self.options, **options), threads=self.threads, model_file=self.model_file)
+        other = Delf(self.runtime, replace(self.options, **options), threads=self.threads, model_file=self.model_file)
+        other._pool = self._pool  # it has no more to do at once than this one
+        return other
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -269,23 +280,25 @@ class Delf:
         return [(max(1, round(width * scale)), max(1, round(height * scale))) for scale in self.options.scales]
 
     def _level(self, images: Sequence[ImageArray], size: tuple[int, int]) -> list[_Level]:
-        pixels = np.stack([resize(image, size).transpose(2, 0, 1) for image in images])
-        output = self.runtime.run(pixels.astype(np.float32))
+        resized = [resize(image, size) for image in images]
+        output = self.runtime.run(np.stack([one.transpose(2, 0, 1) for one in resized]).astype(np.float32))
         pooled = output.global_descriptor
         if not pooled.shape[1]:
             pooled = np.stack([pool_rmac(feature_map) for feature_map in output.feature_map])
-        return [self._candidates(*outputs, size) for outputs in
-                zip(output.feature_map, output.attention, pooled, strict=True)]
+        return [self._candidates(*outputs) for outputs in
+                zip(output.feature_map, output.attention, pooled, resized, strict=True)]
 
     def _candidates(self, feature_map: FloatArray, attention: FloatArray, global_descriptor: FloatArray,
-                    size: tuple[int, int]) -> _Level:
+                    pixels: ImageArray) -> _Level:
         """The cells of one level of one image that may be in the result."""
         scores = self._scored(feature_map, attention).ravel()
-        candidates = np.flatnonzero(scores >= self.options.score_threshold)
+        shown = shows_something(pixels, attention.shape, self._field.stride, self.options.texture, self.options.border)
+        candidates = np.flatnonzero((scores >= self.options.score_threshold) & shown.ravel())
         if self.options.suppression_iou >= 1.0:  # else any of them may be in the result
             candidates = candidates[np.argsort(-scores[candidates], kind="stable")[: self.options.max_features]]
         rows, columns = np.divmod(candidates, attention.shape[1])
         raw = np.ascontiguousarray(feature_map.reshape(len(feature_map), -1)[:, candidates].T)
+        size = (pixels.shape[1], pixels.shape[0])
         return _Level(raw, scores[candidates], np.stack([columns, rows], axis=1), global_descriptor, size)
 
     def _gather(self, batch: _Batch, futures: Sequence[Future[list[_Level]]]) -> Iterator[tuple[int, Features]]:

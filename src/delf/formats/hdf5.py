@@ -75,7 +75,7 @@ def write_images(path: Path, images: Iterable[tuple[str, Features]]) -> None:
         MissingDependencyError: h5py is not installed.
     """
     h5py = _h5py()
-    with replacing(path) as temporary, _told(path), h5py.File(temporary, "w") as file:
+    with replacing(path, locked=False) as temporary, _told(path), h5py.File(temporary, "w") as file:
         for name, features in images:
             try:
                 name.encode("utf-8")
