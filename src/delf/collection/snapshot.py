@@ -72,8 +72,8 @@ class Snapshot:
     lookup: Catalogue
 
     def __reduce__(self) -> tuple[Any, ...]:
-        raise PicklingError("a snapshot cannot be pickled, as it is a state of this moment: pickle the collection, which "
-                            "opens the state that is there then")
+        raise PicklingError("a snapshot cannot be pickled, as it is a state of this moment: pickle the collection, "
+                            "which opens the state that is there then")
 
     def __len__(self) -> int:
         """How many images there are, removed ones left out."""
