@@ -8,6 +8,7 @@ import pickle
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +162,41 @@ def test_products_are_limited_in_a_child_of_a_process_that_was_inside() -> None:
     assert behind == threads() == before
 
 
+@pytest.mark.parametrize("library", ["faiss", "cv2", "numpy"])
+def test_libraries_that_have_threads_of_their_own(library: str, request: pytest.FixtureRequest) -> None:
+    """They were used with several threads in the parent, by the very thread that forks."""
+    work = {"faiss": _nearest, "cv2": _warped, "numpy": _product}[library]
+    if library == "faiss":
+        import faiss
+
+        request.addfinalizer(partial(faiss.omp_set_num_threads, faiss.omp_get_max_threads()))
+        faiss.omp_set_num_threads(2)  # by the environment it may have one, and then nothing to wait for
+    expected = work()
+    np.testing.assert_array_equal(in_child(work), expected)
+    np.testing.assert_array_equal(work(), expected)
+
+
+def _nearest() -> np.ndarray:
+    import faiss
+
+    rows = np.random.default_rng(0).random((4000, 16), np.float32)
+    index = faiss.IndexFlatL2(16)
+    index.add(rows)
+    return np.asarray(index.search(rows[:2000], 3)[1])
+
+
+def _warped() -> np.ndarray:
+    import cv2
+
+    image = np.random.default_rng(0).integers(0, 256, (1200, 1600, 3), np.uint8)
+    return np.asarray(cv2.warpAffine(cv2.resize(image, (2000, 1500)), np.eye(2, 3, dtype=np.float32), (1500, 1500)))
+
+
+def _product() -> np.ndarray:
+    rows = np.random.default_rng(0).random((700, 700), np.float32)
+    return np.asarray(rows @ rows.T)
+
+
 # --- what users fork and pickle
 
 
@@ -249,3 +285,15 @@ def test_collections_are_pickled_by_their_folder(collection: Any, extractor: Del
         np.testing.assert_array_equal(other.features(0).descriptors, collection.features(0).descriptors)
     with pickle.loads(pickle.dumps(collection)) as other:
         assert other._extractor.identity == extractor.identity
+
+
+def test_an_engine_that_was_used_is_used_in_children(collection: Any, extractor: Delf, queries: Any) -> None:
+    """Its threads, its retriever, and the catalogue that it reads."""
+    from delf.search import SearchEngine
+
+    engine, path = SearchEngine(collection, extractor), queries["coins"].path
+    expected = [(one.image, one.inliers, one.probability) for one in engine.search(path).results]
+    assert expected
+    found = in_child(lambda: [(one.image, one.inliers, one.probability) for one in engine.search(path).results])
+    assert found == expected
+    assert [(one.image, one.inliers, one.probability) for one in engine.search(path).results] == expected

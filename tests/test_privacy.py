@@ -18,6 +18,7 @@ from delf import privacy
 # What a user does, in a network of its own that has nothing but this machine itself.
 SESSION = """
 import fcntl, json, socket, struct, subprocess, sys, urllib.request
+from delf import Client
 folder, photo, runtime, alone = sys.argv[1:]
 if alone == "alone":  # `lo` is there, but down
     flags = struct.pack("16sH14x", b"lo", 0x1 | 0x40)
@@ -33,9 +34,7 @@ try:
     address = served.stdout.readline().split()[-1].rstrip("/")
     with urllib.request.urlopen(address) as page:
         assert b"<html" in page.read()
-    request = urllib.request.Request(address + "/search", open(photo, "rb").read(), {"Content-Type": "image/jpeg"})
-    with urllib.request.urlopen(request) as answer:
-        assert json.load(answer)["match"]
+    assert Client(address).search(photo).match
 finally:
     served.terminate()
     served.wait(20)

@@ -8,9 +8,10 @@ lock, when they are needed first, in each process anew.
 from __future__ import annotations
 
 import os
+import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 _Value = TypeVar("_Value")
@@ -25,13 +26,18 @@ def forks() -> int:
 def _forked() -> None:
     global _forks
     _forks += 1
+    set_threads = getattr(sys.modules.get("faiss"), "omp_set_num_threads", None)
+    if set_threads is not None:
+        # OpenMP, of which faiss has a copy of its own, waits for ever for the threads of the parent where the thread
+        # that forked asks for several; others begin anew. OpenCV and NumPy's products see to that themselves.
+        set_threads(1)
 
 
 if hasattr(os, "register_at_fork"):  # where there is none, there are no forks
     os.register_at_fork(after_in_child=_forked)
 
 
-class Pool:
+class Pool(Executor):
     """A pool of threads, for as long as the object lives. Several threads may use it at once, and forked processes.
 
         pool = Pool(4, "delf-extract")
@@ -52,10 +58,6 @@ class Pool:
         """Call a function in one of the threads."""
         return self._executor.submit(function, *arguments, **options)
 
-    def map(self, function: Callable[..., _Value], *arguments: Iterable[Any]) -> Iterator[_Value]:
-        """Call a function for each set of arguments, and give what it returns in their order."""
-        return self._executor.map(function, *arguments)
-
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Let the threads of this process end when their work is done; the next use makes new ones."""
         executor = self._executors.pop(forks(), None)
@@ -68,12 +70,6 @@ class Pool:
         if executor is None:  # made without a lock, which could be held when a process forks: one of them is kept
             executor = self._executors.setdefault(forks(), ThreadPoolExecutor(self.threads, self.name))
         return executor
-
-    def __enter__(self) -> Pool:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.shutdown()
 
     def __reduce__(self) -> tuple[type[Pool], tuple[int, str]]:
         return Pool, (self.threads, self.name)

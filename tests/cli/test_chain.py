@@ -44,7 +44,7 @@ def test_the_main_job(shell: Run, own: Path, queries: dict[str, Any], photos: Pa
     again = shell("index", "photos", "-o", "places.delf", "--json").object()
     assert 3000 < again.pop("features") <= 5000
     assert again == {"collection": "places.delf", "added": 1, "unchanged": 4, "moved": 0, "pruned": 0,
-                     "duplicates": 1, "skipped": [],
+                     "duplicates": 1, "skipped": [], "raw": 0, "videos": 0,
                      "images": 5}
 
     rocket, coins = queries["rocket"], queries["coins"]

@@ -139,8 +139,9 @@ def test_a_file_that_changed_is_another_image(empty: Collection, draw: Draw, stu
     assert empty.alive.tolist() == [False, True, True]
     assert empty.ordinal_of(file) == 2
     assert empty.features(2).image_size == (100, 70)
-    with pytest.raises(CollectionError, match=r"image 0 is not in .* any more"):
-        empty.image(0)
+    gone = empty.image(0)
+    assert (gone.path, gone.file, gone.files) == (str(file), file, ()), "where it was indexed"
+    assert len(gone.key) == 64 and empty.snapshot.ordinal_of_key(gone.key) is None
 
 
 def test_a_file_that_was_only_touched_is_known_by_its_content(empty: Collection, draw: Draw, stub: Any) -> None:
@@ -176,7 +177,7 @@ def test_the_same_photo_by_two_ways_is_one_file(empty: Collection, draw: Draw, m
     empty.add(["x"])
     assert empty.image(0).path == "x/a.png"
     assert empty.image(0).file == file
-    assert counts(empty.add([file, "x/../x/a.png"])) == (0, 2, 0, 0)
+    assert counts(empty.add([file, "x/../x/a.png"])) == (0, 1, 0, 0)
     assert empty.ordinal_of("x/a.png") == empty.ordinal_of(file) == 0
     assert empty.ordinal_of("a.png") is None
 
@@ -285,7 +286,9 @@ def test_bytes_by_kind_are_those_on_disk(empty: Collection, draw: Draw) -> None:
     assert kinds["descriptors"] == 80 * 16 + header
     assert kinds["keypoints"] == 80 * 4 + header
     assert kinds["scales"] == kinds["scores"] == 80 * 2 + header
-    assert set(kinds) == {"catalogue", "descriptors", "globals", "keypoints", "offsets", "scales", "scores", "sizes"}
+    assert set(kinds) == {"catalogue", "descriptors", "globals", "keypoints", "keys", "offsets", "path_ends", "paths",
+                          "scales", "scores", "sizes"}
+    assert kinds["keys"] == 4 * 32 + header
     arrays = sum(path.stat().st_size for path in empty.folder.rglob("*.npy"))
     assert sum(kinds.values()) == arrays + (empty.folder / "catalogue.sqlite").stat().st_size
 
@@ -409,3 +412,22 @@ def test_about_is_json_and_survives(empty: Collection) -> None:
     rows = dict(connection.execute("SELECT key, value FROM about").fetchall())
     connection.close()
     assert json.loads(rows["model"]) == {"fingerprint": "00112233445566778899", "name": "stub"}
+
+
+# --- what is passed over
+
+
+def test_what_is_not_added_and_what_the_report_says_of_it(tmp_path: Path, draw: Draw, empty: Any) -> None:
+    for number, name in enumerate(("in/a.png", "in/@eaDir/a.png/SYNOPHOTO_THUMB_M.png", "in/deep/b.png",
+                                   "in/private/c.png", "in/d.gif.png")):
+        draw(name, number)
+    for name in ("in/a.nef", "in/deep/b.CR3", "in/c.mov", "in/private/d.dng"):
+        (tmp_path / name).write_bytes(b"x")
+    root = tmp_path / "in"
+    report = empty.add([root, root / "deep", root / "." / "a.png"], exclude=["private", "*.gif.*"])
+    assert counts(report) == (2, 0, 0, 0)
+    assert (report.passed_over.raw, report.passed_over.videos) == (2, 1)
+    assert sorted(Path(path).name for path in paths(empty)) == ["a.png", "b.png"]
+    assert counts(empty.add([root, root / "deep"], exclude="private")) == (1, 2, 0, 0)
+    assert counts(empty.add(root)) == (1, 3, 0, 0)
+    assert counts(empty.add(root / "@eaDir")) == (1, 0, 0, 0), "it is asked for"

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from delf.cli.console import counted, print_json, progress, report_skipped, say
+from delf.cli.console import counted, print_json, progress, report_passed_over, report_skipped, say
 from delf.cli.options import (
     METHOD,
     MODEL,
     Device,
     Dimensions,
+    Exclude,
     Json,
     MaxFeatures,
     Method,
@@ -27,10 +28,11 @@ from delf.cli.options import (
     load_extractor,
     load_stored_extractor,
 )
+from delf.verdicts import ANSWERS, NO_MATCH
 
 if TYPE_CHECKING:
     from delf.collection import AddReport, Collection
-    from delf.types import Box, SearchResult
+    from delf.types import Box, Result, SearchResult
 
 Folder = Annotated[Path, typer.Argument(metavar="COLLECTION", help="The folder of a collection.")]
 
@@ -40,6 +42,7 @@ def index(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="COLLECTION", help="The collection to make, or to "
                                          "add to: what it has already is left as it is.")],
     model: Model = MODEL, dimensions: Dimensions = None, max_features: MaxFeatures = None,
+    exclude: Exclude = None,
     prune: Annotated[bool, typer.Option("--prune", help="Forget the photos below PHOTOS that are gone.")] = False,
     kind: Annotated[str | None, typer.Option("--index", help="auto, exact or ivfpq; as before by default, and auto at "
                                              "first.")] = None,
@@ -50,7 +53,9 @@ def index(
 
     Run it again to add what is new or changed. It may be interrupted at any time.
 
-    Example: [bold]delf index ~/Pictures -o places.delf[/bold]
+    Thumbnails and bins of NAS and photo programs, RAW files and videos are passed over.
+
+    Example: [bold]delf index ~/Pictures -o places.delf --exclude '*.gif'[/bold]
     """
     from dataclasses import asdict
 
@@ -60,8 +65,9 @@ def index(
     from delf.indexing import IndexOptions, build_index
     from delf.search import SearchEngine
 
-    index_options = None if kind is None else IndexOptions(kind=kind)
-    find_images(photos)  # a missing one is told before anything is made
+    IndexOptions(kind=kind or "auto")  # an unknown one is told before anything is made
+    if not Collection.exists(output):
+        find_images(photos, exclude=exclude or ())  # a missing one is told before anything is made
     options = given(dimensions=dimensions, max_features=max_features)
     extractor = load_extractor(model, runtime, device, threads, quiet or json, **options)
     if Collection.exists(output):  # made with other options than the model has now, it goes on with those
@@ -70,13 +76,14 @@ def index(
                 extractor = extractor.changed(**{**asdict(stored_options(opened.about, output)), **options})
     with Collection.open_or_create(output, extractor) as collection:
         with progress("Extracting", "photos", quiet or json) as update:
-            report = collection.add(photos, progress=update, prune=prune)
+            report = collection.add(photos, progress=update, prune=prune, exclude=exclude or ())
         if not report.interrupted:
             with progress("Indexing", "segments", quiet or json) as update:
-                build_index(collection, index_options, progress=update)
+                build_index(collection, kind=kind, progress=update)
             with progress("Preparing", "segments", quiet or json) as update:
                 SearchEngine(collection, extractor, progress=update)
         _print_added(collection, report, json)
+    report_passed_over(report.passed_over)
     report_skipped(report.skipped, strict and not report.interrupted)
     if report.interrupted:
         say("What is listed above is stored; run the same command to go on.")
@@ -89,7 +96,8 @@ def _print_added(collection: Collection, report: AddReport, json: bool) -> None:
     if json:
         print_json({"collection": str(collection.folder), "added": report.added, "unchanged": report.unchanged,
                     "moved": report.moved, "pruned": report.pruned, "duplicates": report.duplicates,
-                    "skipped": list(report.skipped), "images": len(collection), "features": collection.rows})
+                    "skipped": list(report.skipped), "raw": report.passed_over.raw, "videos": report.passed_over.videos,
+                    "images": len(collection), "features": collection.rows})
     else:
         print(f"{display_path(collection.folder)}: {counted(report.added, 'photo')} added, "
               f"{report.unchanged:,} unchanged, {report.duplicates:,} exact copies"
@@ -144,9 +152,11 @@ def search(
 
 def result_json(answer: SearchResult) -> dict[str, Any]:
     """An answer in the form that `delf search --json` prints."""
-    return {"query": answer.query, "method": answer.method, "match": answer.match, "seconds": answer.seconds,
-            "results": [{"rank": result.rank, "image": result.image, "score": result.score,
-                         "inliers": result.inliers, "probability": result.probability,
+    return {"query": answer.query, "method": answer.method, "match": answer.match, "verified": answer.verified,
+            "verdict": answer.verdict, "order": answer.order, "seconds": answer.seconds,
+            "results": [{"rank": result.rank, "image": result.image, "key": result.key, "file": result.shown,
+                         "files": [str(path) for path in result.files], "score": result.score,
+                         "examined": result.examined, "inliers": result.inliers, "probability": result.probability,
                          "transform": None if result.transform is None else result.transform.tolist()}
                         for result in answer.results]}
 
@@ -154,12 +164,25 @@ def result_json(answer: SearchResult) -> dict[str, Any]:
 def _print_answer(answer: SearchResult) -> None:
     from delf.images import display_path
 
-    print(f"{display_path(answer.query)}: {'found' if answer.match else 'no match in this collection'}"
-          f"{'' if answer.match or not answer.results else '; the nearest are'}")
+    nearest = "; the nearest are" if answer.verdict == NO_MATCH and answer.results else ""
+    print(f"{display_path(answer.query)}: {ANSWERS[answer.verdict]}{nearest}")
     if answer.results:
-        print("rank  probability  inliers  image")
+        print("rank  probability  inliers  image" if answer.verified else "rank  similarity  image")
     for result in answer.results:
-        print(f"{result.rank:>4}  {result.probability:>11.1%}  {result.inliers:>7}  {display_path(result.image)}")
+        print(f"{result.rank:>4}  {_looked(result, answer.verified)}  {display_path(result.image)}")
+        for path in result.copies:
+            print(f"{'':>{27 if answer.verified else 18}}also as {display_path(path)}")
+    if answer.remark:
+        print(answer.remark)
+
+
+def _looked(result: Result, verified: bool) -> str:
+    """The columns of a result between its rank and its name."""
+    if not verified:
+        return f"{result.score:>10.4g}"
+    if result.probability is None:
+        return f"{'-':>11}  {'-':>7}"  # not looked at, which is not "no"
+    return f"{result.probability:>11.1%}  {result.inliers:>7}"
 
 
 def _write_report(path: Path, answers: list[SearchResult], box: Box | None, collection: Collection) -> None:

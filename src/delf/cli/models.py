@@ -23,8 +23,8 @@ def export(
 ) -> None:
     """Make the ONNX file of a model, which is all that a plain install needs.
 
-    With --int8, make one that computes in 8 bits: faster where the processor has instructions for it, as most since
-    2020 do, with nearly the same features. Collections and visual words of the model go on to fit.
+    With --int8, make one that computes in 8 bits: faster, most where the processor has instructions for it, with nearly
+    the same features, on every processor. Collections and visual words of the model go on to fit.
 
     Example: [bold]delf export model.safetensors -o model.onnx[/bold], then
     [bold]delf export model.onnx --int8 photos/ -o model-int8.onnx[/bold]

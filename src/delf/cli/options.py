@@ -25,6 +25,9 @@ Top = Annotated[int, typer.Option(min=1, help="How many results to show.")]
 Dimensions = Annotated[int | None, typer.Option(min=1, help="Of the descriptors.")]
 MaxFeatures = Annotated[int | None, typer.Option(min=1, help="Features kept for each photo.")]
 Photos = Annotated[list[Path], typer.Argument(metavar="PHOTOS", help="Files and folders of photos.")]
+Exclude = Annotated[list[str] | None, typer.Option(
+    metavar="GLOB", help="Pass over files and folders whose name, or path below PHOTOS, matches; may be given several "
+                         "times, such as --exclude '*.gif' --exclude 2019/private.")]
 
 MODEL = "delf-r18"
 METHOD = "delf-asmk"  # of `delf.methods.METHODS`, which is not imported before a command runs

@@ -5,27 +5,23 @@ from __future__ import annotations
 import os
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from delf.collection.catalogue import Catalogue, FileRecord, ImageRecord
-from delf.collection.segment import new_segment, write_segment
+from delf.collection.segment import Identity, new_segment, write_segment
+from delf.collection.snapshot import Identified
 from delf.errors import ImageError
-from delf.images import LoadedImage, find_images, load_ahead
+from delf.images import LoadedImage, PassedOver, find_images, load_ahead
 from delf.types import Features, ImageArray
 
 LINKS_AT_ONCE = 4096
 
 
-class Extractor(Protocol):
+class Extractor(Identified, Protocol):
     """What a collection needs of `delf.features.Delf`."""
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """Name and fingerprint of the model, and the options: what must be equal for features to mix."""
-        ...
 
     @property
     def longest_side(self) -> int | None:
@@ -48,7 +44,7 @@ class AddReport:
 
     duplicates: files with the very bytes of another one. skipped: a sentence for each file or folder that could not be
     read. interrupted: whether Ctrl-C ended it early. moved: known photos that are now elsewhere. pruned: files that are
-    gone and were forgotten.
+    gone and were forgotten. passed_over: RAW files of cameras and films that lie among the photos, and are not read.
     """
 
     added: int
@@ -58,6 +54,7 @@ class AddReport:
     interrupted: bool
     moved: int = 0
     pruned: int = 0
+    passed_over: PassedOver = field(default_factory=PassedOver)
 
 
 class Adding:
@@ -79,14 +76,15 @@ class Adding:
         self._added = self._unchanged = self._duplicates = self._moved = 0
         self._skipped: list[str] = []
 
-    def run(self, paths: list[Path], progress: Callable[[int, int], None]) -> AddReport:
+    def run(self, paths: list[Path], progress: Callable[[int, int], None], exclude: Sequence[str] = ()) -> AddReport:
         """Add what is new or changed; `progress` is called with (files done, files to do)."""
-        total = sum(1 for _ in find_images(paths, on_error=lambda _: None))
+        passed_over = PassedOver()
+        total = sum(1 for _ in find_images(paths, exclude=exclude, on_error=lambda _: None, passed_over=passed_over))
         interrupted = False
         in_flight: deque[tuple[str, ImageRecord]] = deque()
 
         def pixels() -> Iterator[tuple[ImageArray, tuple[int, int]]]:
-            for loaded in self._new_images(paths):
+            for loaded in self._new_images(find_images(paths, exclude=exclude, on_error=self._skip)):
                 in_flight.append((loaded.sha256, _image_record(loaded)))
                 yield loaded.pixels, loaded.size
 
@@ -103,12 +101,13 @@ class Adding:
             self._batch = [entry for entry in self._batch if self._catalogue.image_of(bytes.fromhex(entry[0])) is None]
         self._publish()
         progress(self._done(), total)
-        return AddReport(self._added, self._unchanged, self._duplicates, tuple(self._skipped), interrupted, self._moved)
+        return AddReport(self._added, self._unchanged, self._duplicates, tuple(self._skipped), interrupted, self._moved,
+                         passed_over=passed_over)
 
     def _done(self) -> int:
         return self._added + self._unchanged + self._duplicates + self._moved + len(self._skipped)
 
-    def _new_images(self, paths: list[Path]) -> Iterator[LoadedImage]:
+    def _new_images(self, paths: Iterable[Path]) -> Iterator[LoadedImage]:
         """Each content that the collection lacks, once; its files are noted, so are all others."""
         for record, loaded in load_ahead(self._new_files(paths), threads=self._extractor.threads,
                                          shrink_to=self._extractor.longest_side, on_error=self._skip):
@@ -136,9 +135,9 @@ class Adding:
         if len(self._links) >= LINKS_AT_ONCE:
             self._publish_links()
 
-    def _new_files(self, paths: list[Path]) -> Iterator[tuple[FileRecord, Path]]:
+    def _new_files(self, paths: Iterable[Path]) -> Iterator[tuple[FileRecord, Path]]:
         """The files that the catalogue does not know as they are now."""
-        for path in find_images(paths, on_error=self._skip):
+        for path in paths:
             try:
                 status = path.stat()
             except (OSError, ValueError):
@@ -158,7 +157,7 @@ class Adding:
         if self._batch:
             name = uuid.uuid4().hex
             with new_segment(self._segments, name) as folder:
-                write_segment(folder, [features for *_, features in self._batch],
+                write_segment(folder, [(self._identity(digest), features) for digest, _, features in self._batch],
                               fingerprint=self._extractor.identity["model"]["fingerprint"])
             self._catalogue.publish(name, sum(len(features) for *_, features in self._batch),
                                     [(image, self._files[digest]) for digest, image, _ in self._batch])
@@ -167,6 +166,10 @@ class Adding:
             self._batch = []
             self._published()
         self._publish_links()
+
+    def _identity(self, digest: str) -> Identity:
+        file = self._files[digest][0]
+        return Identity(bytes.fromhex(digest), file.shown, file.path)
 
     def _publish_links(self) -> None:
         if self._links:

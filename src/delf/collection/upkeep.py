@@ -18,16 +18,18 @@ from delf.collection.catalogue import NAME, Catalogue
 from delf.collection.lock import NAME as LOCK
 from delf.collection.segment import Segment, merge_segments, new_segment
 from delf.errors import CollectionError
+from delf.files import TEMPORARY, remove_abandoned
 from delf.images import display_path, find_images
 from delf.types import IntArray
 
 SEGMENTS = "segments"
 CROWD = 32  # segments of one kind of size that are merged: each takes a millisecond to open, and maps seven files
 _SEGMENT = re.compile(r"\.?[0-9a-f]{32}")  # hidden while it is written
-_HALF_WRITTEN = re.compile(r".*\.(partial|spill)")
-_LEARNING = re.compile(r"[0-9a-f]{32}\.partial(\.partial)?")  # visual words
-_QUANTISER = re.compile(r"quantiser-[0-9a-f]{32}\.faiss(\.partial)?")
-_TORN_CATALOGUE = re.compile(rf"\.{re.escape(NAME)}\.\d+(-wal|-shm|-journal)?")
+_QUANTISER = re.compile(r"quantiser-[0-9a-f]{32}\.faiss")
+# What versions before 0.1 left: of lists and their parts, of visual words and quantisers, of a catalogue.
+_OLD_PARTS = re.compile(r".*\.(partial|spill)")
+_OLD_LEFTOVERS = re.compile(r"[0-9a-f]{32}\.partial(\.partial)?|quantiser-[0-9a-f]{32}\.faiss\.partial|"
+                            rf"\.{re.escape(NAME)}\.\d+(-wal|-shm|-journal)?")
 
 
 def segment_folder(collection: Path, name: str) -> Path:
@@ -40,37 +42,60 @@ def segment_folder(collection: Path, name: str) -> Path:
 
 def is_unused(folder: Path) -> bool:
     """Whether a folder is empty, or has no more than what is left where making a collection was cut short."""
-    return all(entry.name == LOCK or _TORN_CATALOGUE.fullmatch(entry.name)
+    return all(entry.name == LOCK or _is_half_written(entry)
                or (entry.name == SEGMENTS and entry.is_dir() and not any(entry.iterdir()))
                for entry in folder.iterdir())
 
 
 def remove_leftovers(folder: Path, catalogue: Catalogue) -> None:
-    """Delete what a run that was cut short has left: by the names that we give, and not in the catalogue."""
+    """Delete what a run that was cut short has left: by the names that we give, and not in the catalogue.
+
+    What a living process writes stays: readers make lists and learn words while nobody, or somebody else, writes.
+    """
     known = {name for _, name in catalogue.segments()}
     quantiser = catalogue.about().get("quantiser")
     for path in _entries(folder / SEGMENTS):
         if path.name in known:
-            _delete(entry for entry in _entries(path) if _HALF_WRITTEN.fullmatch(entry.name))
+            _tidy(entry for entry in _entries(path) if _is_half_written(entry) or _OLD_PARTS.fullmatch(entry.name))
         elif _SEGMENT.fullmatch(path.name):
             _delete([path])
-    _delete(path for path in _entries(folder) if _TORN_CATALOGUE.fullmatch(path.name) or _LEARNING.fullmatch(path.name)
-            or (_QUANTISER.fullmatch(path.name) and path.name != quantiser))
+    _delete(path for path in _entries(folder) if _QUANTISER.fullmatch(path.name) and path.name != quantiser)
+    _tidy(path for path in _entries(folder) if _is_half_written(path))
 
 
 def pruned(catalogue: Catalogue, roots: Sequence[Path], report: AddReport) -> AddReport:
     """Forget the files below the roots that are gone; the report with their number."""
     gone: dict[bytes, None] = {}
-    kept: list[str] = []
+    told: list[str] = []
     for root in roots:
         missing = [path for path in catalogue.files_below(file_key(root)) if is_gone(path)]
-        if missing and root.is_dir() and next(find_images([root], on_error=lambda _: None), None) is None:
-            kept.append(f"{display_path(root)} has no photo any more, so the {len(missing):,} of the collection were "
-                        "kept: is its disk there? 'delf remove' removes them.")
-        else:
+        if not missing or _is_there(root):
             gone |= dict.fromkeys(missing)
+            continue
+        gone |= dict.fromkeys(path for path in missing if _has_copy(catalogue, path))
+        kept = [path for path in missing if path not in gone]
+        if kept:
+            told.append(f"{display_path(root)} has no photo any more, so the {len(kept):,} of the collection were "
+                        "kept: is its disk there? 'delf remove' removes them.")
     catalogue.remove(gone)
-    return replace(report, pruned=len(gone), skipped=(*report.skipped, *kept))
+    return replace(report, pruned=len(gone), skipped=(*report.skipped, *told))
+
+
+def _is_there(root: Path) -> bool:
+    """Whether the disk of a root is there: it has a photo, or it was deleted and something else lies beside it."""
+    if root.is_dir():
+        return next(find_images([root], on_error=lambda _: None), None) is not None
+    try:
+        return any(root.absolute().parent.iterdir())
+    except OSError:
+        return False
+
+
+def _has_copy(catalogue: Catalogue, path: bytes) -> bool:
+    """Whether the content of a file that is gone is in another one that is there."""
+    key = catalogue.key_of(path)
+    facts = None if key is None else catalogue.facts_of(key)
+    return facts is not None and any(not is_gone(other) for _, other in facts.files)
 
 
 def compact_segments(segments: Path, catalogue: Catalogue, ids: Sequence[int], opened: Sequence[Segment],
@@ -147,6 +172,17 @@ def _merge(segments: Path, catalogue: Catalogue, group: Sequence[_Part], fingerp
 
 def _entries(folder: Path) -> list[Path]:
     return list(folder.iterdir()) if folder.is_dir() and not folder.is_symlink() else []
+
+
+def _is_half_written(path: Path) -> bool:
+    return bool(TEMPORARY.fullmatch(path.name) or _OLD_LEFTOVERS.fullmatch(path.name))
+
+
+def _tidy(paths: Iterable[Path]) -> None:
+    """Delete files that nobody writes any more."""
+    for path in paths:
+        if not path.is_dir() or path.is_symlink():
+            remove_abandoned(path)
 
 
 def _delete(paths: Iterable[Path]) -> None:

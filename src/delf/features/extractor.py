@@ -171,7 +171,9 @@ class Delf:
 
     def changed(self, **options: Any) -> Delf:
         """The same extractor with other values of some fields of `ExtractionOptions`."""
-        return Delf(self.runtime, replace(self.options, **options), threads=self.threads, model_file=self.model_file)
+        other = Delf(self.runtime, replace(self.options, **options), threads=self.threads, model_file=self.model_file)
+        other._pool = self._pool  # it has no more to do at once than this one
+        return other
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -26,8 +26,9 @@ from numpy.typing import NDArray
 
 from delf.codes import Codes, decode
 from delf.errors import OptionError
+from delf.files import scratch_file
 from delf.index.bits import as_integers, ones
-from delf.index.lists import blocks_of, image_type, parts
+from delf.index.lists import LEAST_RARITY, blocks_of, image_type, parts
 from delf.index.storage import ArrayFile, ArrayWriter, Layout
 from delf.index.words import Codebook
 from delf.types import FloatArray, IntArray
@@ -135,8 +136,7 @@ class Hamming:
         Args:
             images: (N, D) int8 each (`delf.codes`). Memory stays bounded by a block of features, or by one image.
         """
-        spilled = path.with_name(f"{path.name}.spill")
-        try:
+        with scratch_file(path) as spilled:
             sizes, counts = self._spill(images, spilled)
             features = np.memmap(spilled, self._entry, "r") if sizes.any() else np.empty(0, self._entry)
             layout = _layout(len(sizes), len(counts), len(features), self._width)
@@ -147,8 +147,6 @@ class Hamming:
                 layout.view(content, "sizes")[:] = sizes
                 layout.view(content, "counts")[:] = counts
                 _fill(layout, content, features, sizes)
-        finally:
-            spilled.unlink(missing_ok=True)
         return self.open(path)
 
     def open(self, path: Path) -> HammingLists:
@@ -303,7 +301,7 @@ class HammingIndex:
 
     @cached_property
     def _rarity(self) -> _Array:
-        """(W,) idf^2; 1 for a word of no image."""
+        """(W,) idf^2, of a word that all images have a little above 0; 1 for a word of no image."""
         if not self._hamming.options.idf:
             return np.ones(len(self._hamming.codebook))
         images = np.zeros(len(self._hamming.codebook), np.int64)
@@ -311,11 +309,11 @@ class HammingIndex:
             for words, _ in part.occurrences():
                 images += np.bincount(words, minlength=len(images))
         shares = np.maximum(images, 1) / max(len(self), 1)
-        return _rounded(np.where(images > 0, np.log(shares) ** 2, 1.0))
+        return _rounded(np.where(images > 0, np.maximum(np.log(shares) ** 2, LEAST_RARITY), 1.0))
 
     @cached_property
     def _factors(self) -> _Array:
-        """(n,) by what the sums of images are multiplied; 0 for one without words, or only such that weigh nothing."""
+        """(n,) by what the sums of images are multiplied; 0 for one without words."""
         totals = [np.zeros(0)]
         for part in self._lists:
             total = np.zeros(part.images)

@@ -22,6 +22,7 @@ import numpy as np
 from delf.errors import ImageError, ModelError, missing_dependency
 from delf.files import replacing
 from delf.images import read_image, resize
+from delf.models.digest import seal
 from delf.network.rounding import round_weights
 from delf.types import FloatArray
 
@@ -74,6 +75,7 @@ def quantise_onnx(source: Path, photos: Sequence[Path], target: Path, *, count: 
         quantised = onnx.load(temporary)
         onnx.helper.set_model_props(quantised, {entry.key: entry.value for entry in graph.metadata_props})
         onnx.save(quantised, temporary)
+        seal(temporary)
 
 
 class _Squares:

@@ -13,6 +13,7 @@ import numpy as np
 
 from delf.errors import ModelError, OptionError, missing_dependency
 from delf.models import OUTPUTS, ModelFiles, read_onnx
+from delf.models.digest import read_sealed
 from delf.pools import Lock, forks
 from delf.privacy import openvino_alone
 from delf.runtimes import NetworkOutput
@@ -48,9 +49,10 @@ class OpenVinoRuntime:
             raise OptionError("this processor does not compute in bfloat16 (which takes AVX-512 BF16 or AMX); use the "
                               "runtime 'openvino' or 'onnx'")
         path = files.require("onnx")
+        data = read_sealed(path)
         self._precision, self._lock = precision, Lock()
         try:
-            self._graph = openvino.Core().read_model(path.read_bytes())
+            self._graph = openvino.Core().read_model(data)
             metadata = _metadata(self._graph)
             outputs = [output.any_name for output in self._graph.outputs]
             self._begin()

@@ -126,7 +126,7 @@ class FoundImage(Image):
     score: float
     inliers: int
     tentative: int | None = Field(description="Matches before geometry; null where no inlier was found.")
-    probability: float
+    probability: float | None
     transform: list[list[float]] | None
     inlier_points: Points | None = Field(None, description="[[x0, y0, x1, y1], ...]: a point of the query and its "
                                          "partner in the photo, most similar first; where `points` was asked for.")
@@ -147,7 +147,8 @@ class SearchAnswer(BaseModel):
     query: str
     method: str
     model: str
-    match: bool = Field(description="Whether the best photo shows the same as the query.")
+    match: bool | None = Field(description="Whether the best photo shows the same as the query; null where the method "
+                                           "looks at no geometry.")
     size: Size
     seconds: dict[str, float]
     results: list[FoundImage]

@@ -13,7 +13,7 @@ from delf.methods import METHODS
 from delf.service import pictures, schemas
 from delf.service.core import API, Service, Shared
 from delf.service.library import State
-from delf.service.queries import Query
+from delf.service.queries import Asked
 from delf.service.schemas import ABOUT, CollectionAnswer, FoundImage, MatchAnswer, SearchAnswer, either, errors
 from delf.service.workers import Job
 
@@ -67,22 +67,22 @@ async def attention(request: Request, service: Shared) -> Response:
     return Response(picture, media_type="image/png")
 
 
-def _search(service: Service, job: Job, state: State, query: Query, method: str,
+def _search(service: Service, job: Job, state: State, query: Asked, method: str,
             form: schemas.SearchForm) -> SearchAnswer:
     answer, seen = service.queries.search(job, state, query, method, form.top)
-    service.metrics.searched(answer.method, answer.match, answer.seconds)
+    service.metrics.searched(answer.method, bool(answer.match), answer.seconds)
     results = [FoundImage.found(result, state.photo(result.ordinal), form.points) for result in answer.results
-               if result.ordinal is not None and result.probability >= form.threshold]
+               if result.ordinal is not None and (result.probability or 0.0) >= form.threshold]
     name = "" if query.ordinal is None else state.photo(query.ordinal).path
     return SearchAnswer(query=name, method=answer.method, match=answer.match, size=list(seen.size),
                         model=state.collection.about["model"]["name"], seconds=answer.seconds, results=results)
 
 
-def _query(service: Service, form: schemas.QueryForm, data: bytes | None) -> Query:
+def _query(service: Service, form: schemas.QueryForm, data: bytes | None) -> Asked:
     if (data is None) == (form.id is None):
         raise OptionError("give either a photo in the field 'image' or the id of one of the collection in 'id'")
     box = getattr(form, "box", None)
-    return Query(data, form.id, None if box is None else parse_box(box), service.options.images)
+    return Asked(data, form.id, None if box is None else parse_box(box), service.options.images)
 
 
 def _known(method: str) -> str:

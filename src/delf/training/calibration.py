@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from delf.collection import Collection
 from delf.errors import DelfError
 from delf.features import Delf
+from delf.files import replacing
 from delf.ranking.confidence import EVIDENCE, INTERCEPT, WORDS, probability
 from delf.retrieval.words import has_words
 from delf.search import SearchEngine
@@ -141,13 +142,15 @@ def collect_samples(extractor: Delf, photos: Sequence[LabelledPhoto], unrelated:
         collection.add(list(labels), progress=lambda done, total: progress(done, total + len(queries)))
         words = has_words(collection, extractor.model_file)
         engine = SearchEngine(collection, extractor, method=options.by_words if words else options.method)
+        of_key = {engine.snapshot.key_of(ordinal): label for path, label in labels.items()
+                  if (ordinal := engine.snapshot.ordinal_of(path)) is not None}
         names = (*EVIDENCE, WORDS) if engine.retriever.comparable else EVIDENCE
         for done, photo in enumerate(queries, start=1):
             own = collection.ordinal_of(photo.path)
             if own is None:  # it could not be read
                 continue
             answer = engine.search_features(collection.features(own), top=None, exclude=[own])
-            sampled = _best_of(answer.results, photo.label, labels, options, rng, len(collection))
+            sampled = _best_of(answer.results, photo.label, of_key, options, rng, len(collection))
             if options.overlays:
                 sampled += _overlaid(extractor, photo, answer.results, labels, draws)
             for found, correct in sampled:
@@ -162,18 +165,18 @@ def collect_samples(extractor: Delf, photos: Sequence[LabelledPhoto], unrelated:
 def _overlaid(extractor: Delf, photo: LabelledPhoto, results: Sequence[Result], labels: dict[Path, str],
               rng: random.Random) -> list[tuple[dict[str, float], bool]]:
     """Samples of a photo with overlays: with the best right answer that geometry confirmed, and with wrong ones."""
-    same = next((path for path, result in ((Path(one.image).absolute(), one) for one in results)
-                 if labels[path] == photo.label and result.inliers >= CONFIRMED), None)
+    same = next((one.file for one in results if one.file is not None and labels.get(one.file) == photo.label
+                 and one.inliers >= CONFIRMED), None)
     return overlaid_samples(extractor, photo.path, same, others_of(list(labels.items()), photo.label, rng), rng)
 
 
-def _best_of(results: Sequence[Result], label: str, labels: dict[Path, str], options: CalibrationOptions,
+def _best_of(results: Sequence[Result], label: str, labels: dict[str, str], options: CalibrationOptions,
              rng: np.random.Generator, images: int) -> list[tuple[dict[str, float], bool]]:
     """Evidence and correctness of the best verified result in collections of several sizes, with and without its class.
 
     A smaller collection is simulated by drawing from the results of the whole one: each image is in it by chance.
     """
-    verified = [(result, labels[Path(result.image).absolute()] == label) for result in results if result.evidence]
+    verified = [(result, labels[result.key] == label) for result in results if result.evidence]
     samples = []
     for size in options.sizes:
         for draw in range(2 * options.draws):
@@ -237,7 +240,7 @@ def reliability(samples: Samples, weights: dict[str, float], bins: int = 10) -> 
 
 def write_reliability(rows: Sequence[tuple[float, float, int]], path: Path) -> None:
     """Write what `reliability` gives, as CSV."""
-    with path.open("w", newline="") as file:
+    with replacing(path) as temporary, temporary.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
         writer.writerows((f"{mean:.4f}", f"{share:.4f}", count) for mean, share, count in rows)
@@ -249,7 +252,7 @@ def read_reliability(path: Path) -> list[tuple[float, float, int]]:
         with path.open(newline="") as file:
             head, *rows = csv.reader(file)
         found = [(float(mean), float(share), int(count)) for mean, share, count in rows]
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, csv.Error) as error:
         raise DelfError(f"{path} cannot be read ({error}); finish the model again") from error
     if tuple(head) != COLUMNS or not found:
         raise DelfError(f"{path} is no list of probabilities and how many were right; finish the model again")

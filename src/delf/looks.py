@@ -1,0 +1,178 @@
+"""Looks at a query: as it is and, where nothing is a match then, turned.
+
+The features know other angles only in part. A quick look, with few small levels of the pyramid, says by the transforms
+of the images that it confirms how a query lies; it is then turned upright by that, and looked at thoroughly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeVar
+
+import numpy as np
+
+from delf.errors import OptionError
+from delf.query import Query
+from delf.ranking import CHANCE, DISTINCT_CHANCE, Candidates, distinct_inliers, words_evidence
+from delf.retrieval import Mask, Retriever
+from delf.types import Features
+from delf.verification import angle
+from delf.verifying import Verified, Verifier
+
+_Found = TypeVar("_Found")
+Turns = tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True)
+class TurningOptions:
+    """How a query without a match is looked at turned.
+
+    angles: in degrees, those of a group where the groups before found nothing. quick_scale: the largest level of a
+    quick look; all levels up to the default take an eighth of the time of all. quick_candidates: that it verifies.
+    promising: inliers of the best quick look of all from which a closer one follows; sure: from which it follows at
+    once, before the other groups. close_scale: the largest level of a closer look, and close_candidates: that it
+    verifies. thorough_scale: the largest level of the look that follows where the closer one confirms an image. Chosen
+    on classes that no training saw (`benchmarks/CHOICES.md`).
+    """
+
+    angles: Turns = ()
+    quick_scale: float = 0.7071
+    quick_candidates: int = 10
+    promising: int = 14
+    sure: int = 20
+    close_scale: float = 1.0
+    close_candidates: int = 30
+    thorough_scale: float = 2.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "angles", tuple(tuple(group) for group in self.angles))  # JSON and TOML have lists
+        counts = (self.quick_candidates, self.promising, self.sure, self.close_candidates)
+        if min(self.quick_scale, self.close_scale, self.thorough_scale) <= 0 or min(counts) < 1:
+            raise OptionError("The scales of a turned look must be above 0, and its counts 1 or more.")
+
+    def best_quick(self, look: Callable[[float], _Found | None], inliers: Callable[[_Found], int]) -> _Found | None:
+        """The quick look that a closer one follows, if any does.
+
+        Args:
+            look: looks at an angle; None where that cannot be done. inliers: how many a look has.
+        """
+        best: _Found | None = None
+        for angles in self.angles:
+            found = [one for degrees in angles if (one := look(degrees)) is not None]
+            best = max(found if best is None else [best, *found], key=inliers, default=None)
+            if best is not None and inliers(best) >= self.sure:
+                break
+        return best if best is not None and inliers(best) >= self.promising else None
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """What was found with the features of a query as it is, or turned.
+
+    found: the candidates of the first retrieval. candidates: those of the last. verified: the first of the latter.
+    """
+
+    query: Features
+    found: Candidates
+    candidates: Candidates
+    verified: Sequence[Verified]
+
+    def evidence_of(self, ordinal: int) -> float:
+        """What the score of an image in the first retrieval says, where that is a similarity by words."""
+        return words_evidence(self._scores.get(ordinal, 0.0))
+
+    @cached_property
+    def distinct(self) -> dict[int, float]:
+        """The distinct inliers of each image that was verified."""
+        counts = distinct_inliers([one.found for one in self.verified])
+        return dict(zip([one.ordinal for one in self.verified], counts.tolist(), strict=True))
+
+    @property
+    def inliers(self) -> int:
+        """Of the image that has most."""
+        return max((one.inliers for one in self.verified), default=0)
+
+    @property
+    def confirmed(self) -> float:
+        """Distinct inliers beyond those that chance gives, of all images together."""
+        return sum(max(0.0, count - DISTINCT_CHANCE) for count in self.distinct.values())
+
+    @property
+    def upright(self) -> float:
+        """By how many degrees the query must be turned left to lie as in the image that has most inliers."""
+        return upright(max(self.verified, key=lambda one: one.inliers), self.query)
+
+    @cached_property
+    def _scores(self) -> dict[int, float]:
+        return dict(zip(self.found.images.tolist(), self.found.scores.tolist(), strict=True))
+
+
+def upright(best: Verified, query: Features) -> float:
+    """By how many whole degrees a query must be turned left to lie as in an image that has inliers."""
+    transform, points = best.found.transform, query.keypoints[best.found.inliers[:, 0]]
+    assert transform is not None, "an image with inliers has a transform"
+    return float(round(-angle(transform, points.astype(np.float64))))
+
+
+class Looking:
+    """Looks at one query after another."""
+
+    def __init__(self, retriever: Retriever, verifier: Verifier, alive: Mask, *, candidates: int, thorough: int,
+                 turning: TurningOptions, check: Callable[[], None] = lambda: None) -> None:
+        """Look for images of one state of a collection.
+
+        Args:
+            alive: which images may be found. candidates: how many are verified, and thorough: how many of them without
+                a quick look first. check: called before each step that takes time; what it raises ends the work.
+        """
+        self._retriever, self._verifier, self._alive = retriever, verifier, alive
+        self._candidates, self._thorough, self._turning, self._check = candidates, thorough, turning, check
+
+    def look(self, query: Features, candidates: Candidates | None = None) -> Look:
+        """Find candidates, verify the best of them, and do so again with what these add to the query.
+
+        Args:
+            candidates: of this query, where they were found already.
+        """
+        self._check()
+        found = self._retriever.candidates(query, self._alive) if candidates is None else candidates
+        verified = self._verify(query, found)
+        expanded = self._retriever.expanded(query, found, [(one.ordinal, one.found) for one in verified], self._alive)
+        if expanded is None:
+            return Look(query, found, found, verified)
+        return Look(query, found, expanded, self._verify(query, expanded, verified))
+
+    def turned(self, query: Query, first: Look) -> list[Look]:
+        """Looks at a query that is turned, and the first one; foremost that by which all images are ranked.
+
+        A query that nothing matches costs quick looks, and now and then a closer one; the thorough look is for those
+        that have a match.
+        """
+        turning = self._turning
+        quick = turning.best_quick(
+            lambda degrees: self._glance(query, degrees, turning.quick_scale, turning.quick_candidates),
+            lambda look: look.inliers)
+        close = None if quick is None else self._glance(query, quick.upright, turning.close_scale,
+                                                        turning.close_candidates)
+        if close is None or close.inliers <= CHANCE:
+            return [first]
+        self._check()
+        features = query.turned(close.upright, turning.thorough_scale)
+        looks = [first] if features is None else [first, self.look(features)]
+        return [*sorted(looks, key=lambda look: -look.confirmed), close]
+
+    def _glance(self, query: Query, degrees: float, largest_scale: float, count: int) -> Look | None:
+        """A look at a query turned left by an angle, which verifies so many candidates."""
+        self._check()
+        features = query.turned(degrees, largest_scale, whole=False)
+        if features is None:
+            return None
+        found = self._retriever.candidates(features, self._alive)
+        verified = self._verifier.verify(features, found.images[: min(self._candidates, count)].tolist())
+        return Look(features, found, found, verified)
+
+    def _verify(self, query: Features, candidates: Candidates, known: Sequence[Verified] = ()) -> list[Verified]:
+        return self._verifier.verify(query, candidates.images[: self._candidates].tolist(), thorough=self._thorough,
+                                     known=known)
