@@ -140,7 +140,8 @@ class Serving:
         options = [part for option in arguments.serve for part in (f"--{option.partition('=')[0]}",
                                                                    option.partition("=")[2])]
         self._process = subprocess.Popen([sys.executable, "-m", "delf", "serve", arguments.collection, "--port", "0",
-                                          "--quiet", *options], stdout=subprocess.PIPE, text=True)
+                                          "--quiet", "--methods", arguments.method, *options],
+                                         stdout=subprocess.PIPE, text=True)
 
     def __enter__(self) -> tuple[str, subprocess.Popen[str]]:
         assert self._process.stdout is not None

@@ -7,8 +7,10 @@ import re
 import select
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -22,6 +24,7 @@ httpx = pytest.importorskip("httpx")
 
 TOKEN = "a-token-that-nobody-guesses"
 EMPTY = [("method", (None, "delf"))]  # httpx makes no form of nothing
+MODEL, FEATURES = "delf-r18-int8", 500  # the quickest, with few features of a photo: what is tried is the service
 SECONDS = 60  # after which a service that does not start, or end, has failed
 
 
@@ -86,6 +89,30 @@ Copied = Callable[[Path], Path]
 
 
 @pytest.fixture(scope="session")
+def extractor() -> Any:
+    """The quickest model, with few features: what is tried here is the service."""
+    from delf.features import Delf
+
+    return Delf.load(MODEL, threads=2, max_features=FEATURES)
+
+
+@pytest.fixture(scope="session")
+def collection(photos: Path, extractor: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """`photos`, indexed with that model, and prepared for every method. Read only."""
+    from delf.collection import Collection
+    from delf.indexing import build_index
+    from delf.methods import METHODS
+    from delf.search import SearchEngine
+
+    with Collection.create(tmp_path_factory.mktemp("served") / "places.delf", extractor) as made:
+        made.add([photos])
+        build_index(made)
+        for method in METHODS:
+            SearchEngine(made, extractor, method=method)
+        yield made
+
+
+@pytest.fixture(scope="session")
 def token() -> str:
     """What clients of `writable` show."""
     return TOKEN
@@ -111,7 +138,7 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
         unwanted = ("COV", "DELF")
         with log.open("w") as stream:
             process = subprocess.Popen(
-                [sys.executable, "-m", "delf", "serve", collection, "--port", "0", *arguments],
+                [sys.executable, "-m", "delf", "serve", collection, "--port", "0", "--model", MODEL, *arguments],
                 env={key: value for key, value in os.environ.items() if not key.startswith(unwanted)} | environment,
                 stdout=subprocess.PIPE, stderr=stream, text=True,
                 preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
@@ -137,10 +164,34 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
         assert "Traceback" not in one.log.read_text(), one.log.read_text()
 
 
+@pytest.fixture
+def hosted() -> Iterator[Callable[[Any], Any]]:
+    """Answers by an application in this process, over loopback; gives a client of it. Quicker than `serve`."""
+    uvicorn = pytest.importorskip("uvicorn", reason="needs the extra 'serve'")
+    running: list[tuple[Any, threading.Thread, Any]] = []
+
+    def start(app: Any) -> Any:
+        listening = socket.create_server(("127.0.0.1", 0))
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        client = httpx.Client(base_url=f"http://127.0.0.1:{listening.getsockname()[1]}", timeout=SECONDS)
+        running.append((server, thread, client))
+        return client
+
+    yield start
+    for server, thread, client in running:
+        client.close()
+        server.should_exit = True
+        thread.join()
+
+
 @pytest.fixture(scope="session")
 def service(serve: Serve, copied: Copied, tmp_path_factory: pytest.TempPathFactory) -> Served:
-    """A service on the collection of `photos`, which changes nothing."""
-    return serve(copied(tmp_path_factory.mktemp("read")))
+    """A service on the collection of `photos` by every method, which changes nothing."""
+    from delf.methods import METHODS
+
+    return serve(copied(tmp_path_factory.mktemp("read")), "--methods", ",".join(METHODS))
 
 
 @pytest.fixture

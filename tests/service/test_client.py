@@ -88,7 +88,7 @@ def test_errors_are_sentences(service: Any, tmp_path: Path) -> None:
     (tmp_path / "no.jpg").write_text("no photo")
     with pytest.raises(ServiceError, match="not an image that can be read"):
         client.search(tmp_path / "no.jpg")
-    with pytest.raises(ServiceError, match="unknown method 'sift'"):
+    with pytest.raises(ServiceError, match="the method 'sift' is unknown"):
         client.search(0, method="sift")
     with pytest.raises(ServiceError, match="at most 20,000,000 bytes") as large:
         client.search(bytes(60_000_000))
@@ -192,11 +192,24 @@ def test_the_python_example(service: Any, queries: Any, tmp_path: Path, monkeypa
                             capsys: pytest.CaptureFixture[str]) -> None:
     shutil.copy(queries["coffee"].path, tmp_path / "query.jpg")
     monkeypatch.chdir(tmp_path)
-    [example] = re.findall(r"```python\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
+    example, _ = re.findall(r"```python\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
     assert urlsplit(service.url).hostname == "127.0.0.1"
     exec(compile(example.replace("http://127.0.0.1:8000", service.url), "service.md", "exec"), {})
     out = capsys.readouterr().out.splitlines()
     assert out[0].startswith("1 coffee") and "%" in out[0]
+
+
+def test_the_example_of_a_mounted_service(copied: Any, extractor: Any, hosted: Any, tmp_path: Path,
+                                          monkeypatch: pytest.MonkeyPatch) -> None:
+    copied(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("delf.Delf.load", lambda: extractor)
+    _, example = re.findall(r"```python\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(compile(example, "service.md", "exec"), names)
+    client = hosted(names["app"])
+    assert client.get("/places/api/v1/images", headers={"Host": "photos.example"}).json()["total"] == 12
+    assert client.get("/places/", headers={"Host": "other.example"}).status_code == 421
 
 
 def test_the_documentation_names_every_option_and_address(service: Any) -> None:

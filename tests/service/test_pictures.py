@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -78,9 +79,8 @@ def test_sides_are_bounded(service: Any, side: str) -> None:
 
 
 def test_a_photo_whose_file_is_gone(serve: Any, photos: Path, extractor: Any, tmp_path: Path) -> None:
-    pixels = read_image(photos / "coffee.jpg")
-    Image.fromarray(pixels).save(tmp_path / "a.jpg")
-    Image.fromarray(np.ascontiguousarray(pixels[:, ::-1])).save(tmp_path / "b.jpg")
+    for name, sample in (("a.jpg", "coffee.jpg"), ("b.jpg", "cat.jpg")):
+        shutil.copy(photos / sample, tmp_path / name)
     with Collection.create(tmp_path / "places.delf", extractor) as collection:
         collection.add([tmp_path / "a.jpg", tmp_path / "b.jpg"])
     one = serve(tmp_path / "places.delf")

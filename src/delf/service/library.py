@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,14 +13,16 @@ import numpy as np
 
 from delf.collection import Collection
 from delf.collection.catalogue import NAME
-from delf.errors import CollectionError
+from delf.errors import CollectionError, OptionError
 from delf.features import Delf
 from delf.images import display_path
-from delf.methods import DEFAULT_METHOD
+from delf.methods import DEFAULT_METHOD, METHODS
+from delf.retrieval import GlobalRetrieval, VoteOptions, open_retriever
 from delf.search import SearchEngine
 from delf.service.problems import not_found
 from delf.types import Features, IntArray
 
+_FROM_FEATURES = (VoteOptions, GlobalRetrieval)  # which search by what every collection has
 _Stamp = tuple[tuple[int, int], ...]
 
 
@@ -91,17 +93,55 @@ class State:
         return self.collection.features(ordinal)
 
 
-class Library:
-    """A collection that may change while it is searched."""
+def is_prepared(state: State, method: str) -> bool:
+    """Whether nothing need be made on the disk to search by a method, now and when photos are added."""
+    def refuse(done: int, total: int) -> None:
+        raise _NotPreparedError
 
-    def __init__(self, folder: Path, extractor: Delf) -> None:
-        """Open the collection and make what the recommended method needs. Raises as `SearchEngine` does."""
+    options = METHODS[method].retrieval
+    if not state.collection.rows:  # so that nothing is missing yet
+        return isinstance(options, _FROM_FEATURES)
+    try:
+        open_retriever(state.collection, options, model_file=state.extractor.model_file, progress=refuse)
+    except (_NotPreparedError, CollectionError):
+        return False
+    return True
+
+
+class _NotPreparedError(Exception):
+    """Something is missing."""
+
+
+class Library:
+    """A collection that may change while it is searched, by the methods that were prepared when it was opened."""
+
+    def __init__(self, folder: Path, extractor: Delf, methods: Sequence[str] | None = None) -> None:
+        """Open the collection and make what the methods need. Raises as `SearchEngine` does.
+
+        Args:
+            methods: that are served, the first of them where none is asked for; by default the recommended one, and
+                those that need nothing more be made on the disk.
+        """
         self.folder, self.extractor = folder, extractor
         self._lock = threading.Lock()
         self._loading = threading.Lock()
         self._stamp = self._look()
         self._state = State(folder, extractor)
-        self._state.engine(DEFAULT_METHOD)
+        prepared = tuple(dict.fromkeys(methods or [DEFAULT_METHOD]))
+        for method in prepared:
+            self._state.engine(method)
+        self.methods = prepared if methods else tuple(
+            method for method in METHODS if method in prepared or is_prepared(self._state, method))
+
+    def require(self, method: str | None) -> str:
+        """A method that is served, by default the first. Raises `OptionError` for another one."""
+        if method is None:
+            return self.methods[0]
+        if method not in self.methods:
+            known = "is not served here" if method in METHODS else "is unknown"
+            raise OptionError(f"the method {method!r} {known}; this service searches by {', '.join(self.methods)}"
+                              + ("" if method not in METHODS else " (delf serve --methods says which)"))
+        return method
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[State]:

@@ -9,9 +9,8 @@ from __future__ import annotations
 from typing import Annotated, Any, Self
 
 from fastapi import Path, Query
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field
 
-from delf.methods import DEFAULT_METHOD, METHODS
 from delf.service.library import Photo
 from delf.types import ImageMatch, Result
 
@@ -34,12 +33,12 @@ ABOUT = {
 Size = Annotated[list[int], Field(min_length=2, max_length=2, examples=[[1024, 768]])]
 Points = list[Annotated[list[float], Field(min_length=4, max_length=4)]]
 Position = Annotated[list[float], Field(min_length=2, max_length=2)]
-BoxText = Annotated[str, StringConstraints(max_length=200), Field(
+BoxText = Annotated[str | None, Field(
+    max_length=200,
     description="The part of the query to search for: x1,y1,x2,y2 in pixels of the upright photo.",
     examples=["10,20,300,400"])]
-MethodName = Annotated[str, StringConstraints(max_length=64), Field(
-    description="How to search: one of the methods that /api/v1/collection lists.",
-    json_schema_extra={"enum": list(METHODS)})]
+MethodName = Annotated[str | None, Field(
+    max_length=64, description="How to search: a method that /api/v1/collection lists, by default the first.")]
 MAX_ID = 2**53 - 1  # JavaScript counts no further
 Id = Annotated[int, Path(ge=0, le=MAX_ID, description="Of a photo of the collection.")]
 Side = Annotated[int, Query(ge=16, le=2048, description="The longer side, in pixels.")]
@@ -59,8 +58,8 @@ class QueryForm(_Form):
 class BoxForm(QueryForm):
     """A query, or a part of it."""
 
-    box: BoxText | None = None
-    method: MethodName = DEFAULT_METHOD
+    box: BoxText = None
+    method: MethodName = None
 
 
 class SearchForm(BoxForm):

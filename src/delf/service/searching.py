@@ -9,7 +9,6 @@ from fastapi import APIRouter, Request, Response
 
 from delf.errors import OptionError
 from delf.images import parse_box
-from delf.methods import METHODS
 from delf.service import pictures, schemas
 from delf.service.core import API, Service, Shared
 from delf.service.library import State
@@ -37,7 +36,7 @@ async def search(request: Request, service: Shared) -> Any:
     if form.top > service.options.top:
         raise OptionError(f"top is at most {service.options.top}, not {form.top}")
     query = _query(service, form, data)
-    method = _known(form.method)
+    method = service.library.require(form.method)
     return await service.read(service.searching, request,
                               lambda job, state: _search(service, job, state, query, method, form))
 
@@ -47,7 +46,7 @@ async def matches(request: Request, service: Shared) -> Any:
     """The points of a query that were found in a photo of the collection, and how sure one may be."""
     form, data = await service.form(service.searching, request, schemas.MatchForm)
     query = _query(service, form, data)
-    method = _known(form.method)
+    method = service.library.require(form.method)
 
     def work(job: Job, state: State) -> MatchAnswer:
         other = state.photo(form.other)
@@ -85,18 +84,12 @@ def _query(service: Service, form: schemas.QueryForm, data: bytes | None) -> Que
     return Query(data, form.id, None if box is None else parse_box(box), service.options.images)
 
 
-def _known(method: str) -> str:
-    if method not in METHODS:
-        raise OptionError(f"unknown method {method!r}; known are {', '.join(METHODS)}")
-    return method
-
-
 def _about(service: Service, state: State) -> dict[str, Any]:
     collection, options = state.collection, service.options
     return {"name": collection.folder.name, "images": len(collection), "features": collection.rows,
             "bytes": sum(collection.bytes_by_kind().values()), "model": collection.about["model"]["name"],
             "index": collection.about.get("index", {}).get("kind", "exact"),
-            "methods": [{"name": name, "about": ABOUT.get(name, "")} for name in METHODS],
+            "methods": [{"name": name, "about": ABOUT.get(name, "")} for name in service.library.methods],
             "limits": {"upload_bytes": options.upload_bytes, "pixels": options.pixels, "top": options.top},
             "writable": options.token is not None and options.uploads is not None,
             "version": version("delf-retrieval")}
