@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import select
@@ -21,6 +22,7 @@ import pytest
 
 pytest.importorskip("fastapi", reason="needs the extra 'serve'")
 httpx = pytest.importorskip("httpx")
+uvicorn = pytest.importorskip("uvicorn")
 
 TOKEN = "a-token-that-nobody-guesses"
 EMPTY = [("method", (None, "delf"))]  # httpx makes no form of nothing
@@ -29,12 +31,10 @@ SECONDS = 60  # after which a service that does not start, or end, has failed
 
 
 @dataclass
-class Served:
-    """A service that runs. log: the file of its stderr."""
+class Asked:
+    """A service that runs, and a client of it."""
 
-    process: subprocess.Popen[str]
     url: str
-    log: Path
     http: Any = field(init=False)
 
     def __post_init__(self) -> None:
@@ -72,6 +72,14 @@ class Served:
             assert time.monotonic() < end, "it did not become true"
             time.sleep(0.02)
 
+
+@dataclass
+class Served(Asked):
+    """A service in a process of its own. log: the file of its stderr."""
+
+    process: subprocess.Popen[str]
+    log: Path
+
     def memory(self) -> int:
         """Bytes that the process has in memory."""
         pages = Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]
@@ -82,6 +90,23 @@ class Served:
         self.http.close()
         self.process.send_signal(number)
         return self.process.wait(SECONDS)
+
+
+class Hosted(Asked):
+    """A service in this process, which begins in no time."""
+
+    def __init__(self, app: Any) -> None:
+        listening = socket.create_server(("127.0.0.1", 0))
+        self._server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none", server_header=False))
+        self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [listening]})
+        self._thread.start()
+        super().__init__(f"http://127.0.0.1:{listening.getsockname()[1]}")
+
+    def stop(self) -> None:
+        """End the service."""
+        self.http.close()
+        self._server.should_exit = True
+        self._thread.join()
 
 
 Serve = Callable[..., Served]
@@ -110,6 +135,12 @@ def collection(photos: Path, extractor: Any, tmp_path_factory: pytest.TempPathFa
         for method in METHODS:
             SearchEngine(made, extractor, method=method)
         yield made
+
+
+@pytest.fixture(scope="session")
+def keys(photos: Path) -> dict[str, str]:
+    """The key of each of `photos`, by the name of the file."""
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in photos.iterdir()}
 
 
 @pytest.fixture(scope="session")
@@ -150,7 +181,7 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
             process.kill()
             process.communicate()
             pytest.fail(f"the service did not start: {line} {log.read_text()}")
-        running.append(Served(process, found[1], log))
+        running.append(Served(found[1], process, log))
         return running[-1]
 
     yield start
@@ -164,26 +195,32 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
         assert "Traceback" not in one.log.read_text(), one.log.read_text()
 
 
-@pytest.fixture
-def hosted() -> Iterator[Callable[[Any], Any]]:
-    """Answers by an application in this process, over loopback; gives a client of it. Quicker than `serve`."""
-    uvicorn = pytest.importorskip("uvicorn", reason="needs the extra 'serve'")
-    running: list[tuple[Any, threading.Thread, Any]] = []
+@pytest.fixture(scope="session")
+def hosted() -> Iterator[Callable[..., Hosted]]:
+    """Answers by an application in this process."""
+    running: list[Hosted] = []
 
-    def start(app: Any) -> Any:
-        listening = socket.create_server(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none"))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-        thread.start()
-        client = httpx.Client(base_url=f"http://127.0.0.1:{listening.getsockname()[1]}", timeout=SECONDS)
-        running.append((server, thread, client))
-        return client
+    def start(app: Any) -> Hosted:
+        running.append(Hosted(app))
+        return running[-1]
 
     yield start
-    for server, thread, client in running:
-        client.close()
-        server.should_exit = True
-        thread.join()
+    for one in running:
+        one.stop()
+
+
+@pytest.fixture(scope="session")
+def hosted_on(hosted: Any, extractor: Any) -> Callable[..., Hosted]:
+    """A service in this process on a collection, which it looks at often. options: of the service."""
+    def start(folder: Path, methods: list[str] | None = None, **options: Any) -> Hosted:
+        from delf.service.app import create_app
+        from delf.service.library import Library
+        from delf.service.options import ServiceOptions
+
+        return hosted(create_app(
+            Library(folder, extractor, methods or ["delf-asmk"]), ServiceOptions(watch_seconds=0.05, **options)))
+
+    return start
 
 
 @pytest.fixture(scope="session")
@@ -195,10 +232,10 @@ def service(serve: Serve, copied: Copied, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.fixture
-def writable(serve: Serve, copied: Copied, token: str, tmp_path: Path) -> Iterator[Served]:
+def writable(hosted_on: Any, copied: Copied, token: str, tmp_path: Path) -> Iterator[Hosted]:
     """A service on a copy of the collection, to which photos may be added, with the token in its client."""
     (tmp_path / "uploads").mkdir()
-    one = serve(copied(tmp_path), "--uploads", tmp_path / "uploads", DELF_TOKEN=token)
+    one = hosted_on(copied(tmp_path), token=token, uploads=tmp_path / "uploads")
     one.http.headers["Authorization"] = f"Bearer {token}"
     yield one
     one.stop()

@@ -35,7 +35,7 @@ def asked(fresh: Path, extractor: Any, hosted: Any) -> Any:
     from delf.service.options import ServiceOptions
 
     def start(*methods: str) -> Any:
-        return hosted(create_app(Library(fresh, extractor, methods or None), ServiceOptions()))
+        return hosted(create_app(Library(fresh, extractor, methods or None), ServiceOptions())).http
 
     return start
 

@@ -26,7 +26,7 @@ def mounted(copied: Any, extractor: Any, hosted: Any, tmp_path: Path) -> Any:
     for prefix in ("/a", "/deep/er"):
         library = Library(folder, extractor, ["delf-votes"])
         parent.mount(prefix, create_app(library, ServiceOptions(watch_seconds=0.05)))
-    return hosted(parent)
+    return hosted(parent).http
 
 
 @pytest.mark.parametrize("prefix", ["/a", "/deep/er"])

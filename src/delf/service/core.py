@@ -53,8 +53,7 @@ class Service:
     async def read(self, pool: Workers, request: Request, work: Callable[[Job, State], T]) -> T:
         """Do something with the state of now, in a pool, as long as the client waits for it."""
         def leased(job: Job) -> T:
-            with self.library.reading() as state:
-                return work(job, state)
+            return work(job, self.library.state)
 
         return await pool.run(leased, lambda: _gone(request))
 
@@ -112,8 +111,7 @@ class Service:
                 await asyncio.to_thread(self.library.refresh)
 
     def _images(self) -> int:
-        with self.library.reading() as state:
-            return len(state.collection)
+        return len(self.library.state.snapshot)
 
 
 def service_of(request: Request) -> Service:

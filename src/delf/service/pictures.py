@@ -9,7 +9,7 @@ from PIL import Image
 
 from delf.images import ImageOptions, limit_size, load, resize
 from delf.service.library import Photo, State
-from delf.service.queries import Query, file_of, look
+from delf.service.queries import Asked, file_of
 
 ATTENTION_SIDE = 512
 _QUALITY = 85
@@ -26,13 +26,13 @@ def jpeg(photo: Photo, side: int) -> bytes:
     return _encoded(resize(pixels, limit_size(width, height, side)), "JPEG", quality=_QUALITY, optimize=True)
 
 
-def attention(state: State, query: Query) -> bytes:
+def attention(state: State, asked: Asked) -> bytes:
     """What the model looks at in a query: a grey PNG, white where attention is highest.
 
     Raises:
-        Problem, ImageError: as for `look`.
+        Problem, ImageError: as for `Asked.read`.
     """
-    pixels = look(state, query).pixels
+    pixels = asked.read(state).pixels
     height, width = pixels.shape[:2]
     if state.extractor.longest_side is not None:  # more detail than that is not looked at, and costs memory
         pixels = resize(pixels, limit_size(width, height, state.extractor.longest_side))
