@@ -27,6 +27,7 @@ from delf.evaluation import GroundTruth, score_ranks
 from delf.evaluation.ground_truth import Entry
 from delf.evaluation.metrics import mean_of_defined
 from delf.features import Delf
+from delf.looks import TurningOptions
 from delf.methods import METHODS
 from delf.ranking import Candidates, SupportOptions, distinct_inliers
 from delf.ranking.order import by_inliers, by_retrieval
@@ -99,7 +100,7 @@ def table(folder: Path, extractor: Delf, collection: Path, limit: int | None) ->
     """The cells of every row."""
     benchmark = read_benchmark(folder, limit=limit)
     labels = [path.name.removeprefix("query-").split("--")[0] for path in benchmark.queries]
-    options = replace(METHODS["delf-asmk"], retrieval=AsmkRetrieval(), turns=())
+    options = replace(METHODS["delf-asmk"], retrieval=AsmkRetrieval(), turning=TurningOptions())
     truths = {"": benchmark.truth, **{str(few): with_few(benchmark.truth, few) for few in FEW}}
     ranks: dict[str, dict[str, list[list[int]]]] = {kind: {row: [] for row in ROWS} for kind in truths}
     start = time.perf_counter()
@@ -107,11 +108,11 @@ def table(folder: Path, extractor: Delf, collection: Path, limit: int | None) ->
         stored = database.collection
         engine = SearchEngine(stored, extractor, options=options)
         supported = {str(one): open_retriever(stored, AsmkRetrieval(support=one.support)) for one in SUPPORTS}
-        numbers = [database.numbers.get(stored.image(image).path, ()) for image in range(len(stored.alive))]
+        numbers = [database.numbers.get(stored.snapshot.key_of(image), ()) for image in range(len(stored.alive))]
         for number, (path, entry) in enumerate(zip(benchmark.queries, benchmark.truth.entries, strict=True)):
             query = engine.extract(path, box=entry.box)
             found = engine.retrieve(query)
-            verified = [(image, one) for image, _, one in engine._verify(query, found)]
+            verified = [(one.ordinal, one.found) for one in engine.verify(query, found)]
             for kind, truth in truths.items():
                 left_out = set(truth.entries[number].labels["left out"].tolist()) if kind else set()
                 alive = stored.alive & ~np.array([bool(left_out & set(one)) for one in numbers])

@@ -307,7 +307,7 @@ class Verifier:
     def __init__(self, database: Database) -> None:
         self._collection, self._known = database.collection, dict[tuple[int, int], Verification]()
         self._alive = database.collection.alive
-        self._numbers = [database.numbers.get(database.collection.image(image).path, ())
+        self._numbers = [database.numbers.get(database.collection.snapshot.key_of(image), ())
                          for image in range(len(self._alive))]
 
     def look(self, query: Features, retriever: FusedRetriever) -> tuple[IntArray, FloatArray, IntArray]:

@@ -11,12 +11,12 @@ from __future__ import annotations
 import argparse
 import statistics
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from delf.evaluate import indexed, read_benchmark
 from delf.evaluation import score_ranks
 from delf.features import Delf
+from delf.looks import TurningOptions
 from delf.methods import DEFAULT_METHOD, METHODS, SearchOptions
 from delf.models import DEFAULT_MODEL
 from delf.search import SearchEngine
@@ -27,8 +27,8 @@ PARTS: dict[str, SearchOptions] = {
     "all of it": WHOLE,
     "without images that speak for others": replace(WHOLE, retrieval=ALONE),
     "without a first look at the best features": replace(WHOLE, screening=None),
-    "without turned looks": replace(WHOLE, turns=()),
-    "without all three": replace(WHOLE, retrieval=ALONE, screening=None, turns=()),
+    "without turned looks": replace(WHOLE, turning=TurningOptions()),
+    "without all three": replace(WHOLE, retrieval=ALONE, screening=None, turning=TurningOptions()),
     "ASMK* alone": SearchOptions(retrieval=ALONE, ranking="retrieval", candidates=0),
 }
 
@@ -50,11 +50,11 @@ def main() -> None:
         ranks: dict[str, list[list[int]]] = {part: [] for part in PARTS}
         seconds: dict[str, list[float]] = {part: [] for part in PARTS}
         for path, entry in zip(benchmark.queries, benchmark.truth.entries, strict=True):
-            features = engines["all of it"].extract(path, box=entry.box)
+            query = engines["all of it"].query(path, box=entry.box)
             for part, engine in engines.items():
-                answer = engine.search_features(features, top=None, turned=partial(engine.turned, path, box=entry.box))
+                answer = engine.answer(query, top=None)
                 ranks[part].append([number for result in answer.results
-                                    for number in database.numbers.get(result.image, ())])
+                                    for number in database.numbers.get(result.key, ())])
                 seconds[part].append(sum(answer.seconds.values()))
     print(f"{benchmark.name}, {len(benchmark.queries)} queries, {extractor.runtime.name}\n")
     print("| delf-asmk | mAP E / M / H | first is right, Medium | s a search |\n|---|---|---|---|")

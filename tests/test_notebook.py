@@ -68,8 +68,11 @@ def test_an_answer_shows_query_and_results(answer: SearchResult) -> None:
     assert "Match found" in page.words and "rocket.jpg" in page.words
     assert "same thing" in page.words and f"{answer.results[0].inliers} inliers" in page.words
     assert max(max(size) for size in page.sizes()) <= 240
-    nothing = Page(replace(answer, match=False)._repr_html_())
+    nothing = Page(replace(answer, match=False, results=answer.results[2:])._repr_html_())
     assert "No match in this collection" in nothing.words and "Nearest, but not a match" in nothing.words
+    unknown = replace(answer, match=None, results=tuple(replace(one, probability=None) for one in answer.results))
+    words = Page(unknown._repr_html_()).words
+    assert "Ranked by similarity alone" in words and words.count("not looked at") == 3 and "no match" not in words
     assert Page(replace(answer, query="", results=())._repr_html_()).images == []
 
 
@@ -137,7 +140,8 @@ def test_features_show_where_they_are(query_features: dict[str, Features], queri
 
 def test_photos_that_are_gone_leave_words(answer: SearchResult, pair: ImageMatch, tmp_path: Path) -> None:
     lost = str(tmp_path / "lost.jpg")
-    gone = replace(answer, query=lost, results=tuple(replace(result, image=lost) for result in answer.results))
+    gone = replace(answer, query=lost, results=tuple(
+        replace(result, image=lost, file=Path(lost)) for result in answer.results))
     assert Page(gone._repr_html_()).words.count("This photo cannot be shown.") == 4
     assert "inliers" in Page(replace(pair, images=(lost, lost))._repr_html_()).words
     with pytest.raises(ImageError, match=r"lost\.jpg"):

@@ -65,7 +65,7 @@ def searched(folder: Path, stub: Any, place: Path, query: Path, method: str, *, 
     with Collection.create(place, stub) as collection:
         collection.add([folder / "images" / f"image{n}.png" for n in range(8) if n not in without])
         answer = SearchEngine(collection, stub, method=method).search(query, box=box, top=None)
-    return [(Path(result.image).stem, result.probability, result.inliers, result.score) for result in answer.results]
+    return [(Path(one.image).stem, one.probability or 0.0, one.inliers, one.score) for one in answer.results]
 
 
 def told(answer: Answer) -> list[tuple[str, float, float, float]]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -18,10 +19,12 @@ from PIL import Image
 from delf.collection import Collection
 from delf.errors import CollectionError, DelfError, ImageError, OptionError
 from delf.features import Delf
-from delf.images import read_image
+from delf.images import load, read_image
+from delf.looks import TurningOptions
 from delf.methods import DEFAULT_METHOD, METHODS, TURNS, SearchOptions
 from delf.models import PACKAGED
 from delf.pair import match
+from delf.query import Query, QueryPhoto, Seen
 from delf.ranking import MATCH_PROBABILITY, probability
 from delf.retrieval import VoteOptions
 from delf.search import SearchEngine, load_extractor
@@ -29,6 +32,7 @@ from delf.types import Features, SearchResult
 from delf.verification import ScreeningOptions, VerificationOptions
 
 Draw = Callable[..., Path]
+TURNING = METHODS[DEFAULT_METHOD].turning
 NAMES = ("astronaut", "camera", "coffee", "coins", "rocket")
 
 
@@ -59,7 +63,8 @@ def as_json(answer: SearchResult) -> str:
     """All of an answer but the time that it took."""
     return json.dumps({
         "query": answer.query, "method": answer.method, "match": answer.match,
-        "results": [{**vars(result), "inlier_points": result.inlier_points.tolist(),
+        "results": [{**vars(result), "file": str(result.file), "files": list(map(str, result.files)),
+                     "inlier_points": result.inlier_points.tolist(),
                      "transform": None if result.transform is None else result.transform.tolist()}
                     for result in answer.results]})
 
@@ -127,34 +132,38 @@ def test_a_query_that_lies_turned_is_seen_better_by_a_second_look(engine: Search
     assert agreeing.max() <= VerificationOptions().threshold * 1.5
 
 
-class Lying:
-    """A photo that lies turned, and how it was looked at."""
+class Lying(Query):
+    """A photo that lies turned, and how it was looked at: by angle and largest level."""
 
     def __init__(self, engine: SearchEngine, path: Path, degrees: float) -> None:
         upright = read_image(path)
         height, width = upright.shape[:2]
         turn = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), degrees, 0.8)  # to the left
-        self.pixels = np.asarray(cv2.warpAffine(upright, turn, (width, height), borderValue=(128, 128, 128)), np.uint8)
-        self._engine = engine
-        self.looks: list[tuple[tuple[float, ...], bool]] = []
+        pixels = np.asarray(cv2.warpAffine(upright, turn, (width, height), borderMode=cv2.BORDER_REFLECT_101), np.uint8)
+        super().__init__(engine.extractor, lambda: QueryPhoto.read(pixels))
+        self.looks: list[tuple[float, float]] = []
 
-    def turned(self, *, degrees: Sequence[float], quick: bool = False) -> list[Features]:
-        self.looks.append((tuple(degrees), quick))
-        return self._engine.turned(self.pixels, degrees=degrees, quick=quick)
+    def turned(self, degrees: float, largest_scale: float) -> Features | None:
+        self.looks.append((degrees, largest_scale))
+        return super().turned(degrees, largest_scale)
 
-    def search(self) -> SearchResult:
-        return self._engine.search_features(self._engine.extract(self.pixels), turned=self.turned, top=None)
+    @property
+    def quick(self) -> list[float]:
+        return [degrees for degrees, scale in self.looks if scale == TURNING.quick_scale]
+
+    @property
+    def thorough(self) -> list[float]:
+        return [degrees for degrees, scale in self.looks if scale == TURNING.thorough_scale]
 
 
 @pytest.mark.parametrize("degrees", [75, 160, -110])
 def test_a_query_that_lies_askew_is_turned_upright(engine: SearchEngine, queries: Any, degrees: float) -> None:
-    never_sure = replace(METHODS[DEFAULT_METHOD], minimum_probability=1.1, turns=TURNS[:1])
+    never_sure = replace(METHODS[DEFAULT_METHOD], minimum_probability=1.1, turning=TurningOptions(TURNS[:1]))
     engine = SearchEngine(engine.collection, engine.extractor, options=never_sure)
     lying = Lying(engine, queries["camera"].path, degrees)
-    answer = lying.search()
-    (quarters, quick), ((upright,), thorough) = lying.looks[:2]
-    assert (quarters, quick, thorough) == (TURNS[0], True, False)
-    assert abs((upright + degrees + 180) % 360 - 180) < 12, "the photo is seen from a little aside"
+    answer = engine.answer(lying, top=None)
+    assert lying.quick == list(TURNS[0])
+    assert abs((lying.thorough[0] + degrees + 180) % 360 - 180) < 12, "the photo is seen from a little aside"
     assert answer.results[0].image == str(queries["camera"].photo)
     straight = engine.search_features(engine.extract(read_image(queries["camera"].path)), top=None)
     assert answer.results[0].inliers > 0.5 * straight.results[0].inliers
@@ -163,9 +172,8 @@ def test_a_query_that_lies_askew_is_turned_upright(engine: SearchEngine, queries
 
 def test_eighths_are_looked_at_where_quarters_find_nothing(engine: SearchEngine, unknown_query: Path) -> None:
     lying = Lying(engine, unknown_query, 0)
-    answer = lying.search()
-    assert not answer.match
-    assert [degrees for degrees, quick in lying.looks if quick] == list(TURNS)
+    assert not engine.answer(lying).match
+    assert lying.quick == [*TURNS[0], *TURNS[1]]
 
 
 @pytest.fixture(scope="module")
@@ -177,53 +185,62 @@ def strict(engine: SearchEngine) -> SearchEngine:
 
 def test_a_match_by_quarters_is_enough(strict: SearchEngine, queries: Any) -> None:
     lying = Lying(strict, queries["coffee"].path, 160)
-    assert not strict.search_features(strict.extract(lying.pixels)).match
-    assert lying.search().match
-    assert [degrees for degrees, quick in lying.looks if quick] == list(TURNS[:1])
+    assert not strict.search_features(lying.features).match
+    assert strict.answer(lying).match
+    assert lying.quick == list(TURNS[0])
 
 
-def test_a_query_whose_photo_is_gone_is_not_turned(engine: SearchEngine, query_features: Any) -> None:
-    asked = []
+def test_a_query_is_read_and_each_turn_extracted_once(engine: SearchEngine, unknown_query: Path,
+                                                      monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[Any] = []
+    monkeypatch.setattr("delf.query.load", lambda *given, **options: decoded.append(given) or load(*given, **options))
+    query = engine.query(unknown_query)
+    first = engine.answer(query)
+    assert len(decoded) == 1
+    extracted = sum(thread.name.startswith("delf-extract") for thread in threading.enumerate())
+    monkeypatch.setattr(engine.extractor.runtime, "run", None)  # whatever is asked of it fails
+    assert as_json(engine.answer(query)) == as_json(first)
+    assert len(decoded) == 1
+    assert extracted <= engine.extractor.threads, "turned looks extract on the threads that there are"
 
-    def gone(*, degrees: Sequence[float], quick: bool = False) -> list[Features]:
-        asked.append(degrees)
-        return []
 
-    answer = engine.search_features(query_features["unknown"], turned=gone)
-    assert asked == list(TURNS)
+def test_a_query_whose_photo_is_gone_is_not_turned(engine: SearchEngine, query_features: Any, tmp_path: Path) -> None:
+    gone = Query(engine.extractor, lambda: QueryPhoto.read(tmp_path / "gone.jpg"), seen=Seen(query_features["unknown"]))
+    answer = engine.answer(gone)
     assert as_json(answer) == as_json(engine.search_features(query_features["unknown"]))
 
 
 def test_a_pair_is_looked_at_as_a_search_does(strict: SearchEngine, queries: Any) -> None:
-    lying = Lying(strict, queries["coffee"].path, 160)
-    ordinal = strict.collection.ordinal_of(queries["coffee"].photo)
+    searched, paired = (Lying(strict, queries["coffee"].path, 160) for _ in range(2))
+    ordinal = strict.snapshot.ordinal_of(queries["coffee"].photo)
     assert ordinal is not None
-    query, found = strict.extract(lying.pixels), lying.search()
-    looks, lying.looks = lying.looks, []
-    pair = strict.match(query, ordinal, turned=lying.turned)
-    assert lying.looks[0] == looks[0]
-    ((degrees,), quick), = lying.looks[1:]
+    assert strict.answer(searched).results[0].image in queries["coffee"].transforms
+    pair = strict.match(paired, ordinal)
+    assert paired.quick == searched.quick
     # The search may have followed another photo of the same thing, and so have turned by a degree more or less.
-    assert not quick
-    assert abs(degrees - looks[1][0][0]) < 5
-    assert found.results[0].image == str(queries["coffee"].photo)
-    [upright] = lying.turned(degrees=(degrees,))
-    assert pair.inliers == strict.match(upright, ordinal).inliers > 1.5 * strict.match(query, ordinal).inliers
+    assert abs(paired.thorough[0] - searched.thorough[0]) < 5
+    seen = [paired.turned(degrees, TURNING.thorough_scale) for degrees in paired.thorough]
+    inliers = [strict.match(features, ordinal).inliers for features in seen if features is not None]
+    assert pair.inliers == max(inliers) > 1.5 * strict.match(paired.features, ordinal).inliers
 
 
 def test_what_is_not_there_is_no_match(answers: Any) -> None:
     answer = answers["unknown"]
     assert not answer.match
     assert answer.results, "the nearest are shown all the same"
-    assert all(result.probability < MATCH_PROBABILITY for result in answer.results)
+    assert all(result.probability < MATCH_PROBABILITY for result in answer.results if result.examined)
+    assert answer.verdict in ("perhaps", "no match")
 
 
 def test_an_answer_is_in_order_and_complete(answers: Any, collection: Any, extractor: Any) -> None:
     for name, answer in answers.items():
         assert (answer.query, answer.method) == (name, DEFAULT_METHOD)
         assert [result.rank for result in answer.results] == list(range(1, len(answer.results) + 1))
-        scores = [result.score for result in answer.results]
-        assert scores == sorted(scores, reverse=True)
+        sure = [result.examined and result.probability >= MATCH_PROBABILITY for result in answer.results]
+        assert sure == sorted(sure, reverse=True), "sure ones come first"
+        for kind in (True, False):
+            scores = [result.score for result, one in zip(answer.results, sure, strict=True) if one is kind]
+            assert scores == sorted(scores, reverse=True)
         assert len({result.image for result in answer.results}) == len(answer.results) <= len(collection)
         for result in answer.results:
             assert result.probability == probability(result.evidence, extractor.runtime.config.probability)
@@ -238,7 +255,10 @@ def test_every_method_finds_the_photos(collection: Any, extractor: Any, queries:
     answer = engine.search_features(query_features["rocket"], top=2)
     assert answer.method == method
     assert {result.image for result in answer.results} == set(queries["rocket"].transforms)
-    assert answer.match == (engine.options.candidates > 0), "without geometry there is no probability"
+    geometry = engine.options.candidates > 0
+    assert (answer.match, answer.verified) == ((True, True) if geometry else (None, False))
+    assert all((result.probability is not None) == result.examined == geometry for result in answer.results)
+    assert answer.verdict == ("same thing" if geometry else "not looked at")
 
 
 # --- what a query may be
@@ -355,7 +375,7 @@ def test_candidates_are_verified_and_the_others_keep_their_votes(drawn: Collecti
     assert len(answer.results) > 3
     for result in answer.results[1:]:
         assert (result.inliers, result.transform, result.inlier_points.shape) == (0, None, (0, 4))
-        assert result.probability == probability({})
+        assert (result.probability, result.examined) == (None, False), "not looked at is not no"
         assert 0 < result.score <= 20, "its votes"
 
 
@@ -371,7 +391,7 @@ def test_the_best_candidates_have_no_first_look(drawn: Collection, stub: Any, dr
 @pytest.mark.parametrize(("inliers", "expected"), [("all", 20), ("distinct", 15)])
 def test_inliers_are_counted_as_the_method_says(drawn: Collection, stub: Any, draw: Draw, inliers: str,
                                                 expected: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("delf.search.distinct_inliers", lambda found: 0.75 * np.array([len(one) for one in found]))
+    monkeypatch.setattr("delf.looks.distinct_inliers", lambda found: 0.75 * np.array([len(one) for one in found]))
     engine = SearchEngine(drawn, stub, options=SearchOptions(VoteOptions(10), ranking="inliers", inliers=inliers))
     best = engine.search(draw("3.png", 3)).results[0]
     assert best.inliers == 20

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from delf.collection import Collection
 from delf.collection.catalogue import Catalogue
 from delf.collection.lock import WriterLock
-from delf.collection.segment import Segment, open_segment, verify_segment
+from delf.collection.segment import Identity, Segment, open_segment, verify_segment
 from delf.collection.upkeep import remove_leftovers, segment_folder
 from delf.errors import CollectionError, DelfError
 from delf.images import display_path
@@ -68,8 +69,7 @@ def check_collection(folder: str | Path, *, repair: bool = False,
     """
     folder = Path(folder)
     if not repair:
-        with Catalogue.open(folder) as catalogue:
-            catalogue.pin()
+        with Catalogue.open(folder) as catalogue, catalogue.pinned():
             faults = _look(folder, catalogue, progress)
             return CheckReport(len(catalogue.segments()), tuple(faults.sentences()), ())
     with WriterLock(folder), Catalogue.open(folder) as catalogue:
@@ -92,8 +92,9 @@ def _look(folder: Path, catalogue: Catalogue, progress: Callable[[int, int], Non
     for done, (number, name) in enumerate(segments):
         progress(done, len(segments))
         try:
+            identities = partial(_identities, catalogue, number)
             segment = open_segment(segment_folder(folder, name), fingerprint=about["model"]["fingerprint"],
-                                   dimensions=about["options"]["dimensions"])
+                                   dimensions=about["options"]["dimensions"], identities=identities)
             verify_segment(segment)
             if catalogue.images_in(number) != segment.images:
                 raise CollectionError(f"{segment.folder} has {segment.images:,} images, and the catalogue "
@@ -106,6 +107,10 @@ def _look(folder: Path, catalogue: Catalogue, progress: Callable[[int, int], Non
         _look_at_made(segment.folder.glob("*-*.lists"), faults)
     progress(len(segments), len(segments))
     return faults
+
+
+def _identities(catalogue: Catalogue, segment: int) -> list[Identity]:
+    return [Identity(*row) for row in catalogue.identities(segment)]
 
 
 def _quantiser(folder: Path, name: object, faults: _Faults) -> IvfPqQuantiser | None:

@@ -34,7 +34,7 @@ FOUND, RANKED_BELOW, NOT_VERIFIED, NOT_MATCHED, NOT_RETRIEVED = FATES
 class Diagnosis:
     """One query.
 
-    truth: whether an image shows the place of the query, by path; images that count as neither are not in it.
+    truth: whether an image shows the place of the query, by key; images that count as neither are not in it.
     fates: what became of each image that does, a key of `delf.report.evaluation.FATES`.
     """
 
@@ -63,10 +63,9 @@ def write_report(path: str | Path, observed: Observed, *,
     page = EvaluationPage(
         dataset=evaluation.dataset, method=evaluation.method, model=evaluation.model, images=evaluation.images,
         main=main_setting(protocol), map=evaluation.scores.map, mp=evaluation.scores.mp, seconds=evaluation.seconds,
-        recalls=recalls, precision=curves, reliability=reliability(diagnoses), queries=queries)
-    # A result has the path that its image was indexed with, which is relative to where that was done.
-    files = {shown: benchmark.files[numbers[0]] for shown, numbers in observed.numbers.items()}
-    write_evaluation(path, page, load_image=lambda shown: read_image(files.get(shown, shown)), options=options)
+        recalls=recalls, precision=curves, reliability=reliability(diagnoses), queries=queries,
+        files={key: benchmark.files[numbers[0]] for key, numbers in observed.numbers.items()})
+    write_evaluation(path, page, load_image=read_image, options=options)
 
 
 def main_setting(protocol: str) -> str:
@@ -81,11 +80,11 @@ def diagnose(observed: Observed) -> list[Diagnosis]:
     setting = ranking_protocol(protocol).settings[main_setting(protocol)]
     options = METHODS.get(observed.evaluation.method)
     threshold = MATCH_PROBABILITY if options is None else options.minimum_probability
-    paths = {number: path for path, numbers in observed.numbers.items() for number in numbers}
+    keys = {number: key for key, numbers in observed.numbers.items() for number in numbers}
     diagnoses = []
     for answer, entry in zip(observed.answers, observed.benchmark.truth.entries, strict=True):
         right, junk = set(entry.indices(setting.positive).tolist()), set(entry.indices(setting.junk).tolist())
-        truth = {path: number in right for number, path in paths.items() if number in right or number not in junk}
+        truth = {key: number in right for number, key in keys.items() if number in right or number not in junk}
         diagnoses.append(Diagnosis(answer, truth, fates_of(answer, truth, threshold)))
     return diagnoses
 
@@ -97,13 +96,13 @@ def fates_of(answer: SearchResult, truth: Mapping[str, bool],
     Args:
         truth: as in `Diagnosis`. threshold: the probability from which a pair counts as verified.
     """
-    places = {result.image: (place, result) for place, result in enumerate(answer.results)}
-    first_wrong = next((place for place, result in enumerate(answer.results) if truth.get(result.image) is False),
+    places = {result.name: (place, result) for place, result in enumerate(answer.results)}
+    first_wrong = next((place for place, result in enumerate(answer.results) if truth.get(result.name) is False),
                        len(answer.results))
     geometry = any(result.examined for result in answer.results)
-    right = sorted((path for path, shows in truth.items() if shows),
-                   key=lambda path: (places[path][0] if path in places else len(places), path))
-    return {path: _fate(places.get(path), first_wrong, geometry, threshold) for path in right}
+    right = sorted((name for name, shows in truth.items() if shows),
+                   key=lambda name: (places[name][0] if name in places else len(places), name))
+    return {name: _fate(places.get(name), first_wrong, geometry, threshold) for name in right}
 
 
 def _fate(found: tuple[int, Result] | None, first_wrong: int, geometry: bool, threshold: float) -> str:
@@ -116,15 +115,15 @@ def _fate(found: tuple[int, Result] | None, first_wrong: int, geometry: bool, th
         return NOT_RETRIEVED
     if geometry and not result.inliers:
         return NOT_MATCHED
-    if geometry and (result.inliers <= CHANCE or result.probability < threshold):
+    if geometry and (result.inliers <= CHANCE or (result.probability or 0.0) < threshold):
         return NOT_VERIFIED
     return RANKED_BELOW
 
 
 def reliability(diagnoses: Sequence[Diagnosis]) -> Reliability:
     """How often the best results of the queries are right, by the probability that they were given."""
-    known = [(result.probability, one.truth[result.image]) for one in diagnoses
-             for result in one.answer.results[:BEST] if result.image in one.truth]
+    known = [(result.probability, one.truth[result.name]) for one in diagnoses
+             for result in one.answer.results[:BEST] if result.name in one.truth and result.probability is not None]
     given, right = (np.array(values, float) for values in zip(*known, strict=True)) if known else (np.zeros(0),) * 2
     bins = np.minimum((given * BINS).astype(int), BINS - 1)
     count = np.bincount(bins, minlength=BINS)

@@ -7,8 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import asdict, dataclass
-from functools import partial
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +20,10 @@ from delf.features import Delf
 from delf.images import IMAGE_EXTENSIONS, display_path, find_images
 from delf.indexing import IndexOptions, build_index
 from delf.methods import DEFAULT_METHOD
+from delf.query import Query
 from delf.ranking import Candidates
-from delf.search import SearchEngine, Turned
-from delf.types import Features, SearchResult
+from delf.search import SearchEngine
+from delf.types import SearchResult
 
 Progress = Callable[[int, int], None]
 VERIFICATION_READS = ("keypoints", "scales", "scores", "descriptors")  # of a collection
@@ -112,7 +112,7 @@ def evaluate_methods(folder: str | Path, extractor: Delf, methods: Sequence[str]
         facts = {engine.method: (database.bytes_for(engine), database.learnt_for(engine)) for engine in engines}
     peak, evaluations = _peak_bytes(), {}
     for method, answered in answers.items():
-        ranks = [[number for result in answer.results for number in database.numbers.get(result.image, ())]
+        ranks = [[number for result in answer.results for number in database.numbers.get(result.key, ())]
                  for answer in answered]
         scores = score_ranks(ranks, benchmark.truth, protocol_of(benchmark.truth),
                              distractors=len(benchmark.distractors))
@@ -187,7 +187,7 @@ def read_benchmark(folder: str | Path, *, limit: int | None = None,
 class Database:
     """The images of a benchmark, ready to be searched.
 
-    numbers: of the benchmark's images, by the path that a result has; exact copies share one result. index: its kind.
+    numbers: of the benchmark's images, by the key that a result has; exact copies share one result. index: its kind.
     seconds: that their extraction took; extracted: how many that were, as a collection may hold some already.
     skipped: a sentence for each image that could not be read.
     """
@@ -231,23 +231,23 @@ def indexed(benchmark: Benchmark, extractor: Delf, *, collection: str | Path | N
             yield Database(opened, _numbers(opened, benchmark.files), kind, seconds, report.added, report.skipped)
 
 
-def answer_all(engines: Sequence[SearchEngine], query: Features, *, name: str = "", top: int | None = None,
-               exclude: Sequence[int] = (), turned: Turned | None = None,
-               seconds: Mapping[str, float] | None = None) -> dict[str, SearchResult]:
+def answer_all(engines: Sequence[SearchEngine], query: Query, *, top: int | None = None,
+               exclude: Sequence[int] = ()) -> dict[str, SearchResult]:
     """The answer of each engine to a query; methods of the same retrieval share its candidates.
 
     Args:
-        name, top, exclude, turned: as for `SearchEngine.search_features`. seconds: of the stages before.
+        top, exclude: as for `SearchEngine.answer`.
     """
-    found: dict[Any, tuple[Candidates, dict[str, float]]] = {}
+    found: dict[Any, tuple[Candidates, float]] = {}
     answers = {}
     for engine in engines:
         if engine.options.retrieval not in found:
-            spent = dict(seconds or {})
-            found[engine.options.retrieval] = engine.retrieve(query, exclude=exclude, seconds=spent), spent
+            start, features = time.perf_counter(), query.features
+            candidates = engine.retrieve(features, exclude=exclude)
+            found[engine.options.retrieval] = candidates, time.perf_counter() - start
         candidates, spent = found[engine.options.retrieval]
-        answers[engine.method] = engine.search_features(query, name=name, top=top, exclude=exclude,
-                                                        candidates=candidates, turned=turned, seconds=spent)
+        answer = engine.answer(query, top=top, exclude=exclude, candidates=candidates)
+        answers[engine.method] = replace(answer, seconds={"retrieve": spent, **answer.seconds})
     return answers
 
 
@@ -323,10 +323,8 @@ def _search_all(engines: Sequence[SearchEngine], benchmark: Benchmark,
                 progress: Progress) -> dict[str, list[SearchResult]]:
     answers: dict[str, list[SearchResult]] = {engine.method: [] for engine in engines}
     for done, (path, entry) in enumerate(zip(benchmark.queries, benchmark.truth.entries, strict=True), start=1):
-        seconds: dict[str, float] = {}
-        query = engines[0].extract(path, box=entry.box, seconds=seconds)
-        turned = partial(engines[0].turned, path, box=entry.box)
-        for method, answer in answer_all(engines, query, name=str(path), turned=turned, seconds=seconds).items():
+        query = engines[0].query(path, box=entry.box)
+        for method, answer in answer_all(engines, query).items():
             answers[method].append(answer)
         progress(done, len(benchmark.queries))
     return answers
@@ -337,7 +335,7 @@ def _numbers(collection: Collection, files: Sequence[Path]) -> dict[str, list[in
     for number, path in enumerate(files):
         ordinal = collection.ordinal_of(path)
         if ordinal is not None:
-            numbers.setdefault(collection.image(ordinal).path, []).append(number)
+            numbers.setdefault(collection.snapshot.key_of(ordinal), []).append(number)
     return numbers
 
 

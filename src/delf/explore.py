@@ -26,7 +26,6 @@ from delf.grouping import (
 from delf.images import read_image
 from delf.report.groups import GroupEntry, GroupPhoto, GroupsOptions, write_groups
 from delf.search import load_extractor
-from delf.types import ImageArray
 
 Progress = Callable[[int, int], None]
 
@@ -70,7 +69,7 @@ class Exploration:
         if self.interrupted:
             note += f"; only {self.pairs.done:,} photos were looked at so far, and groups may grow"
         write_groups(path, entries, [self._path(ordinal) for ordinal in self.alone], note=note, options=options,
-                     title=f"Places in {self.collection.folder.name}", load_image=self._pixels(), progress=progress)
+                     title=f"Places in {self.collection.folder.name}", load_image=read_image, progress=progress)
 
     def _group_json(self, group: Group) -> dict[str, Any]:
         return {"representative": self._path(group.representative), "pairs": group.pairs,
@@ -78,7 +77,8 @@ class Exploration:
 
     def _member_json(self, member: Member) -> dict[str, Any]:
         stored = self.collection.image(member.image)
-        return {"image": stored.path, "partners": member.partners, "inliers": member.inliers,
+        return {"image": stored.path, "key": stored.key, "file": str(stored.file),
+                "files": [str(path) for path in stored.files], "partners": member.partners, "inliers": member.inliers,
                 "closest": self._path(member.closest), "captured_at": stored.captured_at,
                 "duplicate_of": None if member.duplicate_of is None else self._path(member.duplicate_of),
                 "latitude": stored.latitude, "longitude": stored.longitude}
@@ -97,7 +97,8 @@ class Exploration:
             path=stored.path, partners=member.partners, closest=self._path(member.closest), inliers=member.inliers,
             duplicate_of=None if member.duplicate_of is None else self._path(member.duplicate_of),
             captured_at=stored.captured_at, match=match if member.image in partners else None,
-            position=(stored.latitude or 0.0, stored.longitude or 0.0) if known else None)
+            position=(stored.latitude or 0.0, stored.longitude or 0.0) if known else None, file=str(stored.file),
+            copies=[str(path) for path in stored.files if path != stored.file])
 
     def _partners(self, image: int) -> set[int]:
         pairs = self.pairs
@@ -105,12 +106,6 @@ class Exploration:
 
     def _path(self, ordinal: int) -> str:
         return self.collection.image(ordinal).path
-
-    def _pixels(self) -> Callable[[str], ImageArray]:
-        """The pixels of an image by its path, wherever the program is run."""
-        ordinals = [*self.alone, *(image for group in self.groups for image in group.images)]
-        files = {stored.path: stored.file for stored in map(self.collection.image, ordinals)}
-        return lambda path: read_image(files[path])
 
 
 def explore_collection(collection: Collection, extractor: Delf | None = None, *,

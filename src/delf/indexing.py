@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from delf.codes import Codes, decode
-from delf.collection import Collection
+from delf.collection import Collection, Stored
 from delf.collection.catalogue import Catalogue
 from delf.collection.segment import Segment
 from delf.errors import CollectionError, OptionError
@@ -103,18 +103,18 @@ def _build(collection: Collection, catalogue: Catalogue, options: IndexOptions,
     return kind
 
 
-def open_index(collection: Collection) -> Index:
+def open_index(collection: Stored) -> Index:
     """The index that a search uses: the built one where there is one, exact search for all that it lacks."""
-    about = collection.about
+    snapshot = collection.snapshot
+    about, built = snapshot.about, snapshot.indexes
     name = about.get("quantiser")
     if about.get("index", {}).get("kind") != "ivfpq" or name is None:
-        return _joined([ExactIndex(segment.descriptors) for segment in collection.segments], collection.dimensions)
-    quantiser = IvfPqQuantiser.load(collection.folder / Path(name).name)
-    built = collection.catalogue.indexes()
+        return _joined([ExactIndex(segment.descriptors) for segment in snapshot.segments], snapshot.dimensions)
+    quantiser = IvfPqQuantiser.load(snapshot.folder / Path(name).name)
     return _joined([_open_lists(quantiser, segment) if built.get(number) == ("ivfpq", name)
                     else ExactIndex(segment.descriptors)
-                    for number, segment in zip(collection.segment_ids, collection.segments, strict=True)],
-                   collection.dimensions)
+                    for number, segment in zip(snapshot.segment_ids, snapshot.segments, strict=True)],
+                   snapshot.dimensions)
 
 
 def _open_lists(quantiser: IvfPqQuantiser, segment: Segment) -> Index:
@@ -127,7 +127,7 @@ def _open_lists(quantiser: IvfPqQuantiser, segment: Segment) -> Index:
         return ExactIndex(segment.descriptors)  # its arrays are still mapped
 
 
-def training_sample(collection: Collection, size: int) -> FloatArray:
+def training_sample(collection: Stored, size: int) -> FloatArray:
     """At most `size` stored descriptors, chosen by a hash of their content: the same whatever their order."""
     share = size / max(collection.rows, 1)
     chosen: list[Codes] = []

@@ -7,6 +7,7 @@ from typing import Any
 
 from delf.errors import OptionError
 from delf.index import DETECT_TO_RETRIEVE, RADENOVIC_2018, HammingOptions
+from delf.looks import TurningOptions
 from delf.ranking import COUNTS, MATCH_PROBABILITY, RANKINGS, SupportOptions
 from delf.retrieval import (
     RETRIEVERS,
@@ -19,6 +20,9 @@ from delf.retrieval import (
 from delf.verification import MatchingOptions, ScreeningOptions, VerificationOptions
 from delf.verification.matching import REFERENCE
 
+ORDERS = {"joint": "votes, raised by inliers", "confirmed": "visual words, raised by distinct inliers",
+          "inliers": "inliers, then similarity", "retrieval": "similarity, whatever the inliers",
+          "fused": "a global descriptor and inliers together"}
 TURNS = ((90.0, 180.0, 270.0), (45.0, 135.0, 225.0, 315.0))
 
 
@@ -29,10 +33,11 @@ class SearchOptions:
     retrieval: what finds the candidates, a key of `delf.retrieval.RETRIEVERS`.
     candidates: how many of them, best first, are verified; 0 leaves their order as it is.
     ranking: a key of `delf.ranking.RANKINGS`. inliers: how they are counted there, one of `delf.ranking.COUNTS`.
-    minimum_probability: from which the best image counts as a match.
-    turns: angles, in degrees, at which a query without a match is looked at again, those of a group where the groups
-        before found nothing: the features know other angles only in part. Where geometry confirms an image so, it says
-        how the query lies, and all images are ranked by how it looks upright.
+    minimum_probability: from which the best image counts as a match. sure_first: whether images that count as one come
+        before all others, whatever their scores.
+    turning: at which angles a query without a match is looked at again, and how: the features know other angles only in
+        part. Where geometry confirms an image so, it says how the query lies, and all images are ranked by how it looks
+        upright.
     screening: a first look at the best features of each candidate; None looks at all of them at once. It is for
         rankings to which inliers that chance gives say little. thorough: so many of the best candidates have no first
         look, which would not see a handful of inliers that few other images share.
@@ -43,7 +48,8 @@ class SearchOptions:
     ranking: str = "joint"
     inliers: str = "all"
     minimum_probability: float = MATCH_PROBABILITY
-    turns: tuple[tuple[float, ...], ...] = ()
+    sure_first: bool = False
+    turning: TurningOptions = field(default_factory=TurningOptions)
     matching: MatchingOptions = field(default_factory=MatchingOptions)
     verification: VerificationOptions = field(default_factory=VerificationOptions)
     screening: ScreeningOptions | None = None
@@ -60,11 +66,23 @@ class SearchOptions:
         if min(self.candidates, self.thorough) < 0:
             raise OptionError("candidates and thorough must be 0 or more")
 
+    @property
+    def verifies(self) -> bool:
+        """Whether geometry looks at anything: without it, a method can rank, and not tell whether there is a match."""
+        return self.candidates > 0
+
+    @property
+    def order(self) -> str:
+        """What results are ordered by, in words."""
+        by = ORDERS[self.ranking] if self.verifies else "similarity alone; no geometry was looked at"
+        return f"sure matches first, and both kinds by {by}" if self.sure_first else f"by {by}"
+
 
 METHODS: dict[str, SearchOptions] = {
     "delf-asmk": SearchOptions(retrieval=AsmkRetrieval(support=SupportOptions()), ranking="confirmed",
-                               inliers="distinct", turns=TURNS, screening=ScreeningOptions()),
-    "delf": SearchOptions(),
+                               inliers="distinct", sure_first=True, turning=TurningOptions(TURNS),
+                               screening=ScreeningOptions()),
+    "delf": SearchOptions(sure_first=True),
     "delf-paper": SearchOptions(ranking="inliers", matching=REFERENCE,
                                 verification=VerificationOptions(verifier="affine", threshold=20.0)),
     "delf-votes": SearchOptions(ranking="retrieval", candidates=0),

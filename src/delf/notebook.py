@@ -16,16 +16,17 @@ import numpy as np
 from delf.errors import DelfError, OptionError
 from delf.images import read_image
 from delf.report.drawing import DrawingOptions, draw_keypoints, draw_matches, save_picture
-from delf.report.evidence import NO_MATCH, SAME, Verdicts, colour_ramp, counted, percent
+from delf.report.evidence import colour_ramp, counted, percent
 from delf.report.page import data_uri, lines, tail, text
 from delf.types import Box, Features, Photo, Picture, Result, SearchResult
 from delf.types import ImageMatch as Match
+from delf.verdicts import HEADLINES, NO_MATCH, NOT_EXAMINED, PERHAPS, SAME, Verdicts
 
 OPTIONS = DrawingOptions(max_width=1200, max_height=800)
 SHOWN = 12  # results of a search
 CIRCLES = 1000
 THUMBNAIL = 240  # pixels
-COLOURS = {SAME: "#1f7a4d", "perhaps": "#8f5a00", NO_MATCH: "#5f646e"}
+COLOURS = {SAME: "#1f7a4d", PERHAPS: "#8f5a00", NO_MATCH: "#5f646e", NOT_EXAMINED: "#5f646e"}
 BOX = "font:14px/1.45 system-ui,sans-serif;max-width:72rem"
 CARD = "border:1px solid rgba(128,128,128,.35);border-radius:10px;overflow:hidden;padding-bottom:.4rem"
 QUIET = "opacity:.7;font-size:12px"
@@ -54,8 +55,8 @@ def _(shown: Match, query: Photo | None = None, database: Photo | None = None) -
 
 @draw.register
 def _(shown: Result, query: Photo, box: Box | None = None) -> Picture:
-    match = Match(shown.inlier_points, shown.transform, shown.inliers, _tentative(shown), shown.probability)
-    return _matches(match, query, shown.image, box)
+    match = Match(shown.inlier_points, shown.transform, shown.inliers, _tentative(shown), shown.probability or 0.0)
+    return _matches(match, query, shown.shown, box)
 
 
 @draw.register
@@ -104,44 +105,48 @@ def _(shown: Match) -> str:
             return as_html(draw(shown))
         except (DelfError, OSError):  # a photo is gone
             pass
-    return (f'<div style="{BOX}">{_verdict(shown.probability)} · {counted(shown.inliers, "inlier")} of '
+    return (f'<div style="{BOX}">{_verdict(shown.probability, Verdicts().word(shown.probability))} · {counted(shown.inliers, "inlier")} of '
             f"{counted(shown.tentative, 'tentative match')}</div>")
 
 
 @as_html.register
 def _(shown: Result) -> str:
-    return f'<div style="{BOX};width:{THUMBNAIL}px">{_card(shown)}</div>'
+    return f'<div style="{BOX};width:{THUMBNAIL}px">{_card(shown, Verdicts().word(shown.probability))}</div>'
 
 
 @as_html.register
 def _(shown: SearchResult) -> str:
     results = shown.results[:SHOWN]
-    headline = "Match found" if shown.match else "No match in this collection"
+    word = shown.verdict
     spent = f"{text(shown.method)}, {sum(shown.seconds.values()):.2f} s" if shown.seconds else text(shown.method)
-    nearest = "" if shown.match or not results else f'<div style="{QUIET}">Nearest, but not a match:</div>'
+    said = "Nearest, but not a match:" if word == NO_MATCH and results else shown.remark
+    nearest = f'<div style="{QUIET}">{text(said)}</div>' if said else ""
     rest = f'<div style="{QUIET}">and {len(shown.results) - SHOWN} more</div>' if len(shown.results) > SHOWN else ""
     query = f'<div style="flex:none;width:{THUMBNAIL}px"><div style="{CARD}">{_thumbnail(shown.query, "query")}' \
             f'<div style="padding:.4rem .6rem"><b>Query</b> {_short(shown.query)}</div></div></div>'
     grid = f"display:grid;gap:.6rem;flex:1;grid-template-columns:repeat(auto-fill,minmax({THUMBNAIL * 2 // 3}px,1fr))"
     return lines(
-        f'<div style="{BOX}"><div style="font-size:18px;font-weight:650">{headline}</div>',
+        f'<div style="{BOX}"><div style="font-size:18px;font-weight:650">{HEADLINES[word]}</div>',
         f'<div style="{QUIET}">{spent}</div>', nearest,
         '<div style="display:flex;gap:1rem;align-items:flex-start;margin-top:.6rem;flex-wrap:wrap">',
         query if shown.query else "",
-        f'<div style="{grid};min-width:{THUMBNAIL}px">', *map(_card, results), "</div>", "</div>", rest, "</div>")
+        f'<div style="{grid};min-width:{THUMBNAIL}px">', *(_card(one, shown.word_of(one)) for one in results), "</div>",
+        "</div>", rest, "</div>")
 
 
-def _card(result: Result) -> str:
+def _card(result: Result, word: str) -> str:
+    looked = "" if result.probability is None else f"{counted(result.inliers, 'inlier')}, "
+    also = "".join(f'<div style="padding:0 .6rem;overflow-wrap:anywhere;{QUIET}">also as {_short(str(path))}</div>'
+                   for path in result.copies)
     return lines(
-        f'<div style="{CARD}">{_thumbnail(result.image, f"result {result.rank}")}',
-        f'<div style="padding:.4rem .6rem 0">{result.rank}. {_verdict(result.probability)}</div>',
-        f'<div style="padding:0 .6rem;overflow-wrap:anywhere">{_short(result.image)}</div>',
-        f'<div style="padding:0 .6rem;{QUIET}">{counted(result.inliers, "inlier")}, score {result.score:.4g}</div>',
+        f'<div style="{CARD}">{_thumbnail(result.shown, f"result {result.rank}")}',
+        f'<div style="padding:.4rem .6rem 0">{result.rank}. {_verdict(result.probability, word)}</div>',
+        f'<div style="padding:0 .6rem;overflow-wrap:anywhere">{_short(result.image)}</div>{also}',
+        f'<div style="padding:0 .6rem;{QUIET}">{looked}score {result.score:.4g}</div>',
         "</div>")
 
 
-def _verdict(probability: float) -> str:
-    word = Verdicts().word(probability)
+def _verdict(probability: float | None, word: str) -> str:
     pill = "color:#fff;border-radius:9px;padding:0 .5em;white-space:nowrap"
     return (f'<span style="background:{COLOURS[word]};{pill}">{word}</span> '
             f'<span style="white-space:nowrap">{text(percent(probability))}</span>')

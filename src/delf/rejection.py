@@ -6,8 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -159,11 +158,10 @@ def _ask(engines: Sequence[SearchEngine], questions: Sequence[Question], ordinal
     last, query = None, None
     for done, question in enumerate(questions, start=1):
         if query is None or last != (question.path, question.box):
-            last, query = (question.path, question.box), engines[0].extract(question.path, box=question.box)
+            last, query = (question.path, question.box), engines[0].query(question.path, box=question.box)
         exclude = [ordinals[number] for number in sorted(question.exclude) if number in ordinals]
-        turned = partial(engines[0].turned, question.path, box=question.box)
-        yield question, answer_all(engines, query, name=question.name, top=DEPTH + len(question.junk), exclude=exclude,
-                                   turned=turned)
+        found = answer_all(engines, query, top=DEPTH + len(question.junk), exclude=exclude)
+        yield question, {method: replace(answer, query=question.name) for method, answer in found.items()}
         progress(done, len(questions))
 
 
@@ -173,12 +171,12 @@ def _answer(question: Question, answer: SearchResult, database: Database, names:
     relevant: list[bool] = []
     values: list[tuple[float, ...]] = []
     for result in answer.results:
-        numbers = set(database.numbers.get(result.image, ()))  # several, of exact copies
+        numbers = set(database.numbers.get(result.key, ()))  # several, of exact copies
         counting = numbers & question.relevant or numbers - question.junk
         if counting and len(images) < DEPTH:
             images.append(names[min(counting)])
             relevant.append(bool(numbers & question.relevant))
-            values.append(tuple(float(getattr(result, name)) for name in QUANTITIES))
+            values.append(tuple(float(getattr(result, name) or 0.0) for name in QUANTITIES))
     columns = np.array(values, np.float64).reshape(-1, len(QUANTITIES))
     return Answer(question.name, question.kind, tuple(images), np.array(relevant, bool),
                   {name: columns[:, i] for i, name in enumerate(QUANTITIES)})

@@ -17,11 +17,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib import import_module
+from itertools import pairwise
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from delf.verdicts import MATCH_PROBABILITY, NOT_EXAMINED, PERHAPS, PERHAPS_PROBABILITY, SAME, Verdicts
 
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
@@ -196,24 +200,45 @@ class ImageMatch(Shown):
 class Result(Shown):
     """One image of a collection, as the answer to a query.
 
-    image: the path as it was indexed. score: what the ranking sorts by. ordinal: of the image in the collection, where
-        it was found in one. examined: whether geometry looked at it. The other fields as in `ImageMatch`.
+    image: the path as it was indexed, to be shown. score: what the ranking sorts by. probability: None where geometry
+        did not look at the image, which says nothing against it. examined: whether it did. key: the SHA-256 of the
+        photo's content, 64 hexadecimal digits, which names it for ever. file: absolute, one that exists where any does.
+        files: all that have that very content. ordinal: of the image in the state of the collection that was searched,
+        and nowhere else. The other fields as in `ImageMatch`.
     """
 
     rank: int
     image: str
     score: float
     inliers: int
-    probability: float
+    probability: float | None
     transform: NDArray[np.float64] | None
     inlier_points: FloatArray
     evidence: Mapping[str, float] = field(default_factory=dict)
     ordinal: int | None = None
     examined: bool = False
+    key: str = ""
+    file: Path | None = None
+    files: tuple[Path, ...] = ()
 
     def __repr__(self) -> str:
-        return (f"Result({self.rank}, {self.image!r}, score {self.score:.4g}, {self.inliers} inliers, "
-                f"probability {self.probability:.3f})")
+        looked = "" if self.probability is None else f", {self.inliers} inliers, probability {self.probability:.3f}"
+        return f"Result({self.rank}, {self.image!r}, score {self.score:.4g}{looked})"
+
+    @property
+    def name(self) -> str:
+        """What it is known by: its key, or its path where it is of no collection."""
+        return self.key or self.image
+
+    @property
+    def shown(self) -> str:
+        """Where its photo is read from to be shown."""
+        return self.image if self.file is None else str(self.file)
+
+    @property
+    def copies(self) -> tuple[Path, ...]:
+        """The other files with the very same content."""
+        return tuple(path for path in self.files if path != self.file)
 
     def plot(self, query: Photo, *, box: Box | None = None) -> Picture:
         """The query and this image with their matched points. box: the part of the query that was searched for."""
@@ -224,19 +249,56 @@ class Result(Shown):
 class SearchResult(Shown):
     """The answer to one query: the images of a collection, best first.
 
-    match: whether the best image shows the same thing as the query, i.e. its probability passes the threshold.
-    seconds: time by stage. box: the part of the query that was searched for; None for all of it.
+    match: whether the best image shows the same thing as the query, i.e. its probability passes the threshold; None
+        where the method looks at no geometry, and so cannot tell. threshold: that probability.
+    seconds: time by stage. box: the part of the query that was searched for; None for all of it. order: what the
+        results are ordered by, in words.
     """
 
     query: str
     method: str
-    match: bool
+    match: bool | None
     results: tuple[Result, ...]
     seconds: dict[str, float] = field(default_factory=dict)
     box: Box | None = None
+    order: str = ""
+    threshold: float = MATCH_PROBABILITY
+
+    @property
+    def verified(self) -> bool:
+        """Whether the method looks at geometry."""
+        return self.match is not None
+
+    @property
+    def verdict(self) -> str:
+        """What is to be said of it: one of the words of `delf.verdicts`, the best that any result deserves."""
+        if self.match is None:
+            return NOT_EXAMINED
+        return SAME if self.match else self._word(self.most_probable or 0.0)
+
+    def word_of(self, result: Result) -> str:
+        """What is to be said of one of its results, which never contradicts what is said of the whole."""
+        return self._word(result.probability)
+
+    def _word(self, probability: float | None) -> str:
+        word = Verdicts(self.threshold, min(PERHAPS_PROBABILITY, self.threshold)).word(probability)
+        return PERHAPS if word == SAME and not self.match else word
+
+    @property
+    def most_probable(self) -> float | None:
+        """The highest probability of any result; None where geometry looked at none."""
+        return max((one.probability for one in self.results if one.probability is not None), default=None)
+
+    @property
+    def remark(self) -> str:
+        """A sentence where the order of the results is not that of the probabilities shown beside them."""
+        shown = [one.probability for one in self.results if one.probability is not None]
+        if all(before >= after - 0.005 for before, after in pairwise(shown)):
+            return ""
+        return f"Ordered {self.order}; the probability is that of each pair alone."
 
     def __repr__(self) -> str:
-        said = "match" if self.match else "no match"
+        said = "not verified" if self.match is None else "match" if self.match else "no match"
         return f"SearchResult({self.query!r}, {self.method}: {said}, {len(self.results)} results)"
 
     def plot(self, rank: int = 1, query: Photo | None = None) -> Picture:

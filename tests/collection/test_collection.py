@@ -139,8 +139,9 @@ def test_a_file_that_changed_is_another_image(empty: Collection, draw: Draw, stu
     assert empty.alive.tolist() == [False, True, True]
     assert empty.ordinal_of(file) == 2
     assert empty.features(2).image_size == (100, 70)
-    with pytest.raises(CollectionError, match=r"image 0 is not in .* any more"):
-        empty.image(0)
+    gone = empty.image(0)
+    assert (gone.path, gone.file, gone.files) == (str(file), file, ()), "where it was indexed"
+    assert len(gone.key) == 64 and empty.snapshot.ordinal_of_key(gone.key) is None
 
 
 def test_a_file_that_was_only_touched_is_known_by_its_content(empty: Collection, draw: Draw, stub: Any) -> None:
@@ -285,7 +286,9 @@ def test_bytes_by_kind_are_those_on_disk(empty: Collection, draw: Draw) -> None:
     assert kinds["descriptors"] == 80 * 16 + header
     assert kinds["keypoints"] == 80 * 4 + header
     assert kinds["scales"] == kinds["scores"] == 80 * 2 + header
-    assert set(kinds) == {"catalogue", "descriptors", "globals", "keypoints", "offsets", "scales", "scores", "sizes"}
+    assert set(kinds) == {"catalogue", "descriptors", "globals", "keypoints", "keys", "offsets", "path_ends", "paths",
+                          "scales", "scores", "sizes"}
+    assert kinds["keys"] == 4 * 32 + header
     arrays = sum(path.stat().st_size for path in empty.folder.rglob("*.npy"))
     assert sum(kinds.values()) == arrays + (empty.folder / "catalogue.sqlite").stat().st_size
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from delf.collection.segment import DTYPES, Segment, open_segment, write_segment
+from delf.collection.segment import DTYPES, Identity, Segment, open_segment, write_segment
 from delf.types import Features
 
 MODEL = "0123456789"
@@ -29,9 +29,13 @@ def random_features(count: int, size: tuple[int, int], *, seed: int = 0, dimensi
         global_descriptor=(pooled / np.linalg.norm(pooled)).astype(np.float32))
 
 
+def identity(number: int) -> Identity:
+    return Identity(bytes([number]) * 32, b"photos/\xff%d.jpg" % number, b"/home/photos/\xff%d.jpg" % number)
+
+
 def stored(folder: Path, batch: list[Features]) -> Segment:
     folder.mkdir()
-    write_segment(folder, batch, fingerprint=MODEL)
+    write_segment(folder, [(identity(number), features) for number, features in enumerate(batch)], fingerprint=MODEL)
     return open_segment(folder, fingerprint=MODEL, dimensions=batch[0].descriptors.shape[1])
 
 

@@ -151,7 +151,7 @@ def test_a_part_of_the_scenes(tmp_path: Path, monkeypatch: Any) -> None:
     assert [outcome.right for outcome in run.outcomes] == [True, True]
     for outcome in run.outcomes:
         assert len(outcome.truth) == run.report.added
-        assert {result.image for result in outcome.answer.results} <= set(outcome.truth)
+        assert {result.name for result in outcome.answer.results} <= set(outcome.truth)
     page = run.page.read_text(encoding="utf-8")
     assert "2 queries, of which 2 were answered right" in page
     assert "query-19-tissue.jpg: not in the collection" in page

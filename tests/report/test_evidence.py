@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from delf.errors import OptionError
 from delf.report.evidence import (
     Outlines,
-    Verdicts,
     colour_ramp,
     corners,
     counted,
@@ -20,6 +19,7 @@ from delf.report.evidence import (
     projected_outline,
 )
 from delf.report.layout import arrange, side_by_side, stacked
+from delf.verdicts import Verdicts
 
 SIZE = (200, 100)
 FRAME = corners(SIZE, None)
@@ -31,10 +31,10 @@ def shoelace(polygon: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize(("probability", "word"), [
-    (1.0, "same thing"), (0.8, "same thing"), (0.79, "perhaps"), (0.3, "perhaps"), (0.29, "no match"),
-    (0.0, "no match"), (float("nan"), "no match"),
+    (1.0, "same thing"), (0.8, "same thing"), (0.79, "perhaps"), (0.5, "perhaps"), (0.49, "no match"),
+    (0.0, "no match"), (float("nan"), "no match"), (None, "not looked at"),
 ])
-def test_verdicts_follow_the_probability(probability: float, word: str) -> None:
+def test_verdicts_follow_the_probability(probability: float | None, word: str) -> None:
     assert Verdicts().word(probability) == word
 
 

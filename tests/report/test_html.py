@@ -80,12 +80,12 @@ def test_pictures_keep_their_colours(scene, page_of) -> None:
 
 
 def test_cards_say_what_the_search_said(scene, page_of) -> None:
-    results = [scene.result(1, "a.jpg", 0.93), scene.result(2, "b.jpg", 0.4, 7), scene.result(3, "c.jpg", 0.004, 1)]
+    results = [scene.result(1, "a.jpg", 0.93), scene.result(2, "b.jpg", 0.6, 7), scene.result(3, "c.jpg", 0.004, 1)]
     cards = page_of(entry(scene, results)).all(css="card")
     facts = [card.all(css="facts")[0].text() for card in cards]
     assert facts == [
         "same thing 93 % a.jpg 40 inliers · score 10.5",
-        "perhaps 40 % b.jpg 7 inliers · score 5.25",
+        "perhaps 60 % b.jpg 7 inliers · score 5.25",
         "no match <1 % c.jpg 1 inlier · score 3.5",
     ]
     assert [card.all(css="rank")[0].text() for card in cards] == ["1", "2", "3"]
@@ -100,11 +100,41 @@ def test_timings_are_told(scene, page_of) -> None:
 def test_match_and_no_match_are_said_plainly(scene, page_of) -> None:
     found = page_of(entry(scene, [scene.result()]))
     assert found.all(css="banner")[0].text() == "Match found"
-    nothing = page_of(entry(scene, [scene.result(probability=0.9)], match=False))
+    nothing = page_of(entry(scene, [scene.result(probability=0.4)], match=False))
     assert nothing.all(css="banner")[0].text() == "No match in this collection"
     assert "Nearest, but not a match:" in nothing.text()
-    assert nothing.all(css="verdict")[0].text() == "perhaps 90 %"  # a card never contradicts the headline
+    assert nothing.all(css="verdict")[0].text() == "no match 40 %"
     assert "Nearest" not in found.text()
+
+
+@pytest.mark.parametrize("probability", [0.0, 0.2, 0.49, 0.5, 0.78, 0.79, 0.9])
+def test_no_card_contradicts_the_headline(scene, page_of, probability: float) -> None:
+    page = page_of(entry(scene, [scene.result(probability=probability), scene.result(2, "b.jpg", 0.1)], match=False))
+    words = [card.text().split(" ")[0] for card in page.all(css="verdict")]
+    headline = page.all(css="banner")[0].text()
+    assert "same" not in words
+    assert ("perhaps" in words) == headline.startswith("Perhaps") == (probability >= 0.5)
+    assert headline.startswith("No match") == (probability < 0.5)
+
+
+def test_a_method_without_geometry_says_so(scene, page_of) -> None:
+    page = page_of(entry(scene, [replace(scene.result(probability=None), inliers=0)], match=None))
+    assert page.all(css="banner")[0].text().startswith("Ranked by similarity alone")
+    assert page.all(css="verdict")[0].text() == "not looked at"
+    assert "no match" not in page.text().lower().replace("whether there is a match", "") and "0 %" not in page.text()
+
+
+def test_an_order_that_is_not_that_of_the_probabilities_is_explained(scene, page_of) -> None:
+    results = [scene.result(1, "a.jpg", 0.9), scene.result(2, "b.jpg", 0.99)]
+    said = "the probability is that of each pair alone"
+    assert said in page_of(entry(scene, results)).text()
+    assert said not in page_of(entry(scene, results[::-1])).text()
+
+
+def test_exact_copies_are_told(scene, page_of) -> None:
+    files = (Path("/old/a.jpg"), Path("/usb/a.jpg"))
+    page = page_of(entry(scene, [replace(scene.result(), file=files[1], files=files)]))
+    assert page.all(css="path")[1].text() == "also as /old/a.jpg"
 
 
 def test_no_results_and_no_queries_are_said_plainly(scene, page_of) -> None:
@@ -258,8 +288,8 @@ def test_several_queries_are_listed_with_links(scene, page_of) -> None:
     root = page_of(entry(scene, [scene.result()], query="holiday/one.jpg"),
                    entry(scene, [], match=False, query="two.jpg"))
     assert [(a.attributes["href"], a.text()) for a in root.all("a")] == [("#q1", "one.jpg"), ("#q2", "two.jpg")]
-    assert [dot.text() for dot in root.all(css="dot")] == ["match", "no match"]
-    assert "2 queries: 1 with a match, 1 without" in root.text()
+    assert [dot.text() for dot in root.all(css="dot")] == ["same thing", "no match"]
+    assert "2 queries: 1 with a match, 1 without a match" in root.text()
     assert not page_of(entry(scene, [])).all("nav")
 
 

@@ -26,10 +26,11 @@ from delf.cli.options import (
     given,
     load_extractor,
 )
+from delf.verdicts import ANSWERS, NO_MATCH
 
 if TYPE_CHECKING:
     from delf.collection import AddReport, Collection
-    from delf.types import Box, SearchResult
+    from delf.types import Box, Result, SearchResult
 
 Folder = Annotated[Path, typer.Argument(metavar="COLLECTION", help="The folder of a collection.")]
 
@@ -141,9 +142,11 @@ def search(
 
 def result_json(answer: SearchResult) -> dict[str, Any]:
     """An answer in the form that `delf search --json` prints."""
-    return {"query": answer.query, "method": answer.method, "match": answer.match, "seconds": answer.seconds,
-            "results": [{"rank": result.rank, "image": result.image, "score": result.score,
-                         "inliers": result.inliers, "probability": result.probability,
+    return {"query": answer.query, "method": answer.method, "match": answer.match, "verified": answer.verified,
+            "verdict": answer.verdict, "order": answer.order, "seconds": answer.seconds,
+            "results": [{"rank": result.rank, "image": result.image, "key": result.key, "file": result.shown,
+                         "files": [str(path) for path in result.files], "score": result.score,
+                         "examined": result.examined, "inliers": result.inliers, "probability": result.probability,
                          "transform": None if result.transform is None else result.transform.tolist()}
                         for result in answer.results]}
 
@@ -151,12 +154,25 @@ def result_json(answer: SearchResult) -> dict[str, Any]:
 def _print_answer(answer: SearchResult) -> None:
     from delf.images import display_path
 
-    print(f"{display_path(answer.query)}: {'found' if answer.match else 'no match in this collection'}"
-          f"{'' if answer.match or not answer.results else '; the nearest are'}")
+    nearest = "; the nearest are" if answer.verdict == NO_MATCH and answer.results else ""
+    print(f"{display_path(answer.query)}: {ANSWERS[answer.verdict]}{nearest}")
     if answer.results:
-        print("rank  probability  inliers  image")
+        print("rank  probability  inliers  image" if answer.verified else "rank  similarity  image")
     for result in answer.results:
-        print(f"{result.rank:>4}  {result.probability:>11.1%}  {result.inliers:>7}  {display_path(result.image)}")
+        print(f"{result.rank:>4}  {_looked(result, answer.verified)}  {display_path(result.image)}")
+        for path in result.copies:
+            print(f"{'':>{27 if answer.verified else 18}}also as {display_path(path)}")
+    if answer.remark:
+        print(answer.remark)
+
+
+def _looked(result: Result, verified: bool) -> str:
+    """The columns of a result between its rank and its name."""
+    if not verified:
+        return f"{result.score:>10.4g}"
+    if result.probability is None:
+        return f"{'-':>11}  {'-':>7}"  # not looked at, which is not "no"
+    return f"{result.probability:>11.1%}  {result.inliers:>7}"
 
 
 def _write_report(path: Path, answers: list[SearchResult], box: Box | None, collection: Collection) -> None:

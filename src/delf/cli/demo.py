@@ -46,12 +46,13 @@ def demo(
 
 def _print_outcome(outcome: Outcome) -> None:
     from delf.images import display_path
+    from delf.verdicts import ANSWERS, SAME
 
     known = "" if outcome.truth is None else f" ({counted(outcome.expected, 'photo')} of it in the collection)"
     print(f"\n{display_path(outcome.query.name)}: {outcome.caption}{known}")
-    if not outcome.answer.match:
-        print("  no match in this collection" + ("; the nearest are" if outcome.answer.results else ""))
+    if outcome.answer.verdict != SAME:
+        print(f"  {ANSWERS[outcome.answer.verdict]}" + ("; the nearest are" if outcome.answer.results else ""))
     for result in outcome.answer.results[:SHOWN]:
-        mark = "" if outcome.truth is None else "right  " if outcome.truth[result.image] else "other  "
-        print(f"  {result.rank}. {mark}{result.probability:6.1%}  {result.inliers:4d} inliers  "
+        mark = "" if outcome.truth is None else "right  " if outcome.truth[result.name] else "other  "
+        print(f"  {result.rank}. {mark}{result.probability or 0.0:6.1%}  {result.inliers:4d} inliers  "
               f"{display_path(Path(result.image).name)}")

@@ -41,7 +41,7 @@ def match(
     from delf.pair import match as match_images
     from delf.ranking import MATCH_PROBABILITY
     from delf.report.drawing import save_matches
-    from delf.report.evidence import Verdicts
+    from delf.verdicts import Verdicts
 
     extractor = load_extractor(model, runtime, device, threads, quiet or json)
     found = match_images(image0, image1, extractor)

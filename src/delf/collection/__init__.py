@@ -1,6 +1,10 @@
 """What is on disk: a folder with one SQLite catalogue and immutable memory-mapped segments."""
 
 from delf.collection.adding import AddReport
-from delf.collection.collection import Collection, StoredImage
+from delf.collection.collection import Collection
+from delf.collection.snapshot import Snapshot, StoredImage
 
-__all__ = ["AddReport", "Collection", "StoredImage"]
+__all__ = ["AddReport", "Collection", "Snapshot", "Stored", "StoredImage"]
+
+Stored = Collection | Snapshot
+"""What can be read as a collection: whoever keeps it for longer keeps its `snapshot`."""

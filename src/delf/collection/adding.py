@@ -8,10 +8,11 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from delf.collection.catalogue import Catalogue, FileRecord, ImageRecord
-from delf.collection.segment import new_segment, write_segment
+from delf.collection.segment import Identity, new_segment, write_segment
+from delf.collection.snapshot import Identified
 from delf.errors import ImageError
 from delf.images import LoadedImage, find_images, load_ahead
 from delf.types import Features, ImageArray
@@ -19,13 +20,8 @@ from delf.types import Features, ImageArray
 LINKS_AT_ONCE = 4096
 
 
-class Extractor(Protocol):
+class Extractor(Identified, Protocol):
     """What a collection needs of `delf.features.Delf`."""
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """Name and fingerprint of the model, and the options: what must be equal for features to mix."""
-        ...
 
     @property
     def longest_side(self) -> int | None:
@@ -158,7 +154,7 @@ class Adding:
         if self._batch:
             name = uuid.uuid4().hex
             with new_segment(self._segments, name) as folder:
-                write_segment(folder, [features for *_, features in self._batch],
+                write_segment(folder, [(self._identity(digest), features) for digest, _, features in self._batch],
                               fingerprint=self._extractor.identity["model"]["fingerprint"])
             self._catalogue.publish(name, sum(len(features) for *_, features in self._batch),
                                     [(image, self._files[digest]) for digest, image, _ in self._batch])
@@ -167,6 +163,10 @@ class Adding:
             self._batch = []
             self._published()
         self._publish_links()
+
+    def _identity(self, digest: str) -> Identity:
+        file = self._files[digest][0]
+        return Identity(bytes.fromhex(digest), file.shown, file.path)
 
     def _publish_links(self) -> None:
         if self._links:

@@ -45,7 +45,14 @@ class ImageRecord:
     longitude: float | None
 
 
-ImageRow = tuple[bytes, bytes, str | None, float | None, float | None]
+@dataclass(frozen=True)
+class StoredFacts:
+    """What is known of an image. files: (shown, absolute path) of each; the rest from the photo's EXIF data."""
+
+    files: tuple[tuple[bytes, bytes], ...]
+    captured_at: str | None
+    latitude: float | None
+    longitude: float | None
 
 
 class Catalogue:
@@ -53,7 +60,17 @@ class Catalogue:
 
     def __init__(self, folder: Path, connection: sqlite3.Connection) -> None:
         self._folder = folder
-        self._connection = connection
+        self._opened = connection
+        self._process = os.getpid()
+        self._inherited: list[sqlite3.Connection] = []  # which stay open: closing one would end the parent's locks
+
+    @property
+    def _connection(self) -> sqlite3.Connection:
+        """The connection of this process: SQLite must not use one that a fork has copied."""
+        if self._process != os.getpid():
+            self._inherited.append(self._opened)
+            self._opened, self._process = _connect(self._folder / NAME), os.getpid()
+        return self._opened
 
     @classmethod
     def create(cls, folder: Path, about: Mapping[str, Any]) -> Catalogue:
@@ -130,14 +147,22 @@ class Catalogue:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def pin(self) -> None:
-        """Answer for the state of this moment from now on, whatever others write, until `pin` is called again."""
+    @contextmanager
+    def pinned(self) -> Iterator[None]:
+        """Inside, it answers for the state of one moment, whatever others write.
+
+        It is for moments: as long as a reader holds a state, the write-ahead log of those who write cannot be begun
+        anew, and grows with all that they write.
+        """
         with self._failures(self._folder):
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
             self._connection.execute("BEGIN")
             # SQLite takes its snapshot at the first look.
             self._connection.execute("SELECT COUNT(*) FROM about").fetchone()
+        try:
+            yield
+        finally:
+            with self._failures(self._folder):
+                self._connection.execute("ROLLBACK")
 
     def about(self) -> dict[str, Any]:
         """What was stored when the collection was made, and since: model, options, format."""
@@ -173,17 +198,31 @@ class Catalogue:
         [counts] = self._rows("SELECT COUNT(DISTINCT image), COUNT(*) FROM files", (int, int))
         return counts
 
-    def image_at(self, segment: int, position: int) -> ImageRow | None:
-        """(shown path, absolute path, capture time, latitude, longitude) of an image; None where it was removed."""
-        return self._row(
-            "SELECT shown, path, captured_at, latitude, longitude FROM images JOIN files ON image = id "
-            "WHERE segment = ? AND position = ? ORDER BY path LIMIT 1",
-            (bytes, bytes, str | None, float | None, float | None), segment, position)
+    def facts_of(self, sha256: bytes) -> StoredFacts | None:
+        """What is known of the image with this content; None where it is not known (any more)."""
+        facts = self._row("SELECT id, captured_at, latitude, longitude FROM images WHERE sha256 = ?",
+                          (int, str | None, float | None, float | None), sha256)
+        if facts is None:
+            return None
+        files = self._rows("SELECT shown, path FROM files WHERE image = ? ORDER BY path", (bytes, bytes), facts[0])
+        return StoredFacts(tuple(files), *facts[1:])
 
-    def place_of(self, path: bytes) -> tuple[int, int] | None:
-        """(segment, position) of the image of a file, or None."""
-        return self._row("SELECT segment, position FROM images JOIN files ON image = id WHERE path = ?", (int, int),
-                         path)
+    def key_of(self, path: bytes) -> bytes | None:
+        """The SHA-256 of the content of a file, or None where the file is not known."""
+        row = self._row("SELECT sha256 FROM images JOIN files ON image = id WHERE path = ?", (bytes,), path)
+        return None if row is None else bytes(row[0])
+
+    def place_of_key(self, sha256: bytes) -> tuple[str, int] | None:
+        """(folder of the segment, position) of the image with this content, or None."""
+        return self._row("SELECT folder, position FROM images JOIN segments ON segment = segments.id WHERE sha256 = ?",
+                         (str, int), sha256)
+
+    def identities(self, segment: int) -> list[tuple[bytes, bytes, bytes]]:
+        """(SHA-256, shown path, absolute path) of the images of a segment, in their order; no paths of removed ones."""
+        return self._rows(
+            "SELECT sha256, coalesce(shown, x''), coalesce(path, x'') FROM images LEFT JOIN files ON path = "
+            "(SELECT min(path) FROM files WHERE image = images.id) WHERE segment = ? ORDER BY position",
+            (bytes, bytes, bytes), segment)
 
     def removed(self) -> list[tuple[int, int]]:
         """(segment, position) of each image that no file has any more."""
@@ -194,6 +233,10 @@ class Catalogue:
         start = path.rstrip(b"/") + b"/"
         return [row[0] for row in self._rows("SELECT path FROM files WHERE path = ? OR (path >= ? AND path < ?) "
                                              "ORDER BY path", (bytes,), path, start, start[:-1] + b"0")]
+
+    def has_below(self, path: bytes) -> bool:
+        """Whether there is a file at an absolute path or below it."""
+        return bool(self.files_below(path))
 
     def files_of(self, image: int) -> list[bytes]:
         """The files of an image, in order."""

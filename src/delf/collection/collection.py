@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from delf.collection.adding import Adding, AddReport, Extractor, file_key
+from delf.collection.adding import Adding, AddReport, Extractor, file_key, is_gone
 from delf.collection.catalogue import NAME, Catalogue, exists
 from delf.collection.lock import WriterLock
-from delf.collection.segment import Segment, open_segment
+from delf.collection.segment import Identity, Segment, open_segment
+from delf.collection.snapshot import Snapshot, StoredImage
 from delf.collection.upkeep import (
     SEGMENTS,
     compact_segments,
@@ -35,47 +35,19 @@ IMAGES_PER_MERGED_SEGMENT = 16384
 _NO_DATA = (".json", ".lock", ".partial", ".spill")  # manifests, the lock, and what is half written
 
 
-@dataclass(frozen=True)
-class StoredImage:
-    """An image of a collection. path: as it was indexed; file: absolute; the rest from the photo's EXIF data."""
-
-    path: str
-    file: Path
-    captured_at: str | None
-    latitude: float | None
-    longitude: float | None
-
-
-@dataclass(frozen=True, eq=False)
-class _Snapshot:
-    """The state of a collection at one instant.
-
-    bases: (S + 1,) ordinal of the first image of each segment, and the number of all.
-    starts: (n + 1,) first row of each image among the features of all segments, and the number of all.
-    alive: (n,) whether the image still has a file.
-    """
-
-    ids: tuple[int, ...]
-    segments: tuple[Segment, ...]
-    bases: IntArray
-    starts: IntArray
-    alive: NDArray[np.bool_]
-
-
 class Collection:
-    """Photos and their features. It answers for the state it opened until `refresh` is called.
+    """Photos and their features, which can be changed. What it says is of one `snapshot`, until it is changed or
+    `refresh` is called; a snapshot itself, and an engine that searches it, stay as they are.
 
         collection = Collection.create("places.delf", Delf.load())
         collection.add(["photos/"])
-
-    Images are numbered by ordinals 0 to n - 1 in the order in which they were added, removed ones included; features
-    by rows, image after image.
     """
 
     def __init__(self, folder: Path, catalogue: Catalogue, extractor: Extractor | None) -> None:
         self.folder = folder
         self._catalogue = catalogue
         self._extractor = extractor
+        self._snapshot: Snapshot | None = None
         self.refresh()
         if extractor is not None:
             self.require(extractor)
@@ -132,52 +104,73 @@ class Collection:
         self.close()
 
     def refresh(self) -> None:
-        """Look at the state on disk anew."""
+        """Look at the state on disk anew. Segments that were open already are not opened again."""
         while True:
-            self._catalogue.pin()
             try:
-                self.about, self._snapshot = self._read()
-                return
+                with self._catalogue.pinned():
+                    before = self._catalogue.segments()
+                    self._snapshot = self._read(before)
+                    return
             except CollectionError:
                 # A segment that another process merged into a new one goes when that one is there.
-                before = self._catalogue.segments()
-                self._catalogue.pin()
-                if self._catalogue.segments() == before:
-                    raise
+                with self._catalogue.pinned():
+                    if self._catalogue.segments() == before:
+                        raise
 
-    def _read(self) -> tuple[dict[str, Any], _Snapshot]:
-        about, rows = self._catalogue.about(), self._catalogue.segments()
-        segments = tuple(open_segment(segment_folder(self.folder, name), dimensions=about["options"]["dimensions"],
-                                      fingerprint=about["model"]["fingerprint"]) for _, name in rows)
-        ids = tuple(number for number, _ in rows)
+    def _read(self, rows: Sequence[tuple[int, str]]) -> Snapshot:
+        about = self._catalogue.about()
+        segments = tuple(self._segment(number, name, about) for number, name in rows)
         bases = np.cumsum([0, *(segment.images for segment in segments)])
         row_bases = np.cumsum([0, *(segment.rows for segment in segments)])
         starts = [segment.offsets[:-1] + base for segment, base in zip(segments, row_bases, strict=False)]
         alive = np.ones(bases[-1], dtype=bool)
+        ids = tuple(number for number, _ in rows)
         ordinals = {number: range(start, stop) for number, start, stop in zip(ids, bases, bases[1:], strict=False)}
         for segment, position in self._catalogue.removed():
-            known = ordinals.get(segment, range(0))  # none where it was published a moment ago
+            known = ordinals.get(segment, range(0))  # a damaged catalogue may say anything
             if 0 <= position < len(known):
                 alive[known[position]] = False
-        return about, _Snapshot(ids, segments, bases, np.concatenate([*starts, row_bases[-1:]]), alive)
+        for array in (alive, bases):
+            array.flags.writeable = False
+        return Snapshot(self.folder, about, ids, segments, bases, np.concatenate([*starts, row_bases[-1:]]), alive,
+                        self._catalogue.indexes(), self._catalogue)
+
+    def _segment(self, number: int, name: str, about: Mapping[str, Any]) -> Segment:
+        opened = () if self._snapshot is None else self._snapshot.segments
+        known = next((segment for segment in opened if segment.folder.name == name), None)
+        return known or open_segment(
+            segment_folder(self.folder, name), dimensions=about["options"]["dimensions"],
+            fingerprint=about["model"]["fingerprint"],
+            identities=lambda: [Identity(*row) for row in self._catalogue.identities(number)])
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The state that it answers for."""
+        assert self._snapshot is not None, "it is read when the collection is opened"
+        return self._snapshot
 
     def __len__(self) -> int:
         """How many images there are, removed ones left out."""
-        return int(self._snapshot.alive.sum())
+        return len(self.snapshot)
+
+    @property
+    def about(self) -> Mapping[str, Any]:
+        """What is stored of the model, the options and the index."""
+        return self.snapshot.about
 
     @property
     def segments(self) -> tuple[Segment, ...]:
         """The segments, in the order of their rows."""
-        return self._snapshot.segments
+        return self.snapshot.segments
 
     @property
     def segment_ids(self) -> tuple[int, ...]:
         """The number of each segment in the catalogue."""
-        return self._snapshot.ids
+        return self.snapshot.segment_ids
 
     @property
     def catalogue(self) -> Catalogue:
-        """The catalogue as it was when this state was opened, to be read."""
+        """The catalogue, to be read: it answers for what is there now."""
         return self._catalogue
 
     @contextmanager
@@ -200,57 +193,42 @@ class Collection:
     @property
     def rows(self) -> int:
         """How many features are stored, those of removed images included."""
-        return int(self._snapshot.starts[-1])
+        return self.snapshot.rows
 
     @property
     def dimensions(self) -> int:
         """Of the stored descriptors."""
-        return int(self.about["options"]["dimensions"])
+        return self.snapshot.dimensions
 
     @property
     def alive(self) -> NDArray[np.bool_]:
         """(n,) whether each image is still there."""
-        return self._snapshot.alive
+        return self.snapshot.alive
 
     @property
     def starts(self) -> IntArray:
         """(n + 1,) first row of each image, and the number of rows."""
-        return self._snapshot.starts
+        return self.snapshot.starts
 
     def images_of(self, rows: IntArray) -> IntArray:
         """The ordinals of the images that features belong to."""
-        return np.searchsorted(self._snapshot.starts, rows, side="right") - 1
-
-    def image(self, ordinal: int) -> StoredImage:
-        """What is known of an image.
-
-        Raises:
-            CollectionError: it was removed after this state was opened.
-        """
-        segment, position = self._place(ordinal)
-        row = self._catalogue.image_at(self._snapshot.ids[segment], position)
-        if row is None:
-            raise CollectionError(f"image {ordinal} is not in {self.folder} any more; refresh the collection")
-        shown, path, captured_at, latitude, longitude = row
-        return StoredImage(os.fsdecode(shown), Path(os.fsdecode(path)), captured_at, latitude, longitude)
-
-    def features(self, ordinal: int) -> Features:
-        """The stored features of an image."""
-        segment, position = self._place(ordinal)
-        return self._snapshot.segments[segment].features(position)
-
-    def ordinal_of(self, path: str | Path) -> int | None:
-        """The ordinal of the image in a file, or None where the file is not in the collection."""
-        place = self._catalogue.place_of(file_key(Path(path)))
-        if place is None or place[0] not in self._snapshot.ids:
-            return None
-        return int(self._snapshot.bases[self._snapshot.ids.index(place[0])]) + place[1]
+        return self.snapshot.images_of(rows)
 
     def global_descriptors(self) -> FloatArray:
         """(n, G) float32 unit vectors of all images."""
-        if not self.segments:
-            return np.zeros((0, 0), np.float32)
-        return np.concatenate([segment.global_descriptors() for segment in self.segments])
+        return self.snapshot.global_descriptors()
+
+    def image(self, ordinal: int) -> StoredImage:
+        """What is known of an image."""
+        return self.snapshot.image(ordinal)
+
+    def features(self, ordinal: int) -> Features:
+        """The stored features of an image."""
+        return self.snapshot.features(ordinal)
+
+    def ordinal_of(self, path: str | Path) -> int | None:
+        """The ordinal of the image in a file, or None where the file is not in the collection."""
+        return self.snapshot.ordinal_of(path)
 
     def files(self) -> int:
         """How many files the images have; copies of one image count each."""
@@ -280,8 +258,9 @@ class Collection:
         Args:
             paths: files and folders, or one of them.
             progress: called with (files done, files to do) now and then.
-            prune: forget the files at or below `paths` that are gone. Those of a folder that has no photo left at all
-                are kept, and that is told: its disk may not be there.
+            prune: forget the files at or below `paths` that are gone, also where a path itself is gone. Where nothing
+                is left of a folder and of what is beside it, its disk may not be there: then only those files are
+                forgotten of which the collection has a copy elsewhere, and that is told.
 
         Raises:
             CollectionError: the collection was opened without an extractor, or the disk cannot be written.
@@ -291,23 +270,28 @@ class Collection:
             raise CollectionError("to add photos, open the collection with an extractor: "
                                   "Collection.open(folder, Delf.load())")
         listed = [Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
-        find_images(listed)  # a missing one is told before anything is done
+        present = [path for path in listed if not (prune and self._is_forgotten(path))]
+        find_images(present)  # a missing one is told before anything is done
         try:
             with self.writing() as catalogue:
                 report = Adding(catalogue, self.folder / SEGMENTS, self._extractor, images_per_segment,
-                                published=lambda: self._merge_newest(catalogue)).run(listed, progress)
+                                published=lambda: self._merge_newest(catalogue)).run(present, progress)
                 return pruned(catalogue, listed, report) if prune and not report.interrupted else report
         except OSError as error:
             raise CollectionError(f"cannot write to {display_path(self.folder)} ({error.strerror}); "
                                   "what was published before is safe") from error
+
+    def _is_forgotten(self, root: Path) -> bool:
+        """Whether a root is gone of which the collection has files: there is nothing to add, and something to prune."""
+        return is_gone(file_key(root)) and self._catalogue.has_below(file_key(root))
 
     def _merge_newest(self, catalogue: Catalogue) -> None:
         """Merge the newest segments where there are many small ones."""
         count = crowd(catalogue.segment_sizes(), IMAGES_PER_MERGED_SEGMENT)
         if count:
             self.refresh()
-            now = self._snapshot
-            merge_newest(self.folder / SEGMENTS, catalogue, now.ids, now.segments, now.alive, count=count,
+            now = self.snapshot
+            merge_newest(self.folder / SEGMENTS, catalogue, now.segment_ids, now.segments, now.alive, count=count,
                          fingerprint=self.about["model"]["fingerprint"])
 
     def remove(self, paths: str | Path | Iterable[str | Path]) -> int:
@@ -329,6 +313,22 @@ class Collection:
             catalogue.remove(found)
         return len(found)
 
+    def forget(self, keys: str | Iterable[str]) -> list[Path]:
+        """Remove images by their keys, with all files that they have; the files, which themselves stay as they are.
+
+        Raises:
+            CollectionError: the collection has no image with one of the keys; nothing is removed then.
+        """
+        with self.writing() as catalogue:
+            found: dict[bytes, None] = {}
+            for key in [keys] if isinstance(keys, str) else keys:
+                ordinal = self.snapshot.ordinal_of_key(key)
+                if ordinal is None:
+                    raise CollectionError(f"{display_path(self.folder)} has no image {key}; nothing was removed")
+                found |= dict.fromkeys(os.fsencode(file) for file in self.image(ordinal).files)
+            catalogue.remove(found)
+        return [Path(os.fsdecode(path)) for path in found]
+
     def compact(self, *, progress: Callable[[int, int], None] = lambda done, total: None,
                 images_per_segment: int = IMAGES_PER_MERGED_SEGMENT) -> tuple[int, int]:
         """Merge small segments and drop what belongs to removed images; (images dropped, segments less).
@@ -337,36 +337,19 @@ class Collection:
         Indexes of merged segments are to be built anew (`build_index`).
         """
         with self.writing() as catalogue:
-            before = self._snapshot
+            before = self.snapshot
             try:
-                compact_segments(self.folder / SEGMENTS, catalogue, before.ids, before.segments, before.alive,
+                compact_segments(self.folder / SEGMENTS, catalogue, before.segment_ids, before.segments, before.alive,
                                  fingerprint=self.about["model"]["fingerprint"], images_per_segment=images_per_segment,
                                  progress=progress)
             except OSError as error:
                 raise CollectionError(f"cannot write to {display_path(self.folder)} ({error.strerror}); "
                                       "nothing was lost") from error
-        return len(before.alive) - len(self._snapshot.alive), len(before.ids) - len(self._snapshot.ids)
+        return len(before.alive) - len(self.alive), len(before.segments) - len(self.segments)
 
     def require(self, extractor: Extractor) -> None:
-        """Make sure that an extractor is the one that the collection was made with.
-
-        Raises:
-            CollectionError: its model or its options differ; the text says both.
-        """
-        wanted, stored = extractor.identity, self.about
-        if wanted["model"] != stored["model"]:
-            raise CollectionError(f"{display_path(self.folder)} was made with the model {stored['model']['name']} "
-                                  f"({stored['model']['fingerprint'][:8]}), not {wanted['model']['name']} "
-                                  f"({wanted['model']['fingerprint'][:8]}); use that model or a new collection")
-        different = [f"{key} {stored['options'].get(key, 'unset')} (now {value})"
-                     for key, value in wanted["options"].items() if stored["options"].get(key) != value]
-        if different:
-            raise CollectionError(f"{display_path(self.folder)} was made with other options: {', '.join(different)}; "
-                                  "use those or a new collection")
-
-    def _place(self, ordinal: int) -> tuple[int, int]:
-        segment = int(np.searchsorted(self._snapshot.bases, ordinal, side="right")) - 1
-        return segment, int(ordinal - self._snapshot.bases[segment])
+        """Make sure that an extractor is the one that the collection was made with; as `Snapshot.require`."""
+        self.snapshot.require(extractor)
 
 
 def _kind_of(path: Path) -> str:

@@ -1,6 +1,9 @@
 """A segment: the features of a batch of images, as arrays that are written once and memory-mapped from then on.
 
     segment.json      format, model fingerprint, counts, SHA-256 of each array
+    keys.npy          (n, 32) uint8    SHA-256 of the photo's content
+    paths.npy         (P,) uint8       where it was indexed: path as given, a zero byte, absolute path; of all images
+    path_ends.npy     (n,) int64       where the paths of image i end in it
     offsets.npy       (n + 1,) int64   image i owns rows offsets[i] to offsets[i + 1]
     sizes.npy         (n, 2) int32     width, height of the upright original
     globals.npy       (n, G) float16   global descriptor
@@ -8,6 +11,8 @@
     scales.npy        (N,) float16
     scores.npy        (N,) float16
     descriptors.npy   (N, D) int8      codes of `delf.codes`
+
+The first three are of format 2; for a segment of format 1 they come from the catalogue (`Identities`).
 
 A keypoint of an image 1000 pixels wide is off by at most 0.008 pixels. All told a 128-D feature takes 136 bytes.
 """
@@ -20,7 +25,7 @@ import json
 import os
 import shutil
 import tokenize
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,15 +38,27 @@ from delf.codes import Codes, decode, encode
 from delf.errors import CollectionError
 from delf.types import Features, FloatArray, IntArray
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "segment.json"
 CURE = "index the photos again"
+IDENTITIES: dict[str, tuple[str, int]] = {"keys": ("uint8", 2), "paths": ("uint8", 1), "path_ends": ("int64", 1)}
 DTYPES: dict[str, tuple[str, int]] = {  # array -> dtype, number of axes
-    "offsets": ("int64", 1), "sizes": ("int32", 2), "globals": ("float16", 2), "keypoints": ("uint16", 2),
+    **IDENTITIES, "offsets": ("int64", 1), "sizes": ("int32", 2), "globals": ("float16", 2), "keypoints": ("uint16", 2),
     "scales": ("float16", 1), "scores": ("float16", 1), "descriptors": ("int8", 2),
 }
 _STEPS = np.float32(65535)
 _LARGEST = np.float32(np.finfo(np.float16).max)
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What an image of a segment is known by. key: SHA-256 of its content. shown: its path, as it was given; path:
+    absolute. A file name need not be text.
+    """
+
+    key: bytes
+    shown: bytes
+    path: bytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +66,9 @@ class Segment:
     """One segment, opened: its arrays are memory maps, so that opening takes no time and little memory."""
 
     folder: Path
+    keys: NDArray[np.uint8]
+    paths: NDArray[np.uint8]
+    path_ends: NDArray[np.int64]
     offsets: NDArray[np.int64]
     sizes: NDArray[np.int32]
     globals: NDArray[np.float16]
@@ -67,6 +87,21 @@ class Segment:
         """How many features it holds."""
         return len(self.descriptors)
 
+    def key(self, position: int) -> bytes:
+        """The SHA-256 of the content of the image at a position of this segment."""
+        return self.keys[position].tobytes()
+
+    def positions_of(self, key: bytes) -> list[int]:
+        """Where the image with a key is; one place at most, unless the segment is damaged."""
+        alike = np.flatnonzero((self.keys[:, :8] == np.frombuffer(key[:8], np.uint8)).all(axis=1))
+        return [position for position in alike.tolist() if self.key(position) == key]
+
+    def path(self, position: int) -> tuple[str, Path]:
+        """Where an image was indexed: as it was given, and absolute."""
+        start = int(self.path_ends[position - 1]) if position else 0
+        shown, _, path = self.paths[start : int(self.path_ends[position])].tobytes().partition(b"\0")
+        return os.fsdecode(shown), Path(os.fsdecode(path))
+
     def features(self, position: int) -> Features:
         """The features of the image at a position of this segment."""
         rows = slice(int(self.offsets[position]), int(self.offsets[position + 1]))
@@ -82,9 +117,9 @@ class Segment:
         return self.globals.astype(np.float32)
 
 
-def write_segment(folder: Path, batch: Sequence[Features], *, fingerprint: str) -> None:
+def write_segment(folder: Path, batch: Sequence[tuple[Identity, Features]], *, fingerprint: str) -> None:
     """Write the features of a batch of images into the folder that `new_segment` made."""
-    arrays = _arrays(batch)
+    arrays = identity_arrays([identity for identity, _ in batch]) | _arrays([features for _, features in batch])
     digests = {name: _write_array(folder / f"{name}.npy", array) for name, array in arrays.items()}
     _write_manifest(folder, fingerprint, len(batch), len(arrays["descriptors"]), digests)
 
@@ -97,13 +132,17 @@ def merge_segments(folder: Path, parts: Sequence[tuple[Segment, IntArray]], *, f
     """
     counts = np.concatenate([np.diff(segment.offsets)[positions] for segment, positions in parts])
     digests = {"offsets": _write_array(folder / "offsets.npy", np.concatenate([[0], np.cumsum(counts)]))}
-    for name in ("sizes", "globals"):
+    lengths = np.concatenate([np.diff(segment.path_ends, prepend=0)[positions] for segment, positions in parts])
+    digests["path_ends"] = _write_array(folder / "path_ends.npy", np.cumsum(lengths))
+    digests["paths"] = _write_blocks(folder / "paths.npy", np.dtype(np.uint8), (int(lengths.sum()),), (
+        segment.paths[rows] for segment, positions in parts for rows in _runs(np.r_[0, segment.path_ends], positions)))
+    for name in ("keys", "sizes", "globals"):
         chosen = np.concatenate([getattr(segment, name)[positions] for segment, positions in parts])
         digests[name] = _write_array(folder / f"{name}.npy", chosen)
     for name in ("keypoints", "scales", "scores", "descriptors"):
         shape = (int(counts.sum()), *getattr(parts[0][0], name).shape[1:])
         digests[name] = _write_blocks(folder / f"{name}.npy", np.dtype(DTYPES[name][0]), shape, (
-            getattr(segment, name)[rows] for segment, positions in parts for rows in _runs(segment, positions)))
+            getattr(segment, name)[rows] for segment, positions in parts for rows in _runs(segment.offsets, positions)))
     _write_manifest(folder, fingerprint, len(counts), int(counts.sum()), digests)
 
 
@@ -128,27 +167,34 @@ def verify_segment(segment: Segment) -> None:
     Raises:
         CollectionError: one is not what was written; the text names it.
     """
-    digests = _read_manifest(segment.folder)["sha256"]
+    manifest = _read_manifest(segment.folder)
+    digests = manifest["sha256"]
     for name in DTYPES:
+        if name in IDENTITIES and manifest["format"] == 1:
+            continue
         path = segment.folder / f"{name}.npy"
         with path.open("rb") as file:
             if not isinstance(digests, dict) or hashlib.file_digest(file, "sha256").hexdigest() != digests.get(name):
                 raise CollectionError(f"{path} is not what was written; {CURE}")
 
 
-def open_segment(folder: Path, *, fingerprint: str, dimensions: int) -> Segment:
+def open_segment(folder: Path, *, fingerprint: str, dimensions: int,
+                 identities: Callable[[], Sequence[Identity]] = tuple) -> Segment:
     """Map the arrays of a segment.
 
     Args:
-        fingerprint: of the model that the features must be of. dimensions: of their descriptors.
+        fingerprint: of the model that the features must be of. dimensions: of their descriptors. identities: those of
+            its images by the catalogue, which is asked where the segment is of format 1 and does not know them.
 
     Raises:
         CollectionError: a file is missing, damaged, of a newer format, of another model, or does not fit the others;
             the text names it.
     """
     _refuse_links(folder)
-    arrays = {}
+    arrays = identity_arrays(identities()) if _read_manifest(folder)["format"] == 1 else {}
     for name, (dtype, axes) in DTYPES.items():
+        if name in arrays:
+            continue
         path = folder / f"{name}.npy"
         try:
             array = _open_array(path)
@@ -162,6 +208,14 @@ def open_segment(folder: Path, *, fingerprint: str, dimensions: int) -> Segment:
     _check_shapes(segment, dimensions)
     _check_manifest(segment, fingerprint)
     return segment
+
+
+def identity_arrays(identities: Sequence[Identity]) -> dict[str, NDArray[Any]]:
+    """The arrays that say which images a segment holds."""
+    paths = [one.shown + b"\0" + one.path for one in identities]
+    return {"keys": np.frombuffer(b"".join(one.key for one in identities), np.uint8).reshape(-1, 32),
+            "paths": np.frombuffer(b"".join(paths), np.uint8),
+            "path_ends": np.cumsum([len(path) for path in paths], dtype=np.int64)}
 
 
 def flush_folder(folder: Path) -> None:
@@ -218,13 +272,13 @@ def _write_blocks(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...], bloc
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _runs(segment: Segment, positions: IntArray) -> Iterator[slice]:
+def _runs(offsets: IntArray, positions: IntArray) -> Iterator[slice]:
     """The rows of some images, neighbouring ones together, at most 64 at a time."""
     breaks = np.flatnonzero(np.diff(positions) != 1) + 1
     for run in np.split(positions, breaks):
         for start in range(0, len(run), 64):
             part = run[start : start + 64]
-            yield slice(int(segment.offsets[part[0]]), int(segment.offsets[part[-1] + 1]))
+            yield slice(int(offsets[part[0]]), int(offsets[part[-1] + 1]))
 
 
 def _write_manifest(folder: Path, fingerprint: str, images: int, features: int, digests: dict[str, str]) -> None:
@@ -283,18 +337,25 @@ def _check_shapes(segment: Segment, dimensions: int) -> None:
     fits = (images >= 0 and segment.sizes.shape == (images, 2) and len(segment.globals) == images
             and segment.descriptors.shape[1] == dimensions and segment.keypoints.shape == (rows, 2)
             and len(segment.scales) == len(segment.scores) == rows
-            and offsets[0] == 0 and offsets[-1] == rows and bool((np.diff(offsets) >= 0).all())
-            and int(offsets.min()) == 0 and int(offsets.max()) == rows)  # differences of huge numbers wrap around
+            and segment.keys.shape == (images, 32) and len(segment.path_ends) == images
+            and _rising(np.r_[0, segment.path_ends], len(segment.paths))
+            and _rising(offsets, rows))
     if not fits:
         raise CollectionError(f"the arrays in {segment.folder} do not fit each other; {CURE}")
+
+
+def _rising(ends: IntArray, last: int) -> bool:
+    """Whether numbers rise from 0 to the last one."""
+    return (bool(ends[0] == 0 and ends[-1] == last and (np.diff(ends) >= 0).all())
+            and int(ends.min()) == 0 and int(ends.max()) == last)  # differences of huge numbers wrap around
 
 
 def _check_manifest(segment: Segment, fingerprint: str) -> None:
     path = segment.folder / MANIFEST
     manifest = _read_manifest(segment.folder)
     written, model, counts = manifest["format"], manifest["model"], (manifest["images"], manifest["features"])
-    if written != FORMAT:
-        raise CollectionError(f"{path} has format {written!r}, and this version of delf reads {FORMAT}; upgrade "
+    if written not in (1, FORMAT):
+        raise CollectionError(f"{path} has format {written!r}, and this version of delf reads up to {FORMAT}; upgrade "
                               "delf-retrieval")
     if model != fingerprint:
         raise CollectionError(f"{path} is of another model than its collection; {CURE}")

@@ -61,16 +61,36 @@ def remove_leftovers(folder: Path, catalogue: Catalogue) -> None:
 def pruned(catalogue: Catalogue, roots: Sequence[Path], report: AddReport) -> AddReport:
     """Forget the files below the roots that are gone; the report with their number."""
     gone: dict[bytes, None] = {}
-    kept: list[str] = []
+    told: list[str] = []
     for root in roots:
         missing = [path for path in catalogue.files_below(file_key(root)) if is_gone(path)]
-        if missing and root.is_dir() and next(find_images([root], on_error=lambda _: None), None) is None:
-            kept.append(f"{display_path(root)} has no photo any more, so the {len(missing):,} of the collection were "
-                        "kept: is its disk there? 'delf remove' removes them.")
-        else:
+        if not missing or _is_there(root):
             gone |= dict.fromkeys(missing)
+            continue
+        gone |= dict.fromkeys(path for path in missing if _has_copy(catalogue, path))
+        kept = [path for path in missing if path not in gone]
+        if kept:
+            told.append(f"{display_path(root)} has no photo any more, so the {len(kept):,} of the collection were "
+                        "kept: is its disk there? 'delf remove' removes them.")
     catalogue.remove(gone)
-    return replace(report, pruned=len(gone), skipped=(*report.skipped, *kept))
+    return replace(report, pruned=len(gone), skipped=(*report.skipped, *told))
+
+
+def _is_there(root: Path) -> bool:
+    """Whether the disk of a root is there: it has a photo, or it was deleted and something else lies beside it."""
+    if root.is_dir():
+        return next(find_images([root], on_error=lambda _: None), None) is not None
+    try:
+        return any(root.absolute().parent.iterdir())
+    except OSError:
+        return False
+
+
+def _has_copy(catalogue: Catalogue, path: bytes) -> bool:
+    """Whether the content of a file that is gone is in another one that is there."""
+    key = catalogue.key_of(path)
+    facts = None if key is None else catalogue.facts_of(key)
+    return facts is not None and any(not is_gone(other) for _, other in facts.files)
 
 
 def compact_segments(segments: Path, catalogue: Catalogue, ids: Sequence[int], opened: Sequence[Segment],

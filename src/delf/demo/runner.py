@@ -29,7 +29,7 @@ Progress = Callable[[int, int], None]
 class Outcome:
     """One query and its answer.
 
-    caption: what was done to the query, in words. truth: whether a result shows the place of the query, by its path;
+    caption: what was done to the query, in words. truth: whether a result shows the place of the query, by its key;
     None where that is not known.
     """
 
@@ -50,7 +50,7 @@ class Outcome:
             raise ValueError("the truth of this query is not known")
         if self.expected == 0 or not self.answer.results:
             return not self.answer.match and self.expected == 0
-        return self.answer.match and self.truth[self.answer.results[0].image]
+        return bool(self.answer.match) and self.truth[self.answer.results[0].name]
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,9 +70,11 @@ def run_scenes(folder: Path, extractor: Delf, *, progress: Progress = lambda don
         build_index(collection)
         engine = SearchEngine(collection, extractor)
         outcomes = []
+        known = {path: engine.snapshot.key_of(ordinal) for path in scenes.database
+                 if (ordinal := engine.snapshot.ordinal_of(path)) is not None}
         for query in scenes.queries:
             answer = engine.search(query.path, top=8)
-            truth = {str(path): path.name in query.matches for path in scenes.database}
+            truth = {known[path]: path.name in query.matches for path in scenes.database}
             outcomes.append(Outcome(query.path, query.changes, answer, truth))
     right = sum(outcome.right for outcome in outcomes)
     page = _write_page(folder, outcomes, f"{len(scenes.database)} photos, {len(outcomes)} queries, of which "
@@ -97,7 +99,7 @@ def run_photos(photos: Path, folder: Path, extractor: Delf, *, queries: int = 8,
         if not present:
             raise DelfError(f"there is no photo that can be read in {display_path(photos)}")
         outcomes = _own_queries(collection, SearchEngine(collection, extractor), present, queries)
-    found = sum(outcome.answer.match for outcome in outcomes)
+    found = sum(bool(outcome.answer.match) for outcome in outcomes)
     page = _write_page(folder, outcomes, f"{len(outcomes)} photos of the folder as queries, each left out of its own "
                        f"results; {found} have a match.")
     return DemoRun(tuple(outcomes), report, page)
@@ -131,7 +133,7 @@ def _own_queries(collection: Collection, engine: SearchEngine, present: Mapping[
         answer = engine.search_features(collection.features(ordinal), name=str(path), top=8,
                                         exclude=[ordinal, *others])
         outcomes.append(Outcome(path, "a photo of the folder", answer, None))
-    outcomes.sort(key=lambda outcome: -max((result.probability for result in outcome.answer.results), default=0.0))
+    outcomes.sort(key=lambda outcome: -(outcome.answer.most_probable or 0.0))
     return outcomes[:count]
 
 

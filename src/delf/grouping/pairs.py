@@ -30,8 +30,8 @@ from delf.verification import (
     ScreeningOptions,
     VerificationOptions,
     match_and_verify,
-    single_threaded_products,
 )
+from delf.verifying import side_by_side
 
 Progress = Callable[[int, int], None]
 FEWEST = 500  # images that a pair is judged among, at least: what joins pairs was chosen on so many, and not on a few
@@ -118,10 +118,10 @@ class _Matcher:
     """Finds and judges the pairs of one image after the other."""
 
     def __init__(self, collection: Collection, extractor: Delf, options: PairOptions, preparing: Progress) -> None:
-        self._collection, self._options = collection, options
+        self._snapshot, self._options = collection.snapshot, options
         self._weights: Mapping[str, float] = extractor.runtime.config.probability
-        self._images = max(FEWEST, len(collection))
-        self._retriever: Retriever = open_retriever(collection, options.retrieval, model_file=extractor.model_file,
+        self._images = max(FEWEST, len(self._snapshot))
+        self._retriever: Retriever = open_retriever(self._snapshot, options.retrieval, model_file=extractor.model_file,
                                                     progress=preparing)
 
     def judged(self, ordinal: int, known: Mapping[int, int], pool: ThreadPoolExecutor) -> list[Judged]:
@@ -129,8 +129,8 @@ class _Matcher:
 
         known: the inliers of those that were, by the other image.
         """
-        features = self._collection.features(ordinal)
-        others = self._collection.alive.copy()
+        features = self._snapshot.features(ordinal)
+        others = self._snapshot.alive.copy()
         others[ordinal] = False
         candidates = self._retriever.candidates(features, others).images[: self._options.candidates].tolist()
         found: list[Judged] = []
@@ -146,12 +146,11 @@ class _Matcher:
     def _verified(self, ordinal: int, features: Features, others: list[int], pool: ThreadPoolExecutor) -> list[Judged]:
         """Pairs of an image: each is one task, which computes on one thread."""
         def judge(other: int) -> Judged:
-            pair = features, self._collection.features(other)
+            pair = features, self._snapshot.features(other)
             low, high = pair if ordinal < other else pair[::-1]
             return self._judge(min(ordinal, other), max(ordinal, other), low, high)
 
-        with single_threaded_products():
-            return list(pool.map(judge, others))
+        return side_by_side(pool, judge, others)
 
     def _judge(self, first: int, second: int, low: Features, high: Features) -> Judged:
         options = self._options

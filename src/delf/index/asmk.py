@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from delf.codes import Codes, decode
 from delf.errors import OptionError
 from delf.index.bits import as_integers, ones
-from delf.index.lists import blocks_of, image_type, parts
+from delf.index.lists import LEAST_RARITY, blocks_of, image_type, parts
 from delf.index.storage import ArrayFile, ArrayWriter, Layout
 from delf.index.words import Codebook
 from delf.types import Box, FloatArray, IntArray
@@ -351,12 +351,14 @@ class AsmkIndex:
         return found
 
     def _idf(self) -> FloatArray:
-        """(W,) log(n / images with the word)^2; 1 for a word of no image, which only enters g of queries."""
+        """(W,) log(n / images with the word)^2, of a word that all images have a little above 0; 1 for a word of no
+        image, which only enters g of queries.
+        """
         images, total = np.zeros(len(self._asmk.codebook), np.int64), sum(part.images for part in self._lists)
         for part in self._lists:
             images += part.sizes
         shares = np.maximum(images, 1) / max(total, 1)
-        return np.where(images > 0, np.log(shares) ** 2, 1.0).astype(np.float32)
+        return np.where(images > 0, np.maximum(np.log(shares) ** 2, LEAST_RARITY), 1.0).astype(np.float32)
 
 
 def region_rows(keypoints: FloatArray, boxes: Sequence[Box]) -> IntArray:

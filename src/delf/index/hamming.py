@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from delf.codes import Codes, decode
 from delf.errors import OptionError
 from delf.index.bits import as_integers, ones
-from delf.index.lists import blocks_of, image_type, parts
+from delf.index.lists import LEAST_RARITY, blocks_of, image_type, parts
 from delf.index.storage import ArrayFile, ArrayWriter, Layout
 from delf.index.words import Codebook
 from delf.types import FloatArray, IntArray
@@ -303,7 +303,7 @@ class HammingIndex:
 
     @cached_property
     def _rarity(self) -> _Array:
-        """(W,) idf^2; 1 for a word of no image."""
+        """(W,) idf^2, of a word that all images have a little above 0; 1 for a word of no image."""
         if not self._hamming.options.idf:
             return np.ones(len(self._hamming.codebook))
         images = np.zeros(len(self._hamming.codebook), np.int64)
@@ -311,11 +311,11 @@ class HammingIndex:
             for words, _ in part.occurrences():
                 images += np.bincount(words, minlength=len(images))
         shares = np.maximum(images, 1) / max(len(self), 1)
-        return _rounded(np.where(images > 0, np.log(shares) ** 2, 1.0))
+        return _rounded(np.where(images > 0, np.maximum(np.log(shares) ** 2, LEAST_RARITY), 1.0))
 
     @cached_property
     def _factors(self) -> _Array:
-        """(n,) by what the sums of images are multiplied; 0 for one without words, or only such that weigh nothing."""
+        """(n,) by what the sums of images are multiplied; 0 for one without words."""
         totals = [np.zeros(0)]
         for part in self._lists:
             total = np.zeros(part.images)

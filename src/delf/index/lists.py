@@ -11,6 +11,7 @@ from delf.codes import Codes
 from delf.index.exact import checked
 from delf.types import IntArray
 
+LEAST_RARITY = 2.0**-20  # idf^2 of a word that all images have: it must not hide those that share nothing else
 ROWS = 16384  # features, of whole images, that are aggregated at a time
 
 

@@ -9,8 +9,10 @@ import cv2
 import numpy as np
 
 from delf.types import Features, IntArray, Verification
+from delf.verdicts import MATCH_PROBABILITY
 
-MATCH_PROBABILITY = 0.8  # from here on two images count as a match
+__all__ = ["DISTINCT", "MATCH_PROBABILITY", "WORDS", "evidence", "probability", "spanned_area", "words_evidence"]
+
 EVIDENCE = ("inliers", "share", "area", "similarity", "images")
 WORDS = "words"  # evidence that only search by visual words has
 DISTINCT = "distinct"  # log(1 + distinct inliers): of a search that counts them

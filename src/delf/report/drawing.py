@@ -16,10 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 from delf.errors import DelfError, OptionError
 from delf.files import write_atomically
 from delf.report.evidence import (
-    NO_MATCH,
-    SAME,
     Outlines,
-    Verdicts,
     colour_ramp,
     counted,
     drawn_lines,
@@ -30,13 +27,14 @@ from delf.report.evidence import (
 )
 from delf.report.layout import Layout, Panel, arrange
 from delf.types import Box, Features, ImageArray, ImageMatch
+from delf.verdicts import NO_MATCH, NOT_EXAMINED, PERHAPS, SAME, Verdicts
 
 BACKGROUND = (22, 24, 29)
 TEXT = (240, 241, 244)
 QUIET_TEXT = (168, 173, 184)
 OUTLINE = (255, 255, 255)
 SHADE = (12, 13, 16)
-VERDICT_COLOURS = {SAME: (38, 126, 84), "perhaps": (150, 96, 14), NO_MATCH: (88, 93, 104)}
+VERDICT_COLOURS = {SAME: (38, 126, 84), PERHAPS: (150, 96, 14), NO_MATCH: (88, 93, 104), NOT_EXAMINED: (88, 93, 104)}
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 

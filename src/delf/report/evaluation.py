@@ -34,7 +34,7 @@ MEANINGS = {
 class EvaluatedQuery:
     """One query.
 
-    result: all that was found. truth: whether an image shows the place of the query, by path; what is not in it counts
+    result: all that was found. truth: whether an image shows the place of the query, by key; what is not in it counts
     as neither. fates: what became of each image that does, a key of `FATES`. scores: average precision in percent by
     setting, None where it is undefined.
     """
@@ -73,7 +73,8 @@ class EvaluationPage:
     """What is on the page. Scores are in percent, None where undefined.
 
     main: the setting that queries are put in order by. map, mp: as in `delf.evaluation.Scores`. seconds: as in
-    `delf.evaluate.Evaluation`. recalls: (R,), and precision: (R,) by setting, from 0 to 1.
+    `delf.evaluate.Evaluation`. recalls: (R,), and precision: (R,) by setting, from 0 to 1. files: where the photos are,
+    by key, of which those that were not found are shown as well.
     """
 
     dataset: str
@@ -88,6 +89,7 @@ class EvaluationPage:
     precision: Mapping[str, NDArray[np.float64]]
     reliability: Reliability
     queries: Sequence[EvaluatedQuery]
+    files: Mapping[str, Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -247,10 +249,10 @@ def _section(page: EvaluationPage, number: int, pictures: Pictures, load: Callab
     entry = ReportEntry(query.result, image, query.box, load, query.truth)
     uri = pictures.embed(image, options.pictures.evidence)
     blocks = []
-    for heading, results in _chosen(query, options):
+    for heading, results in _chosen(query, page.files, options):
         cards = [result_card(anchor, entry, result, pictures, options.pictures,
                              uri is not None and len(result.inlier_points) > 0,
-                             remark=query.fates.get(result.image, ""), opened=place == 0)
+                             remark=query.fates.get(result.name, ""), opened=place == 0)
                  for place, result in enumerate(results)]
         if cards:
             blocks.append(lines(f"<h3>{heading}</h3>", '<ol class="cards">',
@@ -260,17 +262,21 @@ def _section(page: EvaluationPage, number: int, pictures: Pictures, load: Callab
                  '<div class="answer">', *blocks, "</div>", "</section>")
 
 
-def _chosen(query: EvaluatedQuery, options: EvaluationPageOptions) -> list[tuple[str, list[Result]]]:
+def _chosen(query: EvaluatedQuery, files: Mapping[str, Path],
+            options: EvaluationPageOptions) -> list[tuple[str, list[Result]]]:
     """Headings and results of a query. An image that was not found at all has rank 0."""
-    by_path = {result.image: result for result in query.result.results}
-    nothing = np.zeros((0, 4), np.float32)
-    missed = [by_path.get(path, Result(0, path, 0.0, 0, 0.0, None, nothing))
-              for path, fate in query.fates.items() if fate != FATES[0]]
-    wrong = [result for result in query.result.results if query.truth.get(result.image) is False]
-    right = [result for result in query.result.results if query.truth.get(result.image)]
+    found = {result.name: result for result in query.result.results}
+    missed = [found.get(name) or _not_found(name, files.get(name)) for name, fate in query.fates.items()
+              if fate != FATES[0]]
+    wrong = [result for result in query.result.results if query.truth.get(result.name) is False]
+    right = [result for result in query.result.results if query.truth.get(result.name)]
     return [("Best wrong results", wrong[: options.wrong]),
             ("Right images behind a wrong one", missed[: options.missed]),
             ("Best right results", [result for result in right[: options.right] if result not in missed])]
+
+
+def _not_found(name: str, file: Path | None) -> Result:
+    return Result(0, name if file is None else str(file), 0.0, 0, None, None, np.zeros((0, 4), np.float32), file=file)
 
 
 def _sentence(query: EvaluatedQuery) -> str:
@@ -282,11 +288,11 @@ def _sentence(query: EvaluatedQuery) -> str:
 
 def _rival(query: EvaluatedQuery) -> str:
     """What the first wrong image shows for itself, beside the best of those behind it."""
-    wrong = next((result for result in query.result.results if query.truth.get(result.image) is False), None)
+    wrong = next((result for result in query.result.results if query.truth.get(result.name) is False), None)
     if wrong is None:
         return ""
     behind = next((result for result in query.result.results
-                   if query.truth.get(result.image) and result.rank > wrong.rank), None)
+                   if query.truth.get(result.name) and result.rank > wrong.rank), None)
     best = "no other was found" if behind is None else f"the best of the others has {_geometry(behind)}"
     return f"Before them comes {text(Path(wrong.image).stem)} with {_geometry(wrong)}; {best}."
 

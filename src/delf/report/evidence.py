@@ -9,39 +9,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from delf.errors import OptionError
 from delf.types import Box
 
 Size = tuple[int, int]
 Points = NDArray[np.float64]
 
-SAME = "same thing"
-NO_MATCH = "no match"
 WHOLE = 0.9  # share of the result from which the outline of the query is but its frame
 SMALLEST_OUTLINE = 16.0  # square pixels: a smaller outline is a speck, and its transform a collapsed one
 
 
-@dataclass(frozen=True)
-class Verdicts:
-    """The probabilities from which a pair is called "same thing" or "perhaps"; below both, "no match"."""
-
-    same: float = 0.8
-    perhaps: float = 0.3
-
-    def __post_init__(self) -> None:
-        if not 0.0 <= self.perhaps <= self.same <= 1.0:
-            raise OptionError(f"The probabilities of the verdicts must satisfy 0 <= perhaps <= same <= 1, not "
-                              f"perhaps = {self.perhaps} and same = {self.same}.")
-
-    def word(self, probability: float) -> str:
-        """The verdict on a pair in words; a probability that is not a number is "no match"."""
-        if probability >= self.same:
-            return SAME
-        return "perhaps" if probability >= self.perhaps else NO_MATCH
-
-
-def percent(probability: float) -> str:
-    """A probability in whole percent that never claims certainty: "<1 %" and ">99 %" at the ends."""
+def percent(probability: float | None) -> str:
+    """A probability in whole percent that never claims certainty: "<1 %" and ">99 %" at the ends; nothing for None."""
+    if probability is None:
+        return ""
     if math.isnan(probability):
         return "unknown"
     if probability < 0.01:

@@ -19,10 +19,11 @@ from delf.types import ImageArray, ImageMatch
 class GroupPhoto:
     """A photo of a group.
 
-    path: as it was indexed. partners: how many photos of the group it makes a pair with. closest: the path of the one
-    with most inliers, and inliers: those. duplicate_of: the path of the photo that it is nearly the same picture as.
-    captured_at: when it was taken, and position: (latitude, longitude) in degrees where, if the photo says so.
-    match: of the representative with this photo, which the page can draw; None where they make no pair.
+    path: as it was indexed. file: from which it is read. copies: the other files with the very same content. partners:
+    how many photos of the group it makes a pair with. closest: the path of the one with most inliers, and inliers:
+    those. duplicate_of: the path of the photo that it is nearly the same picture as. captured_at: when it was taken,
+    and position: (latitude, longitude) in degrees where, if the photo says so. match: of the representative with this
+    photo, which the page can draw; None where they make no pair.
     """
 
     path: str
@@ -33,6 +34,8 @@ class GroupPhoto:
     captured_at: str | None = None
     position: tuple[float, float] | None = None
     match: Callable[[], ImageMatch] | None = None
+    file: str = ""
+    copies: Sequence[str] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +97,7 @@ def render_groups(entries: Sequence[GroupEntry], alone: Sequence[str], *, title:
 
     Args:
         entries: largest group first. alone: the paths of photos in no group. note: a line below the title.
-        load_image: the pixels of an image by its path; it may raise `DelfError` or `OSError`.
+        load_image: the pixels of an image by its file; it may raise `DelfError` or `OSError`.
         progress: called with (groups done, groups to do).
     """
     shown = entries[: options.groups]
@@ -119,7 +122,7 @@ class _Page:
     def section(self, number: int, entry: GroupEntry) -> str:
         """One group: the representative, and the cards of the others."""
         anchor, first = f"g{number}", entry.photos[0]
-        cover = self._loaded(first.path)
+        cover = self._loaded(first.file or first.path)
         uri = None if cover is None else self._pictures.embed(cover, self._options.large)
         picture = f'<p class="missing">{GONE if cover is None else LEFT_OUT}</p>'
         photo = None
@@ -133,9 +136,9 @@ class _Page:
                 "</svg>")
             self.covers.append((anchor, photo.size, counted(len(entry.photos), "photo")))
         others, names = entry.photos[1 : self._options.photos + 1], entry.photos[self._options.photos + 1 :]
-        opening = [one.path for one in others if one.match is not None and one.duplicate_of is None]
+        opening = [one for one in others if one.match is not None and one.duplicate_of is None]
         opening = opening[: self._options.evidence]
-        cards = [self._card(f"{anchor}-p{place}", one, photo, one.path in opening)
+        cards = [self._card(f"{anchor}-p{place}", one, photo, one in opening)
                  for place, one in enumerate(others, start=2)]
         return lines(
             f'<section id="{anchor}" aria-labelledby="{anchor}-name">',
@@ -149,7 +152,7 @@ class _Page:
 
     def _card(self, anchor: str, photo: GroupPhoto, cover: Photo | None, open_up: bool) -> str:
         """One photo; it opens to show how it matches the representative, where that is asked for."""
-        image = self._loaded(photo.path)
+        image = self._loaded(photo.file or photo.path)
         uri = None if image is None else self._pictures.embed(image, self._options.thumbnail)
         thumbnail = f'<span class="missing">{GONE if image is None else LEFT_OUT}</span>'
         if uri is not None:
@@ -219,9 +222,13 @@ def _about(anchor: str, number: int, entry: GroupEntry) -> str:
     return lines(
         f'<h2 id="{anchor}-name"><span class="quiet">Group {number}</span> {counted(len(entry.photos), "photo")}</h2>',
         f'<p class="quiet">{joined}{same}</p>',
-        f'<p class="path">{text(first.path)}</p>',
+        f'<p class="path">{text(first.path)}</p>', *_copies(first),
         f'<p class="quiet">the representative: it makes a pair with {first.partners} of them</p>',
         _where(first))
+
+
+def _copies(photo: GroupPhoto) -> list[str]:
+    return [f'<span class="path quiet">also as {text(path)}</span>' for path in photo.copies]
 
 
 def _face(photo: GroupPhoto, thumbnail: str) -> list[str]:
@@ -231,7 +238,7 @@ def _face(photo: GroupPhoto, thumbnail: str) -> list[str]:
     return [
         f'<span class="frame">{thumbnail}{mark}</span>',
         '<span class="facts">',
-        f'<span class="path" title="{text(photo.path)}">{text(tail(photo.path))}</span>',
+        f'<span class="path" title="{text(photo.path)}">{text(tail(photo.path))}</span>', *_copies(photo),
         f'<span class="quiet">{counted(photo.partners, "pair")}; <span>{counted(photo.inliers, "inlier")}</span> with '
         f"{text(tail(photo.closest))}</span>",
         like, _where(photo, "span"),

@@ -7,20 +7,24 @@ of a query show their matched points; names, figures and lines take less than 50
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
 from delf.errors import DelfError, OptionError
 from delf.files import write_atomically
-from delf.report.evidence import NO_MATCH, SAME, Verdicts, corners, counted, percent
+from delf.report.evidence import corners, counted, percent
 from delf.report.figure import Photo, embedded, match_figure, polygon
 from delf.report.layout import Panel
 from delf.report.page import GONE, LEFT_OUT, Pictures, document, lines, size_of, tail, text
 from delf.types import Box, ImageArray, Result, SearchResult
+from delf.verdicts import HEADLINES, NO_MATCH, NOT_EXAMINED, PERHAPS, SAME
 
-VERDICT_CLASSES = {SAME: "same", "perhaps": "perhaps", NO_MATCH: "none"}
+VERDICT_CLASSES = {SAME: "same", PERHAPS: "perhaps", NO_MATCH: "none", NOT_EXAMINED: "none"}
+TALLIES = {SAME: "with a match", PERHAPS: "with a perhaps", NO_MATCH: "without a match",
+           NOT_EXAMINED: "ranked by similarity alone"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,8 +32,8 @@ class ReportEntry:
     """One query and its answer.
 
     query_image: (H, W, 3) uint8, the whole photo, with `box` the part that was searched for (None: all of it).
-    load_image: the pixels of an image by its path as indexed; it may raise `DelfError` or `OSError`.
-    truth: whether an image really shows the place of the query, by path, where that is known.
+    load_image: the pixels of an image by its file (`Result.shown`); it may raise `DelfError` or `OSError`.
+    truth: whether an image really shows the place of the query, by `Result.name`, where that is known.
     """
 
     result: SearchResult
@@ -54,7 +58,6 @@ class ReportOptions:
     thumbnail: int = 360
     evidence: int = 800
     picture_bytes: int = 25_000_000
-    verdicts: Verdicts = field(default_factory=Verdicts)
 
     def __post_init__(self) -> None:
         if min(self.results_per_query, self.evidence_per_query, self.lines, self.picture_bytes) < 0:
@@ -85,20 +88,25 @@ def render_report(
 
 
 def _header(entries: Sequence[ReportEntry], title: str, note: str) -> str:
-    found = sum(entry.result.match for entry in entries)
-    queries = f"{len(entries)} {'query' if len(entries) == 1 else 'queries'}"
     parts = ["<header>", f"<h1>{text(title)}</h1>"]
     if note:
         parts.append(f"<p>{text(note)}</p>")
-    parts.append(f'<p class="quiet">{queries}: {found} with a match, {len(entries) - found} without</p>')
+    parts.append(f'<p class="quiet">{_tally(entries)}</p>')
     if len(entries) > 1:
         parts += ['<nav aria-label="Queries"><ol>']
         for number, entry in enumerate(entries, start=1):
-            state, words = ("same", "match") if entry.result.match else ("none", "no match")
-            name = text(tail(entry.result.query))
-            parts.append(f'<li><a href="#q{number}">{name}</a> <span class="dot {state}">{words}</span></li>')
+            word, name = entry.result.verdict, text(tail(entry.result.query))
+            parts.append(f'<li><a href="#q{number}">{name}</a> <span class="dot {VERDICT_CLASSES[word]}">{word}</span>'
+                         "</li>")
         parts.append("</ol></nav>")
     return lines(*parts, "</header>")
+
+
+def _tally(entries: Sequence[ReportEntry]) -> str:
+    queries = f"{len(entries)} {'query' if len(entries) == 1 else 'queries'}"
+    met = Counter(entry.result.verdict for entry in entries)
+    said = [f"{met[word]} {words}" for word, words in TALLIES.items() if met[word]]
+    return ": ".join([queries, *([", ".join(said)] if said else [])])
 
 
 def _section(anchor: str, entry: ReportEntry, pictures: Pictures, options: ReportOptions) -> str:
@@ -147,11 +155,14 @@ def _query(anchor: str, entry: ReportEntry, uri: str | None) -> str:
 
 
 def _answer(result: SearchResult, shown: int) -> str:
-    if not result.match:
-        below = "<p>Nearest, but not a match:</p>" if shown else "<p>The search returned no photos.</p>"
-        return f'<p class="banner none">No match in this collection</p>\n{below}'
+    word = result.verdict
     of = f" Best {shown} of {len(result.results)} results:" if shown < len(result.results) else ""
-    return f'<p class="banner same">Match found</p>\n<p>Best photo first.{of}</p>'
+    below = f"Best photo first.{of} {result.remark}".strip()
+    if not shown:
+        below = "The search returned no photos."
+    elif word == NO_MATCH:
+        below = "Nearest, but not a match:"
+    return f'<p class="banner {VERDICT_CLASSES[word]}">{HEADLINES[word]}</p>\n<p>{text(below)}</p>'
 
 
 def result_card(
@@ -164,15 +175,16 @@ def result_card(
     whether it is open from the start.
     """
     try:
-        image = entry.load_image(result.image)
+        image = entry.load_image(result.shown)
     except (DelfError, OSError):
-        face = _face(entry, result, options, remark, f'<span class="missing">{GONE}</span>')
+        face = _face(entry, result, remark, f'<span class="missing">{GONE}</span>')
         return lines('<div class="card">', *face, "</div>")
+    outlined = entry.result.word_of(result) in (SAME, PERHAPS)
     uri = pictures.embed(image, options.thumbnail)
     thumbnail = f'<span class="missing">{LEFT_OUT}</span>'
     if uri is not None:
         thumbnail = f'<img src="{uri}" alt="Result {result.rank}: {text(result.image)}">'
-    face = _face(entry, result, options, remark, thumbnail)
+    face = _face(entry, result, remark, thumbnail)
     large = pictures.embed(image, options.evidence) if open_up else None
     if large is None:
         return lines('<div class="card">', *face, "</div>")
@@ -182,17 +194,14 @@ def result_card(
         "<summary>", *face, '<span class="more">matched points</span>', "</summary>",
         embedded(photo, large),
         match_figure(Photo(f"{anchor}-photo", size_of(entry.query_image), entry.result.query), photo, result,
-                     box=entry.box, outlined=options.verdicts.word(result.probability) != NO_MATCH,
-                     most=options.lines, longest=options.evidence),
+                     box=entry.box, outlined=outlined, most=options.lines, longest=options.evidence),
         "</details>",
     )
 
 
-def _face(entry: ReportEntry, result: Result, options: ReportOptions, remark: str, thumbnail: str) -> list[str]:
-    word = options.verdicts.word(result.probability)
-    if word == SAME and not entry.result.match:
-        word = "perhaps"  # the search has a stricter threshold: the card must not contradict the headline
-    bar = 100 * min(max(result.probability, 0.0), 1.0) if math.isfinite(result.probability) else 0
+def _face(entry: ReportEntry, result: Result, remark: str, thumbnail: str) -> list[str]:
+    word, probability = entry.result.word_of(result), result.probability or 0.0
+    bar = 100 * min(max(probability, 0.0), 1.0) if math.isfinite(probability) else 0
     return [
         f'<span class="frame">{thumbnail}<span class="rank">{result.rank or "–"}</span>{_truth(entry, result)}</span>',
         '<span class="facts">',
@@ -200,15 +209,19 @@ def _face(entry: ReportEntry, result: Result, options: ReportOptions, remark: st
         f"<span>{escape(percent(result.probability))}</span></span>",
         f'<span class="bar" aria-hidden="true"><i class="{VERDICT_CLASSES[word]}" style="width:{bar:.0f}%"></i></span>',
         f'<span class="path">{text(result.image)}</span>',
-        f'<span class="quiet"><span>{counted(result.inliers, "inlier")}</span> · '
-        f"<span>score {result.score:.4g}</span></span>",
+        *(f'<span class="path quiet">also as {text(str(path))}</span>' for path in result.copies),
+        f'<span class="quiet"><span>{_geometry(result)}</span> · <span>score {result.score:.4g}</span></span>',
         f'<span class="remark">{text(remark)}</span>' if remark else "",
         "</span>",
     ]
 
 
+def _geometry(result: Result) -> str:
+    return "geometry did not look" if result.probability is None else counted(result.inliers, "inlier")
+
+
 def _truth(entry: ReportEntry, result: Result) -> str:
-    known = None if entry.truth is None else entry.truth.get(result.image)
+    known = None if entry.truth is None else entry.truth.get(result.name)
     if known is None:
         return ""
     kind, mark, words = ("right", "✓", "really the same thing") if known else ("wrong", "✗", "really another thing")

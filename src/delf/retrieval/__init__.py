@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from delf.collection import Collection
+from delf.collection import Stored
 from delf.retrieval.asmk import AsmkRetrieval, AsmkRetriever
 from delf.retrieval.contract import Mask, Retriever
 from delf.retrieval.descriptors import GlobalRetrieval, GlobalRetriever
@@ -21,15 +21,17 @@ from delf.retrieval.votes import VoteOptions, VoteRetriever
 __all__ = ["RETRIEVERS", "AsmkRetrieval", "FusedRetrieval", "GlobalRetrieval", "HqeRetrieval", "Mask", "Retriever",
            "VoteOptions", "open_retriever"]
 
-RETRIEVERS: dict[type, Callable[[Collection, Any, Callable[[int, int], None]], Retriever]] = {
+RETRIEVERS: dict[type, Callable[[Stored, Any, Callable[[int, int], None]], Retriever]] = {
     VoteOptions: VoteRetriever, AsmkRetrieval: AsmkRetriever, GlobalRetrieval: GlobalRetriever,
     HqeRetrieval: HqeRetriever, FusedRetrieval: FusedRetriever}
 """The retriever of each kind of options: called with a collection, the options, and what is told of progress."""
 
 
-def open_retriever(collection: Collection, options: Any, *, model_file: Path | None = None,
+def open_retriever(collection: Stored, options: Any, *, model_file: Path | None = None,
                    progress: Callable[[int, int], None] = lambda done, total: None) -> Retriever:
-    """The retriever that its options ask for, on a collection; what it needs on the disk is made where it is missing.
+    """The retriever that its options ask for, on the present state of a collection.
+
+    What it needs on the disk is made where it is missing.
 
     Args:
         model_file: beside which visual words may lie, unless the options name one.

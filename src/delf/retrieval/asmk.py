@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from delf.collection import Collection
+from delf.collection import Stored
 from delf.collection.segment import Segment
 from delf.index.asmk import Asmk, AsmkIndex, AsmkOptions
 from delf.index.hamming import HammingOptions
@@ -50,7 +50,7 @@ class AsmkRetriever(Retriever):
 
     reads: tuple[str, ...] = ("asmk", "words")
 
-    def __init__(self, collection: Collection, options: AsmkRetrieval,
+    def __init__(self, collection: Stored, options: AsmkRetrieval,
                  progress: Callable[[int, int], None] = lambda done, total: None) -> None:
         """Open the lists of a collection.
 
@@ -64,16 +64,17 @@ class AsmkRetriever(Retriever):
         self._index: AsmkIndex | None = None
         self._matcher: WordMatcher | None = None
         self._support = options.support
-        if collection.rows:
-            found = find_codebook(collection, options.model, options.words)
+        snapshot = collection.snapshot
+        if snapshot.rows:
+            found = find_codebook(snapshot, options.model, options.words)
             self.learnt = found.learnt
             self.comparable = not found.learnt and options.asmk == AsmkOptions()
             asmk = Asmk(found.codebook, options.asmk)
-            self._index = AsmkIndex(asmk, open_lists(asmk, collection.segments, lambda segment: lists_of(segment, asmk),
+            self._index = AsmkIndex(asmk, open_lists(asmk, snapshot.segments, lambda segment: lists_of(segment, asmk),
                                                      keeper=self, progress=progress))
             if options.matching is not None:
                 self.reads = (*self.reads, "hamming")
-                self._matcher = WordMatcher(collection, found.codebook, options.matching, progress)
+                self._matcher = WordMatcher(snapshot, found.codebook, options.matching, progress)
 
     def candidates(self, query: Features, alive: Mask) -> Candidates:
         """All images with a score above 0."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from delf.collection import Collection
+from delf.collection import Snapshot, Stored
 from delf.errors import CollectionError, OptionError
 from delf.ranking import Candidates, in_order
 from delf.ranking.expansion import RerankOptions, Rows, augment, expand, rerank
@@ -52,7 +52,7 @@ class GlobalRetriever(Retriever):
 
     reads = ("globals",)
 
-    def __init__(self, collection: Collection, options: GlobalRetrieval,
+    def __init__(self, collection: Stored, options: GlobalRetrieval,
                  progress: Callable[[int, int], None] = lambda done, total: None) -> None:
         """Open the descriptors of a collection, and augment them where that is asked for.
 
@@ -63,14 +63,15 @@ class GlobalRetriever(Retriever):
             CollectionError: the collection has no global descriptors.
         """
         self._options = options
-        self._rows: Rows = StoredDescriptors([segment.globals for segment in collection.segments])
-        widths = {segment.globals.shape[1] for segment in collection.segments}
+        snapshot = collection.snapshot
+        self._rows: Rows = StoredDescriptors([segment.globals for segment in snapshot.segments])
+        widths = {segment.globals.shape[1] for segment in snapshot.segments}
         if widths and (len(widths) > 1 or 0 in widths):
             raise CollectionError(f"the images in {collection.folder} have no global descriptors, or not all of them "
                                   "have: search with a method that does without, such as 'delf', or index the photos "
                                   "again")
         if options.augmentation and len(self._rows):
-            self._rows = self._augmented(collection, progress)
+            self._rows = self._augmented(snapshot, progress)
 
     def candidates(self, query: Features, alive: Mask) -> Candidates:
         """The most similar images, with their cosines (with `rerank`, the best with scores from it)."""
@@ -128,12 +129,12 @@ class GlobalRetriever(Retriever):
                 "ng,g->n", np.asarray(self._rows[start : start + BLOCK], np.float32), vector)
         return np.where(alive, found, -np.inf).astype(np.float32)
 
-    def _augmented(self, collection: Collection, progress: Callable[[int, int], None]) -> Rows:
+    def _augmented(self, snapshot: Snapshot, progress: Callable[[int, int], None]) -> Rows:
         """The descriptors, augmented, in a file that is kept as long as the retriever lives."""
         shape, done = (len(self._rows), self._rows[:0].shape[1]), 0
         try:
             with tempfile.TemporaryFile(prefix="delf-") as file:
-                for block in augment(self._rows, self._options.augmentation, self._options.alpha, collection.alive):
+                for block in augment(self._rows, self._options.augmentation, self._options.alpha, snapshot.alive):
                     file.write(block.astype(np.float16).data)
                     done += len(block)
                     progress(done, shape[0])

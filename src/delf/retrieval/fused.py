@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from delf.collection import Collection
+from delf.collection import Stored
 from delf.errors import OptionError
 from delf.ranking import CHANCE, Candidates
 from delf.ranking.fusion import in_turns
@@ -45,15 +45,16 @@ class FusedRetriever(Retriever):
     Their scores are those of the global descriptors alone: `ranking.fusion.fused` adds what the inliers say.
     """
 
-    def __init__(self, collection: Collection, options: FusedRetrieval,
+    def __init__(self, collection: Stored, options: FusedRetrieval,
                  progress: Callable[[int, int], None] = lambda done, total: None) -> None:
         self._options = options
-        self._pooled = GlobalRetriever(collection, options.pooled, progress)
+        snapshot = collection.snapshot
+        self._pooled = GlobalRetriever(snapshot, options.pooled, progress)
         self._local: Retriever
         if isinstance(options.local, VoteOptions):
-            self._local = VoteRetriever(collection, options.local, progress)
+            self._local = VoteRetriever(snapshot, options.local, progress)
         else:
-            self._local = AsmkRetriever(collection, options.local, progress)
+            self._local = AsmkRetriever(snapshot, options.local, progress)
         self.reads = (*(self._local.reads or ()), *GlobalRetriever.reads)
         self.learnt = self._local.learnt
 

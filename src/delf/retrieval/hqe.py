@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from delf.collection import Collection
+from delf.collection import Stored
 from delf.errors import OptionError
 from delf.index.hamming import HammingIndex, HammingOptions, Signed
 from delf.ranking import Candidates, in_order
@@ -70,7 +70,7 @@ class HqeRetriever(Retriever):
 
     reads = ("hamming", "words")
 
-    def __init__(self, collection: Collection, options: HqeRetrieval,
+    def __init__(self, collection: Stored, options: HqeRetrieval,
                  progress: Callable[[int, int], None] = lambda done, total: None) -> None:
         """Open the signatures of a collection.
 
@@ -81,15 +81,15 @@ class HqeRetriever(Retriever):
             CollectionError: the codebook of the options does not fit, or there is no room for the signatures.
         """
         self.learnt = False
-        self._collection, self._options = collection, options
+        self._snapshot, self._options = collection.snapshot, options
         self._matcher: WordMatcher | None = None
         self._ties = np.zeros((0, 0), np.uint8)
-        if collection.rows:
-            found = find_codebook(collection, options.model, options.words)
+        if self._snapshot.rows:
+            found = find_codebook(self._snapshot, options.model, options.words)
             self.learnt = found.learnt
             shape = (len(found.codebook), -(-found.codebook.dimensions // 8))
             self._ties = np.random.default_rng(options.seed).integers(0, 256, shape, np.uint8)
-            self._matcher = WordMatcher(collection, found.codebook, options.hamming, progress)
+            self._matcher = WordMatcher(self._snapshot, found.codebook, options.hamming, progress)
 
     def candidates(self, query: Features, alive: Mask) -> Candidates:
         """All images with a score above 0; those of the second search, where no geometry is asked for."""
@@ -117,7 +117,7 @@ class HqeRetriever(Retriever):
         parts = []
         for ordinal, verification in verified[: self._options.shortlist]:
             if verification.transform is not None and len(verification) >= self._options.minimum_inliers:
-                there = self._collection.features(ordinal).keypoints
+                there = self._snapshot.features(ordinal).keypoints
                 inside = in_query(query.keypoints, there, verification.transform)
                 parts.append(self._matcher.index.of_image(ordinal).select(inside))
         if not parts:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from delf.collection import Collection
+from delf.collection import Stored
 from delf.errors import OptionError
 from delf.indexing import open_index
 from delf.ranking import Candidates, count_votes
@@ -35,14 +35,14 @@ class VoteRetriever(Retriever):
 
     reads = ("descriptors", "index")
 
-    def __init__(self, collection: Collection, options: VoteOptions,
+    def __init__(self, collection: Stored, options: VoteOptions,
                  progress: Callable[[int, int], None] = lambda done, total: None) -> None:
-        self._collection, self._options = collection, options
-        self._index = open_index(collection)
+        self._snapshot, self._options = collection.snapshot, options
+        self._index = open_index(self._snapshot)
 
     def candidates(self, query: Features, alive: Mask) -> Candidates:
         """All images that got a vote."""
-        keep = None if alive.all() else np.repeat(alive, np.diff(self._collection.starts))
+        keep = None if alive.all() else np.repeat(alive, np.diff(self._snapshot.starts))
         neighbours = self._index.search(query.descriptors, self._options.neighbours, keep)
-        images = np.where(neighbours.ids >= 0, self._collection.images_of(neighbours.ids), 0)
+        images = np.where(neighbours.ids >= 0, self._snapshot.images_of(neighbours.ids), 0)
         return count_votes(neighbours, images, power=self._options.power)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from delf.collection import Collection
+from delf.collection import Stored
 from delf.collection.segment import Segment
 from delf.index.bits import as_integers, ones
 from delf.index.hamming import Hamming, HammingIndex, HammingOptions, Signed
@@ -24,7 +24,7 @@ class WordMatcher:
     index: the signatures of the collection, which can be searched as well. Several threads may use it at once.
     """
 
-    def __init__(self, collection: Collection, codebook: Codebook, options: HammingOptions | None = None,
+    def __init__(self, collection: Stored, codebook: Codebook, options: HammingOptions | None = None,
                  progress: Callable[[int, int], None] = lambda done, total: None) -> None:
         """Open the signatures of a collection, and make them where they are missing.
 
@@ -36,7 +36,7 @@ class WordMatcher:
         """
         self.hamming = Hamming(codebook, options)
         self.index = HammingIndex(self.hamming, open_lists(
-            self.hamming, collection.segments, lambda segment: lists_of(segment, codebook), keeper=self,
+            self.hamming, collection.snapshot.segments, lambda segment: lists_of(segment, codebook), keeper=self,
             progress=progress))
         self._queries: weakref.WeakKeyDictionary[Features, Signed] = weakref.WeakKeyDictionary()
         self._lock = threading.Lock()

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from delf.codes import decode, encode
-from delf.collection import Collection
+from delf.collection import Snapshot, Stored
 from delf.errors import CollectionError, OptionError
 from delf.index.storage import ArrayFile
 from delf.index.words import KIND, Codebook, CodebookOptions, read_header
@@ -48,7 +48,7 @@ class FoundCodebook:
     learnt: bool
 
 
-def find_codebook(collection: Collection, model: Path | None = None,
+def find_codebook(collection: Stored, model: Path | None = None,
                   options: WordOptions | None = None) -> FoundCodebook:
     """The codebook that a collection is searched with.
 
@@ -64,64 +64,64 @@ def find_codebook(collection: Collection, model: Path | None = None,
         CollectionError: the file of the options is missing, damaged, or of another model; or the collection has no
             features to learn from.
     """
-    options = options or WordOptions()
+    options, snapshot = options or WordOptions(), collection.snapshot
     if options.file is not None:
         codebook = Codebook.load(options.file)
-        _require(codebook, collection, options.file)
+        _require(codebook, snapshot, options.file)
         return FoundCodebook(codebook, learnt=False)
-    beside = _beside(collection, model)
+    beside = _beside(snapshot, model)
     if beside is not None:
         return FoundCodebook(Codebook.load(beside), learnt=False)
-    return FoundCodebook(_learnt(collection, options), learnt=True)
+    return FoundCodebook(_learnt(snapshot, options), learnt=True)
 
 
-def has_words(collection: Collection, model: Path | None = None) -> bool:
+def has_words(collection: Stored, model: Path | None = None) -> bool:
     """Whether visual words lie beside the model file that were learnt from such descriptors as the collection has."""
-    return _beside(collection, model) is not None
+    return _beside(collection.snapshot, model) is not None
 
 
-def _beside(collection: Collection, model: Path | None) -> Path | None:
+def _beside(snapshot: Snapshot, model: Path | None) -> Path | None:
     """The words beside the model file that fit: those with the name of the file, or with that of the model, of which
     there may be files of several precisions.
     """
-    name = Path(str(collection.about["model"]["name"])).name
+    name = Path(str(snapshot.about["model"]["name"])).name
     folder, file = (PACKAGED, name) if model is None else (model.parent, model.stem)
     words = [folder / f"{stem}{SUFFIX}" for stem in dict.fromkeys((file, name))]
-    return next((path for path in words if path.is_file() and _fits(ArrayFile.open(path, KIND), collection)), None)
+    return next((path for path in words if path.is_file() and _fits(ArrayFile.open(path, KIND), snapshot)), None)
 
 
-def _fits(file: ArrayFile, collection: Collection) -> bool:
+def _fits(file: ArrayFile, snapshot: Snapshot) -> bool:
     return (file.fields.get("model"), file.fields.get("dimensions")) == (
-        collection.about["model"]["fingerprint"], collection.dimensions)
+        snapshot.about["model"]["fingerprint"], snapshot.dimensions)
 
 
-def _require(codebook: Codebook, collection: Collection, path: Path) -> None:
-    model = collection.about["model"]
-    if codebook.dimensions != collection.dimensions:
+def _require(codebook: Codebook, snapshot: Snapshot, path: Path) -> None:
+    model = snapshot.about["model"]
+    if codebook.dimensions != snapshot.dimensions:
         raise CollectionError(f"the words in {path} have {codebook.dimensions} dimensions, and the "
-                              f"descriptors of {collection.folder} {collection.dimensions}; make a "
+                              f"descriptors of {snapshot.folder} {snapshot.dimensions}; make a "
                               "codebook with 'delf codebook' and the same options")
     if codebook.model not in ("", model["fingerprint"]):
         raise CollectionError(f"the words in {path} are of another model than "
-                              f"{collection.folder}, which was made with {model['name']}; make a "
+                              f"{snapshot.folder}, which was made with {model['name']}; make a "
                               "codebook with 'delf codebook' and that model")
 
 
-def _learnt(collection: Collection, options: WordOptions) -> Codebook:
+def _learnt(snapshot: Snapshot, options: WordOptions) -> Codebook:
     """The kept codebook of the collection, or a new one."""
-    wanted = options.learn.teachable(min(collection.rows, options.sample))
-    kept = sorted(_kept(collection, options.learn), key=lambda one: (-one[1], one[0]))
+    wanted = options.learn.teachable(min(snapshot.rows, options.sample))
+    kept = sorted(_kept(snapshot, options.learn), key=lambda one: (-one[1], one[0]))
     for path, words in kept:
         if GROWTH * words > wanted:
             with contextlib.suppress(CollectionError):  # a damaged one is learnt anew
                 return Codebook.load(path)
-    codebook = Codebook.train(training_sample(collection, options.sample), options.learn,
-                              model=collection.about["model"]["fingerprint"])
+    codebook = Codebook.train(training_sample(snapshot, options.sample), options.learn,
+                              model=snapshot.about["model"]["fingerprint"])
     with contextlib.suppress(OSError):  # it cannot be written: this one is used, and the next process learns its own
-        _keep(collection.folder, codebook)
+        _keep(snapshot.folder, codebook)
         for path, _ in kept:
-            if path != codebook_path(collection.folder, codebook):
-                _forget(collection, path)
+            if path != codebook_path(snapshot.folder, codebook):
+                _forget(snapshot, path)
     return codebook
 
 
@@ -130,13 +130,13 @@ def codebook_path(folder: Path, codebook: Codebook) -> Path:
     return folder / f"words-{codebook.fingerprint[:16]}{SUFFIX}"
 
 
-def _kept(collection: Collection, options: CodebookOptions) -> Iterator[tuple[Path, int]]:
+def _kept(snapshot: Snapshot, options: CodebookOptions) -> Iterator[tuple[Path, int]]:
     """The codebooks that the collection has, learnt with these options, and how many words each has."""
-    for path in collection.folder.glob(f"words-*{SUFFIX}"):
+    for path in snapshot.folder.glob(f"words-*{SUFFIX}"):
         with contextlib.suppress(CollectionError):
             file = ArrayFile.open(path, KIND)
             learnt_with, words = read_header(file)
-            if learnt_with == options and _fits(file, collection):
+            if learnt_with == options and _fits(file, snapshot):
                 yield path, words
 
 
@@ -150,10 +150,10 @@ def _keep(folder: Path, codebook: Codebook) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _forget(collection: Collection, path: Path) -> None:
+def _forget(snapshot: Snapshot, path: Path) -> None:
     """Delete a codebook that has been learnt anew, and the lists that were made with it."""
     path.unlink(missing_ok=True)
-    for segment in collection.segments:
+    for segment in snapshot.segments:
         for lists in segment.folder.glob(f"*-{path.stem.removeprefix('words-')}*.lists"):
             lists.unlink(missing_ok=True)
 

@@ -130,13 +130,15 @@ def collect_samples(extractor: Delf, photos: Sequence[LabelledPhoto], unrelated:
         collection.add(list(labels), progress=lambda done, total: progress(done, total + len(queries)))
         words = has_words(collection, extractor.model_file)
         engine = SearchEngine(collection, extractor, method=options.by_words if words else options.method)
+        of_key = {engine.snapshot.key_of(ordinal): label for path, label in labels.items()
+                  if (ordinal := engine.snapshot.ordinal_of(path)) is not None}
         names = (*EVIDENCE, WORDS) if engine.retriever.comparable else EVIDENCE
         for done, photo in enumerate(queries, start=1):
             own = collection.ordinal_of(photo.path)
             if own is None:  # it could not be read
                 continue
             answer = engine.search_features(collection.features(own), top=None, exclude=[own])
-            for found, correct in _best_of(answer.results, photo.label, labels, options, rng, len(collection)):
+            for found, correct in _best_of(answer.results, photo.label, of_key, options, rng, len(collection)):
                 evidence.append([found[name] for name in names])
                 right.append(correct)
                 query_labels.append(photo.label)
@@ -145,13 +147,13 @@ def collect_samples(extractor: Delf, photos: Sequence[LabelledPhoto], unrelated:
                    np.array(query_labels, np.str_), names)
 
 
-def _best_of(results: Sequence[Result], label: str, labels: dict[Path, str], options: CalibrationOptions,
+def _best_of(results: Sequence[Result], label: str, labels: dict[str, str], options: CalibrationOptions,
              rng: np.random.Generator, images: int) -> list[tuple[dict[str, float], bool]]:
     """Evidence and correctness of the best verified result in collections of several sizes, with and without its class.
 
     A smaller collection is simulated by drawing from the results of the whole one: each image is in it by chance.
     """
-    verified = [(result, labels[Path(result.image).absolute()] == label) for result in results if result.evidence]
+    verified = [(result, labels[result.key] == label) for result in results if result.evidence]
     samples = []
     for size in options.sizes:
         for draw in range(2 * options.draws):

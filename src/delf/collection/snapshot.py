@@ -1,0 +1,188 @@
+"""The state of a collection at one instant: what searches work with, whatever is added, removed or merged meanwhile."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from delf.collection.catalogue import Catalogue, StoredFacts
+from delf.collection.segment import Segment
+from delf.errors import CollectionError
+from delf.images import display_path
+from delf.types import Features, FloatArray, IntArray
+
+
+class Identified(Protocol):
+    """What says by which model and options features are extracted, as `delf.features.Delf` does."""
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Name and fingerprint of the model, and the options: what must be equal for features to mix."""
+        ...
+
+
+@dataclass(frozen=True)
+class StoredImage:
+    """An image of a collection.
+
+    key: the SHA-256 of its content, as 64 hexadecimal digits: the same for ever. path: as it was indexed, to be shown.
+    file: absolute, one that exists where any does. files: all that have this very content, absolute; none where the
+    image was removed since. The rest is from the photo's EXIF data.
+    """
+
+    key: str
+    path: str
+    file: Path
+    files: tuple[Path, ...]
+    captured_at: str | None
+    latitude: float | None
+    longitude: float | None
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """A collection as it was at one instant. It never changes, and what it refers to stays readable while it lives.
+
+    Images are numbered by ordinals 0 to n - 1 in the order in which they were added, removed ones included; features
+    by rows, image after image. An ordinal means nothing outside of its snapshot: what stays is the key of an image.
+
+    about: what is stored of the model, the options and the index. segment_ids: the number of each segment in the
+    catalogue. bases: (S + 1,) ordinal of the first image of each segment, and the number of all. starts: (n + 1,) first
+    row of each image, and the number of all. alive: (n,) whether the image still had a file. indexes: which segments
+    had a built index, its kind and the name of its quantiser. lookup: the catalogue as it is now, in which the files of
+    an image are looked up.
+    """
+
+    folder: Path
+    about: Mapping[str, Any]
+    segment_ids: tuple[int, ...]
+    segments: tuple[Segment, ...]
+    bases: IntArray
+    starts: IntArray
+    alive: NDArray[np.bool_]
+    indexes: Mapping[int, tuple[str, str]]
+    lookup: Catalogue
+
+    def __len__(self) -> int:
+        """How many images there are, removed ones left out."""
+        return int(self.alive.sum())
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """Itself: whoever takes a collection or a snapshot asks for this."""
+        return self
+
+    @property
+    def rows(self) -> int:
+        """How many features are stored, those of removed images included."""
+        return int(self.starts[-1])
+
+    @property
+    def dimensions(self) -> int:
+        """Of the stored descriptors."""
+        return int(self.about["options"]["dimensions"])
+
+    def images_of(self, rows: IntArray) -> IntArray:
+        """The ordinals of the images that features belong to."""
+        return np.searchsorted(self.starts, rows, side="right") - 1
+
+    def features(self, ordinal: int) -> Features:
+        """The stored features of an image."""
+        segment, position = self._place(ordinal)
+        return self.segments[segment].features(position)
+
+    def size(self, ordinal: int) -> tuple[int, int]:
+        """(width, height) of an image, upright."""
+        segment, position = self._place(ordinal)
+        width, height = self.segments[segment].sizes[position].tolist()
+        return width, height
+
+    def key_of(self, ordinal: int) -> str:
+        """The key of an image, as in `StoredImage`."""
+        segment, position = self._place(ordinal)
+        return self.segments[segment].key(position).hex()
+
+    def image(self, ordinal: int) -> StoredImage:
+        """What is known of an image: where its files are now, or where it was indexed if it was removed since."""
+        segment, position = self._place(ordinal)
+        key = self.key_of(ordinal)
+        facts = self.lookup.facts_of(bytes.fromhex(key)) or StoredFacts((), None, None, None)
+        files = tuple(Path(os.fsdecode(path)) for _, path in facts.files)
+        if files:
+            best = next((number for number, file in enumerate(files) if _exists(file)), 0)
+            shown, file = os.fsdecode(facts.files[best][0]), files[best]
+        else:
+            shown, file = self.segments[segment].path(position)
+        return StoredImage(key, shown, file, files, facts.captured_at, facts.latitude, facts.longitude)
+
+    def ordinal_of(self, path: str | Path) -> int | None:
+        """The ordinal of the image in a file, or None where the file is not in the collection."""
+        key = self.lookup.key_of(os.fsencode(os.path.abspath(path)))  # noqa: PTH100 (resolve would follow links)
+        return None if key is None else self.ordinal_of_key(key.hex())
+
+    def ordinal_of_key(self, key: str) -> int | None:
+        """The ordinal of the image with a key; None where it was not in the collection, or removed."""
+        try:
+            wanted = bytes.fromhex(key)
+        except ValueError:
+            return None
+        if len(wanted) != 32:
+            return None
+        place = self.lookup.place_of_key(wanted)  # where it is now, which is mostly where it was
+        for segment, base in zip(self.segments, self.bases.tolist(), strict=False):
+            if place is not None and segment.folder.name == place[0]:
+                return base + place[1] if self.alive[base + place[1]] else None
+        for segment, base in zip(self.segments, self.bases.tolist(), strict=False):
+            for position in segment.positions_of(wanted):
+                if self.alive[base + position]:
+                    return int(base + position)
+        return None
+
+    def global_descriptors(self) -> FloatArray:
+        """(n, G) float32 unit vectors of all images."""
+        if not self.segments:
+            return np.zeros((0, 0), np.float32)
+        return np.concatenate([segment.global_descriptors() for segment in self.segments])
+
+    def same_as(self, other: Snapshot) -> bool:
+        """Whether another snapshot has the same images, with the same indexes."""
+        names = [[segment.folder.name for segment in one.segments] for one in (self, other)]
+        return (names[0] == names[1] and np.array_equal(self.alive, other.alive) and self.indexes == other.indexes
+                and self.about == other.about)
+
+    def require(self, extractor: Identified) -> None:
+        """Make sure that an extractor is the one that the collection was made with.
+
+        Raises:
+            CollectionError: its model or its options differ; the text says both.
+        """
+        wanted, stored = extractor.identity, self.about
+        if wanted["model"] != stored["model"]:
+            raise CollectionError(f"{display_path(self.folder)} was made with the model {stored['model']['name']} "
+                                  f"({stored['model']['fingerprint'][:8]}), not {wanted['model']['name']} "
+                                  f"({wanted['model']['fingerprint'][:8]}); use that model or a new collection")
+        different = [f"{key} {stored['options'].get(key, 'unset')} (now {value})"
+                     for key, value in wanted["options"].items() if stored["options"].get(key) != value]
+        if different:
+            raise CollectionError(f"{display_path(self.folder)} was made with other options: {', '.join(different)}; "
+                                  "use those or a new collection")
+
+    def _place(self, ordinal: int) -> tuple[int, int]:
+        """Raises `CollectionError` for an ordinal that there is not."""
+        if not 0 <= ordinal < len(self.alive):
+            raise CollectionError(f"{self.folder} has no image {ordinal}: it has {len(self.alive):,}")
+        segment = int(np.searchsorted(self.bases, ordinal, side="right")) - 1
+        return segment, int(ordinal - self.bases[segment])
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a disk that does not answer, or a name that the system does not take
+        return False

@@ -1,0 +1,185 @@
+"""A query: its photo is read once, and its features are extracted once as it is and once for each turn."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from delf.errors import DelfError
+from delf.features import Delf, extract_turned
+from delf.images import ImageOptions, crop, limit_size, load, read_image, resize
+from delf.types import Box, Features, ImageArray
+
+_DEFAULTS = ImageOptions()
+_KEPT_TURNS = 11  # of one query: all that a search looks at
+
+
+@dataclass(frozen=True, eq=False)
+class QueryPhoto:
+    """The pixels of a query, or of the part of it that is searched for.
+
+    pixels: (H, W, 3) uint8 RGB, maybe reduced. size: (width, height) that they stand for. offset: of their corner, in
+    the whole query. whole: (width, height) of the whole query.
+    """
+
+    pixels: ImageArray
+    size: tuple[int, int]
+    offset: tuple[int, int]
+    whole: tuple[int, int]
+
+    @classmethod
+    def read(cls, source: ImageArray | str | Path | bytes, *, longest_side: int | None = None, box: Box | None = None,
+             options: ImageOptions = _DEFAULTS) -> QueryPhoto:
+        """Read a photo: an array, a file, or the bytes of one.
+
+        Args:
+            longest_side: in pixels, beyond which nothing is looked at. box: the part that is cut out before anything
+                else, in pixels of the upright photo.
+
+        Raises:
+            ImageError: it cannot be read. OptionError: the box is not in it.
+        """
+        if box is not None:
+            photo = read_image(source, options=options)
+            pixels, offset = crop(photo, box)
+            return cls(pixels, _size_of(pixels), offset, _size_of(photo))
+        if isinstance(source, np.ndarray):
+            pixels = read_image(source)
+            return cls(pixels, _size_of(pixels), (0, 0), _size_of(pixels))
+        loaded = load(source, shrink_to=longest_side, options=options)
+        return cls(loaded.pixels, loaded.size, (0, 0), loaded.size)
+
+    def reduced(self, longest_side: int | None) -> QueryPhoto:
+        """The same with no more pixels than are looked at."""
+        if longest_side is None or max(self.pixels.shape[:2]) <= longest_side:
+            return self
+        return replace(self, pixels=resize(self.pixels, limit_size(*_size_of(self.pixels), longest_side)))
+
+
+class Seen:
+    """What was seen in a query, which may be kept for the next time that it is asked.
+
+    features: as it is, once they were extracted. turns: those of it turned, by angle and the largest level that was
+    looked at. whole: (width, height) of the query. lock: so that two searches of one query share the work.
+    """
+
+    def __init__(self, features: Features | None = None) -> None:
+        self.features = features
+        self.turns: dict[tuple[float, float], Features] = {}
+        self.whole = None if features is None else features.image_size
+        self.lock = threading.RLock()
+
+    def keep_turn(self, turn: tuple[float, float], features: Features) -> None:
+        """Keep what was seen at an angle; the oldest of many are forgotten."""
+        for old in list(self.turns)[: 1 - _KEPT_TURNS]:
+            del self.turns[old]
+        self.turns[turn] = features
+
+
+class Query:
+    """What is searched with. Several searches may share it.
+
+    name: of its photo, to be shown. box: the part that is searched for. seconds: what reading and extracting took.
+    """
+
+    def __init__(self, extractor: Delf | None, read: Callable[[], QueryPhoto] | None, *, name: str = "",
+                 box: Box | None = None, seen: Seen | None = None) -> None:
+        """Nothing is read before it is needed.
+
+        Args:
+            extractor, read: of the features, and of the photo that they are extracted from. Without them the query is
+                not looked at turned. seen: what is known of it already, and gets what becomes known.
+        """
+        self.name, self.box = name, box
+        self.seconds: dict[str, float] = {}
+        self._extractor, self._read, self._seen = extractor, read, seen or Seen()
+        self._photo: QueryPhoto | None = None
+
+    @classmethod
+    def of_photo(cls, extractor: Delf, image: ImageArray | str | Path, *, box: Box | None = None) -> Query:
+        """The query of a photo: a path, or (H, W, 3) uint8 RGB; `box` as for `QueryPhoto.read`."""
+        name = str(image) if isinstance(image, str | Path) else ""
+        return cls(extractor, lambda: QueryPhoto.read(image, longest_side=extractor.longest_side, box=box), name=name,
+                   box=box)
+
+    @classmethod
+    def of_features(cls, features: Features, name: str = "") -> Query:
+        """A query of which nothing but the features is known; it is not looked at turned."""
+        return cls(None, None, name=name, seen=Seen(features))
+
+    @property
+    def features(self) -> Features:
+        """As it is: keypoints are in pixels of the whole query.
+
+        Raises:
+            ImageError, OptionError: as `QueryPhoto.read`.
+        """
+        with self._seen.lock:
+            if self._seen.features is None:
+                assert self._extractor is not None, "a query has features, or what they are extracted by"
+                photo = self._pixels()
+                with timed(self.seconds, "extract"):
+                    found = self._extractor.extract(photo.pixels, image_size=photo.size)
+                # From here on it is only turned, for which more pixels than the largest level has are not needed.
+                self._photo = photo.reduced(self._extractor.longest_side)
+                self._seen.features = _shifted(found, photo.offset)
+            return self._seen.features
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) of the whole query. Raises as `features`."""
+        features = self.features
+        return self._seen.whole or features.image_size
+
+    def turned(self, degrees: float, largest_scale: float) -> Features | None:
+        """The features of the query turned left by an angle, with keypoints where they are in the query as it is.
+
+        Args:
+            largest_scale: of the levels that are looked at.
+
+        Returns:
+            None where only the features of the query are known, or its photo is not there any more.
+        """
+        if self._extractor is None or self._read is None:
+            return None
+        with self._seen.lock:
+            if (degrees, largest_scale) not in self._seen.turns:
+                try:
+                    photo = self._pixels()
+                except DelfError:
+                    return None
+                found = extract_turned(self._extractor.limited(largest_scale), photo.pixels, photo.size, degrees)
+                self._seen.keep_turn((degrees, largest_scale), _shifted(found, photo.offset))
+            return self._seen.turns[degrees, largest_scale]
+
+    def _pixels(self) -> QueryPhoto:
+        """The photo, which is read once. Raises `ImageError`, `OptionError`."""
+        if self._photo is None:
+            assert self._read is not None, "it was made to be read"
+            with timed(self.seconds, "decode"):
+                self._photo = self._read()
+            self._seen.whole = self._photo.whole
+        return self._photo
+
+
+def _size_of(pixels: ImageArray) -> tuple[int, int]:
+    return pixels.shape[1], pixels.shape[0]
+
+
+def _shifted(features: Features, offset: tuple[int, int]) -> Features:
+    """The features of a part of an image, with keypoints in pixels of the whole."""
+    return replace(features, keypoints=features.keypoints + np.asarray(offset, np.float32))
+
+
+@contextmanager
+def timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    """Add the time of a stage to what it took before."""
+    start = time.perf_counter()
+    yield
+    seconds[stage] = seconds.get(stage, 0.0) + time.perf_counter() - start

@@ -1,0 +1,80 @@
+"""Verifying the candidates of a query: what geometry says of each, beside one another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import TypeVar
+
+from delf.collection import Snapshot
+from delf.retrieval import Retriever
+from delf.types import Features, Verification
+from delf.verification import (
+    MatchingOptions,
+    ScreeningOptions,
+    VerificationOptions,
+    match_and_verify,
+    single_threaded_products,
+    verify,
+)
+
+_Item = TypeVar("_Item")
+_Answer = TypeVar("_Answer")
+
+
+@dataclass(frozen=True, eq=False)
+class Verified:
+    """An image that geometry has looked at. features: of the image; found: what geometry says of it."""
+
+    ordinal: int
+    features: Features
+    found: Verification
+
+    @property
+    def inliers(self) -> int:
+        """How many there are."""
+        return len(self.found)
+
+
+def side_by_side(pool: Executor, work: Callable[[_Item], _Answer], items: Sequence[_Item]) -> list[_Answer]:
+    """The answers for all items, in their order; each is one task, which computes on one thread."""
+    if not items:
+        return []
+    with single_threaded_products():
+        return list(pool.map(work, items))
+
+
+class Verifier:
+    """Verifies images of a snapshot."""
+
+    def __init__(self, snapshot: Snapshot, retriever: Retriever, pool: Executor, *,
+                 matching: MatchingOptions | None = None, verification: VerificationOptions | None = None,
+                 screening: ScreeningOptions | None = None) -> None:
+        """screening: of the images that are not looked at thoroughly."""
+        self._snapshot, self._retriever, self._pool = snapshot, retriever, pool
+        self._matching, self._verification, self._screening = matching, verification, screening
+
+    def verify(self, query: Features, ordinals: Sequence[int], *, thorough: int = 0,
+               known: Sequence[Verified] = ()) -> list[Verified]:
+        """What geometry says of some images, in their order.
+
+        Args:
+            thorough: so many of them, the first, have no quick look first. known: of this query, which are not
+                verified again.
+        """
+        found = {one.ordinal: one for one in known}
+        best = set(ordinals[:thorough])
+        new = [ordinal for ordinal in ordinals if ordinal not in found]
+        found |= {one.ordinal: one for one in side_by_side(
+            self._pool, lambda ordinal: self.look_at(query, ordinal, thorough=ordinal in best), new)}
+        return [found[ordinal] for ordinal in ordinals]
+
+    def look_at(self, query: Features, ordinal: int, *, thorough: bool = True) -> Verified:
+        """What geometry says of one image."""
+        database, matches = self._snapshot.features(ordinal), self._retriever.matches(query, ordinal)
+        if matches is not None:
+            return Verified(ordinal, database, verify(query, database, matches, self._verification))
+        screening = None if thorough else self._screening
+        return Verified(ordinal, database,
+                        match_and_verify(query, database, self._matching, self._verification, screening))
