@@ -47,7 +47,7 @@ def test_a_search_answers_what_the_engine_does(service: Any, engine: SearchEngin
         assert found["image"] == result.image and found["name"] == Path(result.image).name
         assert found["id"] == found["key"] == result.key == keys[Path(result.image).name]
         assert (found["file"], found["files"]) == (result.image, [result.image])
-        assert (found["examined"], found["verdict"]) == (result.examined, expected.verdicts.word(result.probability))
+        assert (found["examined"], found["verdict"]) == (result.examined, expected.word_of(result))
         assert (found["rank"], found["inliers"]) == (result.rank, result.inliers)
         assert found["probability"] == pytest.approx(result.probability)
         assert found["score"] == pytest.approx(result.score)

@@ -72,7 +72,7 @@ def _search(service: Service, job: Job, state: State, asked: Asked, method: str,
             form: schemas.SearchForm) -> SearchAnswer:
     answer, query = service.queries.search(job, state, asked, method, form.top)
     service.metrics.searched(answer.method, answer.match, answer.seconds)
-    results = [FoundImage.found(result, state.photo_at(result.ordinal), answer.verdicts, form.points)
+    results = [FoundImage.found(result, state.photo_at(result.ordinal), answer.word_of(result), form.points)
                for result in answer.results
                if result.ordinal is not None and (result.probability or 0.0) >= form.threshold]
     name = "" if asked.key is None else state.photo(asked.key).path
