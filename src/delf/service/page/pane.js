@@ -21,6 +21,7 @@ export class Pane {
     this.caption = h("p", { class: "caption" });
     this.image.addEventListener("error", async () => {
       const url = this.image.src;
+      this.image.style.visibility = "hidden"; // instead of the browser's own sign
       const words = await whyNot(url);
       if (url === this.image.src) this.caption.textContent = `${this.name}. ${words}`;
     });
@@ -41,7 +42,10 @@ export class Pane {
   show(url, alt, size, caption) {
     this.size = size;
     this.attention.hidden = true;
-    if (this.image.src !== url) this.image.src = url;
+    if (this.image.src !== url) {
+      this.image.style.visibility = "";
+      this.image.src = url;
+    }
     this.image.alt = alt;
     this.name = this.caption.textContent = caption;
     [this.photo.style.width, this.photo.style.height] = [`${size[0]}px`, `${size[1]}px`];
