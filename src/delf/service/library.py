@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import threading
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -159,6 +161,7 @@ class Library:
         self._loading = threading.Lock()
         self._stamp = self._look()
         self._collection = Collection.open(folder)
+        weakref.finalize(self, self._collection.close)  # an application that is mounted in another one is never ended
         self._state = State(self._collection.snapshot, extractor)
         prepared = tuple(dict.fromkeys(methods or [DEFAULT_METHOD]))
         for method in prepared:
@@ -206,8 +209,11 @@ class Library:
         return True
 
     def bytes(self) -> int:
-        """How much of the disk it takes."""
-        return sum(self._collection.bytes_by_kind().values())
+        """How much of the disk it takes; 0 where that changes all the time."""
+        for _ in range(3):
+            with contextlib.suppress(FileNotFoundError):  # another process has just merged a segment
+                return sum(self._collection.bytes_by_kind().values())
+        return 0
 
     def close(self) -> None:
         """Let go of the collection."""

@@ -41,7 +41,7 @@ class ServiceOptions:
     header_seconds: float = 10.0
     receiving: int = 32
     connections: int = 512
-    per_address: int = 128
+    per_address: int = 64
     requests: int = 128
     upload_bytes: int = 20_000_000
     pixels: int = 50_000_000

@@ -2,7 +2,7 @@
 
 import { ask, thumbnail, whyNot } from "./api.js";
 import { $, arrowKeys, h, pictured } from "./dom.js";
-import { counted, names } from "./words.js";
+import { copies, counted, names } from "./words.js";
 
 const AT_ONCE = 60;
 
@@ -45,7 +45,8 @@ export class Gallery {
   tile(image) {
     const aspect = Math.min(2.4, Math.max(0.55, image.size[0] / image.size[1]));
     return h("li", { vars: { "--aspect": aspect.toFixed(3) } },
-      h("a", { href: this.link(image.key), "data-route": true, data: { key: image.key } },
+      h("a", { href: this.link(image.key), "data-route": true, data: { key: image.key },
+        title: [image.image, copies(image)].filter(Boolean).join(", ") },
         pictured({ src: thumbnail(image), alt: "", loading: "lazy", decoding: "async" }, whyNot),
         h("span", { class: "tile-words", "aria-hidden": "true" }, "Search with this")));
   }
