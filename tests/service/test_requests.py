@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -30,6 +31,33 @@ def test_head_is_get_without_a_body(service: Any, key: str, address: str) -> Non
     assert [one for one in head.headers.items() if one[0] not in differing] == [
         one for one in get.headers.items() if one[0] not in differing]
     assert get.headers.get("content-length"), "or there would be nothing to compare"
+
+
+def test_head_has_no_body_whatever_the_server() -> None:
+    """Some servers drop a body by themselves, and some do not."""
+    from delf.service.guard import Guard
+    from delf.service.metrics import Metrics
+    from delf.service.options import ServiceOptions
+
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        assert scope["method"] == "GET"
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"4")]})
+        for part in (b"bo", b"dy"):
+            await send({"type": "http.response.body", "body": part, "more_body": part == b"bo"})
+
+    guard = Guard(app, ServiceOptions(), Metrics())
+    scope = {"type": "http", "method": "HEAD", "path": "/", "headers": [(b"host", b"localhost")]}
+    asyncio.run(guard(scope, receive, send))
+    assert (b"content-length", b"4") in sent[0]["headers"]
+    assert [message["body"] for message in sent[1:]] == [b"", b""]
 
 
 def test_head_is_counted_and_keeps_the_connection(service: Any, key: str) -> None:

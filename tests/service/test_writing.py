@@ -45,6 +45,7 @@ def test_a_photo_is_added_found_and_removed(writable: Any, queries: Any, tmp_pat
                      writable.http.delete(address), writable.post("search", id=key)):
         writable.refused(response, 410, "removed", f"the image {key} was removed")
     assert key not in [one["id"] for one in writable.search(query.path)["results"]]
+    assert key not in [one["id"] for one in writable.http.get("/api/v1/images").json()["images"]]
 
     response = writable.post("images", query.path)
     assert (response.status_code, response.json()["added"]) == (201, True), "its features were kept"
