@@ -114,6 +114,7 @@ def browser() -> Iterator[Any]:
     sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
     if CHROMIUM is None:
         pytest.skip("needs chromium (apt-get install chromium), or where it is in CHROMIUM")
+    sync_api.expect.set_options(timeout=PATIENCE / 4)  # a busy computer may take its time
     with sync_api.sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         yield started
@@ -130,6 +131,7 @@ def look(browser: Any, served: Any) -> Iterator[Callable[..., Look]]:
         context = browser.new_context(viewport={"width": size[0], "height": size[1]}, color_scheme=colours,
                                       is_mobile=phone, has_touch=phone)
         context.add_init_script(VIOLATIONS)
+        context.set_default_timeout(PATIENCE)
         contexts.append(context)
         looks.append(Look(context.new_page(), url))
         looks[-1].watch()
