@@ -26,7 +26,7 @@ from delf.evaluate import Database, indexed, read_benchmark
 from delf.evaluation import score_ranks
 from delf.features import Delf
 from delf.looks import TurningOptions
-from delf.methods import METHODS, TURNS, SearchOptions
+from delf.methods import METHODS, SearchOptions
 from delf.ranking import CHANCE
 from delf.search import SearchEngine
 from delf.types import SearchResult
@@ -34,13 +34,16 @@ from delf.verification import ScreeningOptions, VerificationOptions
 
 RECOMMENDED = METHODS["delf-asmk"]
 PLAIN = replace(RECOMMENDED, screening=None, turning=TurningOptions())
-BEFORE = TurningOptions(TURNS, quick_scale=1.0)
 
 
 def turnings() -> dict[str, SearchOptions]:
     """Rows of the table of turned looks."""
-    rows = {"not turned": TurningOptions(), "quick looks up to level 1.0, as before": BEFORE,
-            "the packaged one": RECOMMENDED.turning}
+    chosen = RECOMMENDED.turning
+    rows = {"not turned": TurningOptions(), "the packaged one": chosen,
+            "closer looks from 12 inliers": replace(chosen, promising=12),
+            "closer looks from 16": replace(chosen, promising=16),
+            "30 candidates at each turn": replace(chosen, quick_candidates=30),
+            "levels up to 0.5": replace(chosen, quick_scale=0.5), "levels up to 1.0": replace(chosen, quick_scale=1.0)}
     return {name: replace(RECOMMENDED, turning=turning) for name, turning in rows.items()}
 
 

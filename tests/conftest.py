@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -75,6 +76,16 @@ def _seen_from(pixels: ImageArray, corners: Any) -> tuple[ImageArray, np.ndarray
     # No camera leaves a black frame, and two pictures with the same frame have just that in common.
     seen = cv2.warpPerspective(pixels, transform, (width, height), borderMode=cv2.BORDER_REFLECT_101)
     return np.asarray(seen, np.uint8), transform
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_runtime() -> Iterator[None]:
+    """Tests compute in float32 on every processor: `auto` takes bfloat16 where there is some, and with it features and
+    ranks differ by a rounding. That choice, and bfloat16 itself, are looked at in `tests/runtimes`.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("delf.runtimes._may_compute_in_bfloat16", lambda: False)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -220,6 +231,44 @@ def draw(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+class Disk:
+    """What has been brought to the disk: the size and time of files, and the names in folders, when they were last
+    flushed.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[int, int], Any] = {}
+
+    def flushed(self, descriptor: int) -> None:
+        status = os.fstat(descriptor)
+        self._kept[status.st_dev, status.st_ino] = (
+            set(os.listdir(descriptor)) if stat.S_ISDIR(status.st_mode) else (status.st_size, status.st_mtime_ns))
+
+    def holds(self, path: Path) -> bool:
+        """Whether a file is there under its name, as it is now, after a power cut at this moment."""
+        file = path.stat()
+        return self._kept.get((file.st_dev, file.st_ino)) == (file.st_size, file.st_mtime_ns) and self.names(path)
+
+    def names(self, path: Path) -> bool:
+        """Whether a file or a folder has its name after a power cut at this moment."""
+        folder = path.parent.stat()
+        return path.name in self._kept.get((folder.st_dev, folder.st_ino), ())
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
+    """Notes what is flushed."""
+    disk, fsync = Disk(), os.fsync
+
+    def noted(descriptor: Any) -> None:
+        number = descriptor if isinstance(descriptor, int) else descriptor.fileno()
+        disk.flushed(number)
+        fsync(number)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    return disk
 
 
 @pytest.fixture(scope="session")

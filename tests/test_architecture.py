@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -100,7 +101,8 @@ def test_the_table_is_understood() -> None:
     for places, words in rows():
         named = re.findall(r"`([^`]+)`", words)
         assert words in known or set(named) <= set(rules()), f"{places}: {words}"
-    assert rules()["collection"] == {"collection", "images", "types", "errors", "verdicts", "codes", "files"}
+    assert rules()["collection"] == {"collection", "images", "types", "errors", "verdicts", "codes", "files", "privacy",
+                                     "pools"}
     assert "search" in rules()["evaluate"] and "cli" not in rules()["evaluate"]
     above: set[str] = set()
     for places, _ in rows():
@@ -216,6 +218,36 @@ def _undocumented(node: ast.Module | ast.ClassDef) -> Iterator[str]:
                 yield child.name
             if isinstance(child, ast.ClassDef):
                 yield from _undocumented(child)
+
+
+FOLDERS_PUBLISHED_WHOLE = {"delf.collection.segment", "delf.datasets.unpacking"}  # flushed and moved as one
+RENAMES = {"delf.files": 1, "delf.collection.segment": 1, "delf.collection.upkeep": 1, "delf.checking": 1,
+           "delf.datasets.getting": 1, "delf.datasets.unpacking": 1}  # but for the first, of folders and from them
+OTHER_FILES = {  # that are no results: what is appended to, what the system keeps, and parts that go at once
+    "delf.cli.app": 2, "delf.evaluate": 1, "delf.training.logs": 1, "delf.datasets.download": 1,
+    "delf.datasets.records": 1, "delf.index.asmk": 1, "delf.index.hamming": 1, "delf.index.ivfpq": 1}
+
+
+def test_there_is_one_way_to_write_a_file() -> None:
+    """`delf.files` gives a temporary name, flushes, and renames; nobody else does, and all write to such a name."""
+    renames, others = Counter[str](), Counter[str]()
+    for path in MODULES:
+        module = dotted(path)
+        for node in ast.walk(parsed(path)):
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+                continue
+            called, target = node.func.attr, ast.unparse(node.func.value)
+            mode = next((str(ast.literal_eval(one)) for one in node.args if isinstance(one, ast.Constant)
+                         and called == "open"), "r")
+            if called in ("rename", "renames", "move") or (
+                    called == "replace" and len(node.args) == 1 and not node.keywords):
+                renames[module] += 1
+            if called in ("write_bytes", "write_text", "savefig") or set(mode) & set("wax+"):
+                others[module] += not any("temporary" in text for text in (target, *map(ast.unparse, node.args)))
+            assert called not in ("mkstemp", "NamedTemporaryFile", "fdatasync"), f"{path}:{node.lineno}"
+    assert +renames == Counter(RENAMES)
+    assert +others == Counter(OTHER_FILES) + Counter(dict.fromkeys(FOLDERS_PUBLISHED_WHOLE, 1)) + Counter(
+        {"delf.collection.segment": 1})
 
 
 def test_nothing_is_unpickled() -> None:

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+import os
+import shutil
+import signal
 import sqlite3
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +19,11 @@ from delf.checking import check_collection
 from delf.collection import Collection
 from delf.collection.segment import DTYPES
 from delf.errors import CollectionError
-from delf.indexing import IndexOptions, build_index
+from delf.index import IvfPqIndex, IvfPqOptions
+from delf.indexing import IndexOptions, build_index, open_index
 
 Draw = Callable[..., Path]
+ACTORS = Path(__file__).parent / "collection/actors.py"
 
 
 @pytest.fixture
@@ -25,7 +33,7 @@ def folder(draw: Draw, stub: Any, tmp_path: Path) -> Path:
         draw(f"photos/{seed}.png", seed)
     with Collection.create(tmp_path / "places.delf", stub) as collection:
         collection.add(tmp_path / "photos", images_per_segment=2)
-        build_index(collection, IndexOptions(kind="ivfpq"))
+        build_index(collection, IndexOptions("ivfpq", ivfpq=IvfPqOptions(words=4, bits=4, iterations=2)))
     return tmp_path / "places.delf"
 
 
@@ -84,6 +92,65 @@ def test_a_damaged_index_is_built_anew(folder: Path, name: str, damage: str) -> 
     assert check_collection(folder).problems == ()
     with Collection.open(folder) as collection:
         assert set(collection.catalogue.indexes()) == set(collection.segment_ids)
+
+
+@pytest.fixture(scope="module")
+def repairs() -> Iterator[Callable[[Path, int], int]]:
+    """Repairs a collection in a process that is killed before a step; how it ended."""
+    actor = subprocess.Popen([sys.executable, str(ACTORS), "repair"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                             text=True)
+    assert actor.stdin
+    assert actor.stdout
+    with actor, actor.stdin as orders, actor.stdout as answers:
+        def repair(folder: Path, step: int) -> int:
+            print(folder, step, file=orders, flush=True)
+            return int(answers.readline())
+
+        yield repair
+        orders.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_repair_that_is_killed_at_any_step_loses_nothing(folder: Path, tmp_path: Path,
+                                                           repairs: Callable[[Path, int], int]) -> None:
+    """One segment, lists and the quantiser are damaged: what is left of the segment is kept, whatever happens."""
+    victim = first(folder, "scores.npy").parent
+    flip(victim / "scores.npy")
+    flip(next(path for path in folder.glob("segments/*/ivfpq.faiss") if path.parent != victim))
+    flip(next(folder.glob("quantiser-*")))
+    left = {path.name: path.read_bytes() for path in victim.iterdir()}
+    for step in itertools.count():
+        copy = Path(shutil.copytree(folder, tmp_path / f"{step}.delf"))
+        ended = repairs(copy, step)
+        assert ended in (0, -signal.SIGKILL)
+        assert check_collection(copy, repair=True).problems == ()
+        assert check_collection(copy).problems == ()
+        kept = {path.name: path.read_bytes() for path in (copy / f"damaged-{victim.name}").iterdir()}
+        assert kept == left, f"killed before step {step}"
+        with Collection.open(copy) as collection:
+            assert len(collection) == 2
+            assert set(collection.catalogue.indexes()) == set(collection.segment_ids), "and all is built anew"
+            assert isinstance(open_index(collection), IvfPqIndex)
+        shutil.rmtree(copy)
+        if not ended:
+            break
+    assert step > 10, "it was killed at many steps"
+
+
+def test_a_damaged_segment_that_cannot_be_moved_is_left(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where another program has one of its files open on Windows."""
+    path = first(folder, "scores.npy")
+    flip(path)
+
+    def refused(*_: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", refused)
+        with pytest.raises(CollectionError, match=r"could not be moved to .* \(Permission denied\), so it was left"):
+            check_collection(folder, repair=True)
+    assert path.exists()
+    assert len(check_collection(folder).problems) == 1
 
 
 def test_images_that_the_catalogue_lacks(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from delf.errors import DelfError, ImageError, OptionError
+from delf.errors import DelfError, ImageError, MissingDependencyError, OptionError
 from delf.exporting import extract_files
 from delf.formats import FORMATS, read_features
 from delf.images import read_image
@@ -92,6 +93,60 @@ def test_a_folder_that_cannot_be_listed_is_named_and_the_rest_goes_on(photos: Pa
     report = extract_files([photos], tmp_path / "out", "npz", stub)
     assert counts(report) == (2, 0, 1)
     assert "deep cannot be read (Permission denied)" in report.skipped[0]
+
+
+@pytest.mark.parametrize("form", [suffix[1:] for suffix in FORMATS])
+def test_a_file_that_cannot_be_written_is_named_and_the_rest_goes_on(photos: Path, tmp_path: Path, stub: Any,
+                                                                     draw: Draw, form: str) -> None:
+    """Names that are too long with a suffix, a folder in the place of a file, a file in the place of a folder."""
+    draw(f"album/{'b' * 250}.png", 4)
+    (tmp_path / f"out/album/a.png.{form}").mkdir(parents=True)
+    (tmp_path / "out/album/deep").touch()
+    calls: list[tuple[int, int]] = []
+    report = extract_files([photos], tmp_path / "out", form, stub, progress=lambda *done: calls.append(done))
+    assert counts(report) == (1, 0, 3)
+    assert made(tmp_path / "out") == ["album/deep", f"album/two words.png.{form}"]
+    assert calls == [(done, 4) for done in (1, 2, 3, 4)]
+    for name in ("album/a.png", "album/deep/a.png", "b" * 50):
+        assert any(name in sentence and sentence.startswith("The features of ") for sentence in report.skipped)
+
+
+@pytest.mark.parametrize("form", ["npz", "h5"])
+def test_names_that_are_not_text(tmp_path: Path, stub: Any, draw: Draw, form: str) -> None:
+    """A file may be named so; an image in a file of HDF5 cannot be."""
+    draw(b"album/a\xe9.png", 1), draw("album/b.png", 2)
+    report = extract_files([tmp_path / "album"], tmp_path / "out", form, stub)
+    assert counts(report) == ((2, 0, 0) if form == "npz" else (1, 0, 1))
+    if form == "h5":
+        assert "is not text" in report.skipped[0]
+        report.skipped[0].encode("utf-8")  # it can be printed
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), OSError(5, "Input/output error"),
+                                   RuntimeError("Can't increment reference count")])
+def test_a_disk_that_fails_for_one_file(photos: Path, tmp_path: Path, stub: Any, error: Exception,
+                                        monkeypatch: pytest.MonkeyPatch) -> None:
+    h5py = pytest.importorskip("h5py")
+    file, opened = h5py.File, []
+
+    def failing(*arguments: Any, **options: Any) -> Any:
+        opened.append(arguments)
+        if len(opened) == 2:
+            raise error
+        return file(*arguments, **options)
+
+    monkeypatch.setattr(h5py, "File", failing)
+    report = extract_files([photos], tmp_path / "out", "h5", stub)
+    assert counts(report) == (2, 0, 1)
+    assert str(error.args[-1]) in report.skipped[0]
+    assert len(made(tmp_path / "out")) == 2
+
+
+def test_what_no_file_can_be_written_without_is_told_at_once(photos: Path, tmp_path: Path, stub: Any,
+                                                             monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(MissingDependencyError, match="h5py"):
+        extract_files([photos], tmp_path / "out", "h5", stub)
 
 
 def test_single_files_and_relative_roots(photos: Path, tmp_path: Path, stub: Any,

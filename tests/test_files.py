@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
+import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
+from delf.codes import encode
 from delf.errors import DelfError, OptionError
-from delf.files import replacing, write_atomically
+from delf.evaluation.ranking import write_ranking
+from delf.files import TEMPORARY, flush_tree, remove_abandoned, replacing, scratch_file, write_atomically
+from delf.formats import FORMATS, write_features
+from delf.index import Asmk, Codebook, IvfPqOptions, IvfPqQuantiser
+from delf.index.hamming import Hamming
+from delf.types import Features
+
+COARSE = IvfPqOptions(words=2, bits=4, iterations=1)
 
 
 def names(folder: Path) -> list[str]:
@@ -73,6 +86,148 @@ def test_a_killed_writer_leaves_the_old_file(tmp_path: Path) -> None:
     assert [name[0] for name in leftover] == ["."]  # hidden, and never taken for the file
     write_atomically(tmp_path / "a", b"new")
     assert (tmp_path / "a").read_bytes() == b"new"
+
+
+# --- power cuts
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_file_and_its_name_are_on_the_disk_before_the_block_ends(tmp_path: Path, disk: Any, there: bool) -> None:
+    path = tmp_path / "a"
+    if there:
+        path.write_bytes(b"old")
+    with replacing(path) as temporary:
+        temporary.write_bytes(b"new")
+    assert disk.holds(path)
+
+
+def test_it_is_flushed_before_it_gets_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the name may be on the disk, and the content of the old file gone, when the new one is still empty."""
+    events: list[str] = []
+    fsync, replace = os.fsync, os.replace
+
+    def flushed(descriptor: int) -> None:
+        status = os.fstat(descriptor)
+        events.append("folder" if stat.S_ISDIR(status.st_mode) else f"{status.st_size} bytes")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", flushed)
+    monkeypatch.setattr(os, "replace", lambda *names: events.append("name") or replace(*names))
+    monkeypatch.setattr(os, "rename", lambda *names: pytest.fail("renamed otherwise"))
+    write_atomically(tmp_path / "a", b"content")
+    assert events == ["7 bytes", "name", "folder"]
+
+
+def test_a_disk_that_fails_when_it_is_flushed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_atomically(tmp_path / "a", b"old")
+
+    def failing(_: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", failing)
+        with pytest.raises(DelfError, match=r"could not be written \(Input/output error\)"):
+            write_atomically(tmp_path / "a", b"new")
+    assert names(tmp_path) == ["a"]
+    assert (tmp_path / "a").read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOTSUP])
+def test_file_systems_that_flush_no_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    fsync = os.fsync
+
+    def refused(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(code, os.strerror(code))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", refused)
+    write_atomically(tmp_path / "a", b"data")
+    assert (tmp_path / "a").read_bytes() == b"data"
+
+
+def test_a_tree_is_flushed_with_all_that_is_in_it(tmp_path: Path, disk: Any) -> None:
+    files = [tmp_path / "a", tmp_path / "b/c", tmp_path / "b/d/e"]
+    for path in files:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(path.name)
+    flush_tree(tmp_path)
+    assert all(map(disk.holds, files))
+
+
+WORDS = np.eye(4, 8, dtype=np.float32)
+FEATURES = Features(np.ones((3, 2), np.float32), np.ones(3, np.float32), np.ones(3, np.float32),
+                    np.eye(3, 8, dtype=np.float32), (64, 48), np.ones(8, np.float32))
+WRITERS: dict[str, Callable[[Path], object]] = {
+    "words": lambda path: Codebook(WORDS).save(path),
+    "lists of asmk": lambda path: Asmk(Codebook(WORDS)).build([encode(WORDS)], path),
+    "lists of hamming": lambda path: Hamming(Codebook(WORDS)).build([encode(WORDS)], path),
+    "quantiser": lambda path: IvfPqQuantiser.train(WORDS, COARSE).save(path),
+    "inverted lists": lambda path: IvfPqQuantiser.train(WORDS, COARSE).build([encode(WORDS)], path),
+    "ranking": lambda path: write_ranking(path, [[0, 1]]),
+    **{f"features {suffix}": lambda path, suffix=suffix: write_features(path.with_suffix(suffix), FEATURES)
+       for suffix in FORMATS},
+}
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_whatever_is_written_is_on_the_disk(tmp_path: Path, disk: Any, kind: str) -> None:
+    WRITERS[kind](tmp_path / "a")
+    [path] = tmp_path.iterdir()
+    assert path.stem == "a", "nothing is left beside it"
+    assert disk.holds(path)
+
+
+# --- what living and dead writers have left
+
+
+def test_what_is_being_written_is_not_abandoned(tmp_path: Path) -> None:
+    with replacing(tmp_path / "a") as temporary, scratch_file(tmp_path / "a") as scratch:
+        for path in (temporary, scratch):
+            assert TEMPORARY.fullmatch(path.name)
+            path.write_bytes(b"half")
+            remove_abandoned(path)
+            assert path.exists()
+    assert names(tmp_path) == ["a"]
+
+
+def test_what_a_dead_process_left_is_abandoned(tmp_path: Path) -> None:
+    program = ("import os, pathlib, signal, sys\nfrom delf.files import replacing\n"
+               "with replacing(pathlib.Path(sys.argv[1])) as temporary:\n"
+               "    print(temporary, flush=True)\n    sys.stdin.read(1)\n    os.kill(os.getpid(), signal.SIGKILL)\n")
+    with subprocess.Popen([sys.executable, "-c", program, str(tmp_path / "a")], stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdin and child.stdout
+        left = Path(child.stdout.readline().strip())
+        remove_abandoned(left)
+        assert left.exists(), "it is still at it"
+        child.stdin.write("x")
+    assert left.exists()
+    remove_abandoned(left)
+    assert names(tmp_path) == []
+    remove_abandoned(left)  # whether it is there or not
+
+
+def test_one_that_is_taken_for_abandoned_before_it_is_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    flock, taken = fcntl.flock, []
+
+    def overtaken(descriptor: int, how: int) -> None:
+        if not taken and how == fcntl.LOCK_EX:
+            taken.extend(tmp_path.iterdir())
+            taken[0].unlink()
+        flock(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", overtaken)
+    with replacing(tmp_path / "a") as temporary:
+        assert taken != [temporary]
+        temporary.write_bytes(b"data")
+        remove_abandoned(temporary)
+    assert taken
+    assert names(tmp_path) == ["a"]
+
+
+# --- places
 
 
 def test_places_that_cannot_be_written(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from delf import indexing
+from delf.checking import check_collection
 from delf.codes import encode
 from delf.collection import Collection
 from delf.errors import CollectionError, OptionError
 from delf.index import ExactIndex, IvfPqIndex, IvfPqOptions, IvfPqQuantiser, Joined
-from delf.indexing import EXACT_UP_TO, IndexOptions, build_index, choose_index, open_index, training_sample
+from delf.indexing import EXACT_UP_TO, GROWTH, IndexOptions, build_index, choose_index, open_index, training_sample
 from delf.methods import SearchOptions
 from delf.search import SearchEngine
 
@@ -99,6 +102,102 @@ def test_building_again_only_quantises_what_is_new(drawn: Collection, draw: Draw
     assert {path: path.read_bytes() for path in files} == files
 
 
+def test_the_options_of_the_last_time_are_remembered(drawn: Collection, monkeypatch: Any) -> None:
+    """All of them, whichever index they gave."""
+    asked: list[IndexOptions] = []
+    build = indexing._build
+    monkeypatch.setattr(indexing, "_build", lambda collection, catalogue, options, progress: (
+        asked.append(options) or build(collection, catalogue, options, progress)))
+    for options in (IndexOptions("auto", 100, 60, COARSE.ivfpq), IndexOptions("auto", 1000, 70, IvfPqOptions(probes=3)),
+                    IndexOptions("exact", 7, 8, IvfPqOptions(words=5, seed=9)), replace(COARSE, exact_up_to=3)):
+        kind = build_index(drawn, options)
+        assert build_index(drawn) == kind
+        assert build_index(drawn, kind="exact") == "exact"
+        assert asked[-3:] == [options, options, replace(options, kind="exact")]
+        with Collection.open(drawn.folder) as opened:
+            assert build_index(opened, kind=options.kind) == kind
+        assert asked[-1] == options
+
+
+def test_options_of_collections_that_stored_only_a_part_of_them(drawn: Collection) -> None:
+    build_index(drawn, COARSE)
+    with drawn.writing() as catalogue, catalogue._transaction() as connection:
+        connection.execute("DELETE FROM about WHERE key IN ('index_options', 'quantiser_sample')")
+    quantiser = about(drawn)["quantiser"]
+    assert indexing.options_before(drawn) == COARSE
+    assert build_index(drawn) == "ivfpq"
+    assert about(drawn)["quantiser"] == quantiser
+
+
+@pytest.mark.parametrize("stored", ['{"kind": "lsh"}', '{"kind": "auto", "ivfpq": {"words": "x"}}', '{"ivfpq": [1]}',
+                                    '{"kind": "auto", "sample": "many", "ivfpq": {}}', '{"ivfpq": {}, "new": 1}'])
+def test_stored_options_that_make_no_sense(drawn: Collection, stored: str) -> None:
+    with drawn.writing() as catalogue, catalogue._transaction() as connection:
+        connection.execute("INSERT INTO about VALUES ('index_options', ?)", (stored,))
+    with pytest.raises(CollectionError, match=r"says nonsense of its index .*; say which index to build"):
+        build_index(drawn)
+    assert build_index(drawn, kind="exact") == "exact"
+    assert build_index(drawn) == "exact"
+
+
+def test_words_are_learnt_anew_when_the_collection_has_grown(tmp_path: Path, stub: Any, draw: Draw) -> None:
+    """A collection that is built as it grows ends with as many words, within a few times, as one that is built late."""
+    options = IndexOptions("ivfpq", ivfpq=IvfPqOptions(bits=4, iterations=2))
+    names, words = [], []
+    with Collection.create(tmp_path / "places.delf", stub) as collection:
+        for count in range(0, 40, 4):  # of 20 features each
+            collection.add([draw(f"{seed}.png", seed) for seed in range(count, count + 4)])
+            build_index(collection, options)
+            names.append(about(collection)["quantiser"])
+            words.append(IvfPqQuantiser.load(collection.folder / names[-1]).words)
+            assert 80 * (count // 4 + 1) // 39 < GROWTH * words[-1]
+            assert _compressed(collection)
+            assert all(isinstance(part, IvfPqIndex) for part in _parts(collection)), "all lists are of the new words"
+        assert sorted(words) == words
+        assert len(set(names)) == 2, "and otherwise they stay"
+        with collection.writing():
+            assert [path.name for path in collection.folder.glob("quantiser-*")] == names[-1:]
+        fixed = replace(options, ivfpq=replace(options.ivfpq, words=3))
+        build_index(collection, fixed)
+        assert about(collection)["quantiser"] != names[-1], "other options were asked for"
+        last = about(collection)["quantiser"]
+        build_index(collection, fixed)
+        assert about(collection)["quantiser"] == last
+        build_index(collection, replace(fixed, sample=300))
+        assert about(collection)["quantiser"] != last, "another sample was asked for"
+
+
+def test_a_rebuild_that_is_cut_short_leaves_a_collection_that_can_be_searched(
+        drawn: Collection, stub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lists of new words take the place of the old ones before the catalogue says so."""
+    build_index(drawn, COARSE)
+    other = replace(COARSE, ivfpq=replace(COARSE.ivfpq, seed=5))
+    build, built = IvfPqQuantiser.build, []
+
+    def torn(self: IvfPqQuantiser, blocks: Any, path: Path) -> Any:
+        if built:
+            raise KeyboardInterrupt
+        built.append(path)
+        return build(self, blocks, path)
+
+    with Collection.open(drawn.folder) as reader:
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(IvfPqQuantiser, "build", torn)
+            build_index(drawn, other)
+        drawn.refresh()
+        assert _finds_itself(drawn)
+        assert _finds_itself(reader)
+        build_index(drawn)
+        assert check_collection(drawn.folder).problems == ()
+        assert {type(part) for part in _parts(drawn)} == {type(part) for part in _parts(reader)} == {IvfPqIndex}
+        build_index(drawn, other)
+        assert {type(part) for part in _parts(drawn)} == {IvfPqIndex}
+        assert {type(part) for part in _parts(reader)} == {ExactIndex}, "the lists are of other words than its state"
+        with drawn.writing():
+            assert len(list(drawn.folder.glob("quantiser-*"))) == 1, "what nothing refers to goes"
+        assert _finds_itself(reader)
+
+
 def test_back_to_exact_and_to_ivfpq_again(drawn: Collection, monkeypatch: Any) -> None:
     build_index(drawn, COARSE)
     assert build_index(drawn, IndexOptions("exact")) == "exact"
@@ -109,7 +208,17 @@ def test_back_to_exact_and_to_ivfpq_again(drawn: Collection, monkeypatch: Any) -
 
 
 def _compressed(collection: Collection) -> bool:
-    return any(isinstance(part, IvfPqIndex) for part in open_index(collection)._parts)  # type: ignore[attr-defined]
+    return any(isinstance(part, IvfPqIndex) for part in _parts(collection))
+
+
+def _finds_itself(collection: Collection) -> bool:
+    found = open_index(collection).search(collection.features(0).descriptors, 1)
+    return bool((found.similarities[:, 0] > 1 - 1e-6).all())
+
+
+def _parts(collection: Collection) -> Any:
+    index = open_index(collection)
+    return getattr(index, "_parts", (index,))
 
 
 def test_segments_that_are_not_built_are_searched_exactly(drawn: Collection, draw: Draw, stub: Any) -> None:

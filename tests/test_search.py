@@ -143,9 +143,9 @@ class Lying(Query):
         super().__init__(engine.extractor, lambda: QueryPhoto.read(pixels))
         self.looks: list[tuple[float, float]] = []
 
-    def turned(self, degrees: float, largest_scale: float) -> Features | None:
+    def turned(self, degrees: float, largest_scale: float, *, whole: bool = True) -> Features | None:
         self.looks.append((degrees, largest_scale))
-        return super().turned(degrees, largest_scale)
+        return super().turned(degrees, largest_scale, whole=whole)
 
     @property
     def quick(self) -> list[float]:

@@ -20,6 +20,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from delf.privacy import switch_off
+
 if TYPE_CHECKING:
     from delf.adapters import DictExtractor, Feature2D
     from delf.checking import check_collection
@@ -61,6 +63,8 @@ __all__ = [
     "ImageMatch", "Result", "SearchEngine", "SearchOptions", "SearchResult", "build_index", "check_collection",
     "evaluate_folder", "match", "read_image",
 ]
+
+switch_off()  # of telemetry; before a library is loaded that would begin with it
 
 
 def __getattr__(name: str) -> object:

@@ -13,6 +13,7 @@ from delf.collection.lock import WriterLock
 from delf.collection.segment import Identity, Segment, open_segment, verify_segment
 from delf.collection.upkeep import remove_leftovers, segment_folder
 from delf.errors import CollectionError, DelfError
+from delf.files import flush_folder
 from delf.images import display_path
 from delf.index import IvfPqQuantiser
 from delf.index.storage import ArrayFile
@@ -77,7 +78,8 @@ def check_collection(folder: str | Path, *, repair: bool = False,
         faults = _look(folder, catalogue, progress)
         count = len(catalogue.segments())
         repaired = [] if faults.catalogue else list(_repair(folder, catalogue, faults))
-    if not faults.catalogue and (faults.index or faults.quantiser):
+        incomplete = not faults.catalogue and _lacks_lists(catalogue)
+    if incomplete:
         with Collection.open(folder) as collection:
             build_index(collection)
     return CheckReport(count, tuple(faults.catalogue), tuple(repaired))
@@ -140,15 +142,38 @@ def _look_at_made(paths: Iterable[Path], faults: _Faults) -> None:
                 faults.made[path] = str(error)
 
 
+def _put_aside(damaged: Path, place: Path) -> None:
+    """Move what is left of a segment to where nothing deletes it."""
+    if not damaged.is_dir() or damaged.is_symlink():
+        return
+    try:
+        damaged.rename(place)
+    except OSError as error:
+        raise CollectionError(f"{damaged} is damaged and could not be moved to {place} ({error.strerror}), so it was "
+                              "left as it is; close what uses it, and repair again") from error
+    for parent in (damaged.parent, place.parent):
+        flush_folder(parent)
+
+
+def _lacks_lists(catalogue: Catalogue) -> bool:
+    """Whether segments lack the inverted lists that the collection is to have, after this repair or one before."""
+    about = catalogue.about()
+    built = ("ivfpq", about.get("quantiser"))
+    indexes = catalogue.indexes()
+    return about.get("index", {}).get("kind") == "ivfpq" and any(
+        indexes.get(number) != built for number, _ in catalogue.segments())
+
+
 def _repair(folder: Path, catalogue: Catalogue, faults: _Faults) -> Iterator[str]:
-    """Undo what refers to anything damaged; a sentence for each thing."""
+    """Undo what refers to anything damaged; a sentence for each thing.
+
+    It may be cut short at any instant: the next repair goes on from there.
+    """
     names = dict(catalogue.segments())
     for number, fault in faults.segments.items():
         name, images = names[number], catalogue.images_in(number)
-        catalogue.drop(number)
-        damaged = segment_folder(folder, name)
-        if damaged.is_dir() and not damaged.is_symlink():
-            damaged.rename(folder / f"damaged-{name}")
+        _put_aside(segment_folder(folder, name), folder / f"damaged-{name}")
+        catalogue.drop(number)  # not before: what the catalogue does not name is deleted as a leftover
         yield f"{fault}. Its {images:,} images were taken out: run 'delf index' on their photos again"
     if faults.quantiser:
         catalogue.publish_indexes([], {"quantiser": None})

@@ -25,7 +25,7 @@ from urllib.parse import urlencode, urlsplit
 import numpy as np
 
 from delf.errors import DelfError, OptionError
-from delf.types import Box, ImageMatch, Result, SearchResult
+from delf.types import Box, ImageMatch, Result, SearchResult, require_top
 
 _PREFIX = "/api/v1"
 _PAGE = 500  # images that are listed by one request
@@ -126,6 +126,7 @@ class Client:
         Raises:
             ServiceError, DelfError: with the service's sentence, or one that says that it is not there.
         """
+        require_top(top)
         form = _form(query, box, method) | {"top": str(top), "threshold": repr(float(threshold)),
                                             "points": str(bool(points)).lower()}
         answer = self._json("POST", "/search", form, query)
@@ -169,7 +170,7 @@ class Client:
         body = self._ask(method, path, form, photo)
         try:
             return json.loads(body)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DelfError(f"what answers at {self.url} is no search service of this version") from error
 
     def _ask(self, method: str, path: str, form: Mapping[str, str] | None = None,
@@ -262,7 +263,7 @@ def _error(status: int, body: bytes) -> ServiceError:
     try:
         error = json.loads(body)["error"]
         return ServiceError(str(error["message"]), status, str(error["code"]))
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return ServiceError(f"the service answered with status {status} and no explanation", status, "http")
 
 

@@ -23,7 +23,7 @@ from delf.methods import DEFAULT_METHOD
 from delf.query import Query
 from delf.ranking import Candidates
 from delf.search import SearchEngine
-from delf.types import SearchResult
+from delf.types import SearchResult, require_top
 
 Progress = Callable[[int, int], None]
 VERIFICATION_READS = ("keypoints", "scales", "scores", "descriptors")  # of a collection
@@ -238,6 +238,7 @@ def answer_all(engines: Sequence[SearchEngine], query: Query, *, top: int | None
     Args:
         top, exclude: as for `SearchEngine.answer`.
     """
+    require_top(top)
     found: dict[Any, tuple[Candidates, float]] = {}
     answers = {}
     for engine in engines:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from delf.errors import DelfError, ImageError, OptionError
+from delf.errors import DelfError, ImageError, MissingDependencyError, OptionError
 from delf.features import Delf
 from delf.formats import FORMATS, write_features
 from delf.images import display_path, find_images, load_ahead
@@ -16,7 +16,7 @@ from delf.types import ImageArray
 
 @dataclass(frozen=True)
 class ExportReport:
-    """Numbers of files, and a sentence for each photo that could not be read."""
+    """Numbers of files, and a sentence for each photo that could not be read, or whose file could not be written."""
 
     written: int
     unchanged: int
@@ -24,50 +24,66 @@ class ExportReport:
 
 
 def extract_files(photos: Iterable[str | Path], folder: Path, form: str, extractor: Delf, *,
+                  exclude: Iterable[str] = (),
                   progress: Callable[[int, int], None] = lambda done, total: None) -> ExportReport:
     """Extract the features of the photos in files and folders into `folder`, one file each.
 
     The file of `ROOT/a/b.jpg` is `folder/ROOT/a/b.jpg.FORM`, so that no two photos share one. A file that is there and
-    newer than its photo is left as it is; files appear whole or not at all, so that the work may be interrupted.
+    newer than its photo is left as it is; files appear whole or not at all, so that the work may be interrupted. It
+    goes on after a photo that cannot be read, or whose file cannot be written.
 
     Args:
         form: a suffix of `delf.formats.FORMATS` without its dot.
+        exclude: patterns of names, or of paths below those of `photos`, that are passed over.
 
     Raises:
-        OptionError: unknown format. DelfError: two roots have one name, or the folder cannot be written.
+        OptionError: unknown format. DelfError: two roots have one name, or the folder cannot be made.
     """
     if f".{form}" not in FORMATS:
         raise OptionError(f"unknown format {form!r}; known are {', '.join(suffix[1:] for suffix in FORMATS)}")
     skipped: list[str] = []
-    targets = _targets([Path(root) for root in photos], folder, form, lambda error: skipped.append(str(error)))
+    targets = _targets([Path(root) for root in photos], folder, form, list(exclude),
+                       lambda error: skipped.append(str(error)))
     missing = [(target, source) for target, source in targets if not _is_newer(target, source)]
-    in_flight: deque[Path] = deque()
+    if missing:
+        _make(folder)  # where that cannot be, nothing can be written, which is told before the work
+    in_flight: deque[tuple[Path, Path]] = deque()
 
     def pixels() -> Iterator[tuple[ImageArray, tuple[int, int]]]:
-        for target, loaded in load_ahead(missing, threads=extractor.threads, shrink_to=extractor.longest_side,
-                                         on_error=lambda error: skipped.append(str(error))):
-            in_flight.append(target)
+        for pair, loaded in load_ahead(((pair, pair[1]) for pair in missing), threads=extractor.threads,
+                                       shrink_to=extractor.longest_side,
+                                       on_error=lambda error: skipped.append(str(error))):
+            in_flight.append(pair)
             yield loaded.pixels, loaded.size
 
     written = 0
     for features in extractor.extract_many(pixels()):
-        target = in_flight.popleft()
+        target, source = in_flight.popleft()
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise DelfError(f"cannot make the folder {display_path(target.parent)}: {error.strerror}") from error
-        write_features(target, features)
-        written += 1
+            _make(target.parent)
+            write_features(target, features)
+            written += 1
+        except MissingDependencyError:  # without which no file is written
+            raise
+        except DelfError as error:
+            skipped.append(f"The features of {display_path(source)} are not written: {error}")
         progress(written + len(skipped), len(missing))
     return ExportReport(written, len(targets) - len(missing), tuple(skipped))
 
 
-def _targets(roots: list[Path], folder: Path, form: str,
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DelfError(f"cannot make the folder {display_path(folder)}: {error.strerror}") from error
+
+
+def _targets(roots: list[Path], folder: Path, form: str, exclude: list[str],
              on_error: Callable[[ImageError], None]) -> list[tuple[Path, Path]]:
     """Pairs of a feature file and its photo; `on_error` is told of folders that cannot be read."""
     targets: dict[Path, Path] = {}
     for root in roots:
-        for source in find_images([root], on_error=on_error):
+        for source in find_images([root], exclude=exclude, on_error=on_error):
             target = folder / root.resolve().name / source.relative_to(root)
             target = target.with_name(f"{target.name}.{form}")
             if targets.setdefault(target, source) != source:
@@ -78,6 +94,6 @@ def _targets(roots: list[Path], folder: Path, form: str,
 
 def _is_newer(target: Path, source: Path) -> bool:
     try:
-        return target.stat().st_mtime_ns >= source.stat().st_mtime_ns
+        return target.is_file() and target.stat().st_mtime_ns >= source.stat().st_mtime_ns
     except OSError:
         return False

@@ -1,46 +1,164 @@
-"""Writing files that appear complete under their name, or not at all."""
+"""Writing files that appear complete under their name, or not at all, and that are still there after a power cut.
+
+There is one way to do it: a temporary file beside the place, flushed, renamed, and the folder flushed. While it is
+written its writer holds a lock on it, which ends with the process: so `remove_abandoned` tells what a dead process has
+left from what a living one is writing, on whatever machine.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
+import re
 import secrets
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from delf.errors import DelfError
 
+if sys.platform != "win32":
+    import fcntl
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Make `data` the content of `path`. Raises a `DelfError` as `replacing` does."""
-    with replacing(path) as temporary:
+TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.partial(-wal|-shm|-journal)?")  # the latter are SQLite's
+_BINARY = getattr(os, "O_BINARY", 0)
+_UNFLUSHED = (errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.ENOSYS)  # what file systems without it say
+
+
+def write_atomically(path: Path, data: bytes, *, error: type[DelfError] = DelfError) -> None:
+    """Make `data` the content of `path`. Raises as `replacing` does."""
+    with replacing(path, error=error) as temporary:
         temporary.write_bytes(data)
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`, whose file takes the place of `path` if the block ends well.
-
-    If it does not, nothing is left behind and what was at `path` is untouched.
+def replacing(path: Path, *, locked: bool = True, error: type[DelfError] = DelfError) -> Iterator[Path]:
+    """As `whole_file`, with a sentence where something is wrong.
 
     Raises:
-        DelfError: the place cannot be written, or is something else than a file.
+        error: the place cannot be written, or is something else than a file.
     """
     if _occupied(path):
-        raise DelfError(f"{str(path)!r} is not a file, so nothing was written: name a file inside a folder.")
-    temporary = path.with_name(f".{secrets.token_hex(8)}.partial")
+        raise error(f"{str(path)!r} is not a file, so nothing was written: name a file inside a folder.")
     try:
-        temporary.touch(exist_ok=False)  # says at once, and for every kind of writer, that the place cannot be written
-        yield temporary
-        temporary.replace(path)
+        with whole_file(path, locked=locked) as temporary:
+            yield temporary
     except DelfError:  # some are ValueErrors as well
         raise
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise DelfError(f"{str(path)!r} could not be written ({reason}): choose a folder that exists and that you "
-                        "may write to.") from error
+    except (OSError, ValueError) as problem:
+        reason = getattr(problem, "strerror", None) or str(problem)
+        raise error(f"{str(path)!r} could not be written ({reason}): choose a folder that exists and that you "
+                    "may write to.") from problem
+
+
+@contextlib.contextmanager
+def whole_file(path: Path, *, locked: bool = True) -> Iterator[Path]:
+    """A temporary path beside `path`, whose file takes the place of `path` if the block ends well.
+
+    It is on the disk, and so is its name, when the block has ended: what names the file may be written next. If the
+    block does not end well, nothing is left behind and what was at `path` is untouched.
+
+    locked: False for writers that lock the file themselves.
+
+    Raises:
+        OSError, ValueError: the place cannot be written.
+    """
+    with scratch_file(path, locked=locked) as temporary:
+        yield temporary
+        publish(temporary, path)
+
+
+@contextlib.contextmanager
+def scratch_file(beside: Path, *, locked: bool = True) -> Iterator[Path]:
+    """An empty file of a new name in the same folder, which is deleted when the block ends."""
+    temporary, lock = _new_file(beside)  # says at once, and for every writer, that the place cannot be written
+    held = locked and sys.platform != "win32"  # which renames no file that is open
+    if not held:
+        os.close(lock)
+    try:
+        yield temporary
     finally:
-        with contextlib.suppress(OSError, ValueError):
-            temporary.unlink(missing_ok=True)
+        if held:
+            os.close(lock)
+        for suffix in ("", "-wal", "-shm", "-journal"):
+            with contextlib.suppress(OSError, ValueError):
+                temporary.with_name(temporary.name + suffix).unlink(missing_ok=True)
+
+
+def publish(temporary: Path, path: Path) -> None:
+    """Give a complete file its name, so that both are there after a power cut."""
+    flush_file(temporary)
+    temporary.replace(path)
+    flush_folder(path.parent)
+
+
+def flush_file(path: Path) -> None:
+    """Bring to the disk what was written to a file, by whomever."""
+    how = os.O_RDWR if sys.platform == "win32" else os.O_RDONLY  # Windows flushes only what may be written
+    descriptor = os.open(path, how | _BINARY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def flush_folder(folder: Path) -> None:
+    """Bring the names in a folder to the disk, where the system can: Windows opens no folders."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _UNFLUSHED:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def flush_tree(folder: Path) -> None:
+    """Bring all files and names below a folder to the disk."""
+    for place, _, names in os.walk(folder):
+        for name in names:
+            flush_file(Path(place, name))
+        flush_folder(Path(place))
+
+
+def remove_abandoned(temporary: Path) -> None:
+    """Delete a temporary file, unless somebody is writing it."""
+    with contextlib.suppress(OSError):  # just finished, or not ours to delete
+        if sys.platform == "win32" or temporary.is_symlink():
+            temporary.unlink()  # on Windows one that is open stays
+            return
+        descriptor = _opened(temporary)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            temporary.unlink()  # while it is locked: who has just made it, and waits for the lock, makes another one
+        finally:
+            os.close(descriptor)
+
+
+def _opened(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR)  # network file systems lock only what may be written
+    except PermissionError:
+        return os.open(path, os.O_RDONLY)
+
+
+def _new_file(beside: Path) -> tuple[Path, int]:
+    """An empty file, and a descriptor that keeps it locked while it is open."""
+    while True:
+        path = beside.with_name(f".{secrets.token_hex(8)}.partial")
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _BINARY, 0o666)
+        if sys.platform == "win32":
+            return path, descriptor
+        with contextlib.suppress(OSError):  # a file system without locks, where no collection can be written either
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if path.exists():
+            return path, descriptor
+        os.close(descriptor)  # it was taken for abandoned before it was locked
 
 
 def _occupied(path: Path) -> bool:

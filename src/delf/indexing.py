@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,13 @@ from delf.collection.catalogue import Catalogue
 from delf.collection.segment import Segment
 from delf.errors import CollectionError, OptionError
 from delf.index import ExactIndex, Index, IvfPqOptions, IvfPqQuantiser, Joined
+from delf.index.ivfpq import is_of_another, teachable_words
 from delf.types import FloatArray
 
 EXACT_UP_TO = 1_000_000
 ASKED = "asked for"
 BLOCK = 65536
+GROWTH = 4  # the quantisers are learnt anew where the collection could teach so many times their words
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,9 @@ class IndexOptions:
     def __post_init__(self) -> None:
         if self.kind not in ("auto", "exact", "ivfpq"):
             raise OptionError(f"the index is auto, exact or ivfpq, not {self.kind!r}")
+        for name in ("exact_up_to", "sample"):
+            if type(getattr(self, name)) is not int or getattr(self, name) < 0:
+                raise OptionError(f"{name} is a number of features, not {getattr(self, name)!r}")
 
 
 def choose_index(rows: int, options: IndexOptions) -> tuple[str, str]:
@@ -52,26 +57,42 @@ def choose_index(rows: int, options: IndexOptions) -> tuple[str, str]:
     return "ivfpq", f"{rows:,} features are more than {options.exact_up_to:,}, too many to search exactly"
 
 
-def build_index(collection: Collection, options: IndexOptions | None = None, *,
+def build_index(collection: Collection, options: IndexOptions | None = None, *, kind: str | None = None,
                 progress: Callable[[int, int], None] = lambda done, total: None) -> str:
     """Choose the index of a collection and build what it lacks; the kind that was chosen.
 
-    The quantisers are learnt once, from a sample that depends on the stored descriptors alone, and shared by all
-    segments, so that later segments are only quantised; they are learnt anew where other options are asked for.
+    The quantisers are learnt from a sample that depends on the stored descriptors alone, and shared by all segments, so
+    that later segments are only quantised. They are learnt anew where other options are asked for, or where the
+    collection has grown so much that it could teach four times as many words.
 
     Args:
         options: those of the last time by default, and at first `IndexOptions()`.
+        kind: in the place of that of the last time, where no options are given.
     """
     with collection.writing() as catalogue:
-        return _build(collection, catalogue, options or _options_before(collection), progress)
+        return _build(collection, catalogue, options or _options_with(collection, kind), progress)
 
 
-def _options_before(collection: Collection) -> IndexOptions:
-    """What the index was asked to be, or the defaults."""
-    index = collection.about.get("index") or {}
+def _options_with(collection: Collection, kind: str | None) -> IndexOptions:
     try:
-        ivfpq = IvfPqOptions(**(collection.about.get("ivfpq") or {}))
-        return IndexOptions(kind=index["kind"] if index.get("reason") == ASKED else "auto", ivfpq=ivfpq)
+        before = options_before(collection)
+    except CollectionError:  # it asks for the kind
+        if kind is None:
+            raise
+        before = IndexOptions()
+    return before if kind is None else replace(before, kind=kind)
+
+
+def options_before(collection: Collection) -> IndexOptions:
+    """What the index of a collection was asked to be the last time, or the defaults."""
+    about = collection.about
+    asked, index = about.get("index_options"), about.get("index") or {}
+    try:
+        if asked is not None:
+            return IndexOptions(**{**asked, "ivfpq": IvfPqOptions(**asked["ivfpq"])})
+        # Versions before 0.1 stored the kind, and the options of what was learnt.
+        return IndexOptions(kind=index["kind"] if index.get("reason") == ASKED else "auto",
+                            ivfpq=IvfPqOptions(**(about.get("ivfpq") or {})))
     except (KeyError, TypeError, ValueError) as error:
         raise CollectionError(f"the catalogue of {collection.folder} says nonsense of its index ({error}); say which "
                               "index to build") from error
@@ -80,21 +101,16 @@ def _options_before(collection: Collection) -> IndexOptions:
 def _build(collection: Collection, catalogue: Catalogue, options: IndexOptions,
            progress: Callable[[int, int], None]) -> str:
     kind, reason = choose_index(collection.rows, options)
-    about: dict[str, Any] = {"index": {"kind": kind, "reason": reason}}
+    about: dict[str, Any] = {"index": {"kind": kind, "reason": reason}, "index_options": asdict(options)}
     if kind == "exact":  # what was built for another kind stays, and is of no use
         catalogue.publish_indexes([], about)
         return kind
-    name = collection.about.get("quantiser")
-    if name is None or collection.about.get("ivfpq") != asdict(options.ivfpq):
-        quantiser = IvfPqQuantiser.train(training_sample(collection, options.sample), options.ivfpq, collection.rows)
-        name = f"quantiser-{uuid.uuid4().hex}.faiss"
-        quantiser.save(collection.folder / name)
-        about |= {"quantiser": name, "ivfpq": asdict(options.ivfpq)}
-    else:
-        quantiser = IvfPqQuantiser.load(collection.folder / name)
+    name, quantiser = _known_quantiser(collection, options) or _learnt_quantiser(collection, options)
+    about |= {"quantiser": name, "ivfpq": asdict(options.ivfpq), "quantiser_sample": options.sample}
     built = catalogue.indexes()
     missing = [(number, segment) for number, segment in zip(collection.segment_ids, collection.segments, strict=True)
                if built.get(number) != ("ivfpq", name)]
+    catalogue.drop_indexes(number for number, _ in missing)  # lists of other words are about to be overwritten
     for done, (_, segment) in enumerate(missing):
         progress(done, len(missing))
         quantiser.build(_blocks(segment.descriptors), lists_of(segment))
@@ -103,26 +119,60 @@ def _build(collection: Collection, catalogue: Catalogue, options: IndexOptions,
     return kind
 
 
+def _known_quantiser(collection: Collection, options: IndexOptions) -> tuple[str, IvfPqQuantiser] | None:
+    """The name of the quantisers that the collection has, and them; None where they are to be learnt (anew)."""
+    about = collection.about
+    name, sample = about.get("quantiser"), about.get("quantiser_sample", options.sample)
+    if name is None or (about.get("ivfpq"), sample) != (asdict(options.ivfpq), options.sample):
+        return None
+    quantiser = IvfPqQuantiser.load(collection.folder / Path(name).name)
+    wanted = teachable_words(options.ivfpq, min(collection.rows, options.sample), collection.rows)
+    return None if wanted >= GROWTH * quantiser.words else (name, quantiser)
+
+
+def _learnt_quantiser(collection: Collection, options: IndexOptions) -> tuple[str, IvfPqQuantiser]:
+    """New quantisers, kept under a new name."""
+    quantiser = IvfPqQuantiser.train(training_sample(collection, options.sample), options.ivfpq, collection.rows)
+    name = f"quantiser-{uuid.uuid4().hex}.faiss"
+    quantiser.save(collection.folder / name)
+    return name, quantiser
+
+
 def open_index(collection: Stored) -> Index:
     """The index that a search uses: the built one where there is one, exact search for all that it lacks."""
     snapshot = collection.snapshot
     about, built = snapshot.about, snapshot.indexes
     name = about.get("quantiser")
-    if about.get("index", {}).get("kind") != "ivfpq" or name is None:
+    quantiser = None
+    if about.get("index", {}).get("kind") == "ivfpq" and name is not None:
+        quantiser = _open_quantiser(snapshot.folder, name)
+    if quantiser is None:
         return _joined([ExactIndex(segment.descriptors) for segment in snapshot.segments], snapshot.dimensions)
-    quantiser = IvfPqQuantiser.load(snapshot.folder / Path(name).name)
     return _joined([_open_lists(quantiser, segment) if built.get(number) == ("ivfpq", name)
                     else ExactIndex(segment.descriptors)
                     for number, segment in zip(snapshot.segment_ids, snapshot.segments, strict=True)],
                    snapshot.dimensions)
 
 
+def _open_quantiser(folder: Path, name: str) -> IvfPqQuantiser | None:
+    """The quantisers of a state of a collection; None where another process has since learnt them anew."""
+    try:
+        return IvfPqQuantiser.load(folder / Path(name).name)
+    except CollectionError:
+        with Catalogue.open(folder) as newest:
+            if newest.about().get("quantiser") == name:
+                raise
+        return None
+
+
 def _open_lists(quantiser: IvfPqQuantiser, segment: Segment) -> Index:
-    """The lists of a segment; exact search where another process merged it into a new one, so that they have gone."""
+    """The lists of a segment; exact search where another process merged it into a new one, so that they have gone, or
+    has just built them for quantisers that it learnt anew.
+    """
     try:
         return quantiser.open(lists_of(segment), segment.descriptors)
     except CollectionError:
-        if segment.folder.exists():
+        if segment.folder.exists() and not is_of_another(lists_of(segment), quantiser):
             raise
         return ExactIndex(segment.descriptors)  # its arrays are still mapped
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from delf.errors import OptionError
 from delf.query import Query
-from delf.ranking import DISTINCT_CHANCE, Candidates, distinct_inliers, words_evidence
+from delf.ranking import CHANCE, DISTINCT_CHANCE, Candidates, distinct_inliers, words_evidence
 from delf.retrieval import Mask, Retriever
 from delf.types import Features
 from delf.verification import angle
@@ -30,32 +30,40 @@ class TurningOptions:
     """How a query without a match is looked at turned.
 
     angles: in degrees, those of a group where the groups before found nothing. quick_scale: the largest level of a
-    quick look; all levels up to the default take an eighth of the time of all. quick_candidates: that it verifies.
-    promising: inliers of a quick look from which a thorough one follows: half of what chance gives. followed: how many
-    quick looks of a group thorough ones may follow, the best first. thorough_scale: the largest level of those.
+    quick look; all levels up to the default take an eighth of the time of all. quick_candidates: that it verifies. promising: inliers of the best quick look of all from which a closer one
+    follows; sure: from which it follows at once, before the other groups. close_scale: the largest level of a closer
+    look, and close_candidates: that it verifies. thorough_scale: the largest level of the look that follows where the
+    closer one confirms an image. Chosen on classes that no training saw (`benchmarks/CHOICES.md`).
     """
 
     angles: Turns = ()
     quick_scale: float = 0.7071
-    quick_candidates: int = 30
-    promising: int = 10
-    followed: int = 2
+    quick_candidates: int = 10
+    promising: int = 14
+    sure: int = 20
+    close_scale: float = 1.0
+    close_candidates: int = 30
     thorough_scale: float = 2.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "angles", tuple(tuple(group) for group in self.angles))  # JSON and TOML have lists
-        if min(self.quick_scale, self.thorough_scale) <= 0 or min(self.quick_candidates, self.promising,
-                                                                  self.followed) < 1:
+        counts = (self.quick_candidates, self.promising, self.sure, self.close_candidates)
+        if min(self.quick_scale, self.close_scale, self.thorough_scale) <= 0 or min(counts) < 1:
             raise OptionError("The scales of a turned look must be above 0, and its counts 1 or more.")
 
-    def promising_of(self, quick: Sequence[_Found], inliers: Callable[[_Found], int]) -> list[_Found]:
-        """The quick looks that thorough ones follow, best first.
+    def best_quick(self, look: Callable[[float], _Found | None], inliers: Callable[[_Found], int]) -> _Found | None:
+        """The quick look that a closer one follows, if any does.
 
         Args:
-            inliers: how many a quick look has.
+            look: looks at an angle; None where that cannot be done. inliers: how many a look has.
         """
-        best = sorted(quick, key=inliers, reverse=True)[: self.followed]
-        return [one for one in best if inliers(one) >= self.promising]
+        best: _Found | None = None
+        for angles in self.angles:
+            found = [one for degrees in angles if (one := look(degrees)) is not None]
+            best = max(found if best is None else [best, *found], key=inliers, default=None)
+            if best is not None and inliers(best) >= self.sure:
+                break
+        return best if best is not None and inliers(best) >= self.promising else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,34 +143,34 @@ class Looking:
             return Look(query, found, found, verified)
         return Look(query, found, expanded, self._verify(query, expanded, verified))
 
-    def turned(self, query: Query, first: Look, is_match: Callable[[Sequence[Look]], bool]) -> list[Look]:
+    def turned(self, query: Query, first: Look) -> list[Look]:
         """Looks at a query that is turned, and the first one; foremost that by which all images are ranked.
 
-        Args:
-            is_match: whether there is a match, given the looks so far.
+        A query that nothing matches costs quick looks, and now and then a closer one; the thorough look is for those
+        that have a match.
         """
-        looks, quick = [first], list[Look]()
-        for angles in self._turning.angles:
-            found = [one for degrees in angles if (one := self._quick(query, degrees)) is not None]
-            quick += found
-            for best in self._turning.promising_of(found, lambda one: one.inliers):
-                self._check()
-                features = query.turned(best.upright, self._turning.thorough_scale)
-                if features is None:
-                    continue
-                looks = sorted([*looks, self.look(features)], key=lambda one: -one.confirmed)
-                if is_match([*looks, *quick]):
-                    return [*looks, *quick]
-        return [*looks, *quick]
-
-    def _quick(self, query: Query, degrees: float) -> Look | None:
+        turning = self._turning
+        quick = turning.best_quick(
+            lambda degrees: self._glance(query, degrees, turning.quick_scale, turning.quick_candidates),
+            lambda look: look.inliers)
+        close = None if quick is None else self._glance(query, quick.upright, turning.close_scale,
+                                                        turning.close_candidates)
+        if close is None or close.inliers <= CHANCE:
+            return [first]
         self._check()
-        features = query.turned(degrees, self._turning.quick_scale)
+        features = query.turned(close.upright, turning.thorough_scale)
+        looks = [first] if features is None else [first, self.look(features)]
+        return [*sorted(looks, key=lambda look: -look.confirmed), close]
+
+    def _glance(self, query: Query, degrees: float, largest_scale: float, count: int) -> Look | None:
+        """A look at a query turned left by an angle, which verifies so many candidates."""
+        self._check()
+        features = query.turned(degrees, largest_scale, whole=False)
         if features is None:
             return None
         found = self._retriever.candidates(features, self._alive)
-        best = found.images[: min(self._candidates, self._turning.quick_candidates)].tolist()
-        return Look(features, found, found, self._verifier.verify(features, best))
+        verified = self._verifier.verify(features, found.images[: min(self._candidates, count)].tolist())
+        return Look(features, found, found, verified)
 
     def _verify(self, query: Features, candidates: Candidates, known: Sequence[Verified] = ()) -> list[Verified]:
         return self._verifier.verify(query, candidates.images[: self._candidates].tolist(), thorough=self._thorough,

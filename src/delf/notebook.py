@@ -105,8 +105,8 @@ def _(shown: Match) -> str:
             return as_html(draw(shown))
         except (DelfError, OSError):  # a photo is gone
             pass
-    return (f'<div style="{BOX}">{_verdict(shown.probability, Verdicts().word(shown.probability))} · {counted(shown.inliers, "inlier")} of '
-            f"{counted(shown.tentative, 'tentative match')}</div>")
+    return (f'<div style="{BOX}">{_verdict(shown.probability, Verdicts().word(shown.probability))} · '
+            f"{counted(shown.inliers, 'inlier')} of {counted(shown.tentative, 'tentative match')}</div>")
 
 
 @as_html.register

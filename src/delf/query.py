@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,9 +13,11 @@ import numpy as np
 from delf.errors import DelfError
 from delf.features import Delf, extract_turned
 from delf.images import ImageOptions, crop, limit_size, load, read_image, resize
+from delf.pools import Lock
 from delf.types import Box, Features, ImageArray
 
 _DEFAULTS = ImageOptions()
+_Turn = tuple[float, float, bool]
 _KEPT_TURNS = 11  # of one query: all that a search looks at
 
 
@@ -66,16 +67,17 @@ class Seen:
     """What was seen in a query, which may be kept for the next time that it is asked.
 
     features: as it is, once they were extracted. turns: those of it turned, by angle and the largest level that was
-    looked at. whole: (width, height) of the query. lock: so that two searches of one query share the work.
+    looked at, and whether all of the picture was. whole: (width, height) of the query. lock: so that two searches
+    of one query share the work.
     """
 
     def __init__(self, features: Features | None = None) -> None:
         self.features = features
-        self.turns: dict[tuple[float, float], Features] = {}
+        self.turns: dict[_Turn, Features] = {}
         self.whole = None if features is None else features.image_size
-        self.lock = threading.RLock()
+        self.lock = Lock()
 
-    def keep_turn(self, turn: tuple[float, float], features: Features) -> None:
+    def keep_turn(self, turn: _Turn, features: Features) -> None:
         """Keep what was seen at an angle; the oldest of many are forgotten."""
         for old in list(self.turns)[: 1 - _KEPT_TURNS]:
             del self.turns[old]
@@ -137,11 +139,11 @@ class Query:
         features = self.features
         return self._seen.whole or features.image_size
 
-    def turned(self, degrees: float, largest_scale: float) -> Features | None:
+    def turned(self, degrees: float, largest_scale: float, *, whole: bool = True) -> Features | None:
         """The features of the query turned left by an angle, with keypoints where they are in the query as it is.
 
         Args:
-            largest_scale: of the levels that are looked at.
+            largest_scale: of the levels that are looked at. whole: as for `extract_turned`.
 
         Returns:
             None where only the features of the query are known, or its photo is not there any more.
@@ -149,14 +151,15 @@ class Query:
         if self._extractor is None or self._read is None:
             return None
         with self._seen.lock:
-            if (degrees, largest_scale) not in self._seen.turns:
+            if (degrees, largest_scale, whole) not in self._seen.turns:
                 try:
                     photo = self._pixels()
                 except DelfError:
                     return None
-                found = extract_turned(self._extractor.limited(largest_scale), photo.pixels, photo.size, degrees)
-                self._seen.keep_turn((degrees, largest_scale), _shifted(found, photo.offset))
-            return self._seen.turns[degrees, largest_scale]
+                found = extract_turned(self._extractor.limited(largest_scale), photo.pixels, photo.size, degrees,
+                                       whole=whole)
+                self._seen.keep_turn((degrees, largest_scale, whole), _shifted(found, photo.offset))
+            return self._seen.turns[degrees, largest_scale, whole]
 
     def _pixels(self) -> QueryPhoto:
         """The photo, which is read once. Raises `ImageError`, `OptionError`."""

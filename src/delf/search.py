@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -16,16 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from delf.collection import Collection, Snapshot, Stored
-from delf.errors import CollectionError, ModelError, OptionError
-from delf.features import Delf
-from delf.images import display_path
+from delf.errors import OptionError
+from delf.features import Delf, load_stored
 from delf.looks import Look, Looking, upright
 from delf.methods import DEFAULT_METHOD, METHODS, SearchOptions
 from delf.pair import image_match
+from delf.pools import Pool
 from delf.query import Query, timed
 from delf.ranking import CHANCE, DISTINCT, RANKINGS, WORDS, Candidates
 from delf.retrieval import Mask, Retriever, open_retriever
-from delf.types import Box, Features, ImageArray, ImageMatch, Result, SearchResult
+from delf.types import Box, Features, ImageArray, ImageMatch, Result, SearchResult, require_top
 from delf.verifying import Verified, Verifier
 
 NO_POINTS = np.zeros((0, 4), np.float32)
@@ -81,7 +80,7 @@ class SearchEngine:
         self.method = method
         self.options = options or METHODS[method]
         self.extractor = extractor or load_extractor(collection)
-        self._pool = ThreadPoolExecutor(self.extractor.threads, thread_name_prefix="delf-verify")
+        self._pool = Pool(self.extractor.threads, "delf-verify")
         self._state = self._opened(collection.snapshot, progress)
 
     def _opened(self, snapshot: Snapshot, progress: Callable[[int, int], None]) -> _State:
@@ -156,8 +155,7 @@ class SearchEngine:
             candidates: of this query, from `retrieve` with the same `exclude`. check: called between the steps; what it
                 raises ends the search.
         """
-        if top is not None and top < 1:
-            raise OptionError(f"top is how many results are wanted, 1 or more, not {top}")
+        require_top(top)
         state, features = self._state, query.features
         check()
         seconds = dict(query.seconds)
@@ -174,7 +172,7 @@ class SearchEngine:
         if options.turning.angles:
             with timed(seconds, "turn"):
                 if not self._is_match(ranked):
-                    looks = looking.turned(query, first, lambda seen: self._is_match(self._ranked(state, seen, 1)))
+                    looks = looking.turned(query, first)
                     ranked = self._ranked(state, looks, top) if len(looks) > 1 else ranked
         results = tuple(_result(state.snapshot, rank, one) for rank, one in enumerate(ranked[:top], start=1))
         return SearchResult(query=query.name, method=self.method, results=results, seconds=seconds, box=query.box,
@@ -188,19 +186,20 @@ class SearchEngine:
     def match(self, query: Query | Features, ordinal: int, *, check: Check = unchecked) -> ImageMatch:
         """The evidence that one image shows what a query does, looked at as one of the best, by geometry alone."""
         query = Query.of_features(query) if isinstance(query, Features) else query
-        state, sure, turning = self._state, self.options.minimum_probability, self.options.turning
-        best = self._match(state, query.features, ordinal)
-        for angles in turning.angles:
+        state, turning = self._state, self.options.turning
+        first = self._match(state, query.features, ordinal)
+        if first.probability >= self.options.minimum_probability:
+            return first
+
+        def glance(degrees: float, largest_scale: float) -> tuple[Features, Verified] | None:
             check()
-            turned = [query.turned(degrees, turning.quick_scale) for degrees in angles]
-            quick = [(one, state.verifier.look_at(one, ordinal)) for one in turned if one is not None]
-            for features, seen in turning.promising_of(quick, lambda pair: pair[1].inliers):
-                if best.probability >= sure:
-                    return best
-                lying = query.turned(upright(seen, features), turning.thorough_scale)
-                if lying is not None:
-                    best = max(best, self._match(state, lying, ordinal), key=lambda one: one.inliers)
-        return best
+            turned = query.turned(degrees, largest_scale, whole=False)
+            return None if turned is None else (turned, state.verifier.look_at(turned, ordinal))
+
+        quick = turning.best_quick(lambda degrees: glance(degrees, turning.quick_scale),
+                                   lambda seen: seen[1].inliers)
+        lying = None if quick is None else query.turned(upright(quick[1], quick[0]), turning.thorough_scale)
+        return first if lying is None else max(first, self._match(state, lying, ordinal), key=lambda one: one.inliers)
 
     def _match(self, state: _State, query: Features, ordinal: int) -> ImageMatch:
         seen = state.verifier.look_at(query, ordinal)
@@ -285,11 +284,6 @@ def load_extractor(collection: Stored) -> Delf:
     Raises:
         CollectionError: a model of that name is not there, or is another one by now.
     """
-    stored = collection.snapshot.about
-    try:
-        extractor = Delf.load(stored["model"]["name"], **stored["options"])
-    except ModelError as error:
-        raise CollectionError(f"{display_path(collection.folder)} was made with the model {stored['model']['name']!r}, "
-                              f"which is not found: {error}") from error
+    extractor = load_stored(collection.snapshot.about, collection.folder)
     collection.snapshot.require(extractor)
     return extractor

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from itertools import pairwise
+from numbers import Integral
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from delf.errors import OptionError
 from delf.verdicts import MATCH_PROBABILITY, NOT_EXAMINED, PERHAPS, PERHAPS_PROBABILITY, SAME, Verdicts
 
 FloatArray = NDArray[np.float32]
@@ -34,6 +36,16 @@ Box = tuple[float, float, float, float]
 Photo = ImageArray | str | PathLike[str]
 
 DRAWN_BY = "delf.notebook"
+
+
+def require_top(top: object) -> None:
+    """Refuse what is no number of results.
+
+    Raises:
+        OptionError: `top` is neither a whole number of 1 or more nor None, which stands for all of them.
+    """
+    if top is not None and (type(top) is bool or not isinstance(top, Integral) or int(top) < 1):
+        raise OptionError(f"top is how many results are wanted, 1 or more, not {top!r}")
 
 
 class Shown:
@@ -203,8 +215,8 @@ class Result(Shown):
     image: the path as it was indexed, to be shown. score: what the ranking sorts by. probability: None where geometry
         did not look at the image, which says nothing against it. examined: whether it did. key: the SHA-256 of the
         photo's content, 64 hexadecimal digits, which names it for ever. file: absolute, one that exists where any does.
-        files: all that have that very content. ordinal: of the image in the state of the collection that was searched,
-        and nowhere else. The other fields as in `ImageMatch`.
+        files: all with that very content that are there. ordinal: of the image in the state of the collection that was
+        searched, and nowhere else. The other fields as in `ImageMatch`.
     """
 
     rank: int

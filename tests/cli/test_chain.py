@@ -44,7 +44,7 @@ def test_the_main_job(shell: Run, own: Path, queries: dict[str, Any], photos: Pa
     again = shell("index", "photos", "-o", "places.delf", "--json").object()
     assert 3000 < again.pop("features") <= 5000
     assert again == {"collection": "places.delf", "added": 1, "unchanged": 4, "moved": 0, "pruned": 0,
-                     "duplicates": 1, "skipped": [],
+                     "duplicates": 1, "skipped": [], "raw": 0, "videos": 0,
                      "images": 5}
 
     rocket, coins = queries["rocket"], queries["coins"]
@@ -147,22 +147,24 @@ def test_options_of_the_collection_are_used_again(delf: Run, own: Path, queries:
     assert delf("info", folder, "--json").object()["options"] == about["options"]
 
 
-def test_a_collection_from_before_length_had_a_weight(delf: Run, own: Path, queries: dict[str, Any],
+def test_a_collection_from_before_some_options_were_there(delf: Run, own: Path, queries: dict[str, Any],
                                                      tmp_path: Path) -> None:
     folder = tmp_path / "old.delf"
-    with Collection.create(folder, Delf.load(length_weight=0.0, score_threshold=32.0)) as collection:
+    before = {"length_weight": 0.0, "texture": 0.0, "border": 0.0}
+    with Collection.create(folder, Delf.load(**before, score_threshold=32.0)) as collection:
         collection.add([own / "cell.jpg"])
     with sqlite3.connect(folder / "catalogue.sqlite") as connection:
         [text] = connection.execute("SELECT value FROM about WHERE key = 'options'").fetchone()
         options = json.loads(text)
-        del options["length_weight"]
+        for name in before:
+            del options[name]
         connection.execute("UPDATE about SET value = ? WHERE key = 'options'", [json.dumps(options)])
     connection.close()
     assert delf("index", own, "-o", folder, "--json").object()["added"] == 3
     [best, *_] = delf("search", folder, queries["coins"].path, "--json").object()["results"]
     assert best["image"].endswith("coins.jpg")
     with Collection.open(folder) as collection:
-        expected = Delf.load(length_weight=0.0, score_threshold=32.0).extract(read_image(own / "coins.jpg"))
+        expected = Delf.load(**before, score_threshold=32.0).extract(read_image(own / "coins.jpg"))
         ordinal = collection.ordinal_of(own / "coins.jpg")
         np.testing.assert_allclose(collection.features(ordinal).keypoints, expected.keypoints, atol=0.1)
 

@@ -114,3 +114,23 @@ def test_what_cannot_be_done(delf: Run, draw: Callable[..., Path], tmp_path: Pat
     assert done.out == ""
     assert list(tmp_path.iterdir()) == [photo]
     assert photo.read_bytes() == content
+
+
+def test_what_is_passed_over_is_told_in_one_line(delf: Run, draw: Callable[..., Path], tmp_path: Path) -> None:
+    for number, name in enumerate(("in/a.png", "in/@eaDir/a.png/SYNOPHOTO_THUMB_M.png", "in/b.gif.png", "in/c/d.png")):
+        draw(name, number)
+    for name in ("a.NEF", "a.dng", "c/b.cr3", "c/b.mov"):
+        (tmp_path / "in" / name).write_bytes(b"x")
+    source, target = tmp_path / "in", tmp_path / "a.delf"
+    options = ["--model", "delf-r18-int8", "--max-features", "50", "--exclude", "*.gif.*", "--exclude", "c/d.png"]
+    done = delf("index", source, source / ".", "-o", target, *options)
+    assert done.ok().startswith(f"{target}: 1 photo added, 0 unchanged, 0 exact copies;")
+    told = [line for line in done.err.splitlines() if "passed over" in line]
+    assert told == ["3 RAW and 1 video files were passed over: only pictures such as JPEG, HEIC and PNG are read; "
+                    "export RAW files as JPEG to find them, too."]
+    assert not done.skipped()
+    again = delf("index", source, "-o", target, *options, "--json").object()
+    assert (again["added"], again["unchanged"], again["raw"], again["videos"]) == (0, 1, 3, 1)
+    assert "1 file written" in delf("extract", source, "-o", tmp_path / "out", *options).ok()
+    for command in (["index", source, "-o", target], ["extract", source, "-o", tmp_path / "out"]):
+        delf(*command, "--exclude", "").failed("pattern", "empty", code=2)

@@ -2,8 +2,12 @@
 
     python actors.py index PHOTOS                 for each FOLDER that it reads, a process that indexes the photos into
                                                   it; says its number before it begins, and then how it ended
-    python actors.py write FOLDER PHOTOS SECONDS LOG
-    python actors.py read FOLDER SECONDS          prints each set of names that it saw, then how often it answered
+    python actors.py repair                       for each FOLDER and STEP that it reads, a process that repairs it and
+                                                  is killed before that step; says how it ended
+    python actors.py write FOLDER PHOTOS SECONDS LOG ENOUGH
+                                                  ends when it has done enough of each, and there is a file ENOUGH
+    python actors.py read FOLDER SECONDS          prints each set of names that it saw, then how often it answered; ends
+                                                  when it has seen and answered enough
     python actors.py hold FOLDER                  takes the lock, says "ready" and waits
     python actors.py sealed FOLDER PHOTO          searches, and tries to write, without a superuser's rights
     python actors.py open FOLDER                  opens, without a superuser's rights
@@ -19,6 +23,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import cv2
 import faiss
@@ -34,6 +39,7 @@ from delf.indexing import IndexOptions, build_index
 from delf.search import SearchEngine
 
 CROWD = 3  # segments that are merged, so that a process may be killed while it does
+ENOUGH, ANSWERS = 8, 40  # states that a reader sees and operations of each kind; answers
 OPTIONS = {"max_features": 60, "max_image_size": 112}  # real features, few of them
 INDEX = IndexOptions(kind="ivfpq", ivfpq=IvfPqOptions(words=8, bits=4, iterations=2, probes=4))  # quick to learn
 
@@ -59,7 +65,34 @@ def add_and_build(folder: str, photos: str, extractor: Delf) -> None:
         build_index(collection, INDEX)
 
 
-def write(folder: str, photos: str, seconds: str, log: str) -> None:
+def repair() -> None:
+    """Start a process for each folder, that is killed before a step that changes something on the disk."""
+    for line in sys.stdin:
+        folder, step = line.rsplit(maxsplit=1)
+        child = os.fork()
+        if child == 0:
+            sys.setprofile(Killer(int(step)))
+            check_collection(folder, repair=True)
+            os._exit(0)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+
+
+class Killer:
+    """Counts the calls that change a file, a folder or the catalogue, and kills the process before one of them."""
+
+    STEPS = ("rename", "replace", "unlink", "rmdir", "fsync", "executemany", "ftruncate")
+
+    def __init__(self, step: int) -> None:
+        self.left = step
+
+    def __call__(self, frame: Any, event: str, argument: Any) -> None:
+        if event == "c_call" and argument.__name__ in self.STEPS:
+            self.left -= 1
+            if self.left < 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+
+def write(folder: str, photos: str, seconds: str, log: str, enough: str) -> None:
     """Add, remove and compact; every set of names is logged before it is published."""
     extractor, rng = Delf.load(threads=1, **OPTIONS), np.random.default_rng(0)
     names = sorted(path.name for path in Path(photos).iterdir())
@@ -73,7 +106,7 @@ def write(folder: str, photos: str, seconds: str, log: str) -> None:
             states.flush()
 
         next_state(there)
-        while time.monotonic() < end:
+        while time.monotonic() < end and not (Path(enough).exists() and min(operations.values()) >= ENOUGH):
             name = str(rng.choice(names))
             if name not in there:
                 there.add(name)
@@ -94,13 +127,15 @@ def write(folder: str, photos: str, seconds: str, log: str) -> None:
 
 def read(folder: str, seconds: str) -> None:
     """Open again and again; search with stored features, also when the writer has gone on, and compare."""
-    extractor, end, answers = Delf.load(threads=1, **OPTIONS), time.monotonic() + float(seconds), 0
+    extractor, end, answers, states = Delf.load(threads=1, **OPTIONS), time.monotonic() + float(seconds), 0, set()
     with Collection.open(folder) as collection:
-        while time.monotonic() < end:
+        while time.monotonic() < end and not (answers >= ANSWERS and len(states) >= ENOUGH):
             collection.refresh()
             engine = SearchEngine(collection, extractor)
             alive = np.flatnonzero(collection.alive).tolist()
-            print(json.dumps(sorted(collection.image(i).file.name for i in alive)), flush=True)
+            state = json.dumps(sorted(collection.image(i).file.name for i in alive))
+            states.add(state)
+            print(state, flush=True)
             first = [answer(engine, collection, i, len(alive)) for i in alive[:3]]
             time.sleep(0.1)  # the writer goes on
             assert [answer(engine, collection, i, len(alive)) for i in alive[:3]] == first
@@ -168,4 +203,4 @@ def give_up_rights() -> None:
 if __name__ == "__main__":
     faiss.omp_set_num_threads(1)  # several that share few cores would mostly wait for each other
     {"index": index, "write": write, "read": read, "hold": hold, "sealed": sealed, "open": opened,
-     "torn": torn}[sys.argv[1]](*sys.argv[2:])
+     "torn": torn, "repair": repair}[sys.argv[1]](*sys.argv[2:])

@@ -56,7 +56,7 @@ def test_a_new_collection_is_empty_and_opens_again(tmp_path: Path, stub: Any) ->
         assert collection.dimensions == 16
     assert Collection.exists(folder)
     with Collection.open(folder) as collection:
-        unsaid = {"options": {"length_weight": 0.0, **stub.identity["options"]}}
+        unsaid = {"options": {"length_weight": 0.0, "texture": 0.0, "border": 0.0, **stub.identity["options"]}}
         assert collection.about == stub.identity | unsaid
         assert len(collection) == 0
 
@@ -177,7 +177,7 @@ def test_the_same_photo_by_two_ways_is_one_file(empty: Collection, draw: Draw, m
     empty.add(["x"])
     assert empty.image(0).path == "x/a.png"
     assert empty.image(0).file == file
-    assert counts(empty.add([file, "x/../x/a.png"])) == (0, 2, 0, 0)
+    assert counts(empty.add([file, "x/../x/a.png"])) == (0, 1, 0, 0)
     assert empty.ordinal_of("x/a.png") == empty.ordinal_of(file) == 0
     assert empty.ordinal_of("a.png") is None
 
@@ -412,3 +412,22 @@ def test_about_is_json_and_survives(empty: Collection) -> None:
     rows = dict(connection.execute("SELECT key, value FROM about").fetchall())
     connection.close()
     assert json.loads(rows["model"]) == {"fingerprint": "00112233445566778899", "name": "stub"}
+
+
+# --- what is passed over
+
+
+def test_what_is_not_added_and_what_the_report_says_of_it(tmp_path: Path, draw: Draw, empty: Any) -> None:
+    for number, name in enumerate(("in/a.png", "in/@eaDir/a.png/SYNOPHOTO_THUMB_M.png", "in/deep/b.png",
+                                   "in/private/c.png", "in/d.gif.png")):
+        draw(name, number)
+    for name in ("in/a.nef", "in/deep/b.CR3", "in/c.mov", "in/private/d.dng"):
+        (tmp_path / name).write_bytes(b"x")
+    root = tmp_path / "in"
+    report = empty.add([root, root / "deep", root / "." / "a.png"], exclude=["private", "*.gif.*"])
+    assert counts(report) == (2, 0, 0, 0)
+    assert (report.passed_over.raw, report.passed_over.videos) == (2, 1)
+    assert sorted(Path(path).name for path in paths(empty)) == ["a.png", "b.png"]
+    assert counts(empty.add([root, root / "deep"], exclude="private")) == (1, 2, 0, 0)
+    assert counts(empty.add(root)) == (1, 3, 0, 0)
+    assert counts(empty.add(root / "@eaDir")) == (1, 0, 0, 0), "it is asked for"

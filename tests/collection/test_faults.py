@@ -19,12 +19,20 @@ from delf.checking import check_collection
 from delf.collection import Collection
 from delf.collection.catalogue import Catalogue
 from delf.errors import CollectionError
+from delf.index import CodebookOptions, IvfPqOptions
+from delf.index.storage import ArrayWriter
 from delf.indexing import IndexOptions, build_index
+from delf.retrieval import lists
+from delf.retrieval.asmk import AsmkRetrieval, AsmkRetriever
+from delf.retrieval.hqe import HqeRetrieval, HqeRetriever
+from delf.retrieval.words import WordOptions, find_codebook
 
 resource: Any = pytest.importorskip("resource")  # not on Windows
 
 Draw = Callable[..., Path]
 ACTORS = Path(__file__).with_name("actors.py")
+COARSE = IndexOptions("ivfpq", ivfpq=IvfPqOptions(words=2, bits=4, iterations=2))
+FEW = WordOptions(learn=CodebookOptions(words=4, iterations=2))
 
 
 @contextmanager
@@ -83,30 +91,110 @@ def test_a_collection_that_cannot_be_made_leaves_nothing_in_the_way(stub: Any, p
         assert collection.add(photos_of("photos", 1)).added == 1
 
 
-def test_files_are_flushed_before_they_are_published(stub: Any, photos_of: Any, tmp_path: Path,
+def test_files_are_flushed_before_they_are_published(stub: Any, photos_of: Any, tmp_path: Path, disk: Any,
                                                      monkeypatch: pytest.MonkeyPatch) -> None:
-    flushed: set[tuple[int, int]] = set()
-    fsync, publish = os.fsync, Catalogue.publish
+    """Segments that are added and merged, the quantiser, and lists that are built and built anew."""
+    folder, published = tmp_path / "places.delf", list[str]()
 
-    def noted(descriptor: int) -> None:
-        status = os.fstat(descriptor)
-        flushed.add((status.st_ino, status.st_size))
-        fsync(descriptor)
+    def checks(name: str, files: Callable[..., list[Path]]) -> None:
+        publish = getattr(Catalogue, name)
 
-    def checked(catalogue: Catalogue, name: str, *arguments: Any) -> None:
-        segment = tmp_path / "places.delf/segments" / name
-        for path in (segment.parent, segment, *segment.iterdir()):
-            status = path.stat()
-            assert (status.st_ino, status.st_size) in flushed, f"{path} is whole on the disk"
-        published.append(name)
-        publish(catalogue, name, *arguments)
+        def checked(catalogue: Catalogue, *arguments: Any) -> None:
+            found = files(*arguments)
+            for path in found:
+                assert disk.holds(path), f"{path} is whole on the disk"
+                assert disk.names(path.parent)
+            published.extend([name] if found else [])
+            publish(catalogue, *arguments)
 
-    published: list[str] = []
-    monkeypatch.setattr(os, "fsync", noted)
-    monkeypatch.setattr(Catalogue, "publish", checked)
+        monkeypatch.setattr(Catalogue, name, checked)
+
+    def segment(name: str) -> list[Path]:
+        return list((folder / "segments" / name).iterdir())
+
+    def names(folder_of: Any) -> dict[int, str]:
+        with Catalogue.open(folder) as catalogue:
+            return dict(catalogue.segments())
+
+    checks("publish", lambda name, *_: segment(name))
+    checks("replace", lambda old, name, *_: segment(name))
+    checks("publish_indexes", lambda built, about: [
+        *(folder / "segments" / names(folder)[number] / "ivfpq.faiss" for number, *_ in built),
+        *(folder / about["quantiser"] for _ in built)])
+    with Collection.create(folder, stub) as collection:
+        collection.add(photos_of("photos", 3), images_per_segment=2)
+        build_index(collection, COARSE)
+        collection.compact()
+        build_index(collection)
+    assert published == ["publish", "publish", "publish_indexes", "replace", "publish_indexes"]
+
+
+def test_a_new_collection_is_on_the_disk(stub: Any, tmp_path: Path, disk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite flushes its own file; its name is ours to flush."""
+    held: list[bool] = []
+    opened = Catalogue.open
+    monkeypatch.setattr(Catalogue, "open", lambda folder: (
+        held.append(disk.holds(folder / "catalogue.sqlite") and disk.names(folder)) or opened(folder)))
+    Collection.create(tmp_path / "places.delf", stub).close()
+    assert held == [True]
+
+
+def test_words_and_lists_are_on_the_disk(stub: Any, photos_of: Any, tmp_path: Path, disk: Any) -> None:
     with Collection.create(tmp_path / "places.delf", stub) as collection:
         collection.add(photos_of("photos", 3), images_per_segment=2)
-    assert len(published) == 2
+        AsmkRetriever(collection, AsmkRetrieval(words=FEW))
+    made = [*tmp_path.rglob("*.words"), *tmp_path.rglob("*.lists")]
+    assert len(made) == 3
+    assert all(map(disk.holds, made))
+
+
+# --- who writes, and who is read
+
+
+@pytest.mark.parametrize("maker", ["asmk", "hamming"])
+def test_a_writer_that_begins_leaves_the_half_made_lists_of_a_reader(
+        stub: Any, photos_of: Any, draw: Draw, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, maker: str) -> None:
+    """And deletes those of one that has died."""
+    retriever, options = {"asmk": (AsmkRetriever, AsmkRetrieval(words=FEW)),
+                          "hamming": (HqeRetriever, HqeRetrieval(words=FEW))}[maker]
+    with Collection.create(tmp_path / "places.delf", stub) as collection:
+        collection.add(photos_of("photos", 4), images_per_segment=2)
+        segment = collection.segments[0].folder
+        dead = [segment / f".{'0' * 16}.partial", segment.parent.parent / f".{'1' * 16}.partial"]
+        codes, seen = lists._codes, list[list[str]]()
+
+        def slow(of: Any) -> Iterator[Any]:
+            for path in dead:
+                path.touch()
+            yield from codes(of)
+            before = {path for path in tmp_path.rglob(".*.partial") if path not in dead}
+            with Collection.open(collection.folder, stub) as other:
+                other.add(draw(f"new/{len(seen)}.png", 500 + len(seen)))
+            assert not any(path.exists() for path in dead)
+            assert all(path.exists() for path in before), "they are being written"
+            seen.append(sorted(path.name for path in before))
+
+        monkeypatch.setattr(lists, "_codes", slow)
+        retriever(collection, options)
+        assert [len(names) for names in seen] == [1, 1]
+        assert len(list(collection.folder.glob(f"segments/*/{maker}-*.lists"))) == 2, "they are where they belong"
+        assert not list(tmp_path.rglob(".*.partial"))
+
+
+def test_a_writer_that_begins_leaves_the_words_that_a_reader_learns(stub: Any, photos_of: Any, tmp_path: Path,
+                                                                    monkeypatch: pytest.MonkeyPatch) -> None:
+    with Collection.create(tmp_path / "places.delf", stub) as collection:
+        collection.add(photos_of("photos", 4))
+        header = ArrayWriter._write_header
+
+        def overtaken(writer: ArrayWriter) -> None:
+            with Collection.open(collection.folder) as other, other.writing():
+                pass
+            header(writer)
+
+        monkeypatch.setattr(ArrayWriter, "_write_header", overtaken)
+        find_codebook(collection, tmp_path / "none.onnx", FEW)
+        assert [path.suffix for path in collection.folder.glob("*words*")] == [".words"]
 
 
 # --- where nobody may write

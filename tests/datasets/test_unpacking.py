@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from delf.datasets import DatasetError, UnpackLimits, unpack
+from delf.datasets import DatasetError, UnpackLimits, unpack, unpacking
 from delf.datasets.unpacking import volumes
 
 FILES = {"paris/defense/a.jpg": b"\xff\xd8\xffA" * 300, "paris/b.jpg": b"B" * 512, "c.txt": b"", "./d.jpg": b"D"}
@@ -142,6 +142,15 @@ def test_a_zip_file_with_folders_and_sizes_that_are_not_true(saved: Any, out: Pa
     data[place] = 40
     with pytest.raises(DatasetError, match=r"Bad CRC-32"):
         unpack(saved(bytes(data), "a.zip"), tmp_path / "shorter")
+
+
+def test_a_zip_file_that_is_compressed_by_an_unusual_method(saved: Any, out: Path) -> None:
+    """zipfile would unpack a whole block of it at once, of whatever size."""
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w", zipfile.ZIP_BZIP2) as archive:
+        archive.writestr("a.jpg", bytes(1000))
+    with pytest.raises(DatasetError, match=r"compressed by an unusual method"):
+        unpack(saved(data.getvalue(), "a.zip"), out)
 
 
 def test_files_before_a_bad_one_do_not_save_it(make_tar: Any, saved: Any, out: Path) -> None:
@@ -269,7 +278,7 @@ PHOTOS = "(folder / 'x/y').mkdir(parents=True); (folder / 'x/y/a.jpg').write_byt
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the program is a script")
 @pytest.mark.parametrize("name", ["unrar", "7z", "7zz"])
-def test_rar(saved: Any, out: Path, program: Any, name: str) -> None:
+def test_rar(saved: Any, out: Path, program: Any, disk: Any, name: str) -> None:
     program(name, PHOTOS)
     for number in (1, 2):
         archive = saved(b"volume", f"a.part0{number}.rar")
@@ -279,6 +288,7 @@ def test_rar(saved: Any, out: Path, program: Any, name: str) -> None:
     assert unpack(first, out) == {"x/y/a.jpg": 3, "b.jpg": 6}
     assert tree(out) == {"x/y/a.jpg": 3, "b.jpg": 6}
     assert names(out) == ["b.jpg", "x"]
+    assert disk.holds(out / "b.jpg") and disk.holds(out / "x/y/a.jpg")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the program is a script")
@@ -293,6 +303,44 @@ def test_rar_is_not_trusted(saved: Any, out: Path, program: Any, tmp_path: Path)
     program("unrar", "sys.exit(3)")
     with pytest.raises(DatasetError, match=r"without a word"):
         unpack(archive, tmp_path / "third")
+
+
+LITTLE = UnpackLimits(files=20, file_bytes=300_000, ratio=2, free_bytes=500_000)
+FLOODS = {
+    "one file": "file = (folder / 'a.jpg').open('wb')\nwhile True: file.write(bytes(65536))",
+    "many files": "for n in range(15):\n    (folder / f'{n}.jpg').write_bytes(bytes(10**5))\ntime.sleep(600)",
+    "empty files": "for n in range(10**9):\n    (folder / f'{n}.jpg').touch(); time.sleep(0.01)",
+    "folders": "for n in range(10**9):\n    (folder / f'{n}').mkdir(); time.sleep(0.01)",
+    "words": "while True: print('x' * 1000)",
+    "holes": "file = (folder / 'a.jpg').open('wb'); file.truncate(250_000)\n"
+             "for n in range(9): os.truncate((folder / f'{n}.jpg').open('wb').name, 200_000)\ntime.sleep(600)",
+}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the program is a script")
+@pytest.mark.parametrize("flood", FLOODS)
+def test_rar_is_stopped_when_it_is_too_much(saved: Any, out: Path, program: Any, flood: str) -> None:
+    """Not when the disk is full: these programs go on for ever, or wait."""
+    program("unrar", f"import time\nPath(archive).with_name('process').write_text(str(os.getpid()))\n{FLOODS[flood]}")
+    archive = saved(b"volume", "a.rar")
+    with pytest.raises(DatasetError, match=r"as it holds more than (300.0 kB of data|20 files)"):
+        unpack(archive, out, limits=LITTLE)
+    assert tree(out) == {}
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(archive.with_name("process").read_text()), 0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems set no limit from outside")
+def test_the_system_stops_a_file_of_a_rar_that_grows_too_fast(saved: Any, out: Path, program: Any, tmp_path: Path,
+                                                              monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the next look at what has been written."""
+    monkeypatch.setattr(unpacking, "_PAUSE", 600)
+    program("unrar", "import time\ntime.sleep(0.3)\nfor _ in range(1000):\n"
+                     "    with (folder / 'a.jpg').open('ab') as file: file.write(bytes(65536))\n"
+                     "    Path(archive).with_name('reached').write_text(str((folder / 'a.jpg').stat().st_size))")
+    with pytest.raises(DatasetError, match=r"as it holds more than 300.0 kB of data"):
+        unpack(saved(b"volume", "a.rar"), out, limits=LITTLE)
+    assert int((tmp_path / "reached").read_text()) <= 300_001
 
 
 def test_rar_without_a_program(saved: Any, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:

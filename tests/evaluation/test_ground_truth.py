@@ -3,6 +3,7 @@
 import copy
 import os
 import pickle
+import tracemalloc
 from fractions import Fraction
 
 import numpy as np
@@ -101,6 +102,68 @@ def test_pickle_of_anything_else_is_refused(write, content, value):
     content["other"] = value
     with pytest.raises(EvaluationError, match=r"gnd\.pkl is not a ground-truth pickle"):
         read_ground_truth(write(pickle.dumps(content), "gnd.pkl"))
+
+
+NUMBERS = b"B" + (120_000).to_bytes(4, "little") + bytes(120_000)  # many bytes
+ARRAY = b"cnumpy.core.multiarray\n_reconstruct\n)R"
+TYPED = b"cnumpy\ndtype\n(X\x02\x00\x00\x00%btR"
+STATE = b"(K\x01K\x00h\x01K\x00h\x00tb"  # from what is kept in the places 0 and 1
+BOMBS = {  # of 250,000 bytes or less each
+    "lists": b"]" * 250_000, "dictionaries": b"}" * 250_000, "remembered": b"N" + b"\x94" * 250_000,
+    "remembered at places of their own": b"N" + b"".join(b"r" + n.to_bytes(4, "little") for n in range(50_000)),
+    "tuples in tuples": b")" + b"\x85" * 250_000, "one-letter lists": b"](" + b"]" * 250_000 + b"e",
+    "a list that is appended to others": b"](" + b"N" * 1000 + b"eq\x00" + b"](h\x00h\x00h\x00e" * 25_000,
+    "a dictionary again and again": b"}q\x00" + b"(X\x01\x00\x00\x00aNX\x01\x00\x00\x00bNd" * 15_000,
+    "a list doubled and doubled": b"]" + b"".join(
+        b"q" + bytes([n]) + b"](h" + bytes([n]) + b"h" + bytes([n]) + b"e" for n in range(200)),
+    "arrays of the same numbers": NUMBERS + b"q\x00" + TYPED % b"i1" + b"q\x01" + (ARRAY + STATE) * 1700,
+    "arrays of the same texts": NUMBERS + b"q\x00" + TYPED % b"S2" + b"q\x01" + (ARRAY + STATE) * 1700,
+    "arrays of the same objects": (b"](" + b"N" * 120_000 + b"eq\x00" + TYPED % b"O8" + b"q\x01"
+                                   + (ARRAY + STATE) * 1700),
+    "numbers of an array": NUMBERS + b"q\x00" + TYPED % b"i8" + b"q\x01" + (
+        b"cnumpy.core.multiarray\nscalar\n(h\x01h\x00tR" * 2_500),
+    "bytes from text": (b"X" + (120_000).to_bytes(4, "little") + b"a" * 120_000 + b"q\x00"
+                        + b"c_codecs\nencode\n(h\x00X\x06\x00\x00\x00latin1tR" * 2_500),
+    "types": TYPED % b"i8" * 8_000, "functions": b"cnumpy\nndarray\n" * 15_000,
+    "long numbers": b"\x8a\xff" + b"\x7f" * 255 + b"q\x00" + b"2" * 220_000,
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_pickle_takes_no_more_than_some_times_its_size(write, name):
+    path = write(b"\x80\x02" + BOMBS[name] + b".", "gnd.pkl")
+    size = path.stat().st_size
+    tracemalloc.start()
+    try:
+        with pytest.raises(EvaluationError, match=r"gnd\.pkl"):
+            read_ground_truth(path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 60 * size + (6 << 20)
+
+
+@pytest.mark.parametrize("inner", [b"](" + b"K\x01" * 50_000 + b"e", b"](" + b"]" * 20_000 + b"e"])
+def test_what_is_shared_is_counted_wherever_it_is(write, inner):
+    """Each entry of a ground truth becomes arrays of its own, though all are one list in the file."""
+    entry = b"}(X\x02\x00\x00\x00ok" + inner + b"uq\x00"
+    data = b"\x80\x02}X\x03\x00\x00\x00gnd](" + entry + b"h\x00" * 100_000 + b"es."
+    with pytest.raises(EvaluationError, match="it says the same so often"):
+        read_ground_truth(write(data, "gnd.pkl"))
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 5])
+@pytest.mark.parametrize("convert", [list, np.array, lambda values: np.array(values, np.int32)])
+def test_large_ground_truths_are_read(write, protocol, convert):
+    """As many images as the largest benchmarks have, with names that are short and lists that are long or empty."""
+    rng = np.random.default_rng(0)
+    shared = convert(range(100))
+    gnd = [{"easy": convert(rng.permutation(60_000)[:400].tolist()), "hard": shared, "junk": convert([]),
+            "bbx": [0.5, 1.0, 20.0, 30.0]} for _ in range(70)]
+    gnd = [{**one, "easy": convert(sorted(set(one["easy"]) - set(range(100))))} for one in gnd]
+    content = {"imlist": [f"n{number}" for number in range(60_000)], "qimlist": ["n1"] * 70, "gnd": gnd}
+    truth = read_ground_truth(write(pickle.dumps(content, protocol), "gnd.pkl"))
+    assert (len(truth), len(truth.images), len(truth.entries[3].labels["hard"])) == (70, 60_000, 100)
 
 
 @pytest.mark.parametrize("data", [

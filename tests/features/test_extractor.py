@@ -14,6 +14,7 @@ import pytest
 from delf.errors import ImageError, ModelError, OptionError
 from delf.features import Delf, ExtractionOptions
 from delf.features.extractor import available_cores
+from delf.features.texture import shows_something
 from delf.images import limit_size, read_image, resize
 from delf.pair import match
 from delf.ranking.confidence import MATCH_PROBABILITY
@@ -49,12 +50,13 @@ def literal_extract(runtime: Any, options: ExtractionOptions, image: np.ndarray)
         output = runtime.run(level.transpose(2, 0, 1)[None].astype(np.float32))
         if white is None or scale >= white.smallest_scale[0]:
             pooled += output.global_descriptor[0] / np.linalg.norm(output.global_descriptor[0].astype(np.float64))
+        shown = shows_something(level, output.attention.shape[1:], 16, options.texture, options.border)
         for row in range(output.attention.shape[1]):
             for column in range(output.attention.shape[2]):
                 length = np.linalg.norm(output.feature_map[0, :, row, column].astype(np.float64))
                 score = np.float32(np.float64(output.attention[0, row, column]) ** (1 - options.length_weight)
                                    * length**options.length_weight)
-                if score >= options.score_threshold:
+                if score >= options.score_threshold and shown[row, column]:
                     x = (16 * column + 0.5) * width / size[0] - 0.5
                     y = (16 * row + 0.5) * height / size[1] - 0.5
                     found.append((score, x, y, (width / size[0] * height / size[1]) ** 0.5,
@@ -89,7 +91,8 @@ def literal_extract(runtime: Any, options: ExtractionOptions, image: np.ndarray)
 
 @pytest.mark.parametrize("options", [
     {}, {"max_image_size": 200, "max_features": 77}, {"score_threshold": 14.0, "length_weight": 0.0, "dimensions": 40},
-    {"length_weight": 0.25, "score_threshold": 30.0, "max_features": 3000},
+    {"length_weight": 0.25, "score_threshold": 30.0, "max_features": 3000, "texture": 0.0, "border": 0.0},
+    {"texture": 3.0, "border": 20.0},
     {"whitening": True, "max_features": 50, "max_image_size": None, "scales": (1.0,)},
     {"suppression_iou": 0.5, "max_features": 40, "max_image_size": 256},
     {"suppression_iou": 0.0, "scales": (1.4142, 0.5), "max_image_size": 256},
@@ -243,7 +246,8 @@ def test_images_that_are_too_small(extractor: Any, height: int, width: int) -> N
 @pytest.mark.parametrize(("height", "width"), [(10, 10), (10, 900), (1000, 11), (12, 16)])
 def test_images_that_are_just_large_enough(extractor: Any, height: int, width: int) -> None:
     image = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
-    features = Delf(extractor.runtime, replace(extractor.options, score_threshold=0.0)).extract(image)
+    everywhere = replace(extractor.options, score_threshold=0.0, texture=0.0, border=0.0)
+    features = Delf(extractor.runtime, everywhere).extract(image)
     assert len(features) > 0
     assert np.isfinite(features.descriptors).all()
     assert np.linalg.norm(features.global_descriptor) == pytest.approx(1, abs=1e-5)
@@ -294,6 +298,7 @@ def test_large_images_are_reduced_first(extractor: Any, samples: Any) -> None:
     {"scales": ()}, {"scales": (0.0,)}, {"scales": (-1.0,)}, {"scales": (9.0,)}, {"scales": (float("nan"),)},
     {"max_features": 0}, {"max_image_size": 9}, {"dimensions": 0}, {"dimensions": -3},
     {"length_weight": -1.0}, {"length_weight": 1.1}, {"length_weight": float("nan")},
+    {"texture": -1.0}, {"texture": float("nan")}, {"border": -0.5}, {"border": "8"},
     {"score_threshold": float("nan")}, {"suppression_iou": -0.1}, {"suppression_iou": float("nan")},
 ])
 def test_options_that_make_no_sense(options: dict[str, Any]) -> None:

@@ -106,7 +106,8 @@ def test_sizes_are_checked_before_memory_is_taken(tmp_path: Path) -> None:
     path = tmp_path / "bomb.npz"
     tracemalloc.start()
     try:
-        refused(path, bomb, "unpacks to more than 256 MiB")
+        refused(path, bomb, "unpacks to more than 10 MiB")
+        refused(path, zipped(bytes(3 << 20)), "unpacks to more than 1 MiB")
         refused(path, bomb.replace(size, struct.pack("<L", 100)), "damaged")
         refused(path, zipped(claim + bytes(16)), "has not the 2000000000 numbers")
         refused(path, bytes(many), "not a complete archive")

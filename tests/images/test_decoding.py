@@ -51,6 +51,19 @@ def test_heic(scene, heic, heic_turned):
     assert (read_metadata(heic_turned).width, read_metadata(heic_turned).height) == (64, 96)
 
 
+@pytest.mark.parametrize(("box", "shown"), [
+    (b"irot\0", lambda scene: scene), (b"irot\1", lambda scene: np.rot90(scene, 1)),
+    (b"irot\2", lambda scene: np.rot90(scene, 2)), (b"irot\3", lambda scene: np.rot90(scene, 3)),
+    (b"imir\0", lambda scene: scene[::-1]), (b"imir\1", lambda scene: scene[:, ::-1]),
+])
+def test_heic_is_turned_by_its_container_alone(scene, heic_turned, box, shown):
+    """EXIF says something else in most of these files."""
+    pytest.importorskip("pi_heif")
+    data = heic_turned.replace(b"irot\3", box)
+    assert close(read_image(data), shown(scene), 5)
+    assert load(data).size == shown(scene).shape[1::-1]
+
+
 def test_heic_without_its_package_says_what_to_install(heic, monkeypatch):
     monkeypatch.setitem(sys.modules, "pi_heif", None)
     with pytest.raises(ImageError, match="pip install pi-heif"):

@@ -3,8 +3,8 @@ import os
 
 import pytest
 
-from delf.errors import ImageError
-from delf.images import display_path, find_images
+from delf.errors import ImageError, OptionError
+from delf.images import PassedOver, display_path, find_images
 
 
 def touch(*paths):
@@ -76,6 +76,112 @@ def test_hidden_and_collections_are_skipped(tmp_path):
     )
     assert names(tmp_path) == ["a.jpg", "other.delf/a.jpg"]
     assert names(tmp_path / ".thumbs") == ["a.jpg"]
+
+
+KEPT_BY_PROGRAMS = [
+    "@eaDir/a.jpg/SYNOPHOTO_THUMB_M.jpg", "#recycle/a.jpg", "#Recycle/deep/a.jpg", "#snapshot/GMT-1/a.jpg",
+    "@Recycle/a.jpg", "@Recently-Snapshot/a.jpg", ".@__thumb/s100a.jpg", "Network Recycle Bin 1/a.jpg",
+    "$RECYCLE.BIN/S-1/$R1.jpg", "System Volume Information/a.jpg", "RECYCLER/a.jpg", "FOUND.000/a.jpg",
+    "__MACOSX/a.jpg", "._a.jpg", "._deep/a.jpg", ".Trashes/501/a.jpg", ".Trash-1000/files/a.jpg", ".Trash/a.jpg",
+    "Network Trash Folder/a.jpg", "lost+found/a.jpg", "LOST.DIR/a.jpg", ".trashed-1700000000-a.jpg",
+    ".thumbnails/normal/a.png", "Thumbs/a.jpg", "Thumbnails/2019/a.jpg", ".picasaoriginals/a.jpg",
+    ".dtrash/files/a.jpg", "Catalog Previews.lrdata/A/a.jpg", "Catalog Smart Previews.lrdata/a.jpg",
+    "files_trashbin/a.jpg", "appdata_oc1234/preview/a.jpg", "THMBNL/C0001T01.JPG",
+    "Photos Library.photoslibrary/resources/derivatives/a.jpeg", "Photos Library.photoslibrary/Thumbnails/a.jpg",
+    "Photos Library.photoslibrary/scopes/a.jpg", "Photos Library.photoslibrary/a.jpg",
+    "film.trickplay/320/1.jpg", "_thumbs/a.jpg", "Trash/a.jpg", "iPhoto Library/Data/2008/a.jpg",
+    "iPhoto.photolibrary/Previews/a.jpg", "old.aplibrary/Thumbnails/a.jpg", "old.migratedphotolibrary/resources/a.jpg",
+]
+NOT_KEPT_BY_PROGRAMS = [
+    "Photos Library.photoslibrary/originals/0/a.jpeg", "Thumbs up.jpg", "deep/originals/a.jpg", "eaDir/a.jpg",
+    "iPhoto.photolibrary/Masters/2012/a.jpg", "iPhoto Library/Originals/2008/a.jpg",
+    "my thumbnails/a.jpg", "recycle/a.jpg", "resources/a.jpg",
+]
+
+
+@pytest.mark.parametrize("place", ["", "2019/holidays/"])
+def test_what_programs_keep_beside_photos_is_passed_over(tmp_path, place):
+    touch(*(tmp_path / "root" / (place + name) for name in KEPT_BY_PROGRAMS + NOT_KEPT_BY_PROGRAMS))
+    assert sorted(names(tmp_path / "root")) == sorted(place + name for name in NOT_KEPT_BY_PROGRAMS)
+
+
+@pytest.mark.parametrize("name", KEPT_BY_PROGRAMS)
+def test_what_programs_keep_is_read_where_it_is_asked_for(tmp_path, name, monkeypatch):
+    touch(tmp_path / name)
+    folders = [parent for parent in (tmp_path / name).parents if tmp_path in parent.parents
+               and not parent.name.lower().endswith("library")]  # of which only the originals are photos
+    for root in [tmp_path / name, *folders]:
+        assert list(find_images([root])) == [tmp_path / name]
+    for root in folders:
+        monkeypatch.chdir(root)
+        assert [path.name for path in find_images(["."])] == [(tmp_path / name).name]
+
+
+def test_a_library_of_apple_as_the_root(tmp_path, monkeypatch):
+    library = tmp_path / "Mine.photoslibrary"
+    touch(library / "originals" / "0" / "a.jpeg", library / "resources" / "renders" / "b.jpeg")
+    monkeypatch.chdir(library)
+    for root in (library, ".", library / "originals", "../Mine.photoslibrary"):
+        assert [path.name for path in find_images([root])] == ["a.jpeg"]
+
+
+@pytest.mark.parametrize(("patterns", "left"), [
+    ([], {"a.jpg", "b.gif", "c/a.jpg", "c/d/x.png", "private/y.jpg"}),
+    (["*.gif"], {"a.jpg", "c/a.jpg", "c/d/x.png", "private/y.jpg"}),
+    (["a.jpg"], {"b.gif", "c/d/x.png", "private/y.jpg"}),
+    (["./a.jpg"], {"b.gif", "c/d/x.png", "private/y.jpg"}),
+    (["c/a.jpg"], {"a.jpg", "b.gif", "c/d/x.png", "private/y.jpg"}),
+    (["c/"], {"a.jpg", "b.gif", "private/y.jpg"}),
+    (["c/*"], {"a.jpg", "b.gif", "private/y.jpg"}),
+    (["d", "priv*"], {"a.jpg", "b.gif", "c/a.jpg"}),
+    (["c/d", "[ab].*"], {"private/y.jpg"}),
+    (["{}/private", "nothing"], {"a.jpg", "b.gif", "c/a.jpg", "c/d/x.png"}),
+    (["*"], set()),
+    (["A.JPG"], {"a.jpg", "b.gif", "c/a.jpg", "c/d/x.png", "private/y.jpg"}),
+])
+def test_patterns_of_what_is_excluded(tmp_path, patterns, left, monkeypatch):
+    touch(*(tmp_path / name for name in ("a.jpg", "b.gif", "c/a.jpg", "c/d/x.png", "private/y.jpg")))
+    patterns = [pattern.format(tmp_path) for pattern in patterns]
+    assert set(names(tmp_path, exclude=patterns)) == left
+    monkeypatch.chdir(tmp_path)
+    assert {path.as_posix() for path in find_images(["."], exclude=iter(patterns))} == left
+    roots = ["c", "a.jpg"]
+    assert {path.as_posix() for path in find_images(roots, exclude=["a.*"])} == {"c/d/x.png"}
+    for empty in ([""], ["/"], ["a", "./"]):
+        with pytest.raises(OptionError, match="empty"):
+            find_images(["."], exclude=empty)
+
+
+def test_raw_files_and_films_are_counted(tmp_path):
+    touch(*(tmp_path / name for name in ("a.jpg", "a.NEF", "deep/b.cr2", "c.dng", "d.mov", "e.MP4", "f.txt", "g.xmp",
+                                         "@eaDir/h.nef", "private/i.arw", ".j.mov")))
+    counted = PassedOver()
+    assert list(find_images([tmp_path, tmp_path / "deep"], exclude=["private"], passed_over=counted)) == [
+        tmp_path / "a.jpg"]
+    assert counted == PassedOver(raw=3, videos=2)
+
+
+def test_what_lies_in_two_roots_is_found_once(tmp_path, monkeypatch):
+    touch(*(tmp_path / name for name in ("a/1.jpg", "a/deep/2.jpg", "a/deep/more/3.jpg", "b/4.jpg", "a/x.raw",
+                                         "a/.hidden/5.jpg")))
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "deep").symlink_to(tmp_path / "a" / "deep")
+    (tmp_path / "b" / "a").symlink_to(tmp_path / "a" / "deep")
+    monkeypatch.chdir(tmp_path / "a")
+    all_of_a = {"1.jpg", "2.jpg", "3.jpg"}
+    for roots, expected in (
+            (["."], all_of_a), ([".", "."], all_of_a), ([".", "./"], all_of_a), ([tmp_path / "a", "../a"], all_of_a),
+            (["../b", "."], all_of_a | {"4.jpg"}), ([".", "../b"], all_of_a | {"4.jpg"}),
+            (["deep", "."], all_of_a), ([".", "deep/more"], all_of_a), (["deep/more", "deep", "."], all_of_a),
+            (["deep/../deep", "../links/deep"], {"2.jpg", "3.jpg"}), (["../links", "deep"], {"2.jpg", "3.jpg"}),
+            (["1.jpg", "."], all_of_a), ([".", "1.jpg"], all_of_a), (["1.jpg", "./1.jpg", "../a/1.jpg"], {"1.jpg"}),
+            ([".", "x.raw"], all_of_a | {"x.raw"}), (["x.raw", "x.raw"], {"x.raw"}),
+            ([".", ".hidden"], all_of_a | {"5.jpg"}), ([".", ".hidden/5.jpg", ".hidden"], all_of_a | {"5.jpg"})):
+        found = [path.name for path in find_images(roots)]
+        assert sorted(found) == sorted(expected), roots
+    for patterns, expected in ((["deep"], all_of_a), (["1.*"], {"2.jpg", "3.jpg"})):
+        found = [path.name for path in find_images([".", "1.jpg", "deep"], exclude=patterns)]
+        assert sorted(found) == sorted(expected), patterns
 
 
 def test_links_are_followed_but_never_round_and_round(tmp_path):

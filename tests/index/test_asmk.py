@@ -21,7 +21,7 @@ import delf.index.lists as shared
 from delf.codes import decode, encode
 from delf.errors import CollectionError, OptionError
 from delf.index import DETECT_TO_RETRIEVE, HOW, RADENOVIC_2018, Asmk, AsmkIndex, AsmkOptions, Codebook, CodebookOptions
-from delf.index.asmk import region_rows
+from delf.index.asmk import Aggregate, region_rows
 from delf.index.storage import PAGE
 
 PRESETS = {"radenovic": RADENOVIC_2018, "detect-to-retrieve": DETECT_TO_RETRIEVE, "how": HOW}
@@ -112,6 +112,35 @@ def codebook(images: Images) -> Codebook:
 @pytest.fixture(scope="module")
 def query() -> np.ndarray:
     return decode(pictures(30, 32)[4])[::2]
+
+
+# --- sums
+
+
+@pytest.mark.parametrize("idf", [False, True])
+def test_sums_do_not_depend_on_the_order_nor_on_how_they_are_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                                 idf: bool) -> None:
+    """To the last bit of float64: 40 dimensions, whose similarities no float holds exactly."""
+    images = pictures(30, 40)
+    index = indexed(taught(images, 90), images, replace(HOW, idf=idf), tmp_path)
+    [lists], query = index._lists, index._asmk.query(decode(np.concatenate(images[3:9])))
+    wanted = lists.sums(query, index._similarities, index._weights)
+    assert len(query.words) > 60
+    assert len(np.unique(wanted)) > 20
+    literal = np.zeros(30)  # one word after the other, from the last
+    for word in range(len(query.words) - 1, -1, -1):
+        literal += lists.sums(chosen(query, np.array([word])), index._similarities, index._weights)
+    np.testing.assert_array_equal(literal, wanted)
+    totals = lists.weights_of_images(index._weights)
+    for seed, compared in enumerate((1, 7, 50, 10**6)):
+        monkeypatch.setattr(module, "COMPARED", compared)
+        shuffled = chosen(query, np.random.default_rng(seed).permutation(len(query.words)))
+        np.testing.assert_array_equal(lists.sums(shuffled, index._similarities, index._weights), wanted)
+        np.testing.assert_array_equal(lists.weights_of_images(index._weights), totals)
+
+
+def chosen(query: Aggregate, order: np.ndarray) -> Aggregate:
+    return Aggregate(query.images[order], query.words[order], query.signatures[order])
 
 
 # --- against the definition

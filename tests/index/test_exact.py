@@ -1,5 +1,6 @@
 """Exact search equals its definition, whatever the blocks, and stays in little memory."""
 
+import math
 import tracemalloc
 
 import numpy as np
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from delf.codes import decode, encode
 from delf.index import ExactIndex, exact
+from delf.index.contract import rescored
 
 
 def unit(rows, dimensions, seed=0):
@@ -70,3 +72,20 @@ def test_memory_does_not_grow_with_the_collection(tmp_path, rise):
         tracemalloc.stop()
         assert peak < bound  # decoded, the codes are 25.6 MB, and their scores 51 and 819 MB
     assert path.stat().st_size == index.nbytes
+
+
+@pytest.mark.parametrize("dimensions", [40, 128, 1024])
+def test_cosines_are_exact_to_the_last_bit_whatever_else_is_searched(dimensions):
+    """Sums in float64: float32 would miss the last bits, and would depend on how the products are put together."""
+    queries, codes = unit(6, dimensions, seed=1), encode(unit(300, dimensions))
+    candidates = np.broadcast_to(np.arange(300), (6, 300)).copy()
+    found = rescored(queries, codes, candidates, 300)
+    for query, ids, similarities in zip(queries, found.ids, found.similarities, strict=True):
+        for number, similarity in zip(ids.tolist(), similarities.tolist(), strict=True):
+            code = [float(value) for value in codes[number]]
+            product = math.fsum(a * b for a, b in zip(query.tolist(), code, strict=True))
+            assert similarity == np.float32(product / math.sqrt(math.fsum(value * value for value in code)))
+    for query, few in ((2, 7), (5, 1)):
+        alone = rescored(queries[query : query + 1], codes, candidates[:1, :few], few)
+        order = np.argsort(found.ids[query])
+        np.testing.assert_array_equal(alone.similarities[0], found.similarities[query][order][alone.ids[0]])

@@ -107,6 +107,31 @@ def query(images: Images) -> np.ndarray:
     return decode(images[4])[::2]
 
 
+# --- sums
+
+
+@pytest.mark.parametrize("burstiness", [False, True])
+def test_sums_do_not_depend_on_the_order_nor_on_how_they_are_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                                 burstiness: bool) -> None:
+    """To the last bit of float64."""
+    images = pictures(30, 40)
+    index = indexed(taught(pictures(30, 40, seed=1)), images, tmp_path,
+                    HammingOptions(burstiness=burstiness, idf=True, threshold=0.6))
+    [lists], query = index._lists, index._hamming.query(decode(np.concatenate(images[3:6])))
+    wanted, factors = index._sums(lists, query), index._factors
+    assert len(np.unique(wanted)) > 20
+    literal = np.zeros(30)  # one feature after the other, from the last
+    for row in range(len(query.words) - 1, -1, -1):
+        literal += index._sums(lists, query.select(np.array([row])))
+    np.testing.assert_array_equal(literal, wanted)
+    for seed, compared in enumerate((1, 7, 50, 10**6)):
+        monkeypatch.setattr(module, "COMPARED", compared)
+        shuffled = query.select(np.random.default_rng(seed).permutation(len(query)))
+        np.testing.assert_array_equal(index._sums(lists, shuffled), wanted)
+        again = HammingIndex(index._hamming, [lists])
+        np.testing.assert_array_equal(again._factors, factors)
+
+
 # --- against the definition
 
 

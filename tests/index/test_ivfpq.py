@@ -161,6 +161,31 @@ def test_lists_and_ids_that_lie_are_refused(quantiser, codes, vectors, tmp_path)
     assert (index.search(vectors[:10], 5, np.arange(500) < 250).ids < 250).all()
 
 
+@pytest.mark.parametrize("stale", [500, 501, 2**40, -2, -(2**40)])
+@pytest.mark.parametrize("refined", [True, False])
+def test_ids_of_another_state_are_refused(quantiser, codes, vectors, tmp_path, stale, refined):
+    """One id alone, of a row that the segment has not: as in lists of a segment that had more."""
+    index = quantiser.build([codes[:500]], tmp_path / "segment")
+    whole = bytearray((tmp_path / "segment").read_bytes())
+    sizes = np.frombuffer(whole, np.int64, 128, PAGE)
+    word = int(sizes.argmax())
+    ids = PAGE + 1024 + int(sizes[:word].sum()) * (quantiser.code_size + 8) + int(sizes[word]) * quantiser.code_size
+    row = int.from_bytes(whole[ids : ids + 8], "little")
+    assert row in index.search(vectors[row : row + 1], 50).ids
+    whole[ids : ids + 8] = stale.to_bytes(8, "little", signed=True)
+    (tmp_path / "stale").write_bytes(whole)
+    with pytest.raises(CollectionError, match="rows that it does not have"):
+        quantiser.open(tmp_path / "stale", codes[:500] if refined else None, probes=128).search(
+            vectors[row : row + 1], 500)
+
+
+@pytest.mark.parametrize("rows", [0, 499, 501])
+def test_lists_of_other_descriptors_are_refused(quantiser, codes, tmp_path, rows):
+    quantiser.build([codes[:500]], tmp_path / "segment")
+    with pytest.raises(CollectionError, match=r"is damaged: it is of 500 descriptors of .* and there are"):
+        quantiser.open(tmp_path / "segment", codes[:rows])
+
+
 def test_opening_maps_the_file_and_reads_almost_nothing(quantiser, codes, tmp_path):
     index = quantiser.build([codes] * 30, tmp_path / "segment")  # 10.8 MB
     del index

@@ -14,6 +14,7 @@ import pytest
 from delf.errors import DelfError, MissingDependencyError, ModelError
 from delf.features.pooling import pool_rmac
 from delf.models import METADATA_KEY, PCA_KEYS, Whitening
+from delf.models.digest import KEY
 from delf.network.export import export_onnx
 from delf.network.model import DelfModel
 from delf.runtimes import open_runtime
@@ -25,7 +26,7 @@ def test_the_file_is_complete_and_half_the_size(small: Any, tmp_path: Path) -> N
     export_onnx(small, tmp_path / "m.onnx")
     assert [path.name for path in tmp_path.iterdir()] == ["m.onnx"]  # no second file with the weights
     graph = onnx.load(tmp_path / "m.onnx")
-    assert {prop.key for prop in graph.metadata_props} == {METADATA_KEY, *PCA_KEYS}
+    assert {prop.key for prop in graph.metadata_props} == {METADATA_KEY, KEY, *PCA_KEYS}
     weights = [tensor for tensor in graph.graph.initializer if len(tensor.dims) == 4]
     assert {tensor.data_type for tensor in weights} == {onnx.TensorProto.FLOAT16}
     parameters = sum(parameter.numel() for parameter in small.trunk.parameters())

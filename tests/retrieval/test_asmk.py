@@ -237,7 +237,7 @@ def test_lists_are_made_once_and_progress_is_told(folder: Path, drawn: Collectio
     first = AsmkRetriever(drawn, options, progress=lambda *done: calls.append(done))
     assert calls == [(0, 3), (1, 3), (2, 3), (3, 3)]
     assert drawn.bytes_by_kind()["asmk"] == sum(path.stat().st_size for path in lists(folder))
-    monkeypatch.setattr(making, "_build", None)
+    monkeypatch.setattr(making, "_made", None)
     again = AsmkRetriever(drawn, AsmkRetrieval(DETECT_TO_RETRIEVE, FEW), progress=lambda *done: calls.append(done))
     assert len(calls) == 4, "only what is stored matters: the lists are the same"
     assert ranked(again, query, drawn)[0][0] == 3

@@ -10,13 +10,19 @@ import numpy as np
 import pytest
 
 from delf.models import PCA, ModelConfig, find_model
-from delf.runtimes import RUNTIMES
+from delf.runtimes import RUNTIMES, _may_compute_in_bfloat16
 from delf.runtimes.openvino import computes_in_bfloat16
 
 torch = pytest.importorskip("torch")
 
 
 HERE = [name for name in RUNTIMES if name != "openvino-bf16" or computes_in_bfloat16()]
+
+
+@pytest.fixture(autouse=True)
+def the_choice_of_this_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which all other tests do without."""
+    monkeypatch.setattr("delf.runtimes._may_compute_in_bfloat16", _may_compute_in_bfloat16)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +18,8 @@ from delf.errors import ModelError
 from delf.features import Delf
 from delf.images import read_image
 from delf.models import METADATA_KEY, PCA, ModelConfig, Whitening, find_model, packaged_models
-from delf.network.export import export_onnx
+from delf.models.digest import KEY, seal
+from delf.network.export import export_onnx, write_config
 from delf.network.model import DelfModel
 from delf.runtimes import open_runtime
 
@@ -61,22 +66,72 @@ def test_damaged_onnx_files_are_named(attentive: Path, tmp_path: Path, damage: s
         open_runtime(tmp_path / "damaged.onnx", "openvino")
 
 
-def test_flipped_bytes_open_or_are_named(attentive: Path, tmp_path: Path) -> None:
-    """Weights carry no checksum in an ONNX file, so a flipped one may pass; nothing but a sentence may come out."""
+@pytest.mark.parametrize("runtime", ["onnx", "openvino"])
+def test_a_flipped_bit_anywhere_is_told(attentive: Path, tmp_path: Path, runtime: str) -> None:
+    """In weights, names, the configuration, the PCA or the digest itself."""
     whole = (attentive / "seeded.onnx").read_bytes()
     generator = np.random.default_rng(3)
-    refused = 0
-    for place in [*generator.integers(0, 3000, 15), *generator.integers(len(whole) - 30_000, len(whole), 25)]:
+    places = [*generator.integers(0, 3000, 8), *generator.integers(0, len(whole), 16),
+              *generator.integers(len(whole) - 30_000, len(whole) - 90, 8), len(whole) - 1, len(whole) - 64]
+    for place in places:
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << int(generator.integers(8))
+        (tmp_path / "damaged.onnx").write_bytes(damaged)
+        with pytest.raises(ModelError, match=r"damaged\.onnx"):
+            open_runtime(tmp_path / "damaged.onnx", runtime)
+
+
+def test_a_file_without_a_digest_is_taken_as_it_is(attentive: Path, tmp_path: Path) -> None:
+    """As versions before 0.1 wrote them; flipped bits may pass there, and nothing but a sentence may come out."""
+    whole = (attentive / "seeded.onnx").read_bytes()[:-81]
+    (tmp_path / "seeded.onnx").write_bytes(whole)
+    assert KEY not in {prop.key for prop in onnx.load(tmp_path / "seeded.onnx").metadata_props}
+    assert open_runtime(tmp_path / "seeded.onnx", "onnx").config == open_runtime(attentive, "onnx").config
+    generator = np.random.default_rng(3)
+    for place in [*generator.integers(0, 3000, 8), *generator.integers(len(whole) - 30_000, len(whole), 8)]:
         damaged = bytearray(whole)
         damaged[place] ^= int(generator.integers(1, 256))
-        path = tmp_path / "damaged.onnx"
-        path.write_bytes(damaged)
-        try:
-            open_runtime(path)
-        except ModelError as error:
-            assert "damaged.onnx" in str(error)
-            refused += 1
-    assert refused > 5
+        (tmp_path / "damaged.onnx").write_bytes(damaged)
+        with contextlib.suppress(ModelError):
+            open_runtime(tmp_path / "damaged.onnx", "onnx")
+
+
+def test_sealing_changes_nothing_else(attentive: Path, tmp_path: Path) -> None:
+    path = Path(shutil.copy(attentive / "seeded.onnx", tmp_path))
+    whole = path.read_bytes()
+    seal(path)
+    assert path.read_bytes() == whole, "it was sealed when it was written"
+    onnx.save(onnx.load(path), path)
+    assert open_runtime(path, "onnx"), "written anew with the same content, it is the same"
+    graph = onnx.load(path)
+    graph.doc_string = "changed"
+    onnx.save(graph, path)
+    with pytest.raises(ModelError, match="is damaged: it is not what was written"):
+        open_runtime(path, "onnx")
+    subprocess.run([sys.executable, "-m", "delf.models.digest", str(path)], check=True)
+    assert open_runtime(path, "onnx")
+    sealed = onnx.load(path)
+    assert [prop.key for prop in sealed.metadata_props].count(KEY) == 1
+    assert (sealed.graph, sealed.doc_string) == (graph.graph, "changed")
+    (tmp_path / "text.onnx").write_text("no model")
+    with pytest.raises(ModelError, match=r"text\.onnx is not an ONNX file"):
+        seal(tmp_path / "text.onnx")
+
+
+@pytest.mark.parametrize("name", packaged_models())
+def test_the_packaged_files_are_sealed(name: str) -> None:
+    assert KEY in {prop.key for prop in onnx.load(find_model(name).require("onnx")).metadata_props}
+
+
+def test_a_new_configuration_is_sealed(attentive: Path, tmp_path: Path) -> None:
+    path = Path(shutil.copy(attentive / "seeded.onnx", tmp_path))
+    write_config(path, replace(open_runtime(path, "onnx").config, about="other"))
+    assert open_runtime(path, "onnx").config.about == "other"
+    whole = bytearray(path.read_bytes())
+    whole[len(whole) // 2] ^= 1
+    path.write_bytes(whole)
+    with pytest.raises(ModelError, match="is damaged"):
+        open_runtime(path, "onnx")
 
 
 def with_metadata(source: Path, target: Path, **changes: str | None) -> Path:
@@ -85,6 +140,7 @@ def with_metadata(source: Path, target: Path, **changes: str | None) -> Path:
     kept = {key: value for key, value in {**values, **changes}.items() if value is not None}
     onnx.helper.set_model_props(graph, kept)
     onnx.save(graph, target)
+    seal(target)
     return target
 
 
@@ -107,6 +163,7 @@ def test_an_onnx_file_that_computes_something_else(attentive: Path, tmp_path: Pa
     graph = onnx.load(attentive / "seeded.onnx")
     del graph.graph.output[1:]
     onnx.save(graph, tmp_path / "half.onnx")
+    seal(tmp_path / "half.onnx")
     with pytest.raises(ModelError, match=r"half\.onnx does not compute what a delf model computes"):
         open_runtime(tmp_path / "half.onnx")
 

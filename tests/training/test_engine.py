@@ -100,6 +100,21 @@ def test_tensorboard_shows_what_the_log_says(tmp_path: Path) -> None:
         assert [value for _, value in shown] == pytest.approx([value for _, value in logged], rel=1e-5)
 
 
+def test_checkpoints_and_what_they_refer_to_are_on_the_disk(tmp_path: Path, disk: Any) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run_stage(Line(stop=15), STEPS, tmp_path)
+    [checkpoint] = tmp_path.glob("*checkpoint*")
+    assert disk.holds(checkpoint)
+    assert disk.holds(tmp_path / "line.csv")
+
+
+@pytest.mark.parametrize("content", ["step,kind,name,value\n1,train," + "a" * 200_000 + ",1\n", "\xff" * 9])
+def test_a_log_that_is_none(tmp_path: Path, content: str) -> None:
+    (tmp_path / "line.csv").write_bytes(content.encode("latin-1"))
+    with pytest.raises(DelfError, match=r"line\.csv cannot be read as a log of training"):
+        curve(tmp_path)
+
+
 def test_an_interrupted_loop_goes_on_to_the_same_curve(tmp_path: Path) -> None:
     whole, again = Line(), Line()
     run_stage(whole, STEPS, tmp_path / "whole")
@@ -244,7 +259,7 @@ def test_options_that_make_no_sense(wrong: dict[str, Any]) -> None:
         LoopOptions(**wrong)
 
 
-def test_a_reliability_diagram_is_drawn(tmp_path: Path) -> None:
+def test_a_reliability_diagram_is_drawn(tmp_path: Path, disk: Any) -> None:
     assert plot_reliability(tmp_path) is None
     path = tmp_path / "reliability.csv"
     rows = [(0.05, 0.1, 200), (0.5, 0.4, 10), (0.95, 1.0, 300)]
@@ -252,9 +267,11 @@ def test_a_reliability_diagram_is_drawn(tmp_path: Path) -> None:
     assert read_reliability(path) == rows
     picture = plot_reliability(tmp_path)
     assert picture == tmp_path / "reliability.png"
+    assert disk.holds(path)
+    assert disk.holds(picture)
     assert picture.read_bytes().startswith(b"\x89PNG")
     head = "probability,right,samples\n"
-    for damage in ("", head, "step,kind,name\n1,2,3\n", f"{head}0.1,x,3\n"):
+    for damage in ("", head, "step,kind,name\n1,2,3\n", f"{head}0.1,x,3\n", head + "1" * 200_000):
         path.write_text(damage)
         with pytest.raises(DelfError, match=r"reliability\.csv"):
             plot_reliability(tmp_path)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import math
+import tracemalloc
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -279,6 +282,29 @@ def test_pairs_of_photos_that_cannot_be_read_are_left_out(correspondences: Corre
     assert np.array_equal(kept.points, broken.matches(1))
     with pytest.raises(DelfError, match="is the folder right that their names are relative to"):
         replace(broken, pairs=np.array([[1, 1], [2, 2], [1, 2]])).of_readable(PhotoCache(), told.append)
+
+
+@pytest.mark.parametrize("harm", ["claim", "bomb"])
+def test_correspondences_take_no_more_memory_than_is_there(correspondences: Correspondences, photos: Path,
+                                                           tmp_path: Path, harm: str) -> None:
+    path = tmp_path / "c.npz"
+    correspondences.write(path, photos)
+    arrays = dict(np.load(path))
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<i4", "fortran_order": False, "shape": (10**9, 4)})
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, array in arrays.items():
+            data = io.BytesIO()
+            np.save(data, array if name != "points" or harm == "claim" else np.zeros((2_000_000, 4), np.int32))
+            archive.writestr(f"{name}.npy", data.getvalue() if name != "points" or harm == "bomb"
+                             else header.getvalue() + bytes(64))
+    tracemalloc.start()
+    try:
+        with pytest.raises(DelfError, match="does not fit its header" if harm == "claim" else "unpacks to more than"):
+            Correspondences.read(path, photos)
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("harm", ["bytes", "missing", "offsets", "pairs", "pickle", "classes"])

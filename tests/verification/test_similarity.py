@@ -12,7 +12,7 @@ from delf.verification import VerificationOptions, verify
 from delf.verification.geometry import one_to_one
 from delf.verification.similarity import ROUNDS, SHORTLIST, TOLERANCE
 
-OPTIONS = VerificationOptions(verifier="similarity")
+OPTIONS = VerificationOptions(verifier="similarity", overlays=None)
 
 
 def picture(points: np.ndarray, scales: np.ndarray) -> Features:

@@ -32,7 +32,7 @@ def read_results(path: Path) -> list[Measurement]:
         content = json.loads(path.read_text(encoding="utf-8"))
         return [Measurement(**{key: value for key, value in one.items() if key != "ratio"})
                 for one in content["measurements"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise EvaluationError(f"{path} is no file of results of 'delf benchmark' ({error})") from error
 
 

@@ -12,6 +12,7 @@ from delf.cli.options import (
     MODEL,
     Device,
     Dimensions,
+    Exclude,
     Json,
     MaxFeatures,
     Model,
@@ -43,6 +44,7 @@ def codebook(
                                                      "random.")] = None,
     sample: Annotated[int | None, typer.Option(min=1, help="How many descriptors to learn from; 64 for each word by "
                                                "default.")] = None,
+    exclude: Exclude = None,
     iterations: Annotated[int, typer.Option(min=1, help="Of k-means.")] = 10,
     seed: Annotated[int, typer.Option(min=0, help="Of whatever is chosen at random.")] = 0,
     model: Model = MODEL, dimensions: Dimensions = None, max_features: MaxFeatures = None,
@@ -57,7 +59,7 @@ def codebook(
     """
     from delf.collection import Collection
     from delf.files import replacing
-    from delf.images import display_path
+    from delf.images import display_path, find_images
     from delf.index import Codebook, CodebookOptions
     from delf.indexing import training_sample
 
@@ -70,7 +72,8 @@ def codebook(
         else:
             extractor = load_extractor(model, runtime, device, threads, quiet or json,
                                        **given(dimensions=dimensions, max_features=max_features))
-            descriptors = _extracted(extractor, photos, photos_limit, size, seed, skipped, quiet or json)
+            paths = list(find_images(photos, exclude=exclude or (), on_error=lambda error: skipped.append(str(error))))
+            descriptors = _extracted(extractor, paths, photos_limit, size, seed, skipped, quiet or json)
             fingerprint = extractor.identity["model"]["fingerprint"]
         learnt = Codebook.train(descriptors, options, model=fingerprint)
         learnt.save(temporary)
@@ -83,18 +86,17 @@ def codebook(
     report_skipped(skipped, strict)
 
 
-def _extracted(extractor: Delf, photos: list[Path], limit: int | None, size: int, seed: int, skipped: list[str],
+def _extracted(extractor: Delf, paths: list[Path], limit: int | None, size: int, seed: int, skipped: list[str],
                quiet: bool) -> FloatArray:
     """About `size` descriptors, as many of each photo."""
     import numpy as np
 
-    from delf.images import find_images, load_ahead
+    from delf.images import load_ahead
     from delf.retrieval.words import sample_of
 
     def told(error: Exception) -> None:
         skipped.append(str(error))
 
-    paths = list(find_images(photos, on_error=told))
     kept = np.sort(np.random.default_rng(seed).permutation(len(paths))[:limit])
     sources = [(None, paths[number]) for number in kept]
 

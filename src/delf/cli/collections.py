@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from delf.cli.console import counted, print_json, progress, report_skipped, say
+from delf.cli.console import counted, print_json, progress, report_passed_over, report_skipped, say
 from delf.cli.options import (
     METHOD,
     MODEL,
     Device,
     Dimensions,
+    Exclude,
     Json,
     MaxFeatures,
     Method,
@@ -25,6 +26,7 @@ from delf.cli.options import (
     Top,
     given,
     load_extractor,
+    load_stored_extractor,
 )
 from delf.verdicts import ANSWERS, NO_MATCH
 
@@ -40,6 +42,7 @@ def index(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="COLLECTION", help="The collection to make, or to "
                                          "add to: what it has already is left as it is.")],
     model: Model = MODEL, dimensions: Dimensions = None, max_features: MaxFeatures = None,
+    exclude: Exclude = None,
     prune: Annotated[bool, typer.Option("--prune", help="Forget the photos below PHOTOS that are gone.")] = False,
     kind: Annotated[str | None, typer.Option("--index", help="auto, exact or ivfpq; as before by default, and auto at "
                                              "first.")] = None,
@@ -50,30 +53,37 @@ def index(
 
     Run it again to add what is new or changed. It may be interrupted at any time.
 
-    Example: [bold]delf index ~/Pictures -o places.delf[/bold]
+    Thumbnails and bins of NAS and photo programs, RAW files and videos are passed over.
+
+    Example: [bold]delf index ~/Pictures -o places.delf --exclude '*.gif'[/bold]
     """
+    from dataclasses import asdict
+
     from delf.collection import Collection
+    from delf.features import stored_options
     from delf.images import find_images
     from delf.indexing import IndexOptions, build_index
     from delf.search import SearchEngine
 
-    index_options = None if kind is None else IndexOptions(kind=kind)
-    find_images(photos)  # a missing one is told before anything is made
+    IndexOptions(kind=kind or "auto")  # an unknown one is told before anything is made
+    if not Collection.exists(output):
+        find_images(photos, exclude=exclude or ())  # a missing one is told before anything is made
     options = given(dimensions=dimensions, max_features=max_features)
     extractor = load_extractor(model, runtime, device, threads, quiet or json, **options)
     if Collection.exists(output):  # made with other options than the model has now, it goes on with those
         with Collection.open(output) as opened:
             if opened.about["model"] == extractor.identity["model"]:
-                extractor = extractor.changed(**{**opened.about["options"], **options})
+                extractor = extractor.changed(**{**asdict(stored_options(opened.about, output)), **options})
     with Collection.open_or_create(output, extractor) as collection:
         with progress("Extracting", "photos", quiet or json) as update:
-            report = collection.add(photos, progress=update, prune=prune)
+            report = collection.add(photos, progress=update, prune=prune, exclude=exclude or ())
         if not report.interrupted:
             with progress("Indexing", "segments", quiet or json) as update:
-                build_index(collection, index_options, progress=update)
+                build_index(collection, kind=kind, progress=update)
             with progress("Preparing", "segments", quiet or json) as update:
                 SearchEngine(collection, extractor, progress=update)
         _print_added(collection, report, json)
+    report_passed_over(report.passed_over)
     report_skipped(report.skipped, strict and not report.interrupted)
     if report.interrupted:
         say("What is listed above is stored; run the same command to go on.")
@@ -86,7 +96,8 @@ def _print_added(collection: Collection, report: AddReport, json: bool) -> None:
     if json:
         print_json({"collection": str(collection.folder), "added": report.added, "unchanged": report.unchanged,
                     "moved": report.moved, "pruned": report.pruned, "duplicates": report.duplicates,
-                    "skipped": list(report.skipped), "images": len(collection), "features": collection.rows})
+                    "skipped": list(report.skipped), "raw": report.passed_over.raw, "videos": report.passed_over.videos,
+                    "images": len(collection), "features": collection.rows})
     else:
         print(f"{display_path(collection.folder)}: {counted(report.added, 'photo')} added, "
               f"{report.unchanged:,} unchanged, {report.duplicates:,} exact copies"
@@ -117,8 +128,7 @@ def search(
 
     region = parse_box(box) if box is not None else None
     with Collection.open(collection) as opened:
-        name = model or opened.about["model"]["name"]
-        extractor = load_extractor(name, runtime, device, threads, quiet or json, **opened.about["options"])
+        extractor = load_stored_extractor(opened, model, runtime, device, threads, quiet or json)
         with progress("Preparing", "segments", quiet or json) as update:
             engine = SearchEngine(opened, extractor, method=method, progress=update)
         answers, skipped = [], []
@@ -200,7 +210,7 @@ def info(collection: Folder, json: Json = False) -> None:
                  "bytes_per_image": round(sum(sizes.values()) / max(1, len(opened))),
                  "model": about["model"], "options": about["options"],
                  "index": about.get("index", {"kind": "exact", "reason": "none was built yet"}),
-                 "runtime": _runtime_of(about["model"]["name"])}
+                 "runtime": _runtime_of(opened)}
     if json:
         print_json(facts)
         return
@@ -215,13 +225,14 @@ def info(collection: Folder, json: Json = False) -> None:
         print(f"  {kind:<12}{size:>16,}")
 
 
-def _runtime_of(model: str) -> str | None:
-    """What `--runtime auto` takes for a model; None where it is not found."""
-    from delf.errors import ModelError
+def _runtime_of(collection: Collection) -> str | None:
+    """What `--runtime auto` takes for the model of a collection; None where it is not found by its name."""
+    from delf.errors import CollectionError
+    from delf.features import stored_model
     from delf.models import find_model
     from delf.runtimes import choose_runtime
 
     try:
-        return choose_runtime(find_model(model))
-    except ModelError:
+        return choose_runtime(find_model(stored_model(collection.about, collection.folder)))
+    except CollectionError:
         return None

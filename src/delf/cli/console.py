@@ -6,9 +6,12 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from delf.images import PassedOver
 
 SHOWN = 10
 
@@ -40,6 +43,17 @@ def report_skipped(skipped: Sequence[str], strict: bool, noun: str = "file") -> 
         print(f"  and {len(skipped) - SHOWN:,} more", file=sys.stderr)
     if strict:
         raise typer.Exit(1)
+
+
+def report_passed_over(passed_over: PassedOver) -> None:
+    """Say on stderr, in one line, how many RAW files and films were passed over."""
+    kinds = ((passed_over.raw, "RAW"), (passed_over.videos, "video"))
+    parts = [f"{number:,} {noun}" for number, noun in kinds if number]
+    if parts:
+        were = "file was" if passed_over.raw + passed_over.videos == 1 else "files were"
+        cure = "; export RAW files as JPEG to find them, too" if passed_over.raw else ""
+        print(f"{' and '.join(parts)} {were} passed over: only pictures such as JPEG, HEIC and PNG are read{cure}.",
+              file=sys.stderr)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from delf.cli.console import counted, print_json, progress, say
-from delf.cli.options import Json, Quiet, Threads, load_extractor
+from delf.cli.options import Json, Quiet, Threads, load_stored_extractor
 
 if TYPE_CHECKING:
     from delf.explore import Exploration
@@ -43,8 +43,7 @@ def explore(
     page = output or (None if json else PAGE)
     silent = quiet or json
     with Collection.open(collection) as opened:
-        extractor = load_extractor(model or opened.about["model"]["name"], "auto", "cpu", threads, silent,
-                                   **opened.about["options"])
+        extractor = load_stored_extractor(opened, model, "auto", "cpu", threads, silent)
         with progress("Preparing", "segments", silent) as preparing, progress("Matching", "photos", silent) as matching:
             found = explore_collection(opened, extractor, options=options, progress=matching, preparing=preparing)
         if page is not None:

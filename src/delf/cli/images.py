@@ -12,6 +12,7 @@ from delf.cli.options import (
     MODEL,
     Device,
     Dimensions,
+    Exclude,
     Json,
     MaxFeatures,
     Model,
@@ -62,7 +63,7 @@ def extract(
     photos: Photos,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where the feature files go.")],
     form: Annotated[str, typer.Option("--format", help="npz, delf (the reference's file), csv or h5.")] = "npz",
-    dimensions: Dimensions = None, max_features: MaxFeatures = None,
+    exclude: Exclude = None, dimensions: Dimensions = None, max_features: MaxFeatures = None,
     model: Model = MODEL, runtime: Runtime = "auto", device: Device = "cpu", threads: Threads = None,
     strict: Strict = False, quiet: Quiet = False,
 ) -> None:
@@ -76,7 +77,7 @@ def extract(
     extractor = load_extractor(model, runtime, device, threads, quiet,
                                **given(dimensions=dimensions, max_features=max_features))
     with progress("Extracting", "photos", quiet) as update:
-        report = extract_files(photos, output, form, extractor, progress=update)
+        report = extract_files(photos, output, form, extractor, exclude=exclude or (), progress=update)
     print(f"{display_path(output)}: {counted(report.written, 'file')} written, {report.unchanged:,} there already")
     report_skipped(report.skipped, strict)
 

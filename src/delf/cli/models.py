@@ -125,19 +125,27 @@ def train(
 
 def calibrate(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A .safetensors file; its .onnx file lies beside it, "
-                                          "and its .words file, if it has one.")],
+                                          "and its -int8.onnx and .words files, if it has them.")],
     data: Annotated[Path, typer.Option(metavar="PHOTOS", help="Labelled photos, as for 'delf train --data': those of "
                                        "the split holdout are searched among some of the split train.")],
     images: Annotated[Path | None, typer.Option(metavar="FOLDER", help="What the names in a CSV file are relative "
                                                 "to.")] = None,
     run: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Where the photos are indexed; by default MODEL "
                                              "with the suffix .run.")] = None,
+    texture: Annotated[float | None, typer.Option(help="For the model to carry: places with less texture have no "
+                                                  "features. As it is by default.")] = None,
+    border: Annotated[float | None, typer.Option(help="For the model to carry: pixels at the edges of each level that "
+                                                 "have no features. As it is by default.")] = None,
+    queries: Annotated[int, typer.Option(min=20, help="How many of the photos are searched with, at most.")] = 140,
+    eight_bit: Annotated[bool, typer.Option("--eight-bit", help="Compute with the -int8.onnx file, which takes two "
+                                            "fifths of the time.")] = False,
     threads: Threads = None, quiet: Quiet = False,
 ) -> None:
     """Fit anew how sure a model may be that two photos show the same thing, on classes that it was not trained on.
 
-    Half of the classes fit, the other half judge. Descriptors stay what they are, and so do collections. Run it after
-    'delf codebook', so that what the visual words say counts as well.
+    Half of the classes fit, the other half judge; photos with captions, frames and the like are among them. Descriptors
+    stay what they are, and so do collections. Run it after 'delf codebook', so that what the visual words say counts as
+    well.
 
     Example: [bold]delf calibrate landmarks.safetensors --data photos.csv[/bold]
     """
@@ -146,18 +154,22 @@ def calibrate(
 
     from delf.network.export import write_config
     from delf.network.model import DelfModel
+    from delf.training.calibration import CalibrationOptions, write_reliability
     from delf.training.calibration import calibrate as fit
-    from delf.training.calibration import write_reliability
     from delf.training.photos import read_photos
 
-    files = (model, model.with_suffix(".onnx"))
+    small = model.with_name(f"{model.stem}-int8.onnx")
+    files = [model, model.with_suffix(".onnx"), *([small] if small.is_file() else [])]
     folder = run or model.with_suffix(".run")
     config = DelfModel.from_pretrained(model).config
+    chosen = {name: value for name, value in (("texture", texture), ("border", border)) if value is not None}
+    config = replace(config, extraction={**config.extraction, **chosen})
     photos = read_photos(data, images, report=lambda sentence: say(sentence, quiet))
-    extractor = load_extractor(str(files[1]), "auto", "cpu", threads, quiet)
+    extractor = load_extractor(str(small if eight_bit else files[1]), "auto", "cpu", threads, quiet, **chosen)
     with progress("Calibrating", "photos and queries", quiet) as update:
         folder.mkdir(parents=True, exist_ok=True)
-        found = fit(extractor, photos, folder / f"calibration-{config.fingerprint[:12]}.delf", progress=update)
+        found = fit(extractor, photos, folder / f"calibration-{config.fingerprint[:12]}.delf",
+                    CalibrationOptions(queries=queries), progress=update)
     for file in files:
         write_config(file, replace(config, probability=found.probability, probability_by_words=found.by_words))
     write_reliability(found.reliability, folder / "reliability.csv")

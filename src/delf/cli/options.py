@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from delf.collection import Collection
     from delf.features import Delf
 
 Model = Annotated[str, typer.Option(
@@ -24,6 +25,9 @@ Top = Annotated[int, typer.Option(min=1, help="How many results to show.")]
 Dimensions = Annotated[int | None, typer.Option(min=1, help="Of the descriptors.")]
 MaxFeatures = Annotated[int | None, typer.Option(min=1, help="Features kept for each photo.")]
 Photos = Annotated[list[Path], typer.Argument(metavar="PHOTOS", help="Files and folders of photos.")]
+Exclude = Annotated[list[str] | None, typer.Option(
+    metavar="GLOB", help="Pass over files and folders whose name, or path below PHOTOS, matches; may be given several "
+                         "times, such as --exclude '*.gif' --exclude 2019/private.")]
 
 MODEL = "delf-r18"
 METHOD = "delf-asmk"  # of `delf.methods.METHODS`, which is not imported before a command runs
@@ -36,10 +40,23 @@ def given(**options: Any) -> dict[str, Any]:
 
 def load_extractor(model: str, runtime: str, device: str, threads: int | None, quiet: bool, **options: Any) -> Delf:
     """Load a model, and say so where something about it matters for the results."""
-    from delf.cli.console import say
     from delf.features import Delf
 
-    extractor = Delf.load(model, runtime=runtime, device=device, threads=threads, **options)
+    return _remarked(Delf.load(model, runtime=runtime, device=device, threads=threads, **options), quiet)
+
+
+def load_stored_extractor(collection: Collection, model: str | None, runtime: str, device: str, threads: int | None,
+                          quiet: bool) -> Delf:
+    """Load the model of a collection, or the one that the user names for it, with the options of the collection."""
+    from delf.features import load_stored
+
+    return _remarked(load_stored(collection.about, collection.folder, model=model, runtime=runtime, device=device,
+                                 threads=threads), quiet)
+
+
+def _remarked(extractor: Delf, quiet: bool) -> Delf:
+    from delf.cli.console import say
+
     if not extractor.runtime.config.attention:
         say(f"{extractor.runtime.config.name} has no trained attention: features are chosen by their norm.", quiet)
     return extractor

@@ -10,7 +10,7 @@ import typer
 
 from delf.cli.collections import Folder
 from delf.cli.console import counted, progress, say
-from delf.cli.options import Device, Quiet, Runtime, Threads, given, load_extractor
+from delf.cli.options import Device, Quiet, Runtime, Threads, given, load_stored_extractor
 from delf.errors import missing_dependency
 
 PACKAGES = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
@@ -64,8 +64,8 @@ def serve(
                                      upload_bytes=upload_bytes, pixels=pixels))
     wanted = None if methods is None else chosen_methods(methods)
     with Collection.open(collection) as opened:
-        name, images = model or opened.about["model"]["name"], len(opened)
-        extractor = load_extractor(name, runtime, device, threads, quiet, **opened.about["options"])
+        images = len(opened)
+        extractor = load_stored_extractor(opened, model, runtime, device, threads, quiet)
     with progress("Preparing", "segments", quiet):
         library = Library(collection, extractor, wanted)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -14,7 +14,7 @@ from delf.collection.catalogue import Catalogue, FileRecord, ImageRecord
 from delf.collection.segment import Identity, new_segment, write_segment
 from delf.collection.snapshot import Identified
 from delf.errors import ImageError
-from delf.images import LoadedImage, find_images, load_ahead
+from delf.images import LoadedImage, PassedOver, find_images, load_ahead
 from delf.types import Features, ImageArray
 
 LINKS_AT_ONCE = 4096
@@ -44,7 +44,7 @@ class AddReport:
 
     duplicates: files with the very bytes of another one. skipped: a sentence for each file or folder that could not be
     read. interrupted: whether Ctrl-C ended it early. moved: known photos that are now elsewhere. pruned: files that are
-    gone and were forgotten.
+    gone and were forgotten. passed_over: RAW files of cameras and films that lie among the photos, and are not read.
     """
 
     added: int
@@ -54,6 +54,7 @@ class AddReport:
     interrupted: bool
     moved: int = 0
     pruned: int = 0
+    passed_over: PassedOver = field(default_factory=PassedOver)
 
 
 class Adding:
@@ -75,14 +76,15 @@ class Adding:
         self._added = self._unchanged = self._duplicates = self._moved = 0
         self._skipped: list[str] = []
 
-    def run(self, paths: list[Path], progress: Callable[[int, int], None]) -> AddReport:
+    def run(self, paths: list[Path], progress: Callable[[int, int], None], exclude: Sequence[str] = ()) -> AddReport:
         """Add what is new or changed; `progress` is called with (files done, files to do)."""
-        total = sum(1 for _ in find_images(paths, on_error=lambda _: None))
+        passed_over = PassedOver()
+        total = sum(1 for _ in find_images(paths, exclude=exclude, on_error=lambda _: None, passed_over=passed_over))
         interrupted = False
         in_flight: deque[tuple[str, ImageRecord]] = deque()
 
         def pixels() -> Iterator[tuple[ImageArray, tuple[int, int]]]:
-            for loaded in self._new_images(paths):
+            for loaded in self._new_images(find_images(paths, exclude=exclude, on_error=self._skip)):
                 in_flight.append((loaded.sha256, _image_record(loaded)))
                 yield loaded.pixels, loaded.size
 
@@ -99,12 +101,13 @@ class Adding:
             self._batch = [entry for entry in self._batch if self._catalogue.image_of(bytes.fromhex(entry[0])) is None]
         self._publish()
         progress(self._done(), total)
-        return AddReport(self._added, self._unchanged, self._duplicates, tuple(self._skipped), interrupted, self._moved)
+        return AddReport(self._added, self._unchanged, self._duplicates, tuple(self._skipped), interrupted, self._moved,
+                         passed_over=passed_over)
 
     def _done(self) -> int:
         return self._added + self._unchanged + self._duplicates + self._moved + len(self._skipped)
 
-    def _new_images(self, paths: list[Path]) -> Iterator[LoadedImage]:
+    def _new_images(self, paths: Iterable[Path]) -> Iterator[LoadedImage]:
         """Each content that the collection lacks, once; its files are noted, so are all others."""
         for record, loaded in load_ahead(self._new_files(paths), threads=self._extractor.threads,
                                          shrink_to=self._extractor.longest_side, on_error=self._skip):
@@ -132,9 +135,9 @@ class Adding:
         if len(self._links) >= LINKS_AT_ONCE:
             self._publish_links()
 
-    def _new_files(self, paths: list[Path]) -> Iterator[tuple[FileRecord, Path]]:
+    def _new_files(self, paths: Iterable[Path]) -> Iterator[tuple[FileRecord, Path]]:
         """The files that the catalogue does not know as they are now."""
-        for path in find_images(paths, on_error=self._skip):
+        for path in paths:
             try:
                 status = path.stat()
             except (OSError, ValueError):

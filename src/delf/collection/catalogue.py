@@ -17,10 +17,12 @@ from typing import Any
 
 from delf.collection.schema import APPLICATION_ID, FORMAT, REMOVED, SCHEMA, migration
 from delf.errors import CollectionError
+from delf.files import flush_folder, replacing
 from delf.images import display_path
 
 NAME = "catalogue.sqlite"
-UNSAID = {"length_weight": 0.0}  # what options were before there was a choice: older collections do not name them
+# What options were before there was a choice: older collections do not name them.
+UNSAID = {"length_weight": 0.0, "texture": 0.0, "border": 0.0}
 
 
 @dataclass(frozen=True)
@@ -75,10 +77,8 @@ class Catalogue:
     @classmethod
     def create(cls, folder: Path, about: Mapping[str, Any]) -> Catalogue:
         """Make a new catalogue in an existing folder that has none."""
-        # Written under another name first: a collection either has a whole catalogue or none.
-        temporary = folder / f".{NAME}.{os.getpid()}"
-        temporary.unlink(missing_ok=True)
-        with cls._failures(folder):
+        # A collection either has a whole catalogue or none. SQLite takes its own locks, also on the new file.
+        with cls._failures(folder), replacing(folder / NAME, locked=False, error=CollectionError) as temporary:
             connection = _connect(temporary)
             # A write-ahead log lets readers keep the state that they opened while another process writes.
             connection.executescript(f"PRAGMA journal_mode = WAL; PRAGMA application_id = {APPLICATION_ID}; "
@@ -88,7 +88,7 @@ class Catalogue:
                 connection.executemany("INSERT INTO about VALUES (?, ?)",
                                        [(key, json.dumps(value, sort_keys=True)) for key, value in about.items()])
             connection.close()
-            temporary.replace(folder / NAME)
+        flush_folder(folder.parent)
         return cls.open(folder)
 
     @classmethod
@@ -364,7 +364,9 @@ def _is_complete(about: Mapping[str, Any]) -> bool:
     model, options, index = about.get("model"), about.get("options"), about.get("index", {"kind": "", "reason": ""})
     if not isinstance(index, dict) or not all(isinstance(index.get(key), str) for key in ("kind", "reason")):
         return False
-    if not isinstance(about.get("quantiser"), str | None) or not isinstance(about.get("ivfpq"), dict | None):
+    if not isinstance(about.get("quantiser"), str | None):
+        return False
+    if not all(isinstance(about.get(key), dict | None) for key in ("ivfpq", "index_options")):
         return False
     return (isinstance(model, dict) and all(isinstance(model.get(key), str) for key in ("name", "fingerprint"))
             and isinstance(options, dict) and type(options.get("dimensions")) is int)

@@ -103,6 +103,10 @@ class Collection:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """By its folder and its extractor; the other one opens the state that is there then."""
+        return Collection.open, (self.folder.resolve(), self._extractor)
+
     def refresh(self) -> None:
         """Look at the state on disk anew. Segments that were open already are not opened again."""
         while True:
@@ -248,7 +252,8 @@ class Collection:
 
     def add(self, paths: str | Path | Iterable[str | Path], *,
             progress: Callable[[int, int], None] = lambda done, total: None,
-            images_per_segment: int = IMAGES_PER_SEGMENT, prune: bool = False) -> AddReport:
+            images_per_segment: int = IMAGES_PER_SEGMENT, prune: bool = False,
+            exclude: Iterable[str] = ()) -> AddReport:
         """Add the photos in files and folders: what is new or changed; the rest is left as it is.
 
         Each batch of photos is published as a segment by one transaction, so that whatever ends the work, what was
@@ -261,21 +266,24 @@ class Collection:
             prune: forget the files at or below `paths` that are gone, also where a path itself is gone. Where nothing
                 is left of a folder and of what is beside it, its disk may not be there: then only those files are
                 forgotten of which the collection has a copy elsewhere, and that is told.
+            exclude: patterns of names, or of paths relative to those of `paths`, that are passed over beside what
+                programs keep among photos (`delf.images.find_images`). What the collection has of them stays.
 
         Raises:
             CollectionError: the collection was opened without an extractor, or the disk cannot be written.
-            ImageError: a path does not exist.
+            ImageError: a path does not exist. OptionError: a pattern is empty.
         """
         if self._extractor is None:
             raise CollectionError("to add photos, open the collection with an extractor: "
                                   "Collection.open(folder, Delf.load())")
         listed = [Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
         present = [path for path in listed if not (prune and self._is_forgotten(path))]
-        find_images(present)  # a missing one is told before anything is done
+        patterns = [exclude] if isinstance(exclude, str) else list(exclude)
+        find_images(present, exclude=patterns)  # a missing one is told before anything is done
         try:
             with self.writing() as catalogue:
                 report = Adding(catalogue, self.folder / SEGMENTS, self._extractor, images_per_segment,
-                                published=lambda: self._merge_newest(catalogue)).run(present, progress)
+                                published=lambda: self._merge_newest(catalogue)).run(present, progress, patterns)
                 return pruned(catalogue, listed, report) if prune and not report.interrupted else report
         except OSError as error:
             raise CollectionError(f"cannot write to {display_path(self.folder)} ({error.strerror}); "

@@ -36,6 +36,7 @@ from numpy.typing import NDArray
 
 from delf.codes import Codes, decode, encode
 from delf.errors import CollectionError
+from delf.files import flush_folder
 from delf.types import Features, FloatArray, IntArray
 
 FORMAT = 2
@@ -216,15 +217,6 @@ def identity_arrays(identities: Sequence[Identity]) -> dict[str, NDArray[Any]]:
     return {"keys": np.frombuffer(b"".join(one.key for one in identities), np.uint8).reshape(-1, 32),
             "paths": np.frombuffer(b"".join(paths), np.uint8),
             "path_ends": np.cumsum([len(path) for path in paths], dtype=np.int64)}
-
-
-def flush_folder(folder: Path) -> None:
-    """Make the names in a folder survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _arrays(batch: Sequence[Features]) -> dict[str, NDArray[Any]]:

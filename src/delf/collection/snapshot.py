@@ -32,8 +32,9 @@ class StoredImage:
     """An image of a collection.
 
     key: the SHA-256 of its content, as 64 hexadecimal digits: the same for ever. path: as it was indexed, to be shown.
-    file: absolute, one that exists where any does. files: all that have this very content, absolute; none where the
-    image was removed since. The rest is from the photo's EXIF data.
+    file: absolute, one that exists where any does. files: all with this very content that are there, absolute; where
+    none is there, those that the collection knows; none where the image was removed since. The rest is from the photo's
+    EXIF data.
     """
 
     key: str
@@ -113,13 +114,11 @@ class Snapshot:
         segment, position = self._place(ordinal)
         key = self.key_of(ordinal)
         facts = self.lookup.facts_of(bytes.fromhex(key)) or StoredFacts((), None, None, None)
-        files = tuple(Path(os.fsdecode(path)) for _, path in facts.files)
-        if files:
-            best = next((number for number, file in enumerate(files) if _exists(file)), 0)
-            shown, file = os.fsdecode(facts.files[best][0]), files[best]
-        else:
-            shown, file = self.segments[segment].path(position)
-        return StoredImage(key, shown, file, files, facts.captured_at, facts.latitude, facts.longitude)
+        known = [(os.fsdecode(shown), Path(os.fsdecode(path))) for shown, path in facts.files]
+        there = [(shown, path) for shown, path in known if _exists(path)] or known
+        shown, file = there[0] if there else self.segments[segment].path(position)
+        return StoredImage(key, shown, file, tuple(path for _, path in there), facts.captured_at, facts.latitude,
+                           facts.longitude)
 
     def ordinal_of(self, path: str | Path) -> int | None:
         """The ordinal of the image in a file, or None where the file is not in the collection."""

@@ -18,16 +18,18 @@ from delf.collection.catalogue import NAME, Catalogue
 from delf.collection.lock import NAME as LOCK
 from delf.collection.segment import Segment, merge_segments, new_segment
 from delf.errors import CollectionError
+from delf.files import TEMPORARY, remove_abandoned
 from delf.images import display_path, find_images
 from delf.types import IntArray
 
 SEGMENTS = "segments"
 CROWD = 32  # segments of one kind of size that are merged: each takes a millisecond to open, and maps seven files
 _SEGMENT = re.compile(r"\.?[0-9a-f]{32}")  # hidden while it is written
-_HALF_WRITTEN = re.compile(r".*\.(partial|spill)")
-_LEARNING = re.compile(r"[0-9a-f]{32}\.partial(\.partial)?")  # visual words
-_QUANTISER = re.compile(r"quantiser-[0-9a-f]{32}\.faiss(\.partial)?")
-_TORN_CATALOGUE = re.compile(rf"\.{re.escape(NAME)}\.\d+(-wal|-shm|-journal)?")
+_QUANTISER = re.compile(r"quantiser-[0-9a-f]{32}\.faiss")
+# What versions before 0.1 left: of lists and their parts, of visual words and quantisers, of a catalogue.
+_OLD_PARTS = re.compile(r".*\.(partial|spill)")
+_OLD_LEFTOVERS = re.compile(r"[0-9a-f]{32}\.partial(\.partial)?|quantiser-[0-9a-f]{32}\.faiss\.partial|"
+                            rf"\.{re.escape(NAME)}\.\d+(-wal|-shm|-journal)?")
 
 
 def segment_folder(collection: Path, name: str) -> Path:
@@ -40,22 +42,25 @@ def segment_folder(collection: Path, name: str) -> Path:
 
 def is_unused(folder: Path) -> bool:
     """Whether a folder is empty, or has no more than what is left where making a collection was cut short."""
-    return all(entry.name == LOCK or _TORN_CATALOGUE.fullmatch(entry.name)
+    return all(entry.name == LOCK or _is_half_written(entry)
                or (entry.name == SEGMENTS and entry.is_dir() and not any(entry.iterdir()))
                for entry in folder.iterdir())
 
 
 def remove_leftovers(folder: Path, catalogue: Catalogue) -> None:
-    """Delete what a run that was cut short has left: by the names that we give, and not in the catalogue."""
+    """Delete what a run that was cut short has left: by the names that we give, and not in the catalogue.
+
+    What a living process writes stays: readers make lists and learn words while nobody, or somebody else, writes.
+    """
     known = {name for _, name in catalogue.segments()}
     quantiser = catalogue.about().get("quantiser")
     for path in _entries(folder / SEGMENTS):
         if path.name in known:
-            _delete(entry for entry in _entries(path) if _HALF_WRITTEN.fullmatch(entry.name))
+            _tidy(entry for entry in _entries(path) if _is_half_written(entry) or _OLD_PARTS.fullmatch(entry.name))
         elif _SEGMENT.fullmatch(path.name):
             _delete([path])
-    _delete(path for path in _entries(folder) if _TORN_CATALOGUE.fullmatch(path.name) or _LEARNING.fullmatch(path.name)
-            or (_QUANTISER.fullmatch(path.name) and path.name != quantiser))
+    _delete(path for path in _entries(folder) if _QUANTISER.fullmatch(path.name) and path.name != quantiser)
+    _tidy(path for path in _entries(folder) if _is_half_written(path))
 
 
 def pruned(catalogue: Catalogue, roots: Sequence[Path], report: AddReport) -> AddReport:
@@ -167,6 +172,17 @@ def _merge(segments: Path, catalogue: Catalogue, group: Sequence[_Part], fingerp
 
 def _entries(folder: Path) -> list[Path]:
     return list(folder.iterdir()) if folder.is_dir() and not folder.is_symlink() else []
+
+
+def _is_half_written(path: Path) -> bool:
+    return bool(TEMPORARY.fullmatch(path.name) or _OLD_LEFTOVERS.fullmatch(path.name))
+
+
+def _tidy(paths: Iterable[Path]) -> None:
+    """Delete files that nobody writes any more."""
+    for path in paths:
+        if not path.is_dir() or path.is_symlink():
+            remove_abandoned(path)
 
 
 def _delete(paths: Iterable[Path]) -> None:

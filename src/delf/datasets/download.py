@@ -27,7 +27,7 @@ from typing import IO, Any, NoReturn, cast
 from urllib.parse import urlsplit
 
 from delf.datasets.registry import DatasetError
-from delf.files import write_atomically
+from delf.files import publish, write_atomically
 from delf.images import display_path
 
 Progress = Callable[[str, int, int | None], None]  # what is done, bytes so far, of how many if that is known
@@ -292,7 +292,7 @@ class _Partial:
         try:
             about = json.loads(self.about.read_bytes())
             version, length = (about["version"], about["length"]) if about["url"] == url else ("", None)
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             version, length = "", None
         if not isinstance(version, str) or not version.isprintable() or not version:
             return 0, "", None
@@ -320,13 +320,7 @@ class _Partial:
     def publish(self) -> None:
         """Give the complete file its name, so that it is there after a power cut as well."""
         with _full_disk_explained(self.target):
-            self.path.replace(self.target)
-            with contextlib.suppress(OSError):  # Windows opens no folders
-                folder = os.open(self.target.parent, os.O_RDONLY)
-                try:
-                    os.fsync(folder)
-                finally:
-                    os.close(folder)
+            publish(self.path, self.target)
         self.about.unlink(missing_ok=True)
 
     def remove(self) -> None:

@@ -17,6 +17,7 @@ from delf.datasets.records import FOLDER, Record, Records
 from delf.datasets.registry import Dataset, DatasetError, DatasetFile, find_dataset, total_size
 from delf.datasets.unpacking import UnpackLimits, unpack
 from delf.errors import OptionError
+from delf.files import flush_folder
 from delf.images import display_path
 
 DOWNLOADS = "downloads"
@@ -210,6 +211,8 @@ class _Getter:
             for name in found:
                 (target / name).parent.mkdir(parents=True, exist_ok=True)
                 (place / name).replace(target / name)
+            for parent in {(target / name).parent for name in found}:
+                flush_folder(parent)
         finally:
             shutil.rmtree(place, ignore_errors=True)
         return {(Path(file.to) / name).as_posix(): size for name, size in found.items()}

@@ -66,7 +66,7 @@ class Records:
         """The name of the data set that is there, if it is known."""
         try:
             name = json.loads((self.place / "about.json").read_bytes())["dataset"]
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
         return name if isinstance(name, str) else None
 
@@ -76,7 +76,7 @@ class Records:
             said = json.loads(self._path(file).read_bytes())
             files = {str(name): int(size) for name, size in said["files"].items()}
             return Record(tuple(map(str, said["urls"])), tuple(map(str, said["md5"])), files)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None
 
     def write(self, file: DatasetFile, record: Record) -> None:

@@ -16,19 +16,27 @@ import re
 import shutil
 import stat
 import subprocess
+import sys
 import tarfile
+import tempfile
+import time
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from delf.datasets.download import Progress, in_bytes, silent
 from delf.datasets.registry import DatasetError
+from delf.files import flush_tree
 from delf.images import display_path
 
+if sys.platform == "linux":
+    import resource
+
 _BLOCK = 1 << 20
+_PAUSE = 0.05  # seconds between looks at what a program has written
 _DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, gzip.BadGzipFile, EOFError, ValueError,
             NotImplementedError, RuntimeError)  # the last three: zip files of unknown kinds, or with a password
 _OPENERS: dict[str, Callable[..., Any]] = {".tar": Path.open, ".gz": gzip.open, ".tgz": gzip.open, ".bz2": bz2.open,
@@ -57,7 +65,7 @@ def unpack(archive: Path, folder: Path, *, flatten: bool = False, limits: Unpack
         flatten: drop the folders inside of the archive.
 
     Returns:
-        The bytes of each file by its name below the folder, with slashes.
+        The bytes of each file by its name below the folder, with slashes. All of them are on the disk.
 
     Raises:
         DatasetError: the archive is damaged, holds what a data set does not, or the disk is full.
@@ -76,6 +84,7 @@ def unpack(archive: Path, folder: Path, *, flatten: bool = False, limits: Unpack
                 _unpack_tar(stream, target)
         else:
             raise DatasetError(f"{display_path(archive)} is not an archive of a known kind: tar, zip or rar")
+        flush_tree(folder)
     if not target.files:
         raise DatasetError(f"{display_path(archive)} holds no file: delete it and get it again")
     return target.files
@@ -135,9 +144,14 @@ class _Target:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
+    @property
+    def allowed(self) -> int:
+        """Bytes of all files together."""
+        return self.limits.ratio * self.packed + self.limits.free_bytes
+
     def count(self, size: int) -> None:
         """Refuse what is too much."""
-        allowed = self.limits.ratio * self.packed + self.limits.free_bytes
+        allowed = self.allowed
         self.total += size
         if size < 0 or size > self.limits.file_bytes or self.total > allowed:
             raise self.refuse(f"more than {in_bytes(min(allowed, self.limits.file_bytes))} of data")
@@ -211,6 +225,8 @@ def _unpack_zip(path: Path, target: _Target) -> None:
             if stat.S_IFMT(member.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
                 raise target.refuse(f"{display_path(member.filename[:200])!r}, a link or a device")
             if not member.is_dir():
+                if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    raise NotImplementedError("it is compressed by an unusual method")  # which may not come in parts
                 with archive.open(member) as source:
                     target.write(member.filename, member.file_size, source)
 
@@ -219,23 +235,76 @@ def _unpack_rar(path: Path, target: _Target) -> None:
     """By a program of the system, as RAR is not an open format. All volumes must be beside the first."""
     inside = target.folder / ".rar"
     inside.mkdir()
-    command = _rar_command(path.absolute(), inside)
+    try:
+        _run_rar(path, inside, target)
+        for place, folders, names in os.walk(inside):
+            for name in (*folders, *names):
+                found = Path(place) / name
+                inner, status = found.relative_to(inside).as_posix(), found.lstat()
+                if stat.S_ISREG(status.st_mode):
+                    found.replace(target.place(inner, status.st_size))
+                elif not stat.S_ISDIR(status.st_mode):
+                    raise target.refuse(f"{display_path(inner)!r}, a link or a device")
+    finally:
+        shutil.rmtree(inside, ignore_errors=True)
+
+
+def _run_rar(path: Path, folder: Path, target: _Target) -> None:
+    command = _rar_command(path.absolute(), folder)
     target.progress(f"unpacking {path.name}", 0, None)
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
-                          check=False)
-    if done.returncode:
-        said = (done.stderr.strip() or done.stdout.strip() or "without a word").splitlines()[-1]
-        raise DatasetError(f"{command[0]} could not unpack {display_path(path)} ({display_path(said)}): delete the "
-                           "volume that it names, or all of them, and get them again")
-    for place, folders, names in os.walk(inside):
-        for name in (*folders, *names):
-            found = Path(place) / name
-            inner, status = found.relative_to(inside).as_posix(), found.lstat()
-            if stat.S_ISREG(status.st_mode):
-                found.replace(target.place(inner, status.st_size))
-            elif not stat.S_ISDIR(status.st_mode):
-                raise target.refuse(f"{display_path(inner)!r}, a link or a device")
-    shutil.rmtree(inside)
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+        with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=errors) as program:
+            try:
+                _watch(program, folder, target, (output, errors))
+            finally:
+                program.kill()
+        if program.returncode:
+            said = _last_line(errors) or _last_line(output) or "without a word"
+            raise DatasetError(f"{command[0]} could not unpack {display_path(path)} ({display_path(said)}): delete the "
+                               "volume that it names, or all of them, and get them again")
+
+
+def _watch(program: subprocess.Popen[bytes], folder: Path, target: _Target, said: Sequence[IO[bytes]]) -> None:
+    """Wait for a program that writes into a folder; `DatasetError` as soon as there is more than the target takes.
+
+    Where the system can, it lets no file grow beyond that; all files together are looked at again and again.
+    """
+    allowed, largest = target.allowed, min(target.allowed, target.limits.file_bytes)
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):  # it has ended already
+            resource.prlimit(program.pid, resource.RLIMIT_FSIZE, (largest + 1, largest + 1))
+    total, cost, looked, ended, free = 0, 0.0, 0.0, False, 0
+    while not ended:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            program.wait(_PAUSE)
+            ended = True
+        now, left = time.monotonic(), shutil.disk_usage(folder).free
+        if ended or now - looked > 10 * cost or free - left > allowed - total:  # a look at many files takes its time
+            total, count, longest = _contents(folder)
+            spoken = sum(os.fstat(stream.fileno()).st_size for stream in said)
+            if total + spoken > allowed or max(longest, spoken) > largest:
+                raise target.refuse(f"more than {in_bytes(largest)} of data")
+            if count > target.limits.files:
+                raise target.refuse(f"more than {target.limits.files:,} files")
+            looked, free, cost = time.monotonic(), left, time.monotonic() - now
+
+
+def _contents(folder: Path) -> tuple[int, int, int]:
+    """Bytes and number of all files below a folder, and bytes of the largest one."""
+    total = count = largest = 0
+    for place, folders, names in os.walk(folder):
+        count += len(folders) + len(names)
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):  # given another name meanwhile
+                size = (Path(place) / name).lstat().st_size
+                total, largest = total + size, max(largest, size)
+    return total, count, largest
+
+
+def _last_line(stream: IO[bytes]) -> str:
+    """The end of what a program has said."""
+    stream.seek(max(0, stream.seek(0, os.SEEK_END) - 4096))
+    return (stream.read().decode(errors="replace").strip().splitlines() or [""])[-1]
 
 
 def _rar_command(archive: Path, folder: Path) -> list[str]:

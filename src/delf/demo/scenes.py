@@ -30,6 +30,7 @@ from delf.demo.camera import (
 )
 from delf.demo.samples import SAMPLES, Sample, read_sample
 from delf.errors import OptionError
+from delf.files import whole_file
 from delf.types import FloatArray, ImageArray
 
 # Two photos show the same thing where they share this much of the smaller one's view, and do not below the lower
@@ -198,7 +199,8 @@ def _write(photo: _Photo, folder: Path, samples: Mapping[str, ImageArray], seed:
     path = folder / photo.file
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels).save(path, quality=shot.light.quality)
+        with whole_file(path) as temporary:
+            Image.fromarray(pixels).save(temporary, "JPEG", quality=shot.light.quality)
     except OSError as error:
         raise OptionError(f"The demo cannot write {path} ({error.strerror or error}): choose another "
                           "folder.") from error

@@ -2,14 +2,19 @@
 
 Python's own unpickler calls what the file names. Here `pickletools` splits the file into operations and the
 few that build lists, dictionaries, text and numbers are carried out on a stack; numpy arrays and scalars are
-rebuilt from their raw bytes by our own code. Nothing is ever imported or called on the file's behalf, and no
-memory is reserved beyond what the file itself holds. Anything else in the file is an error.
+rebuilt from their raw bytes by our own code. Nothing is ever imported or called on the file's behalf. Anything else
+in the file is an error.
+
+A few bytes of a pickle can say to make anything again and again, or to put one thing into many places, so that
+reading it costs a thousand times its size. All that is made is therefore counted before it is made, and what comes
+out is counted as if nothing in it was shared: both may take so many bytes for each byte of the file, and no more.
 """
 
 from __future__ import annotations
 
 import pickletools
 import re
+import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +22,9 @@ from typing import Any
 
 import numpy as np
 
+PER_BYTE = 32  # bytes of memory for each of the file; what benchmarks publish takes 5 to 20
+FREE = 4 << 20  # and so many more
+_SLOT, _CONTAINER, _REMEMBERED, _PAIR, _NUMBER, _TEXT = 10, 160, 110, 110, 40, 80  # bytes of memory, rounded up
 _MARK = object()
 _LITERALS = frozenset(
     ["INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT",
@@ -49,25 +57,36 @@ def loads(data: bytes) -> Any:
     Arrays (of integers, floats, text or objects) come back as flat lists. Understands protocols 0 to 5 and
     the module names of numpy 1 and 2. Raises ValueError, saying what is wrong, for everything else.
     """
-    machine = _Machine()
+    machine = _Machine(FREE + PER_BYTE * len(data))
     try:
         with warnings.catch_warnings(action="error"):  # pickletools warns of malformed text
             for operation, argument, _ in pickletools.genops(data):
                 machine.run(operation.name, argument)
-        return machine.stack.pop()
+        value = machine.stack.pop()
+        _require_few(value, (FREE + PER_BYTE * len(data)) // _SLOT)
+        return value
     except (LookupError, TypeError, AttributeError, OverflowError, MemoryError, Warning) as error:
         raise ValueError(f"its operations make no sense ({type(error).__name__}: {error})") from error
 
 
 class _Machine:
-    """The stack and the memo of an unpickler; `run` carries out one operation."""
+    """The stack and the memo of an unpickler; `run` carries out one operation. allowance: bytes that it may take."""
 
-    def __init__(self) -> None:
+    def __init__(self, allowance: int) -> None:
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
+        self._allowance = allowance
+
+    def spend(self, size: int) -> None:
+        """Count what is about to be made; never given back, so that it bounds the time as well."""
+        self._allowance -= size
+        if self._allowance < 0:
+            raise ValueError("it would take many times the memory that a ground truth of its size does")
 
     def run(self, name: str, argument: Any) -> None:
+        self.spend(_SLOT)
         if name in _LITERALS:
+            self.spend(sys.getsizeof(argument))
             self.stack.append(argument)
         elif name in _OPERATIONS:
             _OPERATIONS[name](self, argument)
@@ -75,7 +94,16 @@ class _Machine:
             raise ValueError(f"it uses the operation {name}, which no ground truth needs")
 
     def push(self, value: Any) -> None:
+        if isinstance(value, list | tuple | dict):
+            self.spend(_CONTAINER + _SLOT * len(value))
         self.stack.append(value)
+
+    def remember(self, place: int) -> None:
+        self.spend(_REMEMBERED)
+        self.memo[place] = self.stack[-1]
+
+    def recall(self, place: int) -> None:
+        self.stack.append(self.memo[place])
 
     def pop_items(self, count: int) -> list[Any]:
         items = [self.stack.pop() for _ in range(count)]
@@ -85,12 +113,14 @@ class _Machine:
         items = []
         while (item := self.stack.pop()) is not _MARK:
             items.append(item)
+        self.spend(_SLOT * len(items))
         return items[::-1]
 
     def extend_list(self, items: list[Any]) -> None:
         target = self.stack[-1]
         if not isinstance(target, list):
             raise ValueError("it appends to something that is not a list")
+        self.spend(_SLOT * len(items))
         target.extend(items)
 
     def update_dictionary(self, items: list[Any]) -> None:
@@ -99,6 +129,7 @@ class _Machine:
         keys, values = items[::2], items[1::2]
         if not isinstance(target, dict) or not all(isinstance(key, str) for key in keys):
             raise ValueError("it has a dictionary whose keys are not text")
+        self.spend(_PAIR * len(keys))
         target.update(zip(keys, values, strict=True))
 
     def new_dictionary(self, items: list[Any]) -> None:
@@ -109,13 +140,15 @@ class _Machine:
         name = name.replace("numpy._core.", "numpy.core.", 1)
         if name not in _REBUILD and name != "numpy ndarray":
             raise ValueError(f"it asks for {name.replace(' ', '.')!r:.80}, which no ground truth needs")
+        self.spend(_CONTAINER + sys.getsizeof(name))
         self.push(_Global(name))
 
     def call(self) -> None:
         function, arguments = self.pop_items(2)
         if not isinstance(function, _Global) or not isinstance(arguments, tuple):
             raise ValueError("it calls something that is not a function")
-        self.push(_REBUILD[function.name](*arguments))
+        self.spend(2 * _CONTAINER)
+        self.push(_REBUILD[function.name](self, *arguments))
 
     def set_state(self) -> None:
         target, state = self.stack[-2], self.stack.pop()
@@ -123,7 +156,7 @@ class _Machine:
             target.order = state[1]
         elif isinstance(target, _Array):
             _version, _shape, data_type, _fortran, raw = state
-            target[:] = _array_values(raw, data_type)
+            target[:] = _array_values(self, raw, data_type)
         else:
             raise ValueError("it sets the state of something that has none")
 
@@ -150,11 +183,11 @@ _OPERATIONS: dict[str, Callable[[_Machine, Any], object]] = {
     "DICT": lambda machine, _: machine.new_dictionary(machine.pop_to_mark()),
     "SETITEM": lambda machine, _: machine.update_dictionary(machine.pop_items(2)),
     "SETITEMS": lambda machine, _: machine.update_dictionary(machine.pop_to_mark()),
-    "MEMOIZE": lambda machine, _: machine.memo.update({len(machine.memo): machine.stack[-1]}),
+    "MEMOIZE": lambda machine, _: machine.remember(len(machine.memo)),
     **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT"),
-                    lambda machine, index: machine.memo.update({index: machine.stack[-1]})),
+                    lambda machine, index: machine.remember(index)),
     **dict.fromkeys(("GET", "BINGET", "LONG_BINGET"),
-                    lambda machine, index: machine.push(machine.memo[index])),
+                    lambda machine, index: machine.recall(index)),
     "GLOBAL": lambda machine, name: machine.find_global(name),
     "STACK_GLOBAL": lambda machine, _: machine.find_global(" ".join(machine.pop_items(2))),
     "REDUCE": lambda machine, _: machine.call(),
@@ -162,48 +195,80 @@ _OPERATIONS: dict[str, Callable[[_Machine, Any], object]] = {
 }
 
 
-def _data_type(code: Any, *_flags: Any) -> _DataType:
+def _data_type(_machine: _Machine, code: Any, *_flags: Any) -> _DataType:
     if not isinstance(code, str) or not re.fullmatch(r"[iuf][1248]|[US][0-9]{1,6}|O[48]?", code):
         raise ValueError("it holds an array of something else than numbers or text")
     return _DataType(code)
 
 
-def _raw_bytes(text: Any, encoding: Any = "latin1") -> bytes:
+def _raw_bytes(machine: _Machine, text: Any, encoding: Any = "latin1") -> bytes:
     """Bytes, which old protocols and Python 2 write as text with one character a byte."""
-    if isinstance(text, bytes | bytearray):
+    if isinstance(text, bytes):
+        return text
+    if isinstance(text, bytearray):
+        machine.spend(len(text))
         return bytes(text)
     if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
         raise ValueError("it holds raw data in a form that numpy does not write")
+    machine.spend(len(text))
     return text.encode("latin-1")
 
 
-def _array_values(raw: Any, data_type: Any) -> list[Any]:
+def _array_values(machine: _Machine, raw: Any, data_type: Any) -> list[Any]:
     """The values of an array of `data_type` whose memory is `raw` (a list of objects, or bytes)."""
     if not isinstance(data_type, _DataType):
         raise ValueError("it holds an array without a type")
     if data_type.code.startswith("O"):
         if not isinstance(raw, list):
             raise ValueError("it holds an array of objects without the objects")
+        machine.spend(_SLOT * len(raw))
         return list(raw)
-    memory, big_endian = _raw_bytes(raw), data_type.order == ">"
+    memory, big_endian = _raw_bytes(machine, raw), data_type.order == ">"
     if data_type.code.startswith("U"):
-        return _texts(memory, 4 * int(data_type.code[1:]), "utf-32-be" if big_endian else "utf-32-le")
+        return _texts(machine, memory, 4 * int(data_type.code[1:]), "utf-32-be" if big_endian else "utf-32-le")
     if data_type.code.startswith("S"):
-        return _texts(memory, int(data_type.code[1:]), "latin-1")
-    values = np.frombuffer(memory, np.dtype((">" if big_endian else "<") + data_type.code)) if memory else ()
-    return list(np.asarray(values).tolist())
+        return _texts(machine, memory, int(data_type.code[1:]), "latin-1")
+    numbers = np.dtype((">" if big_endian else "<") + data_type.code)
+    machine.spend((_SLOT if numbers.itemsize == 1 else _NUMBER) * (len(memory) // numbers.itemsize))
+    values: list[Any] = np.frombuffer(memory, numbers).tolist() if memory else []
+    return values
 
 
-def _texts(memory: bytes, width: int, encoding: str) -> list[str]:
+def _texts(machine: _Machine, memory: bytes, width: int, encoding: str) -> list[str]:
     """Texts of `width` bytes each, filled up with zeros."""
+    if width < 1:
+        raise ValueError("it holds texts of no length")
+    machine.spend((_TEXT + width if width > 1 else _SLOT) * (len(memory) // width))  # Python keeps all of one letter
     return [memory[start:start + width].decode(encoding).rstrip("\0") for start in range(0, len(memory), width)]
 
 
 _REBUILD: dict[str, Callable[..., Any]] = {
     "numpy dtype": _data_type,
     "numpy.core.multiarray _reconstruct": lambda *_: _Array(),
-    "numpy.core.multiarray scalar": lambda data_type, raw: _array_values(raw, data_type)[0],
-    "numpy.core.numeric _frombuffer": lambda raw, data_type, *_: _Array(_array_values(raw, data_type)),
+    "numpy.core.multiarray scalar": lambda machine, data_type, raw: _array_values(machine, raw, data_type)[0],
+    "numpy.core.numeric _frombuffer": lambda machine, raw, data_type, *_: _Array(
+        _array_values(machine, raw, data_type)),
     "_codecs encode": _raw_bytes,
-    **dict.fromkeys(("builtins bytes", "__builtin__ bytes"), lambda: b""),
+    **dict.fromkeys(("builtins bytes", "__builtin__ bytes"), lambda machine: b""),
 }
+
+
+def _require_few(value: Any, most: int) -> None:
+    """Refuse what holds more things than that, counted wherever they are: what is shared is copied later on."""
+    counts: dict[int, int] = {}  # of each container; 0 while it is looked into
+    waiting = [value]
+    while waiting:
+        holder = waiting[-1]
+        items = holder.values() if isinstance(holder, dict) else holder if isinstance(holder, list | tuple) else ()
+        inner = [item for item in items if isinstance(item, list | tuple | dict)]
+        if id(holder) not in counts:
+            counts[id(holder)] = 0
+            if any(counts.get(id(item)) == 0 for item in inner):
+                raise ValueError("it has something that holds itself")
+            waiting += [item for item in inner if id(item) not in counts]
+            continue
+        waiting.pop()
+        counts[id(holder)] = counts[id(holder)] or 1 + len(items) - len(inner) + sum(counts[id(one)] for one in inner)
+        if counts[id(holder)] > most:
+            raise ValueError("it says the same so often that it would take many times the memory that a ground truth "
+                             "of its size does")

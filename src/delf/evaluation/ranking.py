@@ -19,6 +19,7 @@ import numpy as np
 from delf.errors import EvaluationError, OptionError
 from delf.evaluation.files import AnyPath, parse_json_object, read_bytes, shown
 from delf.evaluation.ground_truth import GroundTruth
+from delf.files import write_atomically
 from delf.types import IntArray
 
 Ranks = Sequence[Sequence[int | str] | IntArray]
@@ -71,12 +72,7 @@ def write_ranking(path: AnyPath, ranks: Ranks, metadata: Mapping[str, Any] | Non
         text = json.dumps({**(metadata or {}), "ranks": rows}, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise OptionError(f"The metadata of a ranking must be plain JSON: {error}.") from error
-    unfinished = Path(f"{os.fspath(path)}.part")
-    try:
-        unfinished.write_text(text + "\n", encoding="utf-8")
-        unfinished.replace(path)
-    except OSError as error:
-        raise EvaluationError(f"Cannot write the ranking {path}: {error}.") from error
+    write_atomically(Path(os.fspath(path)), f"{text}\n".encode(), error=EvaluationError)
 
 
 def resolve_ranks(ranks: Ranks, truth: GroundTruth, source: str = "the ranking",

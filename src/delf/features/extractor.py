@@ -7,9 +7,11 @@ import math
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass, replace
+from numbers import Integral, Real
 from pathlib import Path
+from pickle import PicklingError
 from typing import Any, Self
 
 import numpy as np
@@ -19,13 +21,16 @@ from delf.errors import ImageError, ModelError, OptionError
 from delf.features.pooling import join_levels, pool_rmac
 from delf.features.reduction import reduce
 from delf.features.suppression import suppress
+from delf.features.texture import shows_something
 from delf.images import limit_size, resize
-from delf.models import DEFAULT_MODEL, find_model
+from delf.models import DEFAULT_MODEL, PACKAGED, find_model
 from delf.models.receptive_field import receptive_field
+from delf.pools import Pool
 from delf.runtimes import Runtime, open_runtime
 from delf.types import Features, FloatArray, ImageArray, IntArray
 
 SCALES = (0.25, 0.3536, 0.5, 0.7071, 1.0, 1.4142, 2.0)
+MOST_SCALES = 32
 SMALLEST_SIDE = 10  # pixels; the reference finds nothing in a smaller image
 
 
@@ -42,6 +47,9 @@ class ExtractionOptions:
     suppression_iou: patches that overlap more than this with a better one are left out; 1.0 is off.
     dimensions: of the descriptors, at most as many as the model's PCA has.
     whitening: divide each component by its standard deviation.
+    texture: cells with less around them, in grey levels per pixel (`delf.features.texture`), and those of bare margins
+        are left out; 0 takes all.
+    border: cells nearer to an edge of their level are left out, in its pixels: beyond it the network sees zeros.
     """
 
     scales: tuple[float, ...] = SCALES
@@ -52,22 +60,42 @@ class ExtractionOptions:
     suppression_iou: float = 1.0
     dimensions: int = 128
     whitening: bool = False
+    texture: float = 0.0
+    border: float = 0.0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "scales", tuple(self.scales))  # JSON and TOML have lists
-        if not self.scales or any(not 0 < scale <= 8 for scale in self.scales):
+        try:
+            object.__setattr__(self, "scales", tuple(self.scales))  # JSON and TOML have lists
+        except TypeError as error:
+            raise OptionError(f"scales must be numbers above 0 and at most 8, not {self.scales!r}") from error
+        if not self.scales or any(not _is_number(scale) or not 0 < scale <= 8 for scale in self.scales):
             raise OptionError(f"scales must be numbers above 0 and at most 8, not {self.scales!r}")
-        if self.max_features < 1:
-            raise OptionError(f"max_features must be 1 or more, not {self.max_features!r}")
-        if self.dimensions < 1:
-            raise OptionError(f"dimensions must be 1 or more, not {self.dimensions!r}")
-        if math.isnan(self.score_threshold) or not self.suppression_iou >= 0:
+        if len(self.scales) > MOST_SCALES:
+            raise OptionError(f"scales are {MOST_SCALES} at most, not {len(self.scales)}")
+        for name in ("max_features", "dimensions"):
+            if not _is_whole(getattr(self, name), 1):
+                raise OptionError(f"{name} must be 1 or more, and a whole number, not {getattr(self, name)!r}")
+        if not _is_number(self.score_threshold) or not _is_number(self.suppression_iou) or self.suppression_iou < 0:
             raise OptionError(f"score_threshold must be a number and suppression_iou one from 0 to 1, not "
                               f"{self.score_threshold!r} and {self.suppression_iou!r}")
-        if not 0 <= self.length_weight <= 1:
+        if not _is_number(self.length_weight) or not 0 <= self.length_weight <= 1:
             raise OptionError(f"length_weight is from 0 to 1, not {self.length_weight!r}")
-        if self.max_image_size is not None and self.max_image_size < SMALLEST_SIDE:
-            raise OptionError(f"max_image_size must be {SMALLEST_SIDE} or more, not {self.max_image_size!r}")
+        for name in ("texture", "border"):
+            if not _is_number(getattr(self, name)) or getattr(self, name) < 0:
+                raise OptionError(f"{name} must be 0 or more, not {getattr(self, name)!r}")
+        if self.max_image_size is not None and not _is_whole(self.max_image_size, SMALLEST_SIDE):
+            raise OptionError(f"max_image_size must be {SMALLEST_SIDE} or more, and a whole number, not "
+                              f"{self.max_image_size!r}")
+        if not isinstance(self.whitening, bool | np.bool_):
+            raise OptionError(f"whitening is true or false, not {self.whitening!r}")
+
+
+def _is_number(value: object) -> bool:
+    return type(value) is not bool and isinstance(value, Real) and not math.isnan(value)
+
+
+def _is_whole(value: object, least: int) -> bool:
+    return type(value) is not bool and isinstance(value, Integral) and int(value) >= least
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,8 +119,8 @@ class Delf:
         extractor = Delf.load()
         features = extractor.extract(image)
 
-    It may be used from several threads. The features of an image depend on nothing but the image, the model and the
-    options.
+    It may be used from several threads, and in processes that are forked; it can be pickled. The features of an image
+    depend on nothing but the image, the model and the options.
     """
 
     def __init__(self, runtime: Runtime, options: ExtractionOptions | None = None, *,
@@ -105,7 +133,7 @@ class Delf:
             raise OptionError(f"the model {runtime.config.name!r} has {len(runtime.pca.components)} dimensions, "
                               f"not {self.options.dimensions}")
         self._field = receptive_field(runtime.config.trunk, stride=runtime.config.stride)
-        self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="delf-extract")
+        self._pool = Pool(self.threads, "delf-extract")
 
     @classmethod
     def load(cls, model: str | Path = DEFAULT_MODEL, *, runtime: str = "auto", device: str = "cpu",
@@ -127,6 +155,15 @@ class Delf:
         except TypeError as error:
             raise OptionError(f"unknown extraction option: {error}") from error
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """By the name or file of the model, its runtime and the options; the other one loads it anew."""
+        if self.model_file is None:
+            raise PicklingError("this extractor cannot be pickled, as it was made of a runtime without the file of its "
+                                "model: make it with Delf.load")
+        model = self.model_file.stem if self.model_file.parent == PACKAGED else str(self.model_file.resolve())
+        return _loaded, (type(self), model, self.runtime.name, self.runtime.device, asdict(self.options), self.threads,
+                         self.identity["model"])
+
     def limited(self, largest_scale: float) -> Delf:
         """The same extractor without the levels above a scale; the smallest level stays in any case."""
         scales = self.options.scales
@@ -134,7 +171,9 @@ class Delf:
 
     def changed(self, **options: Any) -> Delf:
         """The same extractor with other values of some fields of `ExtractionOptions`."""
-        return Delf(self.runtime, replace(self.options, **options), threads=self.threads, model_file=self.model_file)
+        other = Delf(self.runtime, replace(self.options, **options), threads=self.threads, model_file=self.model_file)
+        other._pool = self._pool  # it has no more to do at once than this one
+        return other
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -241,23 +280,25 @@ class Delf:
         return [(max(1, round(width * scale)), max(1, round(height * scale))) for scale in self.options.scales]
 
     def _level(self, images: Sequence[ImageArray], size: tuple[int, int]) -> list[_Level]:
-        pixels = np.stack([resize(image, size).transpose(2, 0, 1) for image in images])
-        output = self.runtime.run(pixels.astype(np.float32))
+        resized = [resize(image, size) for image in images]
+        output = self.runtime.run(np.stack([one.transpose(2, 0, 1) for one in resized]).astype(np.float32))
         pooled = output.global_descriptor
         if not pooled.shape[1]:
             pooled = np.stack([pool_rmac(feature_map) for feature_map in output.feature_map])
-        return [self._candidates(*outputs, size) for outputs in
-                zip(output.feature_map, output.attention, pooled, strict=True)]
+        return [self._candidates(*outputs) for outputs in
+                zip(output.feature_map, output.attention, pooled, resized, strict=True)]
 
     def _candidates(self, feature_map: FloatArray, attention: FloatArray, global_descriptor: FloatArray,
-                    size: tuple[int, int]) -> _Level:
+                    pixels: ImageArray) -> _Level:
         """The cells of one level of one image that may be in the result."""
         scores = self._scored(feature_map, attention).ravel()
-        candidates = np.flatnonzero(scores >= self.options.score_threshold)
+        shown = shows_something(pixels, attention.shape, self._field.stride, self.options.texture, self.options.border)
+        candidates = np.flatnonzero((scores >= self.options.score_threshold) & shown.ravel())
         if self.options.suppression_iou >= 1.0:  # else any of them may be in the result
             candidates = candidates[np.argsort(-scores[candidates], kind="stable")[: self.options.max_features]]
         rows, columns = np.divmod(candidates, attention.shape[1])
         raw = np.ascontiguousarray(feature_map.reshape(len(feature_map), -1)[:, candidates].T)
+        size = (pixels.shape[1], pixels.shape[0])
         return _Level(raw, scores[candidates], np.stack([columns, rows], axis=1), global_descriptor, size)
 
     def _gather(self, batch: _Batch, futures: Sequence[Future[list[_Level]]]) -> Iterator[tuple[int, Features]]:
@@ -334,6 +375,16 @@ def _in_order(numbered: Iterable[tuple[int, Features]]) -> Iterator[Features]:
         while following in waiting:
             yield waiting.pop(following)
             following += 1
+
+
+def _loaded(kind: type[Delf], model: str, runtime: str, device: str, options: dict[str, Any], threads: int,
+            identity: dict[str, str]) -> Delf:
+    """What was pickled."""
+    made = kind.load(model, runtime=runtime, device=device, threads=threads, **options)
+    if made.identity["model"] != identity:
+        raise ModelError(f"the model {model!r} is another one here than where the extractor was pickled; get that of "
+                         f"the fingerprint {identity['fingerprint'][:12]}")
+    return made
 
 
 def available_cores() -> int:

@@ -75,8 +75,13 @@ def write_images(path: Path, images: Iterable[tuple[str, Features]]) -> None:
         MissingDependencyError: h5py is not installed.
     """
     h5py = _h5py()
-    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+    with replacing(path, locked=False) as temporary, _told(path), h5py.File(temporary, "w") as file:
         for name, features in images:
+            try:
+                name.encode("utf-8")
+            except UnicodeEncodeError as error:
+                raise DelfError(f"{name!a} is not text, which the names of images in {str(path)!r} must be: "
+                                "rename the photo, or choose another format.") from error
             if "\0" in name or not {"", "."}.isdisjoint(name.split("/")):  # HDF5 would change or refuse it
                 raise DelfError(f"{name!r} cannot name an image in {str(path)!r}: give a path relative to a folder.")
             if name in file:
@@ -87,6 +92,15 @@ def write_images(path: Path, images: Iterable[tuple[str, Features]]) -> None:
             for key in arrays:
                 if arrays[key] is not None:
                     group[key] = arrays[key].T if key == "descriptors" else arrays[key]
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Turn what h5py raises when it cannot write, of which some is no `OSError`, into a `DelfError`."""
+    try:
+        yield
+    except (RuntimeError, KeyError, TypeError) as error:
+        raise DelfError(f"{str(path)!r} could not be written ({str(error)[:200]}): check the disk.") from error
 
 
 def _h5py() -> Any:

@@ -11,6 +11,7 @@ Every function may be called from many threads at once, and no global setting of
 from delf.images.decoding import ImageOptions
 from delf.images.geometry import crop, limit_size, parse_box, resize
 from delf.images.metadata import ImageMetadata
+from delf.images.passing import PassedOver
 from delf.images.paths import IMAGE_EXTENSIONS, display_path, find_images
 from delf.images.reading import ImageSource, LoadedImage, load, load_ahead, read_image, read_metadata
 
@@ -20,6 +21,7 @@ __all__ = [
     "ImageOptions",
     "ImageSource",
     "LoadedImage",
+    "PassedOver",
     "crop",
     "display_path",
     "find_images",

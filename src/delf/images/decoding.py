@@ -4,14 +4,10 @@
 and its limit on the number of pixels is a global variable. Here the first bytes choose one of a few decoders,
 and the size in the header is compared with our own limit before anything is decoded.
 
-What becomes of the pixels:
-
-- Transparency is laid over white, as a viewer would show it. CMYK and YCCK (inverted, as Adobe writes it) and
-  L*a*b* become RGB. Of animations the first frame is read, of documents the first page.
-- 16-bit samples keep their high byte. Floats from 0 to 1 are multiplied by 255; any other floats, and 32-bit
-  integers, have no agreed white, so they are stretched from their smallest to their largest value (NaN is
-  black).
-- Embedded colour profiles are ignored, as in the pipelines that published DELF models were trained with.
+Of a PNG or JPEG the decoder gets the picture alone, so that nothing written beside it can spoil it, and TIFF and BMP,
+of which Pillow takes some kinds for others, are read by directories and headers of our own. Of animations the first
+frame is read, of documents the first page that is no thumbnail. The orientation is that of EXIF (of a TIFF, of the
+page; of HEIF and AVIF, of the container); `delf.images.pixels` says what becomes of the pixels.
 """
 
 from __future__ import annotations
@@ -25,33 +21,24 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import (
-    BmpImagePlugin,
-    GifImagePlugin,
-    Image,
-    ImageFile,
-    JpegImagePlugin,
-    PngImagePlugin,
-    TiffImagePlugin,
-    WebPImagePlugin,
-)
+from PIL import GifImagePlugin, Image, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
 from delf.errors import DelfError, ImageError
+from delf.images.bmp import Bmp
+from delf.images.containers import jpeg_parts, png_parts
 from delf.images.geometry import limit_size
-from delf.images.metadata import ImageMetadata, metadata_of, orientation_of
+from delf.images.metadata import ImageMetadata, metadata_of, orientation_of, parsed_exif
 from delf.images.paths import printable
+from delf.images.pixels import upright_rgb
+from delf.images.tiff import TiffPage
 from delf.types import ImageArray
 
 _Opener = Callable[[io.BytesIO, str], ImageFile.ImageFile]
 
 _OPENERS: dict[str, _Opener] = {
-    "BMP": BmpImagePlugin.BmpImageFile,
     "GIF": GifImagePlugin.GifImageFile,
     "JPEG": JpegImagePlugin.JpegImageFile,
     "PNG": PngImagePlugin.PngImageFile,
-    "TIFF": TiffImagePlugin.TiffImageFile,
     "WebP": WebPImagePlugin.WebPImageFile,
 }
 _SIGNATURES = {
@@ -65,17 +52,10 @@ _SIGNATURES = {
     "AVIF": rb"....ftyp(?:....){0,16}?avi[fs]",
     "HEIF": rb"....ftyp(?:he[iv][cmsx]|mif1|msf1)",
 }
+_CROP = b"\0\0\0\x28clap"  # the head of a box, which libheif minds and Pillow does not
+_EXIF_ITEM = re.compile(rb"(infe[\2\3].{7,9})Exif", re.DOTALL)  # an entry in the list of what is in an ISO media file
 _MAX_SCANS = 100  # the limit of libtiff, too; progressive files have about ten
 _MARKER = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 
 @dataclass(frozen=True)
@@ -95,17 +75,32 @@ class ImageOptions:
     min_side: int = 1
 
 
+@dataclass(frozen=True)
+class _Stored:
+    """A picture whose header has been read.
+
+    size: (width, height) as stored. read: decodes the picture as it is stored. image: what decodes it, where that is
+    Pillow.
+    """
+
+    size: tuple[int, int]
+    orientation: int
+    exif: Image.Exif
+    read: Callable[[], Image.Image]
+    image: ImageFile.ImageFile | None = None
+
+
 def decode(data: bytes, name: str, options: ImageOptions,
            shrink_to: int | None) -> tuple[ImageArray, ImageMetadata]:
     """Pixels (H, W, 3) and metadata of an encoded image; `name` stands in the error. Raises `ImageError`.
 
     With `shrink_to`, a JPEG may come out smaller than its metadata say: see `delf.images.load`.
     """
-    with _opened(data, name, options, shrink_to) as (image, metadata, shrunk):
-        pixels = upright_rgb(image)
+    with _opened(data, name, options, shrink_to) as (stored, metadata, shrunk):
+        pixels = upright_rgb(stored.read(), stored.orientation)
     height, width = pixels.shape[:2]
     if not shrunk:  # some decoders learn the size only while decoding
-        metadata = ImageMetadata(width, height, metadata.captured_at, metadata.latitude, metadata.longitude)
+        metadata = replace(metadata, width=width, height=height)
     return pixels, metadata
 
 
@@ -117,27 +112,68 @@ def decode_metadata(data: bytes, name: str, options: ImageOptions) -> ImageMetad
 
 @contextmanager
 def _opened(data: bytes, name: str, options: ImageOptions,
-            shrink_to: int | None) -> Iterator[tuple[ImageFile.ImageFile, ImageMetadata, bool]]:
+            shrink_to: int | None) -> Iterator[tuple[_Stored, ImageMetadata, bool]]:
     """A picture whose header has been read and found acceptable, and whether it will be decoded at a fraction of its
     size; every failure inside becomes an `ImageError`.
     """
     kind = _format_of(data, name)
-    opener = _opener(kind, name)
     if kind == "JPEG" and _scans(data) > _MAX_SCANS:
         raise ImageError(f"{name} is a JPEG file of more than {_MAX_SCANS} scans, which is made to keep a decoder "
                          "busy: leave it out.")
     if kind == "HEIF" and not _item_names_are_text(data):
         raise ImageError(f"{name} is a damaged HEIF file: copy it again from where it came from.")
-    with failures_as_image_error(name, kind), opener(io.BytesIO(data), "") as image:
-        size = image.size
+    if kind == "AVIF" and _CROP in data[:data.find(b"mdat")]:
+        raise ImageError(f"{name} is an AVIF file that shows a part of its picture only (clap), which is not read: "
+                         "save it as JPEG or PNG.")
+    with failures_as_image_error(name, kind):
+        stored = _stored(kind, data, name)
+        size, image = stored.size, stored.image
         bounded = replace(options, max_pixels=max(options.max_pixels, options.max_scaled_pixels))
-        may_shrink = shrink_to is not None and kind == "JPEG" and not image.info.get("progressive")
+        may_shrink = shrink_to is not None and kind == "JPEG" and image and not image.info.get("progressive")
         check_size(size, name, bounded if may_shrink else options)
-        metadata = metadata_of(image)
-        if shrink_to is not None:
+        metadata = metadata_of(size, stored.orientation, stored.exif)
+        if shrink_to is not None and image:
             image.draft(None, limit_size(*size, shrink_to))  # does nothing to other formats
             check_size(image.size, name, replace(options, min_side=1))
-        yield image, metadata, image.size != size
+        yield stored, metadata, image is not None and image.size != size
+        if image:
+            image.close()
+
+
+def _stored(kind: str, data: bytes, name: str) -> _Stored:
+    """Reads the header of a picture."""
+    if kind == "TIFF":
+        page = TiffPage(data, name)
+        return _Stored(page.size, page.orientation, page.exif, page.read)
+    if kind == "BMP":
+        bmp = Bmp(data, name)
+        return _Stored(bmp.size, 1, Image.Exif(), bmp.read)
+    exif = None
+    if kind == "PNG":
+        data, exif = png_parts(data, name)
+    elif kind == "JPEG":
+        data, exif = jpeg_parts(data)
+    image = _opened_by_pillow(kind, data, name)
+    parsed = parsed_exif(image.info.get("exif", b"") if exif is None else exif)
+    # libheif has turned the picture already. (Of AVIF, Pillow puts what the container says into EXIF.)
+    orientation = 1 if kind == "HEIF" else orientation_of(parsed)
+    if kind == "GIF" and image.tile[0][1] != (0, 0, *image.size):
+        raise ImageError(f"{name} is a GIF file whose first frame does not cover it, and programs differ in what they "
+                         "show around it: save it as PNG or JPEG.")
+    if kind == "PNG" and image.mode == "L" and isinstance(image.info.get("transparency"), int):
+        image.info["transparency"] *= 255 // ((1 << min(data[24], 8)) - 1)  # as Pillow scales the samples themselves
+    return _Stored(image.size, orientation, parsed, lambda: image, image)
+
+
+def _opened_by_pillow(kind: str, data: bytes, name: str) -> ImageFile.ImageFile:
+    opener = _opener(kind, name)
+    try:
+        return opener(io.BytesIO(data), "")
+    except Exception:
+        plain = _EXIF_ITEM.sub(rb"\1none", data) if kind == "AVIF" else data
+        if plain == data:
+            raise
+        return opener(io.BytesIO(plain), "")  # libavif refuses the whole picture where its EXIF is damaged
 
 
 def _format_of(data: bytes, name: str) -> str:
@@ -205,54 +241,6 @@ def check_size(size: tuple[int, int], name: str, options: ImageOptions) -> None:
     if min(width, height) < max(options.min_side, 1):
         raise ImageError(f"{name} has {width} x {height} pixels, too few to look at: the shorter side "
                          f"must have at least {max(options.min_side, 1)}. Leave it out.")
-
-
-def upright_rgb(image: Image.Image) -> ImageArray:
-    """The pixels of a Pillow image: (H, W, 3) uint8 RGB, contiguous, upright."""
-    image.load()  # before the orientation is asked for, which a TIFF loses on loading
-    turn = _TURNS.get(orientation_of(image))
-    rgb = _rgb(image)
-    return np.array(rgb if turn is None else rgb.transpose(turn))
-
-
-def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        return Image.fromarray(_deep_grey(image)).convert("RGB")
-    if not image.has_transparency_data:
-        return image if image.mode == "RGB" else image.convert("RGB")
-    if image.mode == "La":  # from which Pillow converts to nothing else
-        image = image.convert("LA")
-    white = Image.new("RGBA", image.size, "white")
-    return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
-
-
-def _deep_grey(image: Image.Image) -> ImageArray:
-    """The 8-bit form of a grey picture with more than 8 bits."""
-    samples = np.asarray(image)
-    tags = getattr(image, "tag_v2", {})
-    if image.mode == "I" and image.format == "PNG":  # how Pillow before 11 read 16 bits
-        samples = samples.astype(np.uint16)
-    if tags.get(TiffImagePlugin.BITSPERSAMPLE) == (12,):
-        samples = samples << 4
-    grey = eight_bit(samples)
-    zero_is_white = tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0
-    return 255 - grey if zero_is_white else grey
-
-
-def eight_bit(samples: NDArray[Any]) -> ImageArray:
-    """Samples of any real type as uint8, as the head of this file says."""
-    if samples.dtype == np.uint8:
-        return samples
-    if samples.dtype == np.bool_:
-        return samples.astype(np.uint8) * np.uint8(255)
-    if samples.dtype.kind == "u" and samples.dtype.itemsize == 2:
-        return (samples >> 8).astype(np.uint8)
-    finite = samples[np.isfinite(samples)]
-    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
-    if samples.dtype.kind == "f" and low >= 0 and high <= 1:
-        low, high = 0.0, 1.0
-    values = np.nan_to_num(samples.astype(np.float64), nan=low, posinf=high, neginf=low)
-    return np.rint((values - low) * (255 / max(high - low, 1e-300))).astype(np.uint8)
 
 
 @contextmanager

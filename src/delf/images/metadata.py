@@ -12,6 +12,7 @@ from typing import Any
 from PIL import ExifTags, Image
 
 _DATE = re.compile(r"([0-9]{4}):([0-9]{2}):([0-9]{2}) ([0-9]{2}:[0-9]{2}:[0-9]{2})")
+_XMP_KEYS = {"XML:com.adobe.xmp", "xmp"}
 _HEMISPHERES = {"N": 1, "S": -1, "E": 1, "W": -1}
 
 
@@ -19,7 +20,7 @@ _HEMISPHERES = {"N": 1, "S": -1, "E": 1, "W": -1}
 class ImageMetadata:
     """Size and origin of a photo.
 
-    width, height: pixels of the upright image (the EXIF orientation has been applied). captured_at: ISO 8601
+    width, height: pixels of the upright image (the orientation has been applied). captured_at: ISO 8601
     time of the exposure, local to the camera, with a UTC offset only where EXIF has one. latitude, longitude:
     degrees, north and east positive (WGS 84); both or neither.
     """
@@ -31,33 +32,51 @@ class ImageMetadata:
     longitude: float | None = None
 
 
-def metadata_of(image: Image.Image) -> ImageMetadata:
-    """The metadata of a picture that has been opened, before its pixels are decoded."""
-    width, height = image.size
-    if orientation_of(image) >= 5:  # turned by a quarter
+def metadata_of(size: tuple[int, int], orientation: int, exif: Image.Exif) -> ImageMetadata:
+    """The metadata of a picture that is stored with this (width, height), orientation and EXIF."""
+    width, height = size
+    if orientation >= 5:  # turned by a quarter
         width, height = height, width
-    latitude, longitude = _position(_tags(image, ExifTags.IFD.GPSInfo))
-    return ImageMetadata(width, height, _capture_time(_tags(image, ExifTags.IFD.Exif)), latitude, longitude)
+    latitude, longitude = _position(_tags(exif, ExifTags.IFD.GPSInfo))
+    return ImageMetadata(width, height, _capture_time(_tags(exif, ExifTags.IFD.Exif)), latitude, longitude)
 
 
-def orientation_of(image: Image.Image) -> int:
-    """The EXIF orientation that is still to be applied, 1 to 8; 1 (upright) where there is none that makes
-    sense.
-
-    Always 1 for TIFF, which Pillow turns while loading, and whose `size` is that of the turned picture.
-    """
-    if image.format == "TIFF":
-        return 1
+def parsed_exif(data: bytes) -> Image.Exif:
+    """EXIF as Pillow reads it; what is damaged is left out."""
+    exif = Image.Exif()
     with suppress(Exception):  # damaged EXIF fails in as many ways as there are types
-        value = image.getexif().get(ExifTags.Base.Orientation)
+        exif.load(data)
+    return exif
+
+
+def orientation_of(exif: Image.Exif) -> int:
+    """The orientation that EXIF has for the picture itself, 1 to 8; 1 (upright) where there is none that makes sense.
+
+    What XMP says is not asked: browsers and OpenCV do not, and it is often left over from another version of the
+    picture.
+    """
+    with suppress(Exception):
+        value = exif.get(ExifTags.Base.Orientation)
         if isinstance(value, int) and 1 <= value <= 8:
             return value
     return 1
 
 
-def _tags(image: Image.Image, directory: ExifTags.IFD) -> Mapping[int, Any]:
+def pillow_orientation(image: Image.Image) -> int:
+    """The orientation that is still to be applied to a picture that the caller opened, or made, with Pillow."""
+    if image.format == "TIFF":  # which Pillow turns while loading
+        return 1
+    plain = Image.Image()  # the same without XMP, to which Pillow resorts where EXIF has no orientation
+    plain.info = {key: value for key, value in image.info.items() if key == "exif"}
+    with suppress(Exception):
+        if ExifTags.Base.Orientation in plain.getexif() or not _XMP_KEYS & image.info.keys():
+            return orientation_of(image.getexif())
+    return 1
+
+
+def _tags(exif: Image.Exif, directory: ExifTags.IFD) -> Mapping[int, Any]:
     try:
-        return dict(image.getexif().get_ifd(directory))
+        return dict(exif.get_ifd(directory))
     except Exception:  # as above
         return {}
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from delf.errors import ImageError
+from delf.images.passing import Exclusion, PassedOver, is_kept_by_programs, is_library
 
 IMAGE_EXTENSIONS = frozenset({
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".heic", ".heif",
     ".hif", ".avif",
 })
 
-_Identity = tuple[int, int]
+_Identity = tuple[int, int] | str
 _OnError = Callable[[ImageError], None]
 
 
@@ -39,30 +41,37 @@ def _escaped(char: str) -> str:
 def find_images(
     roots: Iterable[str | os.PathLike[str]], *,
     extensions: Collection[str] = IMAGE_EXTENSIONS,
+    exclude: Iterable[str] = (),
     on_error: _OnError | None = None,
+    passed_over: PassedOver | None = None,
 ) -> Iterator[Path]:
     """The image files below `roots`, lazily, in an order that depends on the names alone.
 
     A root that is a file is yielded as it is, whatever its name. A root that is a folder is walked: names in
     the order of their bytes, each folder at the place of its name. Only the names of one folder per level are
-    in memory.
+    in memory, and what identifies each folder where there are several roots.
 
     - A file counts by its extension, upper or lower case. What cannot be read although its name says image (a
-      broken link, a pipe) is yielded too, so that reading it reports it.
-    - Hidden files and folders (a name that starts with a dot) are skipped, and so are our own collections:
-      folders named `*.delf` that hold a `catalogue.sqlite`. A hidden root is walked.
-    - Links are followed, except to a folder that is being walked already. A folder with two names is walked
-      twice.
+      broken link, a pipe) is yielded too, so that reading it reports it. RAW files of cameras and films are counted
+      in `passed_over`.
+    - Passed over are hidden files and folders (a name that starts with a dot), what programs keep beside photos
+      (`delf.images.passing`: thumbnails, previews, bins), our own collections (folders named `*.delf` that
+      hold a `catalogue.sqlite`), and what a pattern of `exclude` matches: its name, its path relative to the
+      root, or its absolute path. A root that is one of these itself is walked; a root that is a file is not
+      yielded where a pattern matches its name.
+    - Links are followed, except to a folder that is being walked already. A folder with two names below one root is
+      walked twice; what lies inside of two roots, however they are written, is yielded once, at the first of them.
 
     A folder that cannot be read becomes an `ImageError`: given to `on_error`, after which the walk goes on,
-    or raised where there is no `on_error`. A missing root raises `ImageError` at once, before anything is
-    yielded.
+    or raised where there is no `on_error`. A missing root raises `ImageError` at once, and an empty pattern
+    `OptionError`, before anything is yielded.
     """
     paths = [Path(root) for root in roots]
     for path in paths:
         _require_existing(path)
-    wanted = frozenset(extension.lower() for extension in extensions)
-    return _walk_all(paths, wanted, on_error)
+    walk = _Walk(frozenset(extension.lower() for extension in extensions), Exclusion(exclude), on_error,
+                 passed_over or PassedOver(), several=len(paths) > 1)
+    return walk.all(paths)
 
 
 def _require_existing(path: Path) -> None:
@@ -74,44 +83,90 @@ def _require_existing(path: Path) -> None:
             f"There is no file or folder {display_path(path)} ({reason}): check the path.") from error
 
 
-def _walk_all(roots: list[Path], extensions: frozenset[str], on_error: _OnError | None) -> Iterator[Path]:
-    for root in roots:
-        if root.is_dir():
-            yield from _walk(root, extensions, on_error)
-        else:
-            yield root
+@dataclass
+class _Walk:
+    """One call of `find_images`.
 
+    walked: of the roots before this one, the folders by identity, with their root and their path relative to it.
+    files: the roots that were files, by the identity of their folder and their name.
+    """
 
-def _walk(root: Path, extensions: frozenset[str], on_error: _OnError | None) -> Iterator[Path]:
-    open_folders: list[tuple[_Identity, Iterator[os.DirEntry[str]]]] = []  # from the root to where we are
+    extensions: frozenset[str]
+    exclusion: Exclusion
+    on_error: _OnError | None
+    passed_over: PassedOver
+    several: bool
+    walked: dict[_Identity, tuple[Path, str]] = field(default_factory=dict)
+    files: set[tuple[_Identity, str]] = field(default_factory=set)
 
-    def enter(folder: str | Path) -> None:
+    def all(self, roots: list[Path]) -> Iterator[Path]:
+        for root in roots:
+            if root.is_dir():
+                yield from self._folder(root)
+            elif not self.exclusion.excludes(root.parent, root.name) and not (self.several and self._is_known(root)):
+                yield root
+
+    def _is_known(self, root: Path) -> bool:
+        """Whether a file was yielded for an earlier root; if not, it is noted."""
         try:
-            status = Path(folder).stat()
-            identity = (status.st_dev, status.st_ino)
-            if all(identity != above for above, _ in open_folders):
-                open_folders.append((identity, iter(_entries(folder))))
-        except OSError as error:
-            _report(folder, error, on_error)
+            folder = _identity(root.parent)
+        except OSError:  # gone by now; reading the file says so
+            return False
+        if (folder, root.name) in self.files:
+            return True
+        self.files.add((folder, root.name))
+        if folder not in self.walked:
+            return False
+        walked_root, relative = self.walked[folder]
+        return (Path(root.name).suffix.lower() in self.extensions
+                and not is_kept_by_programs(root.name, in_library=is_library(root.parent))
+                and not self.exclusion.excludes(walked_root, relative + root.name))
 
-    enter(root)
-    while open_folders:
-        entry = next(open_folders[-1][1], None)
-        if entry is None:
-            open_folders.pop()
-        elif _is_folder(entry):
-            enter(entry.path)
-        elif Path(entry.name).suffix.lower() in extensions:
-            yield Path(entry.path)
+    def _folder(self, root: Path) -> Iterator[Path]:
+        # From the root to where we are: the identity of each folder, its path relative to the root, and what is in it.
+        above: list[tuple[_Identity, str, Iterator[os.DirEntry[str]]]] = []
+        entered: dict[_Identity, tuple[Path, str]] = {}
+
+        def enter(folder: str | Path, relative: str) -> None:
+            try:
+                identity = _identity(folder)
+                if identity in self.walked or any(identity == known for known, *_ in above):
+                    return
+                above.append((identity, relative, iter(self._entries(folder, root, relative))))
+                if self.several:
+                    entered[identity] = (root, relative)
+            except OSError as error:
+                _report(folder, error, self.on_error)
+
+        enter(root, "")
+        while above:
+            identity, relative, entries = above[-1]
+            entry = next(entries, None)
+            if entry is None:
+                above.pop()
+            elif _is_folder(entry):
+                enter(entry.path, f"{relative}{entry.name}/")
+            elif (extension := Path(entry.name).suffix.lower()) not in self.extensions:
+                self.passed_over.count(extension)
+            elif (identity, entry.name) not in self.files:
+                yield Path(entry.path)
+        self.walked |= entered
+
+    def _entries(self, folder: str | Path, root: Path, relative: str) -> list[os.DirEntry[str]]:
+        """What is to be visited in a folder, in the order of the names' bytes."""
+        in_library = is_library(folder)
+        with os.scandir(folder) as scan:
+            entries = [entry for entry in scan if not is_kept_by_programs(entry.name, in_library=in_library)
+                       and not self.exclusion.excludes(root, relative + entry.name)]
+        if os.fspath(folder).endswith(".delf") and any(entry.name == "catalogue.sqlite" for entry in entries):
+            return []
+        return sorted(entries, key=lambda entry: os.fsencode(entry.name))
 
 
-def _entries(folder: str | Path) -> list[os.DirEntry[str]]:
-    """What is to be visited in a folder, in the order of the names' bytes."""
-    with os.scandir(folder) as scan:
-        entries = [entry for entry in scan if not entry.name.startswith(".")]
-    if os.fspath(folder).endswith(".delf") and any(entry.name == "catalogue.sqlite" for entry in entries):
-        return []
-    return sorted(entries, key=lambda entry: os.fsencode(entry.name))
+def _identity(folder: str | Path) -> _Identity:
+    """What is equal for two names of one folder."""
+    status = Path(folder).stat()
+    return (status.st_dev, status.st_ino) if status.st_ino else os.path.realpath(folder)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -21,12 +21,11 @@ from delf.images.decoding import (
     check_size,
     decode,
     decode_metadata,
-    eight_bit,
     failures_as_image_error,
-    upright_rgb,
 )
-from delf.images.metadata import ImageMetadata
+from delf.images.metadata import ImageMetadata, pillow_orientation
 from delf.images.paths import display_path
+from delf.images.pixels import eight_bit, upright_rgb
 from delf.images.sources import read_file, read_stream
 from delf.types import ImageArray
 
@@ -64,7 +63,7 @@ def read_image(source: ImageSource, *, options: ImageOptions = _DEFAULTS) -> Ima
     source: a path, the bytes of a file, a binary file object (read to its end), a Pillow image, or an array.
     An array is (H, W) or (H, W, 1) grey, (H, W, 3) RGB or (H, W, 4) RGBA, already upright, of dtype uint8,
     uint16 (the high byte is kept), bool or float from 0 to 1; one that has the wanted form is returned as it
-    is. `delf.images.decoding` says how each kind of picture becomes RGB. Raises `ImageError`.
+    is. `delf.images.pixels` says how each kind of picture becomes RGB. Raises `ImageError`.
     """
     if isinstance(source, np.ndarray):
         return _from_array(source, options)
@@ -140,7 +139,8 @@ def _from_pillow(image: Image.Image, options: ImageOptions) -> ImageArray:
     name = "The given Pillow image"
     check_size(image.size, name, options)
     with failures_as_image_error(name, image.format or image.mode):
-        return upright_rgb(image)
+        image.load()  # before the orientation is asked for, which a TIFF loses on loading
+        return upright_rgb(image, pillow_orientation(image))
 
 
 def _from_array(array: NDArray[Any], options: ImageOptions) -> ImageArray:
@@ -158,5 +158,5 @@ def _from_array(array: NDArray[Any], options: ImageOptions) -> ImageArray:
     if samples.ndim == 2 or samples.shape[2] == 1:
         return np.repeat(samples.reshape(*samples.shape[:2], 1), 3, axis=2)
     if samples.shape[2] == 4:
-        return upright_rgb(Image.fromarray(np.ascontiguousarray(samples)))
+        return upright_rgb(Image.fromarray(np.ascontiguousarray(samples)), 1)
     return np.ascontiguousarray(samples)

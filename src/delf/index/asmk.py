@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from delf.codes import Codes, decode
 from delf.errors import OptionError
+from delf.files import scratch_file
 from delf.index.bits import as_integers, ones
 from delf.index.lists import LEAST_RARITY, blocks_of, image_type, parts
 from delf.index.storage import ArrayFile, ArrayWriter, Layout
@@ -37,6 +38,7 @@ KIND = "asmk"
 ENTRIES = 65536  # spilled entries that are put into their lists at a time
 COMPARED = 131072  # entries that a query is compared with at a time: 20 MB
 STEP = 2.0**-40  # similarities are multiples of it, so that sums of thousands are exact, whatever their order
+WEIGHTED_STEP = 2.0**-30  # what is weighed by idf is a multiple of it, for the same reason: weights reach hundreds
 NORMALISATIONS = ("both", "database", "none")
 SIGNATURES = ("signs", "medians")
 
@@ -154,8 +156,7 @@ class Asmk:
 
         Two passes: the entries are spilled to a file beside `path` as they come, then put into their lists.
         """
-        spilled = path.with_name(f"{path.name}.spill")
-        try:
+        with scratch_file(path) as spilled:
             sizes, counts, rows = self._spill(blocks, spilled)
             entries = np.memmap(spilled, self._entry, "r") if sizes.any() else np.empty(0, self._entry)
             layout = _layout(len(sizes), len(counts), len(entries), self._width)
@@ -167,8 +168,6 @@ class Asmk:
                 layout.view(content, "sizes")[:] = sizes
                 layout.view(content, "counts")[:] = counts
                 _fill(layout.view(content, "signatures"), layout.view(content, "images"), entries, sizes)
-        finally:
-            spilled.unlink(missing_ok=True)
         return self.open(path)
 
     def open(self, path: Path) -> AsmkLists:
@@ -189,7 +188,7 @@ class Asmk:
         cosines = 1.0 - 2.0 * np.arange(bits + 1) / bits
         values = np.sign(cosines) * np.abs(cosines) ** self.options.alpha
         values[math.floor(bits * (1.0 - self.options.threshold) / 2.0 + 1e-9) + 1 :] = 0.0
-        return np.rint(values / STEP) * STEP
+        return _rounded(values, STEP)
 
     @property
     def _width(self) -> int:
@@ -268,7 +267,7 @@ class AsmkLists:
             differing ^= np.repeat(wanted[part], sizes, axis=0)
             values = similarities[ones(differing)]
             if weights is not None:
-                values *= np.repeat(weights[words], sizes)
+                values = _rounded(values * np.repeat(weights[words], sizes), WEIGHTED_STEP)
             sums += np.bincount(images, values, minlength=self.images)
         return sums
 
@@ -333,7 +332,8 @@ class AsmkIndex:
         if self._asmk.options.normalisation != "none":
             sums *= self._factors
         if self._asmk.options.normalisation == "both":
-            total = len(query.words) if self._weights is None else float(self._weights[query.words].sum())
+            total = len(query.words) if self._weights is None else float(
+                self._weights[query.words].sum(dtype=np.float64))
             sums /= math.sqrt(total) if total > 0 else 1.0
         return sums.astype(np.float32)
 
@@ -359,6 +359,10 @@ class AsmkIndex:
             images += part.sizes
         shares = np.maximum(images, 1) / max(total, 1)
         return np.where(images > 0, np.maximum(np.log(shares) ** 2, LEAST_RARITY), 1.0).astype(np.float32)
+
+
+def _rounded(values: Any, step: float) -> Any:
+    return np.rint(values / step) * step
 
 
 def region_rows(keypoints: FloatArray, boxes: Sequence[Box]) -> IntArray:

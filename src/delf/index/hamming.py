@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from delf.codes import Codes, decode
 from delf.errors import OptionError
+from delf.files import scratch_file
 from delf.index.bits import as_integers, ones
 from delf.index.lists import LEAST_RARITY, blocks_of, image_type, parts
 from delf.index.storage import ArrayFile, ArrayWriter, Layout
@@ -135,8 +136,7 @@ class Hamming:
         Args:
             images: (N, D) int8 each (`delf.codes`). Memory stays bounded by a block of features, or by one image.
         """
-        spilled = path.with_name(f"{path.name}.spill")
-        try:
+        with scratch_file(path) as spilled:
             sizes, counts = self._spill(images, spilled)
             features = np.memmap(spilled, self._entry, "r") if sizes.any() else np.empty(0, self._entry)
             layout = _layout(len(sizes), len(counts), len(features), self._width)
@@ -147,8 +147,6 @@ class Hamming:
                 layout.view(content, "sizes")[:] = sizes
                 layout.view(content, "counts")[:] = counts
                 _fill(layout, content, features, sizes)
-        finally:
-            spilled.unlink(missing_ok=True)
         return self.open(path)
 
     def open(self, path: Path) -> HammingLists:

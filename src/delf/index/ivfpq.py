@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from delf.codes import Codes, decode
 from delf.errors import CollectionError, OptionError
+from delf.files import scratch_file
 from delf.index.contract import Index, Mask, Quantiser, best, rescored
 from delf.index.exact import checked
 from delf.index.storage import PAGE, ArrayFile, ArrayWriter
@@ -95,7 +96,10 @@ class IvfPqQuantiser(Quantiser):
             raise CollectionError("An ivfpq index cannot be trained, as its sample of descriptors is empty or "
                                   "not finite; add photos with features, or use the exact index.")
         subquantizers = _subquantizers(options, sample.shape[1])
-        words = _word_count(options, len(sample), total or len(sample))
+        words = teachable_words(options, len(sample), total or len(sample))
+        if words > len(sample):
+            raise OptionError(f"{words} words cannot be learnt from a sample of {len(sample)} descriptors; "
+                              "give more photos, or leave the option words to be chosen.")
         enough = max(words, 2**options.bits)
         index = _faiss_index(sample.shape[1], words, subquantizers, options.bits)
         index.cp.niter = index.pq.cp.niter = options.iterations
@@ -158,16 +162,13 @@ class IvfPqQuantiser(Quantiser):
         Two passes: quantised codes and their words are spilled to a file beside `path`, then put into their
         lists.
         """
-        spilled = path.with_name(path.name + ".spill")
-        try:
+        with scratch_file(path) as spilled:
             sizes = self._spill(blocks, spilled)
             entries = np.memmap(spilled, self._entry, "r") if sizes.any() else np.empty(0, self._entry)
             fields = {"dimensions": self.dimensions, "quantiser": self.fingerprint, "rows": int(sizes.sum())}
             with ArrayWriter(path, KIND, fields) as writer:
                 writer.write(sizes)
                 _fill(writer.reserve(len(entries) * (self.code_size + 8)), entries, sizes)
-        finally:
-            spilled.unlink(missing_ok=True)
         return self.open(path)
 
     def open(self, path: Path, codes: Codes | None = None, probes: int | None = None) -> IvfPqIndex:
@@ -218,7 +219,8 @@ class IvfPqIndex(Index):
         self._refine = quantiser.options.refine if codes is not None else 1
         self._dimensions = quantiser.dimensions
         if codes is not None and codes.shape != (self._rows, self._dimensions):
-            raise ValueError(f"codes must be ({self._rows}, {self._dimensions}), not {codes.shape}")
+            raise file.damaged(f"it is of {self._rows} descriptors of {self._dimensions} dimensions, and there are "
+                               f"{codes.shape[0]} of {codes.shape[1]}")
         self._lists = _mapped_lists(file, quantiser.words, quantiser.code_size, self._rows)
         self._index = quantiser.faiss_index()
         self._index.replace_invlists(self._lists, False)
@@ -261,13 +263,17 @@ def _subquantizers(options: IvfPqOptions, dimensions: int) -> int:
     return subquantizers
 
 
-def _word_count(options: IvfPqOptions, sample: int, total: int) -> int:
-    if options.words is None:
-        return max(1, min(round(4 * math.sqrt(total)), sample // POINTS_PER_WORD))
-    if options.words > sample:
-        raise OptionError(f"{options.words} words cannot be learnt from a sample of {sample} descriptors; "
-                          "give more photos, or leave the option words to be chosen.")
-    return options.words
+def teachable_words(options: IvfPqOptions, sample: int, total: int) -> int:
+    """How many words a sample teaches of `total` descriptors: those that are asked for, or what suits the number."""
+    return options.words or max(1, min(round(4 * math.sqrt(total)), sample // POINTS_PER_WORD))
+
+
+def is_of_another(path: Path, quantiser: IvfPqQuantiser) -> bool:
+    """Whether a file holds lists that were made with other words and centroids."""
+    try:
+        return ArrayFile.open(path, KIND).fields.get("quantiser") != quantiser.fingerprint
+    except CollectionError:
+        return False
 
 
 def _faiss_index(dimensions: int, words: int, subquantizers: int, bits: int) -> Any:

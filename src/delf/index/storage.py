@@ -12,6 +12,7 @@ import hashlib
 import json
 import math
 import os
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -21,24 +22,25 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from delf.errors import CollectionError
+from delf.files import whole_file
 
 MAGIC = b"delf index 1\n"
 PAGE = 4096  # of the header, so that what follows is aligned to a page
 
 
 class ArrayWriter:
-    """Writes a file under a temporary name, and gives it its own when all is on disk.
-
-    A `with` block that ends in an exception leaves no file and what was there before untouched.
-    """
+    """Writes a file that appears whole under its name, when all is on the disk, or not at all (`delf.files`)."""
 
     def __init__(self, path: Path, kind: str, fields: dict[str, Any]) -> None:
-        self._path, self._temporary = path, path.with_name(path.name + ".partial")
+        self._path = path
         self._header: dict[str, Any] = {"kind": kind, **fields}
 
     def __enter__(self) -> Self:
-        self._stream = self._temporary.open("wb+")
-        self._stream.seek(PAGE)
+        with ExitStack() as stack:
+            self._temporary = stack.enter_context(whole_file(self._path))
+            self._stream = stack.enter_context(self._temporary.open("wb+"))
+            self._stream.seek(PAGE)
+            self._stack = stack.pop_all()
         return self
 
     def write(self, array: NDArray[Any]) -> None:
@@ -54,20 +56,21 @@ class ArrayWriter:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
-        with self._stream as stream:
-            if kind is None:
-                length = stream.tell() - PAGE
-                stream.seek(PAGE)
-                digest = hashlib.file_digest(stream, "sha256").hexdigest()
-                header = json.dumps({**self._header, "bytes": length, "sha256": digest}, sort_keys=True)
-                stream.seek(0)
-                stream.write((MAGIC + header.encode()).ljust(PAGE))
-                stream.flush()
-                os.fsync(stream.fileno())
-        if kind is None:
-            self._temporary.replace(self._path)
-        else:
-            self._temporary.unlink(missing_ok=True)
+        if kind is not None:
+            self._stack.__exit__(kind, error, trace)
+            return
+        with self._stack:
+            self._write_header()
+
+    def _write_header(self) -> None:
+        """Say what has been written."""
+        stream = self._stream
+        length = stream.tell() - PAGE
+        stream.seek(PAGE)
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        header = json.dumps({**self._header, "bytes": length, "sha256": digest}, sort_keys=True)
+        stream.seek(0)
+        stream.write((MAGIC + header.encode()).ljust(PAGE))
 
 
 @dataclass(frozen=True)

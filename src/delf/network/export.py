@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from delf.errors import ModelError, missing_dependency
 from delf.files import replacing
 from delf.models import METADATA_KEY, OUTPUTS, ModelConfig
+from delf.models.digest import seal
 from delf.network.model import DelfModel
 
 
@@ -52,6 +53,7 @@ def export_onnx(model: DelfModel, path: Path) -> None:
                                             **(model.whitening.to_metadata() if model.whitening else {})})
         onnx.checker.check_model(graph)
         onnx.save(graph, temporary)
+        seal(temporary)
 
 
 def write_config(path: Path, config: ModelConfig) -> None:
@@ -64,6 +66,7 @@ def write_config(path: Path, config: ModelConfig) -> None:
         onnx.helper.set_model_props(graph, {**stored, METADATA_KEY: config.to_json()})
         with replacing(path) as temporary:
             onnx.save(graph, temporary)
+            seal(temporary)
     else:
         with replacing(path) as temporary:
             save_file(load_file(path), temporary, metadata={METADATA_KEY: config.to_json()})

@@ -34,7 +34,9 @@ class Maker(Protocol[L]):
     """Makes and opens lists, as `delf.index.Asmk` and `delf.index.Hamming` do."""
 
     def build(self, images: Iterable[Codes], path: Path) -> L:
-        """Write the lists of a segment, given the codes of each image, and open them."""
+        """Write the lists of a segment, given the codes of each image, and open them. The file appears whole or not at
+        all, whoever else makes it at this moment.
+        """
 
     def open(self, path: Path) -> L:
         """Open the lists of a file; `CollectionError` where it is missing, damaged, or made otherwise."""
@@ -90,23 +92,12 @@ def _opened(maker: Maker[L], segment: Segment, path: Path) -> L | None:
 def _made(maker: Maker[L], segment: Segment, path: Path, elsewhere: _Elsewhere) -> L:
     # It may not be writable, the disk may be full, or another process may just have merged it into a new segment.
     with contextlib.suppress(OSError, CollectionError):
-        return _build(maker, segment, path)
+        return maker.build(_codes(segment), path)
     try:
-        return _build(maker, segment, elsewhere.path())
+        return maker.build(_codes(segment), elsewhere.path())
     except OSError as error:
         raise CollectionError(f"the lists of visual words of {segment.folder} can be written neither there nor to "
                               f"a temporary folder ({error.strerror}); make room on the disk") from error
-
-
-def _build(maker: Maker[L], segment: Segment, path: Path) -> L:
-    """Build whole or not at all, whoever else does the same at this moment."""
-    temporary = path.with_name(f"{secrets.token_hex(16)}.partial")
-    try:
-        maker.build(_codes(segment), temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return maker.open(path)
 
 
 def _codes(segment: Segment) -> Iterator[Codes]:

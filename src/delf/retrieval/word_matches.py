@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ from delf.collection.segment import Segment
 from delf.index.bits import as_integers, ones
 from delf.index.hamming import Hamming, HammingIndex, HammingOptions, Signed
 from delf.index.words import Codebook
+from delf.pools import Lock
 from delf.retrieval.lists import open_lists
 from delf.types import Features, Matches
 
@@ -39,7 +39,7 @@ class WordMatcher:
             self.hamming, collection.snapshot.segments, lambda segment: lists_of(segment, codebook), keeper=self,
             progress=progress))
         self._queries: weakref.WeakKeyDictionary[Features, Signed] = weakref.WeakKeyDictionary()
-        self._lock = threading.Lock()
+        self._lock = Lock()
 
     def signed(self, query: Features) -> Signed:
         """The words and signatures of a query, in the order of the words; made once for the same object."""

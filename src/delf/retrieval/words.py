@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import secrets
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -118,7 +117,7 @@ def _learnt(snapshot: Snapshot, options: WordOptions) -> Codebook:
     codebook = Codebook.train(training_sample(snapshot, options.sample), options.learn,
                               model=snapshot.about["model"]["fingerprint"])
     with contextlib.suppress(OSError):  # it cannot be written: this one is used, and the next process learns its own
-        _keep(snapshot.folder, codebook)
+        codebook.save(codebook_path(snapshot.folder, codebook))
         for path, _ in kept:
             if path != codebook_path(snapshot.folder, codebook):
                 _forget(snapshot, path)
@@ -138,16 +137,6 @@ def _kept(snapshot: Snapshot, options: CodebookOptions) -> Iterator[tuple[Path, 
             learnt_with, words = read_header(file)
             if learnt_with == options and _fits(file, snapshot):
                 yield path, words
-
-
-def _keep(folder: Path, codebook: Codebook) -> None:
-    """Write it whole or not at all, whoever else does the same at this moment."""
-    temporary = folder / f"{secrets.token_hex(16)}.partial"
-    try:
-        codebook.save(temporary)
-        temporary.replace(codebook_path(folder, codebook))
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _forget(snapshot: Snapshot, path: Path) -> None:

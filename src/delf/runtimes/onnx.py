@@ -6,6 +6,8 @@ import onnxruntime
 
 from delf.errors import ModelError, OptionError
 from delf.models import OUTPUTS, ModelFiles, read_onnx
+from delf.models.digest import read_sealed
+from delf.privacy import quiet_onnxruntime
 from delf.runtimes import NetworkOutput
 from delf.types import FloatArray
 
@@ -23,13 +25,15 @@ class OnnxRuntime:
             raise OptionError(f"the runtime 'onnx' computes on the CPU only, not on {device!r}; "
                               "use the runtime 'torch'")
         path = files.require("onnx")
+        quiet_onnxruntime(onnxruntime)
+        data = read_sealed(path)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         options.enable_mem_pattern = False  # sizes differ from call to call
         options.log_severity_level = 4  # what goes wrong comes back as an exception
         try:
-            self._session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
             metadata = self._session.get_modelmeta().custom_metadata_map
             outputs = [output.name for output in self._session.get_outputs()]
         except Exception as error:  # ONNX Runtime's own classes are not public

@@ -13,17 +13,21 @@ import numpy as np
 
 from delf.errors import ModelError, OptionError, missing_dependency
 from delf.models import OUTPUTS, ModelFiles, read_onnx
+from delf.models.digest import read_sealed
+from delf.pools import Lock, forks
+from delf.privacy import openvino_alone
 from delf.runtimes import NetworkOutput
 from delf.types import FloatArray
 
 try:
-    import openvino
+    with openvino_alone():
+        import openvino
 except ImportError as error:
     raise missing_dependency("openvino", "openvino", "the runtime 'openvino'") from error
 
 
 KEPT_SHAPES = 320  # compiled steps: those of two image sizes with seven levels; as many as it likes take gigabytes
-_first = threading.Lock()  # two threads that hand over their first arrays at once wait for each other for ever
+_first = Lock()  # two threads that hand over their first arrays at once wait for each other for ever
 _of_the_parent: list[Any] = []  # kept, as their end would wait for threads that this process does not have
 
 
@@ -45,9 +49,10 @@ class OpenVinoRuntime:
             raise OptionError("this processor does not compute in bfloat16 (which takes AVX-512 BF16 or AMX); use the "
                               "runtime 'openvino' or 'onnx'")
         path = files.require("onnx")
-        self._precision, self._lock = precision, threading.RLock()
+        data = read_sealed(path)
+        self._precision, self._lock = precision, Lock()
         try:
-            self._graph = openvino.Core().read_model(path.read_bytes())
+            self._graph = openvino.Core().read_model(data)
             metadata = _metadata(self._graph)
             outputs = [output.any_name for output in self._graph.outputs]
             self._begin()
@@ -67,15 +72,15 @@ class OpenVinoRuntime:
         """Compile the network, in a new process anew: OpenVINO's threads do not live on in one that was forked."""
         self._networks: dict[str, Any] = {}
         self._requests = threading.local()
-        self._process = os.getpid()
+        self._process = forks()
         with _first:
             self._request(self._precision).infer({"images": np.zeros((1, 3, 64, 64), np.float32)}, share_inputs=True)
 
     def _request(self, precision: str) -> Any:
         """The inference request of this thread."""
-        if self._process != os.getpid():
+        if self._process != forks():
             with self._lock:
-                if self._process != os.getpid():
+                if self._process != forks():
                     _of_the_parent.append((self._networks, self._requests))
                     self._begin()
         request = getattr(self._requests, precision, None)

@@ -2,13 +2,15 @@
 
 Photos of those classes search for each other among unrelated ones, in collections of several sizes; half of the time
 with all photos of their class taken out, so that no right answer is there. What the best result shows as evidence, and
-whether it is right, are the samples of a logistic regression.
+whether it is right, are the samples of a logistic regression. So are pairs of photos with overlays: the same overlay on
+photos of two classes, and one or two overlays on photos that found each other (`training.overlaid`).
 """
 
 from __future__ import annotations
 
 import csv
 import math
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,14 +21,17 @@ from numpy.typing import NDArray
 from delf.collection import Collection
 from delf.errors import DelfError
 from delf.features import Delf
+from delf.files import replacing
 from delf.ranking.confidence import EVIDENCE, INTERCEPT, WORDS, probability
 from delf.retrieval.words import has_words
 from delf.search import SearchEngine
+from delf.training.overlaid import others_of, overlaid_samples
 from delf.training.photos import LabelledPhoto, of_split
 from delf.types import Result
 
 # What a search by words is judged by: shares and areas mean something else where only the best features were looked at.
 BY_WORDS = ("inliers", "similarity", "images", WORDS)
+CONFIRMED = 20  # inliers of a right answer that photos with overlays should have, too
 UNRELATED = 300  # training photos among which held-out ones are searched
 COLUMNS = ("probability", "right", "samples")  # of `reliability.csv`
 
@@ -34,7 +39,8 @@ COLUMNS = ("probability", "right", "samples")  # of `reliability.csv`
 @dataclass(frozen=True)
 class CalibrationOptions:
     """sizes: of the simulated collections. queries: of all, at most. draws: collections of each size for a query.
-    method: of search, where the model has no visual words yet; by_words: where it has.
+    method: of search, where the model has no visual words yet; by_words: where it has. overlays: whether pairs with
+    overlays are among the samples; a search by words has none.
     """
 
     method: str = "delf"
@@ -44,6 +50,7 @@ class CalibrationOptions:
     draws: int = 2
     ridge: float = 1e-2
     seed: int = 0
+    overlays: bool = True
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,11 @@ class Samples:
     def of(self, classes: Sequence[str]) -> Samples:
         """Those of queries of some classes."""
         rows = np.isin(self.labels, classes)
+        return Samples(self.evidence[rows], self.right[rows], self.labels[rows], self.names)
+
+    def known(self) -> Samples:
+        """Those of which there is all of the evidence."""
+        rows = np.isfinite(self.evidence).all(axis=1)
         return Samples(self.evidence[rows], self.right[rows], self.labels[rows], self.names)
 
     def only(self, names: tuple[str, ...]) -> Samples:
@@ -105,8 +117,8 @@ def calibrate(extractor: Delf, photos: Sequence[LabelledPhoto], folder: Path,
     pairs = fit(half.only(EVIDENCE), options.ridge)
     if WORDS not in samples.names:
         return Calibration(pairs, {}, reliability(judged, pairs))
-    by_words = fit(half.only(BY_WORDS), options.ridge)
-    return Calibration(pairs, by_words, reliability(judged, by_words))
+    by_words = fit(half.only(BY_WORDS).known(), options.ridge)
+    return Calibration(pairs, by_words, reliability(judged.only(BY_WORDS).known(), by_words))
 
 
 def collect_samples(extractor: Delf, photos: Sequence[LabelledPhoto], unrelated: Sequence[LabelledPhoto],
@@ -122,7 +134,7 @@ def collect_samples(extractor: Delf, photos: Sequence[LabelledPhoto], unrelated:
     labels = {photo.path.absolute(): photo.label for photo in (*photos, *unrelated)}
     every = max(1, math.ceil(len(photos) / options.queries))
     queries = list(photos)[::every]
-    rng = np.random.default_rng(options.seed)
+    rng, draws = np.random.default_rng(options.seed), random.Random(options.seed)
     evidence: list[list[float]] = []
     right: list[bool] = []
     query_labels: list[str] = []
@@ -138,13 +150,24 @@ def collect_samples(extractor: Delf, photos: Sequence[LabelledPhoto], unrelated:
             if own is None:  # it could not be read
                 continue
             answer = engine.search_features(collection.features(own), top=None, exclude=[own])
-            for found, correct in _best_of(answer.results, photo.label, of_key, options, rng, len(collection)):
-                evidence.append([found[name] for name in names])
+            sampled = _best_of(answer.results, photo.label, of_key, options, rng, len(collection))
+            if options.overlays:
+                sampled += _overlaid(extractor, photo, answer.results, labels, draws)
+            for found, correct in sampled:
+                evidence.append([found.get(name, math.nan) for name in names])
                 right.append(correct)
                 query_labels.append(photo.label)
             progress(len(labels) + done, len(labels) + len(queries))
     return Samples(np.array(evidence, np.float64).reshape(-1, len(names)), np.array(right, np.bool_),
                    np.array(query_labels, np.str_), names)
+
+
+def _overlaid(extractor: Delf, photo: LabelledPhoto, results: Sequence[Result], labels: dict[Path, str],
+              rng: random.Random) -> list[tuple[dict[str, float], bool]]:
+    """Samples of a photo with overlays: with the best right answer that geometry confirmed, and with wrong ones."""
+    same = next((one.file for one in results if one.file is not None and labels.get(one.file) == photo.label
+                 and one.inliers >= CONFIRMED), None)
+    return overlaid_samples(extractor, photo.path, same, others_of(list(labels.items()), photo.label, rng), rng)
 
 
 def _best_of(results: Sequence[Result], label: str, labels: dict[str, str], options: CalibrationOptions,
@@ -217,7 +240,7 @@ def reliability(samples: Samples, weights: dict[str, float], bins: int = 10) -> 
 
 def write_reliability(rows: Sequence[tuple[float, float, int]], path: Path) -> None:
     """Write what `reliability` gives, as CSV."""
-    with path.open("w", newline="") as file:
+    with replacing(path) as temporary, temporary.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
         writer.writerows((f"{mean:.4f}", f"{share:.4f}", count) for mean, share, count in rows)
@@ -229,7 +252,7 @@ def read_reliability(path: Path) -> list[tuple[float, float, int]]:
         with path.open(newline="") as file:
             head, *rows = csv.reader(file)
         found = [(float(mean), float(share), int(count)) for mean, share, count in rows]
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, csv.Error) as error:
         raise DelfError(f"{path} cannot be read ({error}); finish the model again") from error
     if tuple(head) != COLUMNS or not found:
         raise DelfError(f"{path} is no list of probabilities and how many were right; finish the model again")

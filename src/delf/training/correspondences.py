@@ -7,6 +7,7 @@ dimensions, which starts as the PCA, is trained with the trunk.
 
 from __future__ import annotations
 
+import math
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -30,6 +31,7 @@ from delf.training.views import ViewOptions, moved_points, other_light, random_v
 from delf.types import FloatArray, ImageArray, IntArray
 
 STRIDE = 16
+RATIO, FREE_BYTES = 100, 16 << 20  # of what an archive of correspondences unpacks to: names in UCS-4 shrink well
 NEGATIVES = ("points", "dense")
 
 
@@ -60,6 +62,21 @@ class CorrespondenceOptions:
             raise OptionError(f"negatives is one of {', '.join(NEGATIVES)}, not {self.negatives!r}")
 
 
+def _require_sizes(path: Path) -> None:
+    """Compare what the arrays of an archive say of themselves with what is there, before numpy takes memory for it."""
+    most = FREE_BYTES + RATIO * path.stat().st_size
+    with zipfile.ZipFile(path) as archive:
+        if sum(member.file_size for member in archive.infolist()) > most:
+            raise ValueError(f"it unpacks to more than {most >> 20} MiB")
+        for member in archive.infolist():
+            with archive.open(member) as stream:
+                if np.lib.format.read_magic(stream) != (1, 0):
+                    raise ValueError("its arrays are of another version")
+                shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
+                if stream.tell() + math.prod(shape) * dtype.itemsize != member.file_size:
+                    raise ValueError("the size of an array does not fit its header")
+
+
 @dataclass(frozen=True)
 class Correspondences:
     """Verified point matches between photos.
@@ -85,6 +102,7 @@ class Correspondences:
             DelfError: the file is missing, damaged, or points where there is nothing.
         """
         try:
+            _require_sizes(path)
             with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 names, pairs, offsets, points = (arrays[key] for key in ("files", "pairs", "offsets", "points"))
                 classes = [str(name) for name in arrays["classes"]] if "classes" in arrays.files else None

@@ -298,6 +298,8 @@ class _Loop(Generic[Batch]):
         state = {"module": self.stage.module.state_dict(), "optimizer": self.optimizer.state_dict(),
                  "average": self.average, "done": self.done, "steps": self.options.steps, "batch": self.options.batch,
                  "identity": self.identity}
+        if self.log:
+            self.log.flush()  # a checkpoint says that the log reaches as far
         with replacing(self.checkpoint) as temporary:
             torch.save(state, temporary)
 

@@ -33,7 +33,9 @@ class FinishOptions:
         "fixed" leaves it as it is, and with it all collections and visual words of the model.
     length_weight: of `ExtractionOptions`, for the model to carry; None leaves what it carries.
     threshold_percentile: of the scores of all cells of all levels; features below it are left out. It thins out what
-        says little; a blank page still has features, since the zeros around a picture look like an edge.
+        says little.
+    texture, border: of `ExtractionOptions`, for the model to carry: where a picture shows nothing, and at its border,
+        it has no features. The defaults were chosen in `benchmarks/CHOICES.md`, "Texture and border".
     whitening_photos: how many labelled photos the whitening of the global descriptor is learnt from afterwards
         (`training.whitening`); 0 for none.
     """
@@ -43,13 +45,15 @@ class FinishOptions:
     threshold_percentile: float = 20.0
     projection: str = "pca"
     length_weight: float | None = None
+    texture: float = 0.8
+    border: float = 8.0
     whitening_photos: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:
         if self.projection not in ("pca", "keep", "fixed"):
             raise OptionError(f"projection is 'pca', 'keep' or 'fixed', not {self.projection!r}")
-        ExtractionOptions(length_weight=self.length_weight or 0.0)  # refuses what is no weight
+        ExtractionOptions(length_weight=self.length_weight or 0.0, texture=self.texture, border=self.border)
         if self.whitening_photos < 0 or self.whitening_photos == 1:
             raise OptionError("whitening_photos is 0 for no whitening, or 2 or more")
 
@@ -78,7 +82,8 @@ def finish(model: DelfModel, photos: Sequence[Path], options: FinishOptions | No
     if pca is None or options.projection != "fixed":
         moments = _moments(extractor, _readable(chosen, report), threshold, lambda done: progress(done, len(chosen)))
         pca = _projection(pca if options.projection == "keep" else None, *moments, options.dimensions)
-    config = dataclasses.replace(model.config, extraction={**extraction, "score_threshold": threshold})
+    extraction |= {"score_threshold": threshold, "texture": options.texture, "border": options.border}
+    config = dataclasses.replace(model.config, extraction=extraction)
     finished = DelfModel(config, pca, model.whitening)
     finished.load_state_dict(model.state_dict())
     return finished.eval()

@@ -8,7 +8,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from delf.files import replacing
+from delf.errors import DelfError
+from delf.files import flush_file, flush_folder, replacing
 
 COLUMNS = ("step", "kind", "name", "value")
 
@@ -35,6 +36,12 @@ class MetricLog:
             for name, value in values.items():
                 board.add_scalar(f"{kind}/{name}", value, step + 1)
 
+    def flush(self) -> None:
+        """Bring what was written to the disk."""
+        if self.path.exists():
+            flush_file(self.path)
+            flush_folder(self.path.parent)
+
     def _opened(self, step: int) -> Any:
         """TensorBoard's writer, where that is installed. What an earlier run wrote from this step on is forgotten."""
         if self._board is None and find_spec("tensorboard") is not None:
@@ -59,7 +66,11 @@ class MetricLog:
 
 
 def read_log(path: Path) -> list[tuple[int, str, str, str]]:
-    """The rows of a log. A last line that was cut short is left out."""
-    with path.open(newline="") as file:
-        rows = [row for row in csv.reader(file) if len(row) == len(COLUMNS) and row[0].isdigit()]
+    """The rows of a log. A last line that was cut short is left out. Raises `DelfError` where it is no log."""
+    try:
+        with path.open(newline="") as file:
+            rows = [row for row in csv.reader(file) if len(row) == len(COLUMNS) and row[0].isdigit()]
+    except (OSError, ValueError, csv.Error) as error:
+        raise DelfError(f"{path} cannot be read as a log of training ({error}); delete it to begin "
+                        "a new one") from error
     return [(int(step), kind, name, value) for step, kind, name, value in rows]

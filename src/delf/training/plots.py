@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from delf.errors import DelfError, missing_dependency
+from delf.files import replacing
 from delf.training.calibration import read_reliability
 from delf.training.logs import read_log
 
@@ -33,7 +34,8 @@ def plot_run(folder: Path) -> Path | None:
             _draw(axes[row][column], path, name)
         axes[0][column].set_title(path.parent.name)
     picture = folder / "curves.png"
-    figure.savefig(picture, dpi=110)
+    with replacing(picture) as temporary:
+        figure.savefig(temporary, format="png", dpi=110)
     return picture
 
 
@@ -62,7 +64,8 @@ def plot_reliability(folder: Path) -> Path | None:
     for axis in (diagram, numbers):
         axis.grid(alpha=0.3)
     picture = folder / "reliability.png"
-    figure.savefig(picture, dpi=110)
+    with replacing(picture) as temporary:
+        figure.savefig(temporary, format="png", dpi=110)
     return picture
 
 

@@ -81,7 +81,7 @@ class Recipe:
         path = packaged if packaged.is_file() else Path(name)
         try:
             content = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
             known = ", ".join(sorted(file.stem for file in RECIPES.glob("*.toml")))
             raise DelfError(f"{name} cannot be read as a recipe ({error}); packaged ones are {known}") from error
         foreign = set(content) - {"model", "photos", "stage", "finish"}

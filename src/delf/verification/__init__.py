@@ -4,9 +4,10 @@
 
 from delf.verification.geometry import VERIFIERS, VerificationOptions, verify
 from delf.verification.matching import MatchingOptions, match_features
+from delf.verification.overlays import OverlayOptions
 from delf.verification.plane import angle
 from delf.verification.screening import ScreeningOptions, match_and_verify
 from delf.verification.threads import single_threaded_products
 
-__all__ = ["VERIFIERS", "MatchingOptions", "ScreeningOptions", "VerificationOptions", "angle", "match_and_verify",
-           "match_features", "single_threaded_products", "verify"]
+__all__ = ["VERIFIERS", "MatchingOptions", "OverlayOptions", "ScreeningOptions", "VerificationOptions", "angle",
+           "match_and_verify", "match_features", "single_threaded_products", "verify"]

@@ -8,7 +8,7 @@ takes as inliers the matches within the threshold, each feature at most once.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from delf.errors import OptionError
 from delf.types import Features, IntArray, Matches, Verification
 from delf.verification.matching import ordered
+from delf.verification.overlays import OverlayOptions, without_overlay
 from delf.verification.plane import Correspondences, Points, Transform, agreeing, plausible, spread, square
 from delf.verification.similarity import similarity
 
@@ -32,6 +33,7 @@ class VerificationOptions:
     match. iterations: the most hypotheses that are tried. confidence: of having tried a sample without
     outliers, at which the search stops early ("reference" always tries them all). seed: of the random
     samples. "similarity" draws none: each match is one hypothesis, the most similar ones up to `iterations`.
+    overlays: how captions, frames and the like are told from what photos show; None takes them for content.
     """
 
     verifier: str = "homography"
@@ -40,6 +42,7 @@ class VerificationOptions:
     iterations: int = 5000
     confidence: float = 0.999
     seed: int = 0
+    overlays: OverlayOptions | None = field(default_factory=OverlayOptions)
 
     def __post_init__(self) -> None:
         if self.verifier not in VERIFIERS:
@@ -64,11 +67,26 @@ def verify(query: Features, database: Features, matches: Matches,
     """The matches that agree with one transform from the query to the database image.
 
     The order of the matches makes no difference. Where there is no transform (too few points, all on a line,
-    not finite, or only a mirrored, collapsed or folded picture would fit) there are no inliers.
+    not finite, or only a mirrored, collapsed or folded picture would fit) there are no inliers. Matches of overlays
+    (see `verification.overlays`) are neither inliers nor among the matches of what is returned.
     """
     options = options or VerificationOptions()
-    pairs = _correspondences(query, database, ordered(matches))
-    threshold = options.threshold * max(1.0, max(database.image_size) / 1024)
+    matches = ordered(matches)
+    found = _verified(query, database, matches, options)
+    if options.overlays is None:
+        return found
+    for _ in range(options.overlays.rounds):
+        left = without_overlay(query, database, found, _pixels(options, database), options.overlays)
+        if left is None:
+            break
+        found = _verified(query, database, left, options)
+    return found
+
+
+def _verified(query: Features, database: Features, matches: Matches, options: VerificationOptions) -> Verification:
+    """The inliers of one transform, whatever they are of."""
+    pairs = _correspondences(query, database, matches)
+    threshold = _pixels(options, database)
     transform = None
     if len(pairs) >= options.minimum_inliers and spread(pairs.source) and spread(pairs.target):
         transform = VERIFIERS[options.verifier](pairs, threshold, options)
@@ -79,6 +97,11 @@ def verify(query: Features, database: Features, matches: Matches,
     if not plausible(transform, pairs.source[agree]) or len(inliers) < options.minimum_inliers:
         return _nothing(matches)
     return Verification(inliers, transform, matches)
+
+
+def _pixels(options: VerificationOptions, database: Features) -> float:
+    """The threshold, in pixels of an image."""
+    return options.threshold * max(1.0, max(database.image_size) / 1024)
 
 
 def affine(pairs: Correspondences, threshold: float, options: VerificationOptions) -> Transform | None:
@@ -153,7 +176,7 @@ VERIFIERS: dict[str, Verifier] = {"homography": homography, "affine": affine, "r
 """Each verifier by its name: correspondences, and the threshold in pixels of the database image -> a transform,
 or None."""
 
-REFERENCE = VerificationOptions(verifier="reference", threshold=20.0, iterations=1000)
+REFERENCE = VerificationOptions(verifier="reference", threshold=20.0, iterations=1000, overlays=None)
 """The match_images script of the TensorFlow reference (its 20 pixels do not grow with the image)."""
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-_lock = threading.Lock()
-_inside = 0
+from delf.pools import Lock, forks
+
+_lock = Lock()
+_inside: Counter[int] = Counter()  # by the number of forks: the threads of a parent are not in a process that it forks
 _limit: Any = None
 
 
@@ -20,18 +22,21 @@ def single_threaded_products() -> Iterator[None]:
     Products of a few hundred rows that take all cores stand in each other's way: each waits for the others, and their
     threads spin between them.
     """
-    global _inside, _limit
+    global _limit
     with _lock:
-        _inside += 1
-        if _inside == 1:
+        _inside[forks()] += 1
+        if _inside[forks()] == 1:
+            if _limit is not None:  # a parent's, which it was inside of when it forked
+                _limit.restore_original_limits()
             _limit = _controller().limit(limits=1, user_api="blas")
     try:
         yield
     finally:
         with _lock:
-            _inside -= 1
-            if _inside == 0:
+            _inside[forks()] -= 1
+            if _inside[forks()] == 0:
                 _limit.restore_original_limits()
+                _limit = None
 
 
 @cache

@@ -1,0 +1,74 @@
+"""The extractor that a collection names. A stranger may have made it: what it says is looked at, and not obeyed.
+
+The name of a model is that of a packaged one. Nothing is downloaded for a name, and none is looked for on this disk or
+on another machine: who has a model of their own names its file. Options are those of `ExtractionOptions` and no others,
+and may not ask for more than a machine can do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from delf.errors import CollectionError, OptionError
+from delf.features.extractor import Delf, ExtractionOptions
+from delf.images import display_path
+from delf.models import packaged_models
+
+UNLIMITED_SIDE = 4096  # what the longest side of a photo is taken for where it is not limited
+MOST_PIXELS = 2**27  # of all levels of a photo together
+
+
+def load_stored(about: Mapping[str, Any], folder: Path, *, model: str | Path | None = None, runtime: str = "auto",
+                device: str = "cpu", threads: int | None = None) -> Delf:
+    """The extractor of the collection in `folder`.
+
+    Args:
+        about: what the collection says of itself (`Collection.about`).
+        model: what the user names instead of the packaged model that the collection does, as for `Delf.load`.
+        runtime, device, threads: as for `Delf.load`.
+
+    Raises:
+        CollectionError: its model is not a packaged one, or it stores what are no options. ModelError: the model that
+            the user names cannot be loaded.
+    """
+    return Delf.load(model if model is not None else stored_model(about, folder), runtime=runtime, device=device,
+                     threads=threads, **asdict(stored_options(about, folder)))
+
+
+def stored_model(about: Mapping[str, Any], folder: Path) -> str:
+    """The name of the packaged model that a collection names.
+
+    Raises:
+        CollectionError: it names another.
+    """
+    name = about["model"]["name"]
+    if name not in packaged_models():
+        raise CollectionError(f"{display_path(folder)} was made with the model {name!r}, which is not found: by name, "
+                              f"only packaged models are ({', '.join(packaged_models())}). Name its file with --model, "
+                              "or in Python give an extractor")
+    return str(name)
+
+
+def stored_options(about: Mapping[str, Any], folder: Path) -> ExtractionOptions:
+    """The options of a collection.
+
+    Raises:
+        CollectionError: there are some that do not exist, or that make no sense.
+    """
+    try:
+        stored = dict(about["options"])
+        unknown = sorted(map(repr, set(stored) - {field.name for field in fields(ExtractionOptions)}))
+        if unknown:
+            raise OptionError(f"there is no option {', '.join(unknown)}")
+        options = ExtractionOptions(**stored)
+        side = options.max_image_size or UNLIMITED_SIDE
+        if sum((side * scale) ** 2 for scale in options.scales) > MOST_PIXELS:
+            raise OptionError(f"a photo would be looked at in more than {MOST_PIXELS:,} pixels; to do so all the same, "
+                              "give an extractor in Python")
+    except (OptionError, TypeError, OverflowError) as error:
+        raise CollectionError(f"{display_path(folder)} stores options of its features that cannot be used: {error}. It "
+                              "was made by a newer version of delf, or is damaged") from error
+    return options
