@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import re
@@ -13,10 +14,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -25,6 +27,7 @@ httpx = pytest.importorskip("httpx")
 uvicorn = pytest.importorskip("uvicorn")
 
 TOKEN = "a-token-that-nobody-guesses"
+T = TypeVar("T")
 EMPTY = [("method", (None, "delf"))]  # httpx makes no form of nothing
 MODEL, FEATURES = "delf-r18-int8", 500  # the quickest, with few features of a photo: what is tried is the service
 SECONDS = 60  # after which a service that does not start, or end, has failed
@@ -109,6 +112,18 @@ class Hosted(Asked):
         self._thread.join()
 
 
+def in_a_thread(scene: Coroutine[Any, Any, T]) -> T:
+    """What `asyncio.run` gives, also where a browser has left an event loop running in this thread."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, scene).result()
+
+
+@pytest.fixture(scope="session")
+def run_scene() -> Callable[[Coroutine[Any, Any, T]], T]:
+    """Runs a coroutine to its end."""
+    return in_a_thread
+
+
 Serve = Callable[..., Served]
 Copied = Callable[[Path], Path]
 
@@ -118,7 +133,7 @@ def extractor() -> Any:
     """The quickest model, with few features: what is tried here is the service."""
     from delf.features import Delf
 
-    return Delf.load(MODEL, threads=2, max_features=FEATURES)
+    return Delf.load(MODEL, runtime="onnx", threads=2, max_features=FEATURES)
 
 
 @pytest.fixture(scope="session")
@@ -169,7 +184,8 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
         unwanted = ("COV", "DELF")
         with log.open("w") as stream:
             process = subprocess.Popen(
-                [sys.executable, "-m", "delf", "serve", collection, "--port", "0", "--model", MODEL, *arguments],
+                [sys.executable, "-m", "delf", "serve", collection, "--port", "0", "--model", MODEL,
+                 "--runtime", "onnx", *arguments],
                 env={key: value for key, value in os.environ.items() if not key.startswith(unwanted)} | environment,
                 stdout=subprocess.PIPE, stderr=stream, text=True,
                 preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))

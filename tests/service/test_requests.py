@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -33,7 +32,7 @@ def test_head_is_get_without_a_body(service: Any, key: str, address: str) -> Non
     assert get.headers.get("content-length"), "or there would be nothing to compare"
 
 
-def test_head_has_no_body_whatever_the_server() -> None:
+def test_head_has_no_body_whatever_the_server(run_scene: Any) -> None:
     """Some servers drop a body by themselves, and some do not."""
     from delf.service.guard import Guard
     from delf.service.metrics import Metrics
@@ -55,7 +54,7 @@ def test_head_has_no_body_whatever_the_server() -> None:
 
     guard = Guard(app, ServiceOptions(), Metrics())
     scope = {"type": "http", "method": "HEAD", "path": "/", "headers": [(b"host", b"localhost")]}
-    asyncio.run(guard(scope, receive, send))
+    run_scene(guard(scope, receive, send))
     assert (b"content-length", b"4") in sent[0]["headers"]
     assert [message["body"] for message in sent[1:]] == [b"", b""]
 

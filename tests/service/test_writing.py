@@ -56,13 +56,16 @@ def test_photos_of_the_user_are_left_alone(writable: Any, keys: dict[str, str], 
                                            tmp_path: Path) -> None:
     key = keys["cat.jpg"]
     assert writable.post("images", photos / "cat.jpg").json() == {"id": key, "key": key, "added": False}
-    shutil.copy(photos / "cat.jpg", tmp_path / "copy.jpg")
+    for name in ("copy.jpg", "gone.jpg"):
+        shutil.copy(photos / "cat.jpg", tmp_path / name)
     with Collection.open(tmp_path / "places.delf", extractor) as opened:
-        assert opened.add([tmp_path / "copy.jpg"]).duplicates == 1
+        assert opened.add([tmp_path / "copy.jpg", tmp_path / "gone.jpg"]).duplicates == 2
+    (tmp_path / "gone.jpg").unlink()
     copies = {str(photos / "cat.jpg"), str(tmp_path / "copy.jpg")}
     assert set(writable.http.get(f"/api/v1/images/{key}").json()["files"]) == copies
     assert writable.http.delete(f"/api/v1/images/{key}").status_code == 204
-    assert total(writable) == 11, "with all of its files"
+    assert total(writable) == 11, "with all of its files, also the one that is gone"
+    writable.refused(writable.http.get(f"/api/v1/images/{key}"), 410, "removed")
     assert (photos / "cat.jpg").is_file() and (tmp_path / "copy.jpg").is_file()
 
 

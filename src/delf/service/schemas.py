@@ -105,7 +105,7 @@ class Image(BaseModel):
     name: str = Field(description="Of its file.")
     image: str = Field(description="The path as it was indexed.")
     file: str = Field(description="A file that it is in, absolute; one that exists where any does.")
-    files: list[str] = Field(description="All files that have its very content.")
+    files: list[str] = Field(description="All files with its very content that are there; or that had it, if none is.")
     size: Size
     gps: Position | None = Field(description="[latitude, longitude] in degrees (WGS 84), where the photo has them.")
     taken: str | None = Field(description="When it was taken (ISO 8601), where the photo says so.")
