@@ -61,3 +61,19 @@ def test_page_and_links_work_below_a_prefix(mounted: Any, photos: Path, prefix: 
     head = mounted.head(f"{prefix}/api/v1/images/{found['results'][0]['id']}/thumbnail")
     assert head.status_code == 200 and head.headers["content-type"] == "image/jpeg"
     assert mounted.get(f"{prefix}/api/v1/images?ofset=1").status_code == 422
+
+
+def test_a_collection_that_is_replaced(copied: Any, hosted_on: Any, extractor: Any, photos: Path, keys: dict[str, str],
+                                       tmp_path: Path) -> None:
+    """Another one in its place is searched as soon as it is there; meanwhile the one that was."""
+    one = hosted_on(copied(tmp_path), ["delf-votes"])
+    with Collection.create(tmp_path / "new.delf", extractor) as collection:
+        collection.add([photos / "cat.jpg"])
+    (tmp_path / "places.delf").rename(tmp_path / "old.delf")
+    assert one.search(id=keys["coffee.jpg"])["results"]
+    (tmp_path / "new.delf").rename(tmp_path / "places.delf")
+    one.until(lambda: one.http.get("/api/v1/images").json()["total"] == 1)
+    assert [one["name"] for one in one.search(photos / "cat.jpg")["results"]] == ["cat.jpg"]
+    with Collection.open(tmp_path / "places.delf", extractor) as collection:
+        collection.add([photos / "cell.jpg"])
+    one.until(lambda: one.http.get("/api/v1/images").json()["total"] == 2)

@@ -26,7 +26,6 @@ from delf.types import IntArray
 
 KEY = r"^[0-9a-f]{64}$"
 _FROM_FEATURES = (VoteOptions, GlobalRetrieval)  # which search by what every collection has
-_Stamp = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -48,11 +47,16 @@ class Photo:
         return display_path(self.files[0].name)
 
 
+class _Keeper:
+    """What all states of an opened collection hold: its catalogue is closed with the last of them."""
+
+
 class State:
     """One state of a collection, with the engines that search it; one for each method, made when it is asked for."""
 
-    def __init__(self, snapshot: Snapshot, extractor: Delf) -> None:
-        self.snapshot = snapshot
+    def __init__(self, snapshot: Snapshot, extractor: Delf, keeper: object) -> None:
+        """keeper: as long as it lives, the catalogue of the snapshot is open."""
+        self.snapshot, self._keeper = snapshot, keeper
         self.extractor = extractor
         self._engines: dict[str, SearchEngine] = {}
         self._making: dict[str, threading.Lock] = {}
@@ -158,11 +162,11 @@ class Library:
                 those that need nothing more be made on the disk.
         """
         self.folder, self.extractor = folder, extractor
-        self._loading = threading.Lock()
-        self._stamp = self._look()
-        self._collection = Collection.open(folder)
-        weakref.finalize(self, self._collection.close)  # an application that is mounted in another one is never ended
-        self._state = State(self._collection.snapshot, extractor)
+        self._loading = threading.RLock()
+        self._open()
+        self._seen = self._version()
+        self._collection.refresh()
+        self._state = State(self._collection.snapshot, extractor, self._keeper)
         prepared = tuple(dict.fromkeys(methods or [DEFAULT_METHOD]))
         for method in prepared:
             self._state.engine(method)
@@ -187,26 +191,34 @@ class Library:
         return method
 
     def reload(self) -> None:
-        """Open the state that is on the disk now; readers get it when all that they searched with is ready."""
+        """Open the state that is on the disk now; readers get it when all that they searched with is ready.
+
+        Raises:
+            CollectionError: it is damaged, or being replaced; what is open can still be searched.
+        """
         with self._loading:
-            stamp = self._look()
+            self._seen = -1  # until all went well, so that it is tried again
+            if self._place() != self._opened:  # another collection lies there by now
+                self._open()
+            version = self._version()  # of now or before: what changes meanwhile is looked at again
             self._collection.refresh()
             if not self._collection.snapshot.same_as(self._state.snapshot):
-                state = State(self._collection.snapshot, self.extractor)
+                state = State(self._collection.snapshot, self.extractor, self._keeper)
                 for method in self._state.methods:
                     state.engine(method)
                 self._state = state
-            self._stamp = stamp
+            self._seen = version
 
     def refresh(self) -> bool:
         """Reload where another process has changed the collection; whether it had."""
-        if self._look() == self._stamp:
-            return False
-        try:
-            self.reload()
-        except CollectionError:  # it is being replaced; what is open can still be searched
-            return False
-        return True
+        with self._loading:
+            try:
+                if self._place() == self._opened and self._version() == self._seen:
+                    return False
+                self.reload()
+            except CollectionError:
+                return False
+            return True
 
     def bytes(self) -> int:
         """How much of the disk it takes; 0 where that changes all the time."""
@@ -219,15 +231,21 @@ class Library:
         """Let go of the collection."""
         self._collection.close()
 
-    def _look(self) -> _Stamp:
-        """Size and time of the catalogue and its log, one of which every change touches."""
-        found: list[tuple[int, int]] = []
-        for name in (NAME, f"{NAME}-wal"):
-            try:
-                status = (self.folder / name).stat()
-            except OSError:
-                found.append((0, 0))
-                continue
-            # An empty log comes and goes with those who only read.
-            found.append((status.st_size, status.st_mtime_ns if status.st_size else 0))
-        return tuple(found)
+    def _open(self) -> None:
+        place = self._place()
+        self._collection = Collection.open(self.folder)
+        self._opened = place
+        self._keeper = _Keeper()
+        weakref.finalize(self._keeper, self._collection.catalogue.close)
+
+    def _version(self) -> int:
+        """Which state of the catalogue is there. That of its files says less: they change before a change counts."""
+        return self._collection.catalogue.version()
+
+    def _place(self) -> tuple[int, int] | None:
+        """Which file the catalogue is; None where there is none at the moment."""
+        try:
+            status = (self.folder / NAME).stat()
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
