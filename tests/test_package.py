@@ -51,6 +51,13 @@ def test_metadata_and_entry_point() -> None:
     assert script.value == "delf.cli:main"
 
 
+def test_it_says_where_it_runs() -> None:
+    """Linux, where it is tested. The README says the same of the others."""
+    systems = [line for line in PROJECT["project"]["classifiers"] if line.startswith("Operating System")]
+    assert systems == ["Operating System :: POSIX :: Linux"]
+    assert "Windows is not supported" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
 def test_the_lock_files_hold_what_is_required() -> None:
     def names(path: Path) -> set[str]:
         lines = path.read_text(encoding="utf-8").splitlines()

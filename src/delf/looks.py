@@ -30,10 +30,11 @@ class TurningOptions:
     """How a query without a match is looked at turned.
 
     angles: in degrees, those of a group where the groups before found nothing. quick_scale: the largest level of a
-    quick look; all levels up to the default take an eighth of the time of all. quick_candidates: that it verifies. promising: inliers of the best quick look of all from which a closer one
-    follows; sure: from which it follows at once, before the other groups. close_scale: the largest level of a closer
-    look, and close_candidates: that it verifies. thorough_scale: the largest level of the look that follows where the
-    closer one confirms an image. Chosen on classes that no training saw (`benchmarks/CHOICES.md`).
+    quick look; all levels up to the default take an eighth of the time of all. quick_candidates: that it verifies.
+    promising: inliers of the best quick look of all from which a closer one follows; sure: from which it follows at
+    once, before the other groups. close_scale: the largest level of a closer look, and close_candidates: that it
+    verifies. thorough_scale: the largest level of the look that follows where the closer one confirms an image. Chosen
+    on classes that no training saw (`benchmarks/CHOICES.md`).
     """
 
     angles: Turns = ()

@@ -84,7 +84,7 @@ METHODS: dict[str, SearchOptions] = {
                                screening=ScreeningOptions()),
     "delf": SearchOptions(sure_first=True),
     "delf-paper": SearchOptions(ranking="inliers", matching=REFERENCE,
-                                verification=VerificationOptions(verifier="affine", threshold=20.0)),
+                                verification=VerificationOptions(verifier="affine", threshold=20.0, overlays=None)),
     "delf-votes": SearchOptions(ranking="retrieval", candidates=0),
     "asmk": SearchOptions(retrieval=AsmkRetrieval(), ranking="retrieval", candidates=0),
     "asmk-radenovic": SearchOptions(retrieval=AsmkRetrieval(RADENOVIC_2018), ranking="retrieval", candidates=0),

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,6 +92,10 @@ class SearchEngine:
         return _State(snapshot, retriever, Verifier(
             snapshot, retriever, self._pool, matching=options.matching, verification=options.verification,
             screening=options.screening))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """By its collection, extractor, method and options; the other one searches the state that is there then."""
+        return _reopened, (self.collection, self.extractor, self.method, self.options)
 
     @property
     def snapshot(self) -> Snapshot:
@@ -258,6 +263,11 @@ class SearchEngine:
         if state.retriever.comparable:
             more[WORDS], weights = look.evidence_of(one.ordinal), config.probability_by_words or weights
         return image_match(look.query, one.features, one.found, images=total, weights=weights, more=more)
+
+
+def _reopened(collection: Stored, extractor: Delf, method: str, options: SearchOptions) -> SearchEngine:
+    """What was pickled."""
+    return SearchEngine(collection, extractor, method=method, options=options)
 
 
 def _alive(snapshot: Snapshot, exclude: Sequence[int]) -> Mask:

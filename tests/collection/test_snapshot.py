@@ -285,6 +285,17 @@ def test_a_child_has_a_connection_of_its_own(four: Collection, monkeypatch: pyte
         assert catalogue.counts() == (4, 4)
 
 
+def test_an_engine_is_pickled_by_its_folder_and_a_snapshot_not_at_all(four: Collection, stub: Any) -> None:
+    engine = SearchEngine(four, stub, method="delf")
+    photo = four.image(3).file
+    with pytest.raises(pickle.PicklingError, match="pickle the collection"):
+        pickle.dumps(four.snapshot)
+    other = pickle.loads(pickle.dumps(engine))
+    with other.collection:
+        assert (other.method, other.options) == (engine.method, engine.options)
+        assert found(other, photo) == found(engine, photo)
+
+
 # --- methods that hide nothing
 
 

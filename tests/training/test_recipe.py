@@ -201,11 +201,12 @@ def test_a_model_is_finished_anew_without_training(labelled: list[LabelledPhoto]
 
 def test_a_model_is_calibrated_where_it_lies(labelled: list[LabelledPhoto], held: list[LabelledPhoto],
                                              tmp_path: Path) -> None:
-    """Its words count as well, and nothing but the weights of its probability changes."""
-    for suffix in ("safetensors", "onnx", "words"):
-        shutil.copy(PACKAGED / f"delf-r18.{suffix}", tmp_path / f"m.{suffix}")
+    """Its words count as well, and nothing but the weights of its probability changes, and what is asked for."""
+    for suffix in (".safetensors", ".onnx", "-int8.onnx", ".words"):
+        shutil.copy(PACKAGED / f"delf-r18{suffix}", tmp_path / f"m{suffix}")
     write_photos([*labelled, *held], tmp_path / "photos.csv")
-    command = ["calibrate", f"{tmp_path}/m.safetensors", "--data", f"{tmp_path}/photos.csv", "--threads", "1"]
+    command = ["calibrate", f"{tmp_path}/m.safetensors", "--data", f"{tmp_path}/photos.csv", "--threads", "1",
+               "--eight-bit", "--border", "12"]
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 0, done.output
     assert re.search(r"\d% sure: +\d+% of \d+ answer", done.stdout)
@@ -215,7 +216,8 @@ def test_a_model_is_calibrated_where_it_lies(labelled: list[LabelledPhoto], held
     assert set(new.config.probability_by_words) == {*BY_WORDS, "intercept"}
     assert set(new.config.probability) == {*EVIDENCE, "intercept"}
     assert new.config.probability != old.config.probability
-    assert Delf.load(tmp_path / "m.onnx").runtime.config.probability_by_words == new.config.probability_by_words
+    assert new.config.extraction == {**old.config.extraction, "border": 12.0}
+    assert all(Delf.load(tmp_path / name).runtime.config == new.config for name in ("m.onnx", "m-int8.onnx"))
     names = old.state_dict().keys()
     assert all(old.state_dict()[name].equal(new.state_dict()[name]) for name in names)
     write_photos([*labelled, *held[:2]], tmp_path / "photos.csv")

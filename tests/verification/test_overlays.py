@@ -133,6 +133,17 @@ def test_another_view_that_happens_to_lie_there() -> None:
     assert len(verify(query, database, matches)) >= 45
 
 
+def test_a_watermark_in_the_middle_of_pictures_of_two_shapes() -> None:
+    """Sparse and not exact as another view is, but one scale, and the middle where it was."""
+    other = (480, 640)
+    letters = within((0.1, 0.4, 0.9, 0.6), 60)
+    middle, partner = (np.array(size) / 2 - 0.5 for size in (SIZE, other))
+    moved = (letters - middle) * 0.75 + partner + np.random.default_rng(3).uniform(-6, 6, letters.shape)
+    query, database, matches = scene([(letters, moved)], other=other, rest=1500)
+    assert len(verify(query, database, matches)) < 12
+    assert len(verify(query, database, matches, VerificationOptions(overlays=None))) > 45
+
+
 def test_a_copy_of_a_picture_that_shows_little_in_the_middle() -> None:
     sides = (STRIPS["below"], STRIPS["above"], STRIPS["left"], (0.9, 0, 1, 1), (0.1, 0.6, 0.4, 0.9))
     ring = np.concatenate([within(side, 60, seed=number) for number, side in enumerate(sides)])

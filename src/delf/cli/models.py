@@ -23,8 +23,8 @@ def export(
 ) -> None:
     """Make the ONNX file of a model, which is all that a plain install needs.
 
-    With --int8, make one that computes in 8 bits: faster where the processor has instructions for it, as most since
-    2020 do, with nearly the same features. Collections and visual words of the model go on to fit.
+    With --int8, make one that computes in 8 bits: faster, most where the processor has instructions for it, with nearly
+    the same features, on every processor. Collections and visual words of the model go on to fit.
 
     Example: [bold]delf export model.safetensors -o model.onnx[/bold], then
     [bold]delf export model.onnx --int8 photos/ -o model-int8.onnx[/bold]
@@ -166,6 +166,7 @@ def calibrate(
     config = replace(config, extraction={**config.extraction, **chosen})
     photos = read_photos(data, images, report=lambda sentence: say(sentence, quiet))
     extractor = load_extractor(str(small if eight_bit else files[1]), "auto", "cpu", threads, quiet, **chosen)
+    extractor.model_file = files[1]  # beside which the words lie
     with progress("Calibrating", "photos and queries", quiet) as update:
         folder.mkdir(parents=True, exist_ok=True)
         found = fit(extractor, photos, folder / f"calibration-{config.fingerprint[:12]}.delf",

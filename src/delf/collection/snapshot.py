@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import PicklingError
 from typing import Any, Protocol
 
 import numpy as np
@@ -69,6 +70,10 @@ class Snapshot:
     alive: NDArray[np.bool_]
     indexes: Mapping[int, tuple[str, str]]
     lookup: Catalogue
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise PicklingError("a snapshot cannot be pickled, as it is a state of this moment: pickle the collection, "
+                            "which opens the state that is there then")
 
     def __len__(self) -> int:
         """How many images there are, removed ones left out."""

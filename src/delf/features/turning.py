@@ -29,9 +29,7 @@ def extract_turned(extractor: Delf, image: ImageArray, size: tuple[int, int], de
     Returns:
         keypoints are where they are in the original; only what is seen there was seen at another angle.
     """
-    # Levels are relative to the image after `max_image_size`, however small the largest one is.
-    longest = max(extractor.options.max_image_size or LONGEST_SIDE, extractor.longest_side or LONGEST_SIDE)
-    image = resize(image, limit_size(image.shape[1], image.shape[0], min(longest, LONGEST_SIDE)))
+    image = resize(image, limit_size(image.shape[1], image.shape[0], LONGEST_SIDE))
     height, width = image.shape[:2]
     turn, canvas = _turn(width, height, degrees, whole or not degrees % 90)
     turned = cv2.warpAffine(image, turn, canvas, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)

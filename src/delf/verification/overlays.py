@@ -25,6 +25,7 @@ Mask = NDArray[np.bool_]
 Size = tuple[int, int]
 ANCHORS = (0.0, 0.5, 1.0)  # of an axis: what stays where it is when a picture with an overlay is made in another size
 WIDE = 4  # thresholds that points must span along an axis for its scale to be known
+ALIKE = 1.06  # of one axis against the other: one scale
 GRID = 8  # parts of each axis on which agreement is looked at
 FAR = 1e9  # pixels: where what lies nowhere is taken to lie
 MOST = 3  # features that a part must have for anything to be said of it, where the picture has many
@@ -63,7 +64,7 @@ class OverlayOptions:
     rounds: int = 6
     dense: float = 0.2
     copies: float = 0.05
-    rest: float = 0.2
+    rest: float = 0.4
     parts: int = 24
     sparse: float = 0.05
     views: float = 0.025
@@ -95,7 +96,8 @@ def without_overlay(query: Features, database: Features, found: Verification, th
     moved: Callable[[Points], Points] = pair.mapped if place is None else place
     if place is not None:
         there = place.missed(source, target) <= threshold
-        content = _is_content(pair, found.inliers[there], moved, threshold, options)
+        strict = replace(options, exact=1.0) if place.centred else options
+        content = _is_content(pair, found.inliers[there], moved, threshold, strict)
         gone = place.missed(*points) <= options.reach * threshold
     else:
         edges = pair.at_edges(source, target, options.slack * threshold, options.band)
@@ -113,10 +115,13 @@ def without_overlay(query: Features, database: Features, found: Verification, th
 
 @dataclass(frozen=True, eq=False)
 class Place:
-    """A scale and a shift of each axis: what keeps a picture upright."""
+    """A scale and a shift of each axis: what keeps a picture upright. centred: it has one scale and keeps the middle of
+    both axes, but not all edges, as a watermark in the middle of pictures of several shapes does.
+    """
 
     scale: Points
     shift: Points
+    centred: bool = False
 
     def __call__(self, points: Points) -> Points:
         """(M, 2) points of the query -> of the database image."""
@@ -175,9 +180,16 @@ class _Pair:
         upright = (place.scale > 0).all() and (not wide or place.scale.max() <= options.stretch * place.scale.min())
         if (upright and np.mean(place.missed(source, target) <= threshold) >= options.agreement
                 and self._near_anchors(axes, source, target, threshold, options.near)):
-            return place
+            return replace(place, centred=self._centred(place, threshold))
         place = _pasted(source, target)
         return place if np.median(place.missed(source, target)) <= options.pasted * threshold else None
+
+    def _centred(self, place: Place, threshold: float) -> bool:
+        """See `Place`."""
+        last, other = (np.array(size) - 1.0 for size in self.sizes)
+        start, middle, end = (np.abs(place(share * last) - share * other) <= threshold for share in ANCHORS)
+        alike = place.scale.max() <= ALIKE * place.scale.min()
+        return bool(alike and middle.all() and not (start & end).all())
 
     def _near_anchors(self, axes: Sequence[_Axis], source: Points, target: Points, threshold: float,
                       near: float) -> bool:
