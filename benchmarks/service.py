@@ -9,7 +9,7 @@ and half of another, noise in every descriptor, and keypoints that are shuffled,
 The service is `delf serve` in a process of its own, the load comes from another one, over loopback. Each client sends
 its next search when it has the answer to the last (a closed loop), with a photo that the service has not seen, so that
 nothing is kept from before. Refused ones (503) come again after the time that the service asks for, and that waiting is
-part of their latency. Photos of the collection are searched by id as well, which takes no extraction.
+part of their latency. Photos of the collection (500 of them) are searched by key as well, which takes no extraction.
 """
 
 from __future__ import annotations
@@ -140,7 +140,8 @@ class Serving:
         options = [part for option in arguments.serve for part in (f"--{option.partition('=')[0]}",
                                                                    option.partition("=")[2])]
         self._process = subprocess.Popen([sys.executable, "-m", "delf", "serve", arguments.collection, "--port", "0",
-                                          "--quiet", *options], stdout=subprocess.PIPE, text=True)
+                                          "--quiet", "--methods", arguments.method, *options],
+                                         stdout=subprocess.PIPE, text=True)
 
     def __enter__(self) -> tuple[str, subprocess.Popen[str]]:
         assert self._process.stdout is not None
@@ -198,7 +199,7 @@ def measured(url: str, arguments: argparse.Namespace, kind: str, clients: int) -
 def load(url: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """Let clients search for a while."""
     photos = [path.read_bytes() for path in itertools.islice(find_images([arguments.photos]), 64)]
-    images = json.loads(get(url, "/api/v1/collection"))["images"]
+    keys = [image["key"] for image in json.loads(get(url, "/api/v1/images?limit=500"))["images"]]
     answers, lock = Answers(), threading.Lock()
     end = time.monotonic() + arguments.seconds
 
@@ -207,7 +208,7 @@ def load(url: str, arguments: argparse.Namespace) -> dict[str, Any]:
         while time.monotonic() < end:
             fields, photo = {"method": arguments.method, "top": "24"}, None
             if arguments.kinds == ["id"]:
-                fields["id"] = str(rng.integers(images))
+                fields["id"] = keys[rng.integers(len(keys))]
             else:  # what follows the end of a JPEG changes its digest and nothing else
                 photo = photos[rng.integers(len(photos))] + secrets.token_bytes(8)
             search(url, *_multipart(fields, photo), answers, lock)

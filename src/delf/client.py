@@ -13,6 +13,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import secrets
 import time
 from collections.abc import Iterator, Mapping
@@ -31,6 +32,8 @@ _PAGE = 500  # images that are listed by one request
 _LONGEST_PAUSE = 60.0  # seconds between two attempts
 _BUSY = (429, 503)
 
+_KEY = re.compile(r"[0-9a-f]{64}")
+
 Photo = str | os.PathLike[str] | bytes
 
 
@@ -44,32 +47,43 @@ class ServiceError(DelfError):
 
 @dataclass(frozen=True)
 class RemoteImage:
-    """A photo of the collection. id: what the service knows it by. size: (width, height). gps: (latitude, longitude) in
-    degrees. taken: ISO 8601 time.
+    """A photo of the collection. key: the SHA-256 of its content, by which the service knows it for ever. path: as it
+    was indexed. size: (width, height). gps: (latitude, longitude) in degrees. taken: ISO 8601 time.
     """
 
-    id: int
+    key: str
     name: str
+    path: str
     size: tuple[int, int]
     gps: tuple[float, float] | None
     taken: str | None
 
 
+    @property
+    def id(self) -> str:
+        """What the service knows the photo by: its key."""
+        return self.key
+
+
 @dataclass(frozen=True, eq=False)
 class RemoteResult(Result):
-    """A result, with what is known of the photo; `ordinal` is its id."""
+    """A result, with what is known of the photo. Its files lie on the computer of the service."""
 
     photo: RemoteImage | None = None
 
     @property
-    def id(self) -> int:
-        """What the service knows the photo by."""
-        return -1 if self.ordinal is None else self.ordinal
+    def id(self) -> str:
+        """What the service knows the photo by: its key."""
+        return self.key
 
     @property
     def name(self) -> str:
         """The name of the file."""
         return Path(self.image).name if self.photo is None else self.photo.name
+
+
+Query = Photo | RemoteImage | RemoteResult
+"""What is searched with: a path, the bytes of a file, or a photo of the collection, also by its key alone."""
 
 
 class Client:
@@ -97,15 +111,17 @@ class Client:
         """What the collection holds, and what the service offers."""
         return self._json("GET", "/collection")
 
-    def search(self, query: Photo | int, *, box: Box | None = None, method: str | None = None, top: int = 24,
+    def search(self, query: Query, *, box: Box | None = None, method: str | None = None, top: int = 24,
                threshold: float = 0.0, points: bool = True) -> SearchResult:
         """The photos that show the same as a query, best first; each a `RemoteResult`.
 
         Args:
-            query: a path, the bytes of a file, or the id of a photo of the collection, which does not find itself.
+            query: a path, the bytes of a file, or a photo of the collection: what `images` or a search gave, or its
+                key, as text of 64 hexadecimal digits. It does not find itself.
             box: the part of the query to search for, in pixels of the upright query.
             method: one of those that `info` lists; the recommended one by default.
-            threshold: results with a lower probability are left out. points: whether results carry inlier points.
+            threshold: results with a lower probability are left out, where the method gives any.
+            points: whether results carry inlier points.
 
         Raises:
             ServiceError, DelfError: with the service's sentence, or one that says that it is not there.
@@ -114,42 +130,43 @@ class Client:
         form = _form(query, box, method) | {"top": str(top), "threshold": repr(float(threshold)),
                                             "points": str(bool(points)).lower()}
         answer = self._json("POST", "/search", form, query)
-        return SearchResult(query=str(query) if isinstance(query, str | os.PathLike) else answer["query"],
-                            method=answer["method"], match=answer["match"], seconds=answer["seconds"],
-                            results=tuple(_result(one) for one in answer["results"]))
+        name = os.fspath(query) if isinstance(query, str | os.PathLike) and _key(query) is None else answer["query"]
+        return SearchResult(query=name, method=answer["method"], match=answer["match"], seconds=answer["seconds"],
+                            results=tuple(_result(one) for one in answer["results"]), order=answer["order"])
 
-    def matches(self, query: Photo | int, other: int, *, box: Box | None = None,
+    def matches(self, query: Query, other: str | RemoteImage | RemoteResult, *, box: Box | None = None,
                 method: str | None = None) -> ImageMatch:
         """The points of a query that were found in a photo of the collection, and how sure one may be."""
-        answer = self._json("POST", "/matches", _form(query, box, method) | {"other": str(other)}, query)
+        answer = self._json("POST", "/matches", _form(query, box, method) | {"other": _key_of(other)}, query)
         return ImageMatch(inlier_points=_points(answer["inlier_points"]), transform=_transform(answer["transform"]),
                           inliers=answer["inliers"], tentative=answer["tentative"], probability=answer["probability"])
 
     def images(self) -> Iterator[RemoteImage]:
         """The photos of the collection."""
-        offset = 0
-        while page := self._json("GET", f"/images?{urlencode({'offset': offset, 'limit': _PAGE})}")["images"]:
-            yield from map(_image, page)
-            offset += len(page)
+        wanted: dict[str, Any] | None = {"limit": _PAGE}
+        while wanted is not None:
+            page = self._json("GET", f"/images?{urlencode(wanted)}")
+            yield from map(_image, page["images"])
+            wanted = None if page["next"] is None else {"limit": _PAGE, "after": page["next"]}
 
-    def thumbnail(self, id: int, *, side: int = 320) -> bytes:
+    def thumbnail(self, photo: str | RemoteImage | RemoteResult, *, side: int = 320) -> bytes:
         """A small picture of a photo, as the bytes of a JPEG file."""
-        return self._ask("GET", f"/images/{int(id)}/thumbnail?side={int(side)}")
+        return self._ask("GET", f"/images/{_key_of(photo)}/thumbnail?side={int(side)}")
 
-    def attention(self, query: Photo | int) -> bytes:
+    def attention(self, query: Query) -> bytes:
         """What the model looks at in a query, as the bytes of a grey PNG file."""
         return self._ask("POST", "/attention", _form(query, None, None), query)
 
-    def add(self, photo: Photo) -> int:
-        """Add a photo; its id. One that the collection has already is not added again."""
-        return int(self._json("POST", "/images", {}, photo)["id"])
+    def add(self, photo: Photo) -> str:
+        """Add a photo; its key. One that the collection has already is not added again."""
+        return str(self._json("POST", "/images", {}, photo)["key"])
 
-    def remove(self, id: int) -> None:
+    def remove(self, photo: str | RemoteImage | RemoteResult) -> None:
         """Take a photo out of the collection."""
-        self._ask("DELETE", f"/images/{int(id)}")
+        self._ask("DELETE", f"/images/{_key_of(photo)}")
 
     def _json(self, method: str, path: str, form: Mapping[str, str] | None = None,
-              photo: Photo | int | None = None) -> Any:
+              photo: Query | None = None) -> Any:
         body = self._ask(method, path, form, photo)
         try:
             return json.loads(body)
@@ -157,7 +174,7 @@ class Client:
             raise DelfError(f"what answers at {self.url} is no search service of this version") from error
 
     def _ask(self, method: str, path: str, form: Mapping[str, str] | None = None,
-             photo: Photo | int | None = None) -> bytes:
+             photo: Query | None = None) -> bytes:
         """The body of the answer."""
         body, headers = (None, {}) if form is None else _multipart(form, photo)
         if self._token:
@@ -193,18 +210,33 @@ class Client:
             connection.close()
 
 
-def _form(query: Photo | int, box: Box | None, method: str | None) -> dict[str, str]:
-    fields = {"id": str(query)} if isinstance(query, int) else {}
+def _key(query: Query) -> str | None:
+    """The key of a photo of the collection; None for one that is to be sent."""
+    if isinstance(query, RemoteImage | RemoteResult):
+        return query.key
+    return query if isinstance(query, str) and _KEY.fullmatch(query) else None
+
+
+def _key_of(photo: str | RemoteImage | RemoteResult) -> str:
+    key = _key(photo)
+    if key is None:
+        raise OptionError(f"a photo of the collection is known by its key, 64 hexadecimal digits, not {photo!r}")
+    return key
+
+
+def _form(query: Query, box: Box | None, method: str | None) -> dict[str, str]:
+    key = _key(query)
+    fields = {} if key is None else {"id": key}
     if box is not None:
         fields["box"] = ",".join(repr(float(side)) for side in box)
     return fields if method is None else fields | {"method": method}
 
 
-def _multipart(fields: Mapping[str, str], photo: Photo | int | None) -> tuple[bytes, dict[str, str]]:
+def _multipart(fields: Mapping[str, str], photo: Query | None) -> tuple[bytes, dict[str, str]]:
     """A form, and its headers. The name of a file is nobody's business."""
     boundary = secrets.token_hex(16)
     parts = [(f'name="{name}"', value.encode()) for name, value in fields.items()]
-    if photo is not None and not isinstance(photo, int):
+    if photo is not None and not isinstance(photo, RemoteImage | RemoteResult) and _key(photo) is None:
         parts.append(('name="image"; filename="image"\r\nContent-Type: application/octet-stream', _read(photo)))
     body = b"".join(f"--{boundary}\r\nContent-Disposition: form-data; {head}\r\n\r\n".encode() + data + b"\r\n"
                     for head, data in parts)
@@ -237,14 +269,15 @@ def _error(status: int, body: bytes) -> ServiceError:
 
 def _image(one: Mapping[str, Any]) -> RemoteImage:
     gps = one["gps"]
-    return RemoteImage(one["id"], one["name"], (one["size"][0], one["size"][1]),
+    return RemoteImage(one["key"], one["name"], one["image"], (one["size"][0], one["size"][1]),
                        None if gps is None else (gps[0], gps[1]), one["taken"])
 
 
 def _result(one: Mapping[str, Any]) -> RemoteResult:
     return RemoteResult(rank=one["rank"], image=one["image"], score=one["score"], inliers=one["inliers"],
                         probability=one["probability"], transform=_transform(one["transform"]),
-                        inlier_points=_points(one["inlier_points"] or []), ordinal=one["id"], photo=_image(one))
+                        inlier_points=_points(one["inlier_points"] or []), examined=one["examined"], key=one["key"],
+                        file=Path(one["file"]), files=tuple(map(Path, one["files"])), photo=_image(one))
 
 
 def _transform(rows: Any) -> Any:

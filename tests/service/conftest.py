@@ -2,36 +2,42 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import os
 import re
 import select
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
 pytest.importorskip("fastapi", reason="needs the extra 'serve'")
 httpx = pytest.importorskip("httpx")
+uvicorn = pytest.importorskip("uvicorn")
 
 TOKEN = "a-token-that-nobody-guesses"
+T = TypeVar("T")
 EMPTY = [("method", (None, "delf"))]  # httpx makes no form of nothing
+MODEL, FEATURES = "delf-r18-int8", 500  # the quickest, with few features of a photo: what is tried is the service
 SECONDS = 60  # after which a service that does not start, or end, has failed
 
 
 @dataclass
-class Served:
-    """A service that runs. log: the file of its stderr."""
+class Asked:
+    """A service that runs, and a client of it."""
 
-    process: subprocess.Popen[str]
     url: str
-    log: Path
     http: Any = field(init=False)
 
     def __post_init__(self) -> None:
@@ -69,6 +75,14 @@ class Served:
             assert time.monotonic() < end, "it did not become true"
             time.sleep(0.02)
 
+
+@dataclass
+class Served(Asked):
+    """A service in a process of its own. log: the file of its stderr."""
+
+    process: subprocess.Popen[str]
+    log: Path
+
     def memory(self) -> int:
         """Bytes that the process has in memory."""
         pages = Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]
@@ -81,8 +95,67 @@ class Served:
         return self.process.wait(SECONDS)
 
 
+class Hosted(Asked):
+    """A service in this process, which begins in no time."""
+
+    def __init__(self, app: Any) -> None:
+        listening = socket.create_server(("127.0.0.1", 0))
+        self._server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none", server_header=False))
+        self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [listening]})
+        self._thread.start()
+        super().__init__(f"http://127.0.0.1:{listening.getsockname()[1]}")
+
+    def stop(self) -> None:
+        """End the service."""
+        self.http.close()
+        self._server.should_exit = True
+        self._thread.join()
+
+
+def in_a_thread(scene: Coroutine[Any, Any, T]) -> T:
+    """What `asyncio.run` gives, also where a browser has left an event loop running in this thread."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, scene).result()
+
+
+@pytest.fixture(scope="session")
+def run_scene() -> Callable[[Coroutine[Any, Any, T]], T]:
+    """Runs a coroutine to its end."""
+    return in_a_thread
+
+
 Serve = Callable[..., Served]
 Copied = Callable[[Path], Path]
+
+
+@pytest.fixture(scope="session")
+def extractor() -> Any:
+    """The quickest model, with few features: what is tried here is the service."""
+    from delf.features import Delf
+
+    return Delf.load(MODEL, runtime="onnx", threads=2, max_features=FEATURES)
+
+
+@pytest.fixture(scope="session")
+def collection(photos: Path, extractor: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """`photos`, indexed with that model, and prepared for every method. Read only."""
+    from delf.collection import Collection
+    from delf.indexing import build_index
+    from delf.methods import METHODS
+    from delf.search import SearchEngine
+
+    with Collection.create(tmp_path_factory.mktemp("served") / "places.delf", extractor) as made:
+        made.add([photos])
+        build_index(made)
+        for method in METHODS:
+            SearchEngine(made, extractor, method=method)
+        yield made
+
+
+@pytest.fixture(scope="session")
+def keys(photos: Path) -> dict[str, str]:
+    """The key of each of `photos`, by the name of the file."""
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in photos.iterdir()}
 
 
 @pytest.fixture(scope="session")
@@ -111,7 +184,8 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
         unwanted = ("COV", "DELF")
         with log.open("w") as stream:
             process = subprocess.Popen(
-                [sys.executable, "-m", "delf", "serve", collection, "--port", "0", *arguments],
+                [sys.executable, "-m", "delf", "serve", collection, "--port", "0", "--model", MODEL,
+                 "--runtime", "onnx", *arguments],
                 env={key: value for key, value in os.environ.items() if not key.startswith(unwanted)} | environment,
                 stdout=subprocess.PIPE, stderr=stream, text=True,
                 preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
@@ -123,7 +197,7 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
             process.kill()
             process.communicate()
             pytest.fail(f"the service did not start: {line} {log.read_text()}")
-        running.append(Served(process, found[1], log))
+        running.append(Served(found[1], process, log))
         return running[-1]
 
     yield start
@@ -138,16 +212,46 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
 
 
 @pytest.fixture(scope="session")
+def hosted() -> Iterator[Callable[..., Hosted]]:
+    """Answers by an application in this process."""
+    running: list[Hosted] = []
+
+    def start(app: Any) -> Hosted:
+        running.append(Hosted(app))
+        return running[-1]
+
+    yield start
+    for one in running:
+        one.stop()
+
+
+@pytest.fixture(scope="session")
+def hosted_on(hosted: Any, extractor: Any) -> Callable[..., Hosted]:
+    """A service in this process on a collection, which it looks at often. options: of the service."""
+    def start(folder: Path, methods: list[str] | None = None, **options: Any) -> Hosted:
+        from delf.service.app import create_app
+        from delf.service.library import Library
+        from delf.service.options import ServiceOptions
+
+        return hosted(create_app(
+            Library(folder, extractor, methods or ["delf-asmk"]), ServiceOptions(watch_seconds=0.05, **options)))
+
+    return start
+
+
+@pytest.fixture(scope="session")
 def service(serve: Serve, copied: Copied, tmp_path_factory: pytest.TempPathFactory) -> Served:
-    """A service on the collection of `photos`, which changes nothing."""
-    return serve(copied(tmp_path_factory.mktemp("read")))
+    """A service on the collection of `photos` by every method, which changes nothing."""
+    from delf.methods import METHODS
+
+    return serve(copied(tmp_path_factory.mktemp("read")), "--methods", ",".join(METHODS))
 
 
 @pytest.fixture
-def writable(serve: Serve, copied: Copied, token: str, tmp_path: Path) -> Iterator[Served]:
+def writable(hosted_on: Any, copied: Copied, token: str, tmp_path: Path) -> Iterator[Hosted]:
     """A service on a copy of the collection, to which photos may be added, with the token in its client."""
     (tmp_path / "uploads").mkdir()
-    one = serve(copied(tmp_path), "--uploads", tmp_path / "uploads", DELF_TOKEN=token)
+    one = hosted_on(copied(tmp_path), token=token, uploads=tmp_path / "uploads")
     one.http.headers["Authorization"] = f"Bearer {token}"
     yield one
     one.stop()

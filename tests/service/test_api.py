@@ -16,6 +16,9 @@ from delf.images import read_image, read_metadata
 from delf.methods import METHODS
 from delf.search import SearchEngine
 
+NOBODY = "0123456789abcdef" * 4  # the key of no photo
+KNOWN = "a photo that is there"
+
 
 def size_of(photo: Path) -> list[int]:
     """[width, height] of an upright photo."""
@@ -28,17 +31,23 @@ def engine(collection: Any, extractor: Any) -> SearchEngine:
     return SearchEngine(collection, extractor)
 
 
-def test_a_search_answers_what_the_engine_does(service: Any, engine: SearchEngine, queries: Any) -> None:
+def test_a_search_answers_what_the_engine_does(service: Any, engine: SearchEngine, queries: Any,
+                                               keys: dict[str, str]) -> None:
     query = queries["coffee"].path
     expected = engine.search(query, top=5)
     answer = service.search(query, top=5, points=True)
     assert answer["match"] is True and answer["query"] == "" and answer["method"] == "delf-asmk"
+    assert (answer["verified"], answer["verdict"]) == (True, "same thing")
+    assert (answer["order"], answer["remark"]) == (expected.order, expected.remark)
     assert answer["model"] == "delf-r18"
     assert answer["size"] == size_of(query)
     assert list(answer["seconds"]) == ["decode", "extract", "retrieve", "verify", "rank", "turn"]
     assert len(answer["results"]) == len(expected.results)
     for found, result in zip(answer["results"], expected.results, strict=True):
         assert found["image"] == result.image and found["name"] == Path(result.image).name
+        assert found["id"] == found["key"] == result.key == keys[Path(result.image).name]
+        assert (found["file"], found["files"]) == (result.image, [result.image])
+        assert (found["examined"], found["verdict"]) == (result.examined, expected.word_of(result))
         assert (found["rank"], found["inliers"]) == (result.rank, result.inliers)
         assert found["probability"] == pytest.approx(result.probability)
         assert found["score"] == pytest.approx(result.score)
@@ -84,20 +93,20 @@ def test_a_box(service: Any, engine: SearchEngine, queries: Any) -> None:
     np.testing.assert_allclose(answer["results"][0]["inlier_points"], expected.results[0].inlier_points, atol=0.006)
 
 
-def test_a_photo_of_the_collection(service: Any, collection: Any, photos: Path) -> None:
-    number = collection.ordinal_of(photos / "rocket.jpg")
-    answer = service.search(id=number, top=12)
+def test_a_photo_of_the_collection(service: Any, keys: dict[str, str], photos: Path) -> None:
+    key = keys["rocket.jpg"]
+    answer = service.search(id=key, top=12)
     assert answer["query"] == str(photos / "rocket.jpg") and answer["match"] is True
     assert answer["results"][0]["image"] == str(photos / "rocket-side.jpg")
-    assert number not in [one["id"] for one in answer["results"]], "it does not find itself"
+    assert key not in [one["id"] for one in answer["results"]], "it does not find itself"
     assert "extract" not in answer["seconds"], "its features are known"
-    part = service.search(id=number, top=1, box="10,10,300,200")
+    part = service.search(id=key, top=1, box="10,10,300,200")
     assert part["results"][0]["image"] == str(photos / "rocket-side.jpg")
     assert "extract" in part["seconds"]
 
 
-def test_a_photo_that_is_alone(service: Any, collection: Any, photos: Path) -> None:
-    answer = service.search(id=collection.ordinal_of(photos / "cell.jpg"))
+def test_a_photo_that_is_alone(service: Any, keys: dict[str, str]) -> None:
+    answer = service.search(id=keys["cell.jpg"])
     assert answer["match"] is False
     assert "turn" in answer["seconds"]
 
@@ -109,37 +118,48 @@ def test_every_method(service: Any, collection: Any, extractor: Any, queries: An
     assert (answer["method"], answer["match"]) == (method, expected.match)
     assert [one["image"] for one in answer["results"]] == [one.image for one in expected.results]
     assert [one["inliers"] for one in answer["results"]] == [one.inliers for one in expected.results]
+    assert [one["probability"] for one in answer["results"]] == pytest.approx(
+        [one.probability for one in expected.results])
+    [about] = [one for one in service.http.get("/api/v1/collection").json()["methods"] if one["name"] == method]
+    assert about["verifies"] is answer["verified"] is METHODS[method].verifies
+    if not answer["verified"]:  # it cannot tell, which is not "no"
+        assert answer["match"] is None and answer["verdict"] == "not looked at"
+        assert {(one["probability"], one["examined"], one["verdict"]) for one in answer["results"]} == {
+            (None, False, "not looked at")}
+        assert answer["results"][0]["name"].startswith("coffee")
+        refused = service.post("search", queries["coffee"].path, method=method, threshold=0.5)
+        service.refused(refused, 422, "option", "no geometry", "leave out the threshold")
 
 
-def test_matches_of_a_pair(service: Any, collection: Any, queries: Any) -> None:
+def test_matches_of_a_pair(service: Any, collection: Any, queries: Any, keys: dict[str, str]) -> None:
     query = queries["coffee"]
     best = service.search(query.path, top=1, points=True)["results"][0]
     pair = service.post("matches", query.path, other=best["id"]).raise_for_status().json()
     assert {name: pair[name] for name in ("inliers", "tentative", "transform", "inlier_points")} == {
         name: best[name] for name in ("inliers", "tentative", "transform", "inlier_points")}
     assert pair["probability"] == pytest.approx(best["probability"])
-    assert pair["other_size"] == best["size"]
+    assert pair["other_size"] == best["size"] and pair["verdict"] == best["verdict"] == "same thing"
     stored = service.post("matches", id=best["id"], other=best["id"]).raise_for_status().json()
-    assert stored["inliers"] > 0.9 * len(collection.features(best["id"])), "a photo matches itself"
+    count = len(collection.features(collection.snapshot.ordinal_of_key(best["id"])))
+    assert stored["inliers"] > 0.9 * count, "a photo matches itself"
 
 
-def test_a_pair_is_looked_at_turned(service: Any, collection: Any, photos: Path) -> None:
+def test_a_pair_is_looked_at_turned(service: Any, keys: dict[str, str], photos: Path) -> None:
     turned = io.BytesIO()
     Image.fromarray(np.rot90(read_image(photos / "astronaut.jpg"))).save(turned, "PNG")
-    number = collection.ordinal_of(photos / "astronaut.jpg")
-    pair = service.post("matches", turned.getvalue(), other=number).raise_for_status().json()
+    pair = service.post("matches", turned.getvalue(), other=keys["astronaut.jpg"]).raise_for_status().json()
     assert pair["probability"] > 0.9
     assert pair["size"] == pair["other_size"][::-1]
 
 
-def test_attention(service: Any, extractor: Any, queries: Any) -> None:
+def test_attention(service: Any, extractor: Any, queries: Any, keys: dict[str, str]) -> None:
     response = service.post("attention", queries["rocket"].path)
     assert response.headers["content-type"] == "image/png"
     picture = Image.open(io.BytesIO(response.content))
     expected = extractor.attention_map(read_image(queries["rocket"].path))
     assert picture.mode == "L" and picture.size == expected.shape[::-1]
     np.testing.assert_allclose(np.asarray(picture) / 255, expected / expected.max(), atol=0.01)
-    assert service.post("attention", id=0).status_code == 200
+    assert service.post("attention", id=keys["cat.jpg"]).status_code == 200
 
 
 def test_the_collection(service: Any, collection: Any) -> None:
@@ -152,44 +172,59 @@ def test_the_collection(service: Any, collection: Any) -> None:
     assert about["limits"] == {"upload_bytes": 20_000_000, "pixels": 50_000_000, "top": 100}
 
 
-def test_images(service: Any, collection: Any, photos: Path) -> None:
-    page = service.http.get("/api/v1/images", params={"offset": 2, "limit": 3}).json()
-    assert page["total"] == len(collection)
-    assert [one["id"] for one in page["images"]] == [2, 3, 4]
-    one = service.http.get("/api/v1/images/3").json()
-    assert one == page["images"][1]
-    assert one["size"] == size_of(photos / one["name"])
-    assert service.http.get("/api/v1/images", params={"offset": 999}).json()["images"] == []
+def test_images(service: Any, keys: dict[str, str], photos: Path) -> None:
+    page = service.http.get("/api/v1/images").json()
+    assert (page["total"], page["next"]) == (12, None)
+    assert [one["id"] for one in page["images"]] == [one["key"] for one in page["images"]] == sorted(keys.values())
+    for one in page["images"]:
+        assert service.http.get(f"/api/v1/images/{one['key']}").json() == one
+        assert keys[one["name"]] == one["key"] and one["size"] == size_of(photos / one["name"])
+        assert one["image"] == one["file"] == str(photos / one["name"]) and one["files"] == [one["file"]]
+    for limit in (1, 5, 12):
+        listed, after = [], {}
+        while after is not None:
+            part = service.http.get("/api/v1/images", params={"limit": limit, **after}).json()
+            assert 0 < len(part["images"]) <= limit
+            listed += part["images"]
+            after = None if part["next"] is None else {"after": part["next"]}
+        assert listed == page["images"]
+    last = service.http.get("/api/v1/images", params={"after": "f" * 64}).json()
+    assert (last["images"], last["next"]) == ([], None)
 
 
 @pytest.mark.parametrize(("what", "fields", "words"), [
     ("search", {}, ["'image'", "'id'"]),
-    ("search", {"id": "0", "other": "1"}, ["other"]),
+    ("search", {"id": NOBODY, "other": "1"}, ["no field 'other'", "image, id, box"]),
+    ("matches", {"id": NOBODY, "other": NOBODY, "boks": "1", "top": "3"}, ["'boks', 'top'"]),
     ("search", {"id": "-1"}, ["id"]),
-    ("search", {"id": "one"}, ["id"]),
-    ("search", {"id": "0", "top": "0"}, ["top"]),
-    ("search", {"id": "0", "top": "101"}, ["top is at most 100"]),
-    ("search", {"id": "0", "threshold": "nan"}, ["threshold"]),
-    ("search", {"id": "0", "method": "sift"}, ["unknown method 'sift'", "delf-asmk"]),
-    ("search", {"id": "0", "box": "1,2,3"}, ["four numbers"]),
-    ("search", {"id": "0", "box": "9000,9000,9100,9100"}, ["no pixel in common"]),
-    ("search", {"id": "0", "points": "perhaps"}, ["points"]),
-    ("matches", {"id": "0"}, ["other"]),
+    ("search", {"id": "0"}, ["id"]),
+    ("search", {"id": "F" * 64}, ["id"]),
+    ("search", {"id": "f" * 65}, ["id"]),
+    ("search", {"id": KNOWN, "top": "0"}, ["top"]),
+    ("search", {"id": KNOWN, "top": "101"}, ["top is at most 100"]),
+    ("search", {"id": KNOWN, "threshold": "nan"}, ["threshold"]),
+    ("search", {"id": KNOWN, "method": "sift"}, ["method 'sift' is unknown", "delf-asmk"]),
+    ("search", {"id": KNOWN, "box": "1,2,3"}, ["four numbers"]),
+    ("search", {"id": KNOWN, "box": "9000,9000,9100,9100"}, ["no pixel in common"]),
+    ("search", {"id": KNOWN, "points": "perhaps"}, ["points"]),
+    ("matches", {"id": NOBODY}, ["other"]),
 ])
-def test_a_wrong_wish_is_told(service: Any, what: str, fields: dict[str, str], words: list[str]) -> None:
+def test_a_wrong_wish_is_told(service: Any, keys: dict[str, str], what: str, fields: dict[str, str],
+                              words: list[str]) -> None:
+    fields = {name: value.replace(KNOWN, keys["cat.jpg"]) for name, value in fields.items()}
     service.refused(service.post(what, **fields), 422, "option", *words)
 
 
-def test_what_is_not_there(service: Any) -> None:
-    for path in ("/api/v1/images/12345", "/api/v1/images/12/thumbnail", "/api/v1/images/9007199254740991"):
-        service.refused(service.http.get(path), 404, "not_found", "has no image")
-    service.refused(service.post("search", id=999), 404, "not_found", "has no image 999")
-    service.refused(service.post("matches", id=0, other=999), 404, "not_found", "has no image 999")
+def test_what_is_not_there(service: Any, keys: dict[str, str]) -> None:
+    for name in (NOBODY, "12345", "0", "-1", "x", keys["cat.jpg"].upper(), f"{keys['cat.jpg']}%20", "a" * 65):
+        for path in (f"/api/v1/images/{name}", f"/api/v1/images/{name}/thumbnail"):
+            service.refused(service.http.get(path), 404, "not_found", "has no image")
+    service.refused(service.post("search", id=NOBODY), 404, "not_found", f"has no image {NOBODY}")
+    service.refused(service.post("matches", id=keys["cat.jpg"], other=NOBODY), 404, "not_found", f"no image {NOBODY}")
     service.refused(service.http.get("/nowhere"), 404, "http", "nothing at this address")
     service.refused(service.http.get("/api/v1/search"), 405, "http", "other methods")
     service.refused(service.http.get("/static/../app.py"), 404, "http")
     service.refused(service.http.get("/static/%2e%2e/app.py"), 404, "http")
-    service.refused(service.http.get("/docs"), 404, "http")
 
 
 def test_a_query_that_is_no_photo(service: Any) -> None:

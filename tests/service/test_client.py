@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import http.server
 import io
 import json
@@ -35,52 +36,61 @@ def test_a_search_gives_what_the_engine_gives(service: Any, collection: Any, ext
         assert (answer.method, answer.match) == (expected.method, True)
         for found, result in zip(answer.results, expected.results, strict=True):
             assert isinstance(found, RemoteResult)
-            assert (found.rank, found.image, found.inliers, found.ordinal) == (
-                result.rank, result.image, result.inliers, result.ordinal)
+            assert (found.rank, found.image, found.inliers, found.key, found.files, found.examined) == (
+                result.rank, result.image, result.inliers, result.key, result.files, result.examined)
             assert found.probability == pytest.approx(result.probability)
             np.testing.assert_allclose(found.inlier_points, result.inlier_points, atol=0.006)
             if result.transform is not None:
                 np.testing.assert_allclose(found.transform, result.transform)
-            assert found.name == Path(result.image).name and found.id == found.photo.id
+            assert found.name == Path(result.image).name and found.id == found.photo.id == found.key
     assert client.search(query, threshold=0.99, top=2, points=False).results[0].inlier_points.shape == (0, 4)
     assert client.search(query, box=(5, 5, 200, 300), method="delf", top=1).method == "delf"
 
 
-def test_a_photo_of_the_collection(service: Any, collection: Any, photos: Path) -> None:
+def test_a_photo_of_the_collection(service: Any, keys: dict[str, str]) -> None:
     client = Client(service.url + "/")
-    number = collection.ordinal_of(photos / "coffee.jpg")
-    best = client.search(number, top=1).results[0]
-    assert best.name == "coffee-side.jpg"
-    pair = client.matches(number, best.id)
+    [coffee] = [one for one in client.images() if one.name == "coffee.jpg"]
+    best = client.search(keys["coffee.jpg"], top=1).results[0]
+    assert best.name == "coffee-side.jpg" and client.search(coffee, top=1).results[0].key == best.key
+    assert client.search(best, top=1).results[0].key == coffee.key
+    pair = client.matches(coffee, best.id)
+    assert pair.inliers == client.matches(coffee, best).inliers
     assert pair.inliers == best.inliers and pair.transform.shape == (3, 3)
     assert pair.inlier_points.dtype == np.float32
 
 
-def test_the_photos(service: Any, photos: Path) -> None:
+def test_the_photos(service: Any, keys: dict[str, str], photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     client = Client(service.url)
     listed = list(client.images())
-    assert [one.id for one in listed] == list(range(12))
-    assert {one.name for one in listed} == {path.name for path in photos.iterdir()}
-    with Image.open(io.BytesIO(client.thumbnail(2, side=80))) as thumbnail:
+    assert [one.id for one in listed] == sorted(keys.values())
+    assert {one.name: one.key for one in listed} == keys
+    assert {one.path for one in listed} == {str(path) for path in photos.iterdir()}
+    monkeypatch.setattr("delf.client._PAGE", 5)
+    assert list(client.images()) == listed
+    with Image.open(io.BytesIO(client.thumbnail(listed[2], side=80))) as thumbnail:
         assert max(thumbnail.size) == 80
-    with Image.open(io.BytesIO(client.attention(2))) as attention:
+    with Image.open(io.BytesIO(client.attention(listed[2]))) as attention:
         assert attention.size == listed[2].size
     assert client.info()["images"] == 12
 
 
 def test_adding_and_removing(writable: Any, token: str, queries: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     client = Client(writable.url, token=token)
-    number = client.add(queries["camera"].path)
-    assert number == 12 and client.add(queries["camera"].path) == 12
-    assert client.search(number, top=1).match
-    client.remove(number)
-    with pytest.raises(ServiceError, match="has no image 12") as missing:
-        client.remove(number)
+    key = client.add(queries["camera"].path)
+    assert key == hashlib.sha256(queries["camera"].path.read_bytes()).hexdigest()
+    assert client.add(queries["camera"].path) == key
+    assert client.search(key, top=1).match
+    client.remove(key)
+    with pytest.raises(ServiceError, match=f"the image {key} was removed") as missing:
+        client.remove(key)
+    assert (missing.value.status, missing.value.code) == (410, "removed")
+    with pytest.raises(ServiceError, match="has no image") as missing:
+        client.remove("0" * 64)
     assert (missing.value.status, missing.value.code) == (404, "not_found")
     with pytest.raises(ServiceError, match="needs the token"):
         Client(writable.url).add(queries["camera"].path)
     monkeypatch.setenv("DELF_TOKEN", token)
-    assert Client(writable.url).add(queries["camera"].path) == 12
+    assert Client(writable.url).add(queries["camera"].path) == key
 
 
 def test_errors_are_sentences(service: Any, tmp_path: Path) -> None:
@@ -88,8 +98,10 @@ def test_errors_are_sentences(service: Any, tmp_path: Path) -> None:
     (tmp_path / "no.jpg").write_text("no photo")
     with pytest.raises(ServiceError, match="not an image that can be read"):
         client.search(tmp_path / "no.jpg")
-    with pytest.raises(ServiceError, match="unknown method 'sift'"):
-        client.search(0, method="sift")
+    with pytest.raises(ServiceError, match="the method 'sift' is unknown"):
+        client.search("0" * 64, method="sift")
+    with pytest.raises(OptionError, match="known by its key"):
+        client.thumbnail("cat.jpg")
     with pytest.raises(ServiceError, match="at most 20,000,000 bytes") as large:
         client.search(bytes(60_000_000))
     assert large.value.status == 413
@@ -173,7 +185,7 @@ DOCS = ROOT / "docs" / "service.md"
 def test_the_curl_examples(writable: Any, token: str, queries: Any, tmp_path: Path) -> None:
     shutil.copy(queries["coffee"].path, tmp_path / "query.jpg")
     shutil.copy(queries["camera"].path, tmp_path / "new.jpg")
-    examples = re.findall(r"```sh\n(curl .*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
+    examples = re.findall(r"```sh\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
     assert len(examples) >= 2
     answers = []
     for example in examples:
@@ -192,11 +204,24 @@ def test_the_python_example(service: Any, queries: Any, tmp_path: Path, monkeypa
                             capsys: pytest.CaptureFixture[str]) -> None:
     shutil.copy(queries["coffee"].path, tmp_path / "query.jpg")
     monkeypatch.chdir(tmp_path)
-    [example] = re.findall(r"```python\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
+    example, _ = re.findall(r"```python\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
     assert urlsplit(service.url).hostname == "127.0.0.1"
     exec(compile(example.replace("http://127.0.0.1:8000", service.url), "service.md", "exec"), {})
     out = capsys.readouterr().out.splitlines()
     assert out[0].startswith("1 coffee") and "%" in out[0]
+
+
+def test_the_example_of_a_mounted_service(copied: Any, extractor: Any, hosted: Any, tmp_path: Path,
+                                          monkeypatch: pytest.MonkeyPatch) -> None:
+    copied(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("delf.Delf.load", lambda: extractor)
+    _, example = re.findall(r"```python\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(compile(example, "service.md", "exec"), names)
+    client = hosted(names["app"]).http
+    assert client.get("/places/api/v1/images", headers={"Host": "photos.example"}).json()["total"] == 12
+    assert client.get("/places/", headers={"Host": "other.example"}).status_code == 421
 
 
 def test_the_documentation_names_every_option_and_address(service: Any) -> None:

@@ -107,14 +107,14 @@ def test_forms_that_come_in_slowly_are_bounded(slow: Any, contents: list[bytes])
     connections = [connect(slow) for _ in range(32)]
     for connection in connections:
         connection.sendall(form(contents[0])[:2000])
-    slow.until(lambda: slow.post("search", id=0).status_code == 503)
+    slow.until(lambda: slow.post("search", id="0" * 64).status_code == 503)
     response = slow.post("search", contents[1])
     assert response.status_code == 503 and int(response.headers["retry-after"]) == 1
     assert "receives as many photos" in response.json()["error"]["message"]
     assert slow.http.get("/api/v1/images").status_code == 200
     for connection in connections:
         connection.close()
-    slow.until(lambda: slow.post("search", id=0).status_code == 200)
+    slow.until(lambda: slow.post("search", id="0" * 64).status_code == 404)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -151,14 +151,14 @@ def test_times_are_limited(serve: Any, copied: Any, contents: list[bytes], tmp_p
     assert one.stop() == 0
 
 
-def test_pictures_come_while_searches_wait(slow: Any, contents: list[bytes]) -> None:
+def test_pictures_come_while_searches_wait(slow: Any, contents: list[bytes], keys: dict[str, str]) -> None:
     held(slow)
     connections = [connect(slow) for _ in range(3)]
     for connection, data in zip(connections, contents, strict=False):
         connection.sendall(form(data))
     slow.process.send_signal(signal.SIGCONT)
     slow.until(lambda: slow.metric("delf_running") == 1)
-    assert slow.http.get("/api/v1/images/2/thumbnail").status_code == 200
+    assert slow.http.get(f"/api/v1/images/{keys['cat.jpg']}/thumbnail").status_code == 200
     assert slow.http.get("/healthz").status_code == 200
     with ThreadPoolExecutor(3) as pool:
         assert all(one.startswith(b"HTTP/1.1 200 ") for one in pool.map(answer, connections))

@@ -18,15 +18,16 @@ import pytest
 from PIL import Image
 
 TOKEN = "a-token-that-nobody-guesses"
-WRITES = [("POST", "/api/v1/images"), ("DELETE", "/api/v1/images/0")]
+KEY = "0123456789abcdef" * 4  # of no photo
+WRITES = [("POST", "/api/v1/images"), ("DELETE", f"/api/v1/images/{KEY}")]
 
 
 @pytest.fixture(scope="module")
-def guarded(serve: Any, copied: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def guarded(hosted_on: Any, copied: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A service that takes photos from whoever knows the token. These tests do not change it."""
     folder = tmp_path_factory.mktemp("guarded")
     (folder / "uploads").mkdir()
-    return serve(copied(folder), "--uploads", folder / "uploads", "--allow-host", "photos.example", "--token", TOKEN)
+    return hosted_on(copied(folder), uploads=folder / "uploads", hosts=("photos.example",), token=TOKEN)
 
 
 def raw(served: Any, request: bytes) -> bytes:
@@ -45,9 +46,9 @@ def raw(served: Any, request: bytes) -> bytes:
 
 
 def test_every_answer_has_the_headers(guarded: Any) -> None:
-    requests = [("GET", "/"), ("GET", "/api/v1/collection"), ("GET", "/api/v1/images/0/thumbnail"),
+    requests = [("GET", "/"), ("GET", "/api/v1/collection"), ("GET", f"/api/v1/images/{KEY}/thumbnail"),
                 ("GET", "/nowhere"), ("GET", "/metrics"), ("GET", "/openapi.json"), ("GET", "/static/nothing.js"),
-                ("POST", "/api/v1/search"), ("DELETE", "/api/v1/images/0"), ("OPTIONS", "/api/v1/search")]
+                ("POST", "/api/v1/search"), ("DELETE", f"/api/v1/images/{KEY}"), ("OPTIONS", "/api/v1/search")]
     for method, path in requests:
         for host in (None, "evil.example"):
             headers = guarded.http.request(method, path, headers={"Host": host} if host else {}).headers
@@ -192,14 +193,15 @@ def test_too_many_pixels(service: Any) -> None:
 def test_one_photo_at_a_time(service: Any, photos: Path) -> None:
     data = (photos / "cell.jpg").read_bytes()
     response = service.http.post("/api/v1/search", files=[("image", ("a", data)), ("image", ("b", data))])
-    service.refused(response, 400, "form", "Too many files")
+    service.refused(response, 400, "form", "one photo at a time")
     response = service.http.post("/api/v1/search", files=[("other", ("a", data))])
     service.refused(response, 422, "option", "'image'")
-    fields = [("id", (None, "1"))] * 50
-    service.refused(service.http.post("/api/v1/search", files=fields), 400, "form", "Too many fields")
-    service.refused(service.http.post("/api/v1/search", files=fields[:2]), 422, "option", "twice")
-    service.refused(service.post("search", id=0, box="1" * 5000), 400, "form")
-    service.refused(service.post("search", photos / "cell.jpg", id=0), 422, "option", "either")
+    fields = [(f"id{number}", (None, "1")) for number in range(50)]
+    service.refused(service.http.post("/api/v1/search", files=fields), 400, "form", "at most 12 fields")
+    twice = [("id", (None, "1"))] * 2
+    service.refused(service.http.post("/api/v1/search", files=twice), 422, "option", "'id' is given twice")
+    service.refused(service.post("search", id=KEY, box="1" * 5000), 400, "form")
+    service.refused(service.post("search", photos / "cell.jpg", id=KEY), 422, "option", "either")
 
 
 NAMES = ["../../../evil.jpg", "/etc/evil.jpg", "..\\evil.jpg", "evil.jpg\0.png", "places.delf/catalogue.sqlite",
@@ -298,7 +300,8 @@ def test_forms_that_are_none(service: Any, body: bytes, kind: str) -> None:
 
 
 def test_requests_that_are_none(service: Any) -> None:
-    for request in (b"nonsense\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", bytes(range(256)), b"GET /\x00 HTTP/1.1\r\n\r\n",
+    for request in (b"nonsense\r\n\r\n", b"GET / HTTP/9.9\r\nConnection: close\r\n\r\n", bytes(range(256)),
+                    b"GET /\x00 HTTP/1.1\r\n\r\n",
                     b"GET / HTTP/1.1\r\nHost: localhost\r\n" + b"X: " + b"y" * 200_000 + b"\r\n\r\n",
                     b"POST /api/v1/search HTTP/1.1\r\nHost: localhost\r\nContent-Length: -5\r\n\r\n",
                     b"POST /api/v1/search HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"):

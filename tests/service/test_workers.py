@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -33,7 +34,7 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.005)
 
 
-def test_work_is_done_and_errors_come_back() -> None:
+def test_work_is_done_and_errors_come_back(run_scene: Any) -> None:
     async def scene(pool: Workers) -> None:
         assert await asyncio.gather(*(pool.run(lambda job, n=n: n * n) for n in range(3))) == [0, 1, 4]
         with pytest.raises(ZeroDivisionError):
@@ -41,10 +42,10 @@ def test_work_is_done_and_errors_come_back() -> None:
         assert (pool.running, pool.queued, pool.full) == (0, 0, False)
 
     with workers(2, 1) as pool:
-        asyncio.run(scene(pool))
+        run_scene(scene(pool))
 
 
-def test_what_is_too_much_is_refused_at_once() -> None:
+def test_what_is_too_much_is_refused_at_once(run_scene: Any) -> None:
     async def scene(pool: Workers) -> None:
         done = threading.Event()
         tasks = [asyncio.create_task(pool.run(lambda job: done.wait(30))) for _ in range(3)]
@@ -59,10 +60,10 @@ def test_what_is_too_much_is_refused_at_once() -> None:
         assert await pool.run(lambda job: "room again") == "room again"
 
     with workers(1, 2) as pool:
-        asyncio.run(scene(pool))
+        run_scene(scene(pool))
 
 
-def test_a_client_that_goes_takes_its_waiting_work_along() -> None:
+def test_a_client_that_goes_takes_its_waiting_work_along(run_scene: Any) -> None:
     async def scene(pool: Workers) -> None:
         done, leave, begun = threading.Event(), asyncio.Event(), []
 
@@ -82,10 +83,10 @@ def test_a_client_that_goes_takes_its_waiting_work_along() -> None:
         assert begun == []
 
     with workers(1, 5) as pool:
-        asyncio.run(scene(pool))
+        run_scene(scene(pool))
 
 
-def test_work_that_has_begun_stops_at_its_next_stage_and_keeps_its_place() -> None:
+def test_work_that_has_begun_stops_at_its_next_stage_and_keeps_its_place(run_scene: Any) -> None:
     async def scene(pool: Workers) -> None:
         leave, go_on, stages = asyncio.Event(), threading.Event(), []
 
@@ -109,10 +110,10 @@ def test_work_that_has_begun_stops_at_its_next_stage_and_keeps_its_place() -> No
         assert stages == ["first"]
 
     with workers(1, 0) as pool:
-        asyncio.run(scene(pool))
+        run_scene(scene(pool))
 
 
-def test_time_is_limited_waiting_included() -> None:
+def test_time_is_limited_waiting_included(run_scene: Any) -> None:
     async def scene(pool: Workers) -> None:
         done = threading.Event()
         tasks = [asyncio.create_task(pool.run(lambda job: done.wait(30))) for _ in range(2)]
@@ -122,7 +123,7 @@ def test_time_is_limited_waiting_included() -> None:
         await until(lambda: pool.running == pool.queued == 0)
 
     with workers(1, 1, seconds=0.2) as pool:
-        asyncio.run(scene(pool))
+        run_scene(scene(pool))
 
 
 def test_what_is_kept_is_bounded() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import subprocess
 import sys
@@ -18,72 +19,107 @@ def total(served: Any) -> int:
     return int(served.http.get("/api/v1/images").json()["total"])
 
 
+def key_of(photo: Path) -> str:
+    return hashlib.sha256(photo.read_bytes()).hexdigest()
+
+
 def test_a_photo_is_added_found_and_removed(writable: Any, queries: Any, tmp_path: Path) -> None:
     assert writable.http.get("/api/v1/collection").json()["writable"] is True
-    query = queries["camera"]
+    query, key = queries["camera"], key_of(queries["camera"].path)
+    address = f"/api/v1/images/{key}"
+    writable.refused(writable.http.get(address), 404, "not_found", f"has no image {key}")
     response = writable.post("images", query.path)
-    assert (response.status_code, response.json()) == (201, {"id": 12, "added": True})
+    assert (response.status_code, response.json()) == (201, {"id": key, "key": key, "added": True})
     best = writable.search(query.path, top=2)["results"][0]
-    assert (best["id"], best["size"]) == (12, writable.http.get("/api/v1/images/12").json()["size"])
+    assert (best["id"], best["size"]) == (key, writable.http.get(address).json()["size"])
     assert total(writable) == 13
-    assert writable.http.get("/api/v1/images/12/thumbnail").status_code == 200
+    assert writable.http.get(f"{address}/thumbnail").status_code == 200
     [stored] = (tmp_path / "uploads").iterdir()
 
     again = writable.post("images", query.path)
-    assert (again.status_code, again.json()) == (200, {"id": 12, "added": False})
+    assert (again.status_code, again.json()) == (200, {"id": key, "key": key, "added": False})
 
-    assert writable.http.delete("/api/v1/images/12").status_code == 204
+    assert writable.http.delete(address).status_code == 204
     assert not stored.exists()
-    writable.refused(writable.http.get("/api/v1/images/12"), 404, "not_found")
-    writable.refused(writable.http.delete("/api/v1/images/12"), 404, "not_found", "has no image 12")
-    assert 12 not in [one["id"] for one in writable.search(query.path)["results"]]
+    for response in (writable.http.get(address), writable.http.get(f"{address}/thumbnail"),
+                     writable.http.delete(address), writable.post("search", id=key)):
+        writable.refused(response, 410, "removed", f"the image {key} was removed")
+    assert key not in [one["id"] for one in writable.search(query.path)["results"]]
+    assert key not in [one["id"] for one in writable.http.get("/api/v1/images").json()["images"]]
 
     response = writable.post("images", query.path)
-    assert (response.status_code, response.json()) == (201, {"id": 12, "added": True}), "its features were kept"
-    assert writable.search(query.path, top=1)["results"][0]["id"] == 12
+    assert (response.status_code, response.json()["added"]) == (201, True), "its features were kept"
+    assert writable.search(query.path, top=1)["results"][0]["id"] == key
 
 
-def test_photos_of_the_user_are_left_alone(writable: Any, collection: Any, photos: Path, extractor: Any,
+def test_photos_of_the_user_are_left_alone(writable: Any, keys: dict[str, str], photos: Path, extractor: Any,
                                            tmp_path: Path) -> None:
-    number = collection.ordinal_of(photos / "cat.jpg")
-    assert writable.post("images", photos / "cat.jpg").json() == {"id": number, "added": False}
-    shutil.copy(photos / "cat.jpg", tmp_path / "copy.jpg")
+    key = keys["cat.jpg"]
+    assert writable.post("images", photos / "cat.jpg").json() == {"id": key, "key": key, "added": False}
+    for name in ("copy.jpg", "gone.jpg"):
+        shutil.copy(photos / "cat.jpg", tmp_path / name)
     with Collection.open(tmp_path / "places.delf", extractor) as opened:
-        assert opened.add([tmp_path / "copy.jpg"]).duplicates == 1
-    assert writable.http.delete(f"/api/v1/images/{number}").status_code == 204
-    assert total(writable) == 11, "with all of its files"
+        assert opened.add([tmp_path / "copy.jpg", tmp_path / "gone.jpg"]).duplicates == 2
+    (tmp_path / "gone.jpg").unlink()
+    copies = {str(photos / "cat.jpg"), str(tmp_path / "copy.jpg")}
+    assert set(writable.http.get(f"/api/v1/images/{key}").json()["files"]) == copies
+    assert writable.http.delete(f"/api/v1/images/{key}").status_code == 204
+    assert total(writable) == 11, "with all of its files, also the one that is gone"
+    writable.refused(writable.http.get(f"/api/v1/images/{key}"), 410, "removed")
     assert (photos / "cat.jpg").is_file() and (tmp_path / "copy.jpg").is_file()
 
 
-def test_changes_of_another_process_are_seen(writable: Any, queries: Any, tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, "-m", "delf", "index", queries["camera"].path, "-o",
-                           tmp_path / "places.delf", "--json"], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+def test_changes_of_another_process_are_seen(writable: Any, queries: Any, keys: dict[str, str], extractor: Any,
+                                             tmp_path: Path) -> None:
+    camera = queries["camera"].path
+    with Collection.open(tmp_path / "places.delf", extractor) as opened:
+        opened.add([camera])
     writable.until(lambda: total(writable) == 13)
-    assert writable.search(id=12, top=1)["match"] is True
-
-    key = writable.http.get("/api/v1/images/5").json()["key"]
-    assert writable.http.delete("/api/v1/images/2").status_code == 204
-    done = subprocess.run([sys.executable, "-m", "delf", "compact", tmp_path / "places.delf", "--json"],
+    assert writable.search(id=key_of(camera), top=1)["match"] is True
+    done = subprocess.run([sys.executable, "-m", "delf", "remove", tmp_path / "places.delf", camera],
                           capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    path = "/api/v1/images/5/thumbnail"
-    writable.until(lambda: writable.http.get(path, params={"v": key}).status_code == 404)
-    assert writable.http.get(path).status_code == 200
+    writable.until(lambda: total(writable) == 12)
     assert writable.search(queries["coffee"].path, top=1)["match"] is True
 
 
-def test_one_writes_at_a_time(writable: Any, draw: Any, queries: Any, tmp_path: Path) -> None:
+def test_an_address_means_the_same_photo_for_ever(writable: Any, keys: dict[str, str], photos: Path,
+                                                  extractor: Any, tmp_path: Path) -> None:
+    """Whatever is removed, merged and added: it shows that photo, or says that it is gone."""
+    def thumbnails() -> dict[str, bytes]:
+        found = {key: writable.http.get(f"/api/v1/images/{key}/thumbnail?side=32") for key in keys.values()}
+        assert {one.status_code for one in found.values()} <= {200, 404, 410}
+        return {key: one.content for key, one in found.items() if one.status_code == 200}
+
+    before = thumbnails()
+    first, last = sorted(keys.values())[0], sorted(keys.values())[4]
+    page = writable.http.get("/api/v1/images", params={"limit": 5}).json()
+    assert page["next"] == last
+    for key in (first, last):
+        assert writable.http.delete(f"/api/v1/images/{key}").status_code == 204
+    with Collection.open(tmp_path / "places.delf", extractor) as opened:
+        opened.compact()
+    writable.until(lambda: writable.http.get(f"/api/v1/images/{first}").status_code == 404)
+    rest = writable.http.get("/api/v1/images", params={"after": page["next"]}).json()
+    assert [one["key"] for one in rest["images"]] == sorted(keys.values())[5:], "none is missed, and none comes twice"
+    now = thumbnails()
+    assert now == {key: data for key, data in before.items() if key not in (first, last)}
+    writable.refused(writable.http.delete(f"/api/v1/images/{first}"), 404, "not_found")
+    assert len(thumbnails()) == 10
+
+
+def test_one_writes_at_a_time(writable: Any, draw: Any, queries: Any, keys: dict[str, str], tmp_path: Path) -> None:
     with Collection.open(tmp_path / "places.delf") as collection, collection.writing():
         writable.refused(writable.post("images", queries["camera"].path), 409, "collection", "is being written by")
-        writable.refused(writable.http.delete("/api/v1/images/0"), 409, "collection", "is being written by")
+        writable.refused(writable.http.delete(f"/api/v1/images/{keys['cat.jpg']}"), 409, "collection",
+                         "is being written by")
         assert writable.search(queries["coffee"].path)["match"] is True, "readers do not mind"
     assert list((tmp_path / "uploads").iterdir()) == []
 
-    def add(path: Path) -> int:
+    def add(path: Path) -> str:
         response = writable.post("images", path)
         assert response.status_code == 201, response.text
-        return int(response.json()["id"])
+        return str(response.json()["id"])
 
     def search(_: int) -> bool:
         return bool(writable.search(queries["coffee"].path, top=1)["match"])
@@ -91,17 +127,17 @@ def test_one_writes_at_a_time(writable: Any, draw: Any, queries: Any, tmp_path: 
     drawn = [draw(f"{number}.png", number, (160, 120)) for number in range(5)]
     with ThreadPoolExecutor(4) as pool:
         found, added = pool.map(search, range(6)), pool.map(add, drawn)
-        assert sorted(added) == list(range(12, 17))
+        assert list(added) == [key_of(path) for path in drawn]
         assert all(found)
     assert total(writable) == 17
 
 
-def test_a_token_without_a_folder_takes_no_photos(serve: Any, copied: Any, token: str, photos: Path,
-                                                  tmp_path: Path) -> None:
-    one = serve(copied(tmp_path), DELF_TOKEN=token)
+def test_a_token_without_a_folder_takes_no_photos(hosted_on: Any, copied: Any, token: str, photos: Path,
+                                                  keys: dict[str, str], tmp_path: Path) -> None:
+    one = hosted_on(copied(tmp_path), token=token)
     headers = {"Authorization": f"Bearer {token}"}
     one.refused(one.post("images", photos / "cell.jpg", headers), 403, "read_only", "--uploads")
-    assert one.http.delete("/api/v1/images/0", headers=headers).status_code == 204
+    assert one.http.delete(f"/api/v1/images/{keys['cat.jpg']}", headers=headers).status_code == 204
     assert one.http.get("/api/v1/collection").json()["writable"] is False
     one.stop()
 

@@ -26,11 +26,18 @@ def serve(
     uploads: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Where added photos are kept.")] = None,
     allow_host: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Another name that the service is asked "
                                                          "for under, such as that of a proxy.")] = None,
+    methods: Annotated[str | None, typer.Option(metavar="NAME,...", help="The search methods that are served, the "
+                       "usual one first; what they need is made before it starts. By default the recommended one, and "
+                       "those that need nothing more.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Searches that are computed at once.")] = None,
     waiting: Annotated[int | None, typer.Option(min=0, help="Searches that may wait; more are told to come back.")]
     = None,
     seconds: Annotated[float | None, typer.Option(min=0.1, help="For an answer, waiting included.")] = None,
     upload_seconds: Annotated[float | None, typer.Option(min=0.1, help="For a photo to arrive.")] = None,
+    header_seconds: Annotated[float | None, typer.Option(min=0.1, help="For the header of a request to arrive.")]
+    = None,
+    per_address: Annotated[int | None, typer.Option(min=1, help="Connections from one address at most; behind a proxy "
+                                                    "all come from its address.")] = None,
     upload_bytes: Annotated[int | None, typer.Option(min=1, help="Of a photo, at most.")] = None,
     pixels: Annotated[int | None, typer.Option(min=1, help="Of an uploaded photo, at most.")] = None,
     model: Annotated[str | None, typer.Option(help="The model file, where it is not a packaged one.")] = None,
@@ -38,7 +45,7 @@ def serve(
 ) -> None:
     """Search a collection in the browser, and from programs over HTTP (needs the extra serve).
 
-    Ctrl-C ends it, when what was begun is done. The description of the API is at /openapi.json.
+    Ctrl-C ends it, when what was begun is done. The description of the API is at /docs.
 
     Example: [bold]delf serve places.delf[/bold]
     """
@@ -53,15 +60,30 @@ def serve(
 
     options = ServiceOptions(token=token, uploads=uploads, hosts=tuple(allow_host or ()),
                              **given(workers=workers, waiting=waiting, seconds=seconds, upload_seconds=upload_seconds,
+                                     header_seconds=header_seconds, per_address=per_address,
                                      upload_bytes=upload_bytes, pixels=pixels))
+    wanted = None if methods is None else chosen_methods(methods)
     with Collection.open(collection) as opened:
         images = len(opened)
         extractor = load_stored_extractor(opened, model, runtime, device, threads, quiet)
     with progress("Preparing", "segments", quiet):
-        library = Library(collection, extractor)
+        library = Library(collection, extractor, wanted)
 
     def started(address: str) -> None:
         print(f"{display_path(collection)}: {counted(images, 'image')} at {address}", flush=True)
         say("Ctrl-C ends the service.", quiet)
 
     listen(library, options, host, port, started=started)
+
+
+def chosen_methods(names: str) -> list[str]:
+    """The search methods in a list with commas."""
+    from delf.errors import OptionError
+    from delf.methods import METHODS
+
+    chosen = [name.strip() for name in names.split(",") if name.strip()]
+    unknown = [name for name in chosen if name not in METHODS]
+    if unknown or not chosen:
+        raise OptionError(f"unknown method {unknown[0]!r}; known are {', '.join(METHODS)}" if unknown else
+                          f"--methods names none; known are {', '.join(METHODS)}")
+    return chosen

@@ -207,6 +207,10 @@ class Catalogue:
         files = self._rows("SELECT shown, path FROM files WHERE image = ? ORDER BY path", (bytes, bytes), facts[0])
         return StoredFacts(tuple(files), *facts[1:])
 
+    def version(self) -> int:
+        """A number that is another one after each change by others, and costs nothing to look at."""
+        return int(self._row("PRAGMA data_version", (int,))[0])
+
     def key_of(self, path: bytes) -> bytes | None:
         """The SHA-256 of the content of a file, or None where the file is not known."""
         row = self._row("SELECT sha256 FROM images JOIN files ON image = id WHERE path = ?", (bytes,), path)

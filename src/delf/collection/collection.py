@@ -330,10 +330,12 @@ class Collection:
         with self.writing() as catalogue:
             found: dict[bytes, None] = {}
             for key in [keys] if isinstance(keys, str) else keys:
-                ordinal = self.snapshot.ordinal_of_key(key)
-                if ordinal is None:
+                known = None
+                if self.snapshot.ordinal_of_key(key) is not None:
+                    known = catalogue.facts_of(bytes.fromhex(key))
+                if known is None:
                     raise CollectionError(f"{display_path(self.folder)} has no image {key}; nothing was removed")
-                found |= dict.fromkeys(os.fsencode(file) for file in self.image(ordinal).files)
+                found |= dict.fromkeys(path for _, path in known.files)  # also those that are not there any more
             catalogue.remove(found)
         return [Path(os.fsdecode(path)) for path in found]
 

@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
@@ -16,8 +16,8 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
 
 from delf.errors import DelfError
-from delf.service import photos, schemas, searching
-from delf.service.core import Service, Shared
+from delf.service import description, photos, schemas, searching
+from delf.service.core import Service, Shared, only_known
 from delf.service.forms import sentence
 from delf.service.guard import Guard
 from delf.service.library import Library
@@ -33,34 +33,36 @@ a transform is 3x3, acts on columns (x, y, 1), and maps the query to the photo o
 `{"error": {"code": ..., "message": "a sentence"}}`; where the status is 503, `Retry-After` says when to come back."""
 
 health = APIRouter(tags=["health"])
+looked_at = APIRouter()  # the page, whose parameters say what is shown
 
 
 def create_app(library: Library, options: ServiceOptions) -> ASGIApp:
-    """The service as an ASGI application."""
+    """The service as an ASGI application: of its own, or mounted in another one, at any prefix.
+
+        parent.mount("/places", create_app(Library(Path("places.delf"), Delf.load()), ServiceOptions()))
+
+    It answers to the names of this computer and to `options.hosts` alone, wherever it is mounted.
+    """
     service = Service(library, options)
     app = FastAPI(title="delf", version=version("delf-retrieval"), description=ABOUT, docs_url=None, redoc_url=None,
-                  lifespan=service.life, redirect_slashes=False)
+                  openapi_url=None, lifespan=service.life, redirect_slashes=False)
     app.state.service = service
-    for router in (searching.router, photos.router, health):
-        app.include_router(router)
+    app.include_router(looked_at)
+    for router in (searching.router, photos.router, health, description.router):
+        app.include_router(router, dependencies=[Depends(only_known)])
     app.mount("/static", _Static(directory=PAGE, check_dir=False))
     for kind, handler in {RequestValidationError: _invalid, HTTPException: _http, DelfError: _delf, ClientGone: _left,
                           ClientDisconnect: _left, Exception: _internal}.items():
         app.add_exception_handler(kind, handler)
-    _describe(app)
-    return Guard(app, options, service.metrics)  # the outermost layer, which sees what went wrong inside as well
-
-
-def _describe(app: FastAPI) -> None:
-    """Add to the description of the API how a token is shown."""
-    schema = app.openapi()
-    schema.setdefault("components", {})["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+    description.describe(app, library.methods)
+    # The outermost layer, which sees what went wrong inside as well.
+    return Guard(app, options, service.metrics, service.watch)
 
 
 # --- the page, and whether all is well
 
 
-@health.get("/", include_in_schema=False)
+@looked_at.get("/", include_in_schema=False)
 async def page() -> Response:
     """The web page."""
     if not (PAGE / "index.html").is_file():

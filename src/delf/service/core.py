@@ -12,7 +12,7 @@ from fastapi import Depends, Request
 from pydantic import BaseModel
 
 from delf.errors import DelfError
-from delf.service.forms import read_form
+from delf.service.forms import read_form, require_known
 from delf.service.library import Library, State
 from delf.service.metrics import Metrics
 from delf.service.options import ServiceOptions
@@ -44,6 +44,7 @@ class Service:
         self.changing = Workers(1, options.waiting, options.seconds, "delf-write")
         self.ready = True
         self._receiving = 0
+        self._watching: asyncio.Task[None] | None = None
         self.metrics.watch("delf_queue", "Searches that wait.", lambda: self.searching.queued)
         self.metrics.watch("delf_running", "Searches that are computed.", lambda: self.searching.running)
         self.metrics.watch("delf_picture_bytes", "Of thumbnails in memory.", lambda: self.pictures.total)
@@ -52,8 +53,7 @@ class Service:
     async def read(self, pool: Workers, request: Request, work: Callable[[Job, State], T]) -> T:
         """Do something with the state of now, in a pool, as long as the client waits for it."""
         def leased(job: Job) -> T:
-            with self.library.reading() as state:
-                return work(job, state)
+            return work(job, self.library.state)
 
         return await pool.run(leased, lambda: _gone(request))
 
@@ -82,17 +82,26 @@ class Service:
     @contextlib.asynccontextmanager
     async def life(self, _: Any) -> AsyncIterator[None]:
         """From before the first request until after the last, when what was begun is finished."""
-        watching = asyncio.create_task(self._watch())
+        self.watch()
         try:
             yield
         finally:
             self.ready = False
-            watching.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await watching
+            if self._watching is not None:
+                self._watching.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await self._watching
             for pool in (self.searching, self.drawing, self.changing):
                 await asyncio.to_thread(pool.close)
             self.library.close()
+
+    def watch(self) -> None:
+        """Look from now on whether the collection was changed, unless that is done: each request asks for it, since an
+        application that is mounted in another one is not told of its own beginning.
+        """
+        loop = asyncio.get_running_loop()
+        if self._watching is None or self._watching.done() or self._watching.get_loop() is not loop:
+            self._watching = loop.create_task(self._watch())
 
     async def _watch(self) -> None:
         """Look now and then whether another process has changed the collection."""
@@ -102,8 +111,7 @@ class Service:
                 await asyncio.to_thread(self.library.refresh)
 
     def _images(self) -> int:
-        with self.library.reading() as state:
-            return len(state.collection)
+        return len(self.library.state.snapshot)
 
 
 def service_of(request: Request) -> Service:
@@ -113,6 +121,18 @@ def service_of(request: Request) -> Service:
 
 
 Shared = Annotated[Service, Depends(service_of)]
+
+
+async def only_known(request: Request) -> None:
+    """Raises `Problem` where the address has a parameter that its handler does not know, or one twice."""
+    given = [name for name, _ in request.query_params.multi_items()]
+    if not given:
+        return
+    operation = request.app.openapi()["paths"].get(request.scope["route"].path, {}).get(request.method.lower(), {})
+    require_known(given, [one["name"] for one in operation.get("parameters", []) if one["in"] == "query"], "parameter")
+    twice = [name for name in given if given.count(name) > 1]
+    if twice:
+        raise Problem(422, "option", f"the parameter {twice[0]!r} is given twice")
 
 
 async def _gone(request: Request) -> None:

@@ -1,15 +1,18 @@
-"""Forms with a photo, read within bounds while they come in. No file name of a client is looked at."""
+"""Forms with a photo, read within bounds while they come in.
+
+A part is known by the name of its field. No file name of a client is looked at: it may be missing (RFC 7578, 4.2).
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
-from typing import Any, TypeVar
+import tempfile
+from collections.abc import AsyncIterator, Collection, Iterable
+from typing import IO, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from python_multipart.exceptions import FormParserError
-from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
+from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
 from delf.service.options import ServiceOptions
@@ -17,9 +20,12 @@ from delf.service.problems import Problem
 
 F = TypeVar("F", bound=BaseModel)
 
+PHOTO = "image"  # the field of the photo
 FIELDS = 12  # of one form
-FIELD_BYTES = 1024  # of one field that is no file
+FIELD_BYTES = 1024  # of one field that is no photo
+HEADER_BYTES = 8192  # of one part
 OVERHEAD = 1 << 16  # bytes of a form beside the photo
+SPOOLED = 1 << 20  # bytes of a photo that are kept in memory while it comes in
 
 
 async def read_form(request: Request, kind: type[F], options: ServiceOptions) -> tuple[F, bytes | None]:
@@ -28,45 +34,112 @@ async def read_form(request: Request, kind: type[F], options: ServiceOptions) ->
     Raises:
         Problem: it is no such form, larger than allowed, or did not come in time.
     """
-    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
+    form, parameters = parse_options_header(request.headers.get("content-type", ""))
+    if form != b"multipart/form-data":
         raise Problem(415, "form", "send a form: multipart/form-data, as 'curl --form image=@photo.jpg' does")
+    if not parameters.get(b"boundary"):
+        raise not_whole("its Content-Type names no boundary")
     try:
         async with asyncio.timeout(options.upload_seconds):
-            fields, data = await _parts(request, options)
+            fields, data = await _parts(request, parameters[b"boundary"], options)
     except TimeoutError:
         raise Problem(408, "slow", f"the photo did not arrive within {options.upload_seconds:g} seconds; send a "
                                    "smaller one") from None
-    except (MultiPartException, FormParserError, ValueError, KeyError) as error:
-        raise Problem(400, "form", f"this is no whole form of type multipart/form-data: {_reason(error)}") from error
     try:
         return kind.model_validate(fields), data
     except ValidationError as error:
+        require_known(fields, (PHOTO, *kind.model_fields), "field")
         raise Problem(422, "option", sentence(error.errors())) from error
 
 
-async def _parts(request: Request, options: ServiceOptions) -> tuple[dict[str, str], bytes | None]:
-    parser = MultiPartParser(request.headers, _bounded(request, options.upload_bytes + OVERHEAD), max_files=1,
-                             max_fields=FIELDS, max_part_size=FIELD_BYTES)
-    form = await parser.parse()
-    try:
-        fields, data = {}, None
-        for name, value in form.multi_items():
-            if isinstance(value, UploadFile):
-                if name != "image":
-                    raise Problem(422, "option", "the photo belongs into the field 'image'")
-                if (value.size or 0) > options.upload_bytes:
-                    raise too_large(options.upload_bytes)
-                data = await value.read()
-            elif name in fields:
-                raise Problem(422, "option", "a field is given twice")
-            else:
-                fields[name] = value
-        return fields, data
-    finally:
-        await form.close()
+async def _parts(request: Request, boundary: bytes, options: ServiceOptions) -> tuple[dict[str, str], bytes | None]:
+    with tempfile.SpooledTemporaryFile(SPOOLED) as photo:
+        form = _Form(photo, options.upload_bytes)
+        try:
+            parser = MultipartParser(boundary, {
+                "on_part_begin": form.begin, "on_header_field": form.header_name, "on_header_value": form.header_value,
+                "on_header_end": form.header_end, "on_headers_finished": form.headers_end, "on_part_data": form.data,
+                "on_part_end": form.end, "on_end": form.close})
+            async for chunk in _bounded(request, options.upload_bytes + OVERHEAD):
+                parser.write(chunk)
+            parser.finalize()
+        except FormParserError as error:
+            raise not_whole(str(error)) from error
+        if not form.whole:
+            raise not_whole("its end is missing")
+        return form.fields, form.photo()
 
 
-async def _bounded(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
+class _Form:
+    """A form while it comes in, part by part."""
+
+    def __init__(self, photo: IO[bytes], limit: int) -> None:
+        """photo: where its bytes go; limit: at most so many."""
+        self.fields: dict[str, str] = {}
+        self.whole = False
+        self._photo, self._limit = photo, limit
+        self._photos = self._count = 0
+        self._name = ""
+        self._value, self._header_name, self._header, self._disposition = (bytearray() for _ in range(4))
+
+    def photo(self) -> bytes | None:
+        """The photo, if there was one."""
+        self._photo.seek(0)
+        return self._photo.read() if self._photos else None
+
+    def begin(self) -> None:
+        self._name = ""
+        for part in (self._value, self._header_name, self._header, self._disposition):
+            part.clear()
+
+    def header_name(self, data: bytes, start: int, end: int) -> None:
+        _extend(self._header_name, data[start:end], HEADER_BYTES, "a part has a header that is too long")
+
+    def header_value(self, data: bytes, start: int, end: int) -> None:
+        _extend(self._header, data[start:end], HEADER_BYTES, "a part has a header that is too long")
+
+    def header_end(self) -> None:
+        if self._header_name.lower() == b"content-disposition":
+            self._disposition[:] = self._header
+        self._header_name.clear()
+        self._header.clear()
+
+    def headers_end(self) -> None:
+        _, parameters = parse_options_header(bytes(self._disposition))
+        if b"name" not in parameters:
+            raise not_whole("a part says in no Content-Disposition which field it is")
+        self._name = _text(parameters[b"name"])
+        if self._name == PHOTO:
+            self._photos += 1
+            if self._photos > 1:
+                raise Problem(400, "form", "send one photo at a time: the field 'image' is given twice")
+            return
+        if b"filename" in parameters:
+            raise Problem(422, "option", "the photo belongs into the field 'image'")
+        if self._name in self.fields:
+            raise Problem(422, "option", f"the field {self._name[:64]!r} is given twice")
+        self._count += 1
+        if self._count > FIELDS:
+            raise Problem(400, "form", f"a form has at most {FIELDS} fields")
+
+    def data(self, data: bytes, start: int, end: int) -> None:
+        if self._name != PHOTO:
+            _extend(self._value, data[start:end], FIELD_BYTES, f"the field {self._name[:64]!r} is longer than "
+                                                               f"{FIELD_BYTES} bytes")
+            return
+        if self._photo.tell() + end - start > self._limit:
+            raise too_large(self._limit)
+        self._photo.write(data[start:end])
+
+    def end(self) -> None:
+        if self._name != PHOTO:
+            self.fields[self._name] = _text(bytes(self._value))
+
+    def close(self) -> None:
+        self.whole = True
+
+
+async def _bounded(request: Request, limit: int) -> AsyncIterator[bytes]:
     """The body as it comes in; refused as soon as there is too much of it."""
     total = 0
     async for chunk in request.stream():
@@ -81,9 +154,32 @@ def too_large(limit: int) -> Problem:
     return Problem(413, "too_large", f"a photo may have at most {limit:,} bytes; send a smaller one")
 
 
-def _reason(error: Exception) -> str:
-    text = str(getattr(error, "message", error))
-    return text.rstrip(".") if text.isprintable() and text else type(error).__name__
+def not_whole(reason: str) -> Problem:
+    """The body of a request is no form. reason: what is wrong with it, without a full stop."""
+    reason = reason.rstrip(".") if reason.isprintable() and reason else "it cannot be read"
+    return Problem(400, "form", f"this is no whole form of type multipart/form-data: {reason}")
+
+
+def _extend(value: bytearray, more: bytes, limit: int, sentence: str) -> None:
+    if len(value) + len(more) > limit:
+        raise Problem(400, "form", sentence)
+    value += more
+
+
+def _text(data: bytes) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        raise not_whole("a field is no text in UTF-8") from None
+
+
+def require_known(given: Iterable[str], known: Collection[str], what: str) -> None:
+    """Raises `Problem` where something is given that is not known. what: it is, such as "field"."""
+    unknown = [name for name in dict.fromkeys(given) if name not in known]
+    if unknown:
+        names = ", ".join(repr(name[:64]) for name in unknown[:FIELDS])
+        there = f"it takes {', '.join(known)}" if known else "it takes none"
+        raise Problem(422, "option", f"this address knows no {what} {names}; {there}")
 
 
 def sentence(errors: Any) -> str:

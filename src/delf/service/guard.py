@@ -12,7 +12,7 @@ import contextlib
 import ipaddress
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -41,8 +41,10 @@ _DRAIN_SECONDS = 3.0
 class Guard:
     """The outermost layer of the service."""
 
-    def __init__(self, app: ASGIApp, options: ServiceOptions, metrics: Metrics) -> None:
-        self._app, self._options, self._metrics = app, options, metrics
+    def __init__(self, app: ASGIApp, options: ServiceOptions, metrics: Metrics,
+                 begin: Callable[[], None] = lambda: None) -> None:
+        """begin: is called before each request."""
+        self._app, self._options, self._metrics, self._begin = app, options, metrics, begin
         self._hosts = {name.lower().strip("[]") for name in (*LOOPBACK, *options.hosts)}
         self._requests = 0
 
@@ -51,7 +53,11 @@ class Guard:
         if scope["type"] != "http":
             await (self._app(scope, receive, send) if scope["type"] == "lifespan" else _refuse_socket(receive, send))
             return
-        exchange = _Exchange(receive, send, self._options.upload_bytes)
+        self._begin()
+        method = scope["method"]
+        exchange = _Exchange(receive, send, self._options.upload_bytes, body=method != "HEAD")
+        if method == "HEAD":  # what a GET says, without its body
+            scope = {**scope, "method": "GET"}
         start = time.perf_counter()
         self._requests += 1
         try:
@@ -65,7 +71,7 @@ class Guard:
         finally:
             self._requests -= 1
             route = scope.get("route")
-            self._metrics.answered(scope["method"], getattr(route, "path", "other"), exchange.status,
+            self._metrics.answered(method, getattr(route, "path", "other"), exchange.status,
                                    time.perf_counter() - start)
 
     def _problem(self, headers: Headers, method: str) -> Problem | None:
@@ -111,9 +117,10 @@ def _from_here(headers: Headers, host: str) -> bool:
 class _Exchange:
     """A request and its answer, with what is known of them so far."""
 
-    def __init__(self, receive: Receive, send: Send, limit: int) -> None:
+    def __init__(self, receive: Receive, send: Send, limit: int, body: bool) -> None:
+        """limit: of bytes that are taken in unread. body: whether the answer has one."""
         self.status = 500
-        self._receive, self._send, self._limit = receive, send, limit
+        self._receive, self._send, self._limit, self._body = receive, send, limit, body
         self._complete = False
 
     async def receive(self) -> Message:
@@ -131,6 +138,8 @@ class _Exchange:
             await self._drain()
             if not self._complete:  # else the rest would still be taken in, to no end
                 headers["connection"] = "close"
+        elif message["type"] == "http.response.body" and not self._body:
+            message = {**message, "body": b""}
         await self._send(message)
 
     async def _drain(self) -> None:

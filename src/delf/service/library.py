@@ -3,35 +3,40 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
+import re
 import threading
-from collections.abc import Iterator
+import weakref
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from delf.collection import Collection
+from delf.collection import Collection, Snapshot
 from delf.collection.catalogue import NAME
-from delf.errors import CollectionError
+from delf.errors import CollectionError, OptionError
 from delf.features import Delf
 from delf.images import display_path
-from delf.methods import DEFAULT_METHOD
+from delf.methods import DEFAULT_METHOD, METHODS
+from delf.retrieval import GlobalRetrieval, VoteOptions, open_retriever
 from delf.search import SearchEngine
-from delf.service.problems import not_found
-from delf.types import Features, IntArray
+from delf.service.problems import Problem, not_found, removed
+from delf.types import IntArray
 
-_Stamp = tuple[tuple[int, int], ...]
+KEY = r"^[0-9a-f]{64}$"
+_FROM_FEATURES = (VoteOptions, GlobalRetrieval)  # which search by what every collection has
 
 
 @dataclass(frozen=True)
 class Photo:
-    """A photo of the collection. key: names its content, whatever its ordinal becomes; file: where it lies."""
+    """A photo of the collection. key: the SHA-256 of its content, which names it for ever; files: where it lies, with
+    one first that exists where any does.
+    """
 
-    ordinal: int
     key: str
     path: str
-    file: Path
+    files: tuple[Path, ...]
     size: tuple[int, int]
     taken: str | None
     gps: tuple[float, float] | None
@@ -39,16 +44,20 @@ class Photo:
     @property
     def name(self) -> str:
         """The name of the file, as printable text."""
-        return display_path(self.file.name)
+        return display_path(self.files[0].name)
+
+
+class _Keeper:
+    """What all states of an opened collection hold: its catalogue is closed with the last of them."""
 
 
 class State:
     """One state of a collection, with the engines that search it; one for each method, made when it is asked for."""
 
-    def __init__(self, folder: Path, extractor: Delf) -> None:
-        self.collection = Collection.open(folder)
+    def __init__(self, snapshot: Snapshot, extractor: Delf, keeper: object) -> None:
+        """keeper: as long as it lives, the catalogue of the snapshot is open."""
+        self.snapshot, self._keeper = snapshot, keeper
         self.extractor = extractor
-        self.readers = 0
         self._engines: dict[str, SearchEngine] = {}
         self._making: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
@@ -64,97 +73,179 @@ class State:
             making = self._making.setdefault(method, threading.Lock())
         with making:  # others may search meanwhile with the methods that are there
             if method not in self._engines:
-                self._engines[method] = SearchEngine(self.collection, self.extractor, method=method)
+                self._engines[method] = SearchEngine(self.snapshot, self.extractor, method=method)
             return self._engines[method]
 
-    def ordinals(self) -> IntArray:
-        """Of the photos that are there."""
-        return np.flatnonzero(self.collection.alive)
+    def ordinal(self, key: str) -> int:
+        """The place of a photo in this state. Raises `Problem` where there is none with this key (any more)."""
+        found = self.snapshot.ordinal_of_key(key) if re.match(KEY, key) else None
+        if found is None:
+            raise self._missing(key)
+        return found
 
-    def photo(self, ordinal: int) -> Photo:
-        """A photo by its ordinal. Raises `Problem` where there is none."""
-        alive = self.collection.alive
-        if not 0 <= ordinal < len(alive) or not alive[ordinal]:
-            raise not_found(f"the collection has no image {ordinal}")
-        bases = np.cumsum([0, *(segment.images for segment in self.collection.segments)])
-        number = int(np.searchsorted(bases, ordinal, side="right")) - 1
-        segment, position = self.collection.segments[number], int(ordinal - bases[number])
-        stored = self.collection.image(ordinal)
+    def photo(self, key: str) -> Photo:
+        """A photo by its key. Raises `Problem` as `ordinal` does."""
+        return self.photo_at(self.ordinal(key))
+
+    def photo_at(self, ordinal: int) -> Photo:
+        """A photo by its place in this state."""
+        stored = self.snapshot.image(ordinal)
         gps = None if stored.latitude is None or stored.longitude is None else (stored.latitude, stored.longitude)
-        width, height = (int(side) for side in segment.sizes[position])
-        key = hashlib.sha256(f"{segment.folder.name}/{position}".encode()).hexdigest()[:16]
-        return Photo(ordinal, key, display_path(stored.path), stored.file, (width, height), stored.captured_at, gps)
+        others = tuple(file for file in stored.files if file != stored.file)
+        return Photo(stored.key, display_path(stored.path), (stored.file, *others), self.snapshot.size(ordinal),
+                     stored.captured_at, gps)
 
-    def features(self, ordinal: int) -> Features:
-        """The stored features of a photo. Raises `Problem` where there is none."""
-        self.photo(ordinal)
-        return self.collection.features(ordinal)
+    def after(self, key: str | None, limit: int) -> list[int]:
+        """The places of the photos whose keys come next after one, in the order of their keys.
+
+        That order is the same in every state, so that whoever lists photos in pieces misses none, and sees none twice,
+        whatever is added, removed or merged meanwhile.
+        """
+        order = self._by_key
+        start = 0
+        if key is not None:
+            start, stop = 0, len(order)
+            while start < stop:
+                middle = (start + stop) // 2
+                if self.snapshot.key_of(int(order[middle])) <= key:
+                    start = middle + 1
+                else:
+                    stop = middle
+        return [int(ordinal) for ordinal in order[start : start + limit]]
+
+    @cached_property
+    def _by_key(self) -> IntArray:
+        """The places of the photos that are there, in the order of their keys."""
+        keys = [np.ascontiguousarray(segment.keys) for segment in self.snapshot.segments]
+        if not keys:
+            return np.zeros(0, np.int64)
+        parts = np.concatenate(keys).view(">u8")  # four numbers, the first of which weighs most
+        order = np.lexsort(parts.T[::-1])
+        return order[self.snapshot.alive[order]]
+
+    def _missing(self, key: str) -> Problem:
+        if not re.match(KEY, key):
+            return not_found(f"the collection has no image {key[:64]!r}; images are known by their keys, which "
+                             "/api/v1/images lists")
+        if self.snapshot.lookup.facts_of(bytes.fromhex(key)) is not None:
+            return removed(f"the image {key} was removed from the collection")
+        return not_found(f"the collection has no image {key}")
+
+
+def is_prepared(state: State, method: str) -> bool:
+    """Whether nothing need be made on the disk to search by a method, now and when photos are added."""
+    def refuse(done: int, total: int) -> None:
+        raise _NotPreparedError
+
+    options = METHODS[method].retrieval
+    if not state.snapshot.rows:  # so that nothing is missing yet
+        return isinstance(options, _FROM_FEATURES)
+    try:
+        open_retriever(state.snapshot, options, model_file=state.extractor.model_file, progress=refuse)
+    except (_NotPreparedError, CollectionError):
+        return False
+    return True
+
+
+class _NotPreparedError(Exception):
+    """Something is missing."""
 
 
 class Library:
-    """A collection that may change while it is searched."""
+    """A collection that may change while it is searched, by the methods that were prepared when it was opened."""
 
-    def __init__(self, folder: Path, extractor: Delf) -> None:
-        """Open the collection and make what the recommended method needs. Raises as `SearchEngine` does."""
+    def __init__(self, folder: Path, extractor: Delf, methods: Sequence[str] | None = None) -> None:
+        """Open the collection and make what the methods need. Raises as `SearchEngine` does.
+
+        Args:
+            methods: that are served, the first of them where none is asked for; by default the recommended one, and
+                those that need nothing more be made on the disk.
+        """
         self.folder, self.extractor = folder, extractor
-        self._lock = threading.Lock()
-        self._loading = threading.Lock()
-        self._stamp = self._look()
-        self._state = State(folder, extractor)
-        self._state.engine(DEFAULT_METHOD)
+        self._loading = threading.RLock()
+        self._open()
+        self._seen = self._version()
+        self._collection.refresh()
+        self._state = State(self._collection.snapshot, extractor, self._keeper)
+        prepared = tuple(dict.fromkeys(methods or [DEFAULT_METHOD]))
+        for method in prepared:
+            self._state.engine(method)
+        self.methods = prepared if methods else tuple(
+            method for method in METHODS if method in prepared or is_prepared(self._state, method))
 
-    @contextlib.contextmanager
-    def reading(self) -> Iterator[State]:
-        """The state of now, which stays as it is as long as it is used."""
-        with self._lock:
-            state = self._state
-            state.readers += 1
-        try:
-            yield state
-        finally:
-            with self._lock:
-                state.readers -= 1
-                if state.readers == 0 and state is not self._state:
-                    state.collection.close()
+    @property
+    def state(self) -> State:
+        """The state of now. What works with it takes it once: it stays as it is, and the next one is another object."""
+        return self._state
+
+    def require(self, method: str | None) -> str:
+        """A method that is served, by default the first. Raises `OptionError` for another one."""
+        if method is None:
+            return self.methods[0]
+        if method not in self.methods:
+            served = ", ".join(self.methods)
+            if method in METHODS:
+                raise OptionError(f"the method {method!r} is not served here; this service searches by {served} "
+                                  "(delf serve --methods says which)")
+            raise OptionError(f"the method {method!r} is unknown; this service searches by {served}")
+        return method
 
     def reload(self) -> None:
-        """Open the state that is on the disk now; readers get it when all that they searched with is ready."""
+        """Open the state that is on the disk now; readers get it when all that they searched with is ready.
+
+        Raises:
+            CollectionError: it is damaged, or being replaced; what is open can still be searched.
+        """
         with self._loading:
-            stamp = self._look()
-            state = State(self.folder, self.extractor)
-            for method in self._state.methods:
-                with contextlib.suppress(CollectionError):  # told when the method is asked for again
+            self._seen = -1  # until all went well, so that it is tried again
+            if self._place() != self._opened:  # another collection lies there by now
+                self._open()
+            version = self._version()  # of now or before: what changes meanwhile is looked at again
+            self._collection.refresh()
+            if not self._collection.snapshot.same_as(self._state.snapshot):
+                state = State(self._collection.snapshot, self.extractor, self._keeper)
+                for method in self._state.methods:
                     state.engine(method)
-            with self._lock:
-                before, self._state, self._stamp = self._state, state, stamp
-                if before.readers == 0:
-                    before.collection.close()
+                self._state = state
+            self._seen = version
 
     def refresh(self) -> bool:
         """Reload where another process has changed the collection; whether it had."""
-        if self._look() == self._stamp:
-            return False
-        try:
-            self.reload()
-        except CollectionError:  # it is being replaced; what is open can still be searched
-            return False
-        return True
+        with self._loading:
+            try:
+                if self._place() == self._opened and self._version() == self._seen:
+                    return False
+                self.reload()
+            except CollectionError:
+                return False
+            return True
+
+    def bytes(self) -> int:
+        """How much of the disk it takes; 0 where that changes all the time."""
+        for _ in range(3):
+            with contextlib.suppress(FileNotFoundError):  # another process has just merged a segment
+                return sum(self._collection.bytes_by_kind().values())
+        return 0
 
     def close(self) -> None:
         """Let go of the collection."""
-        with self._lock:
-            if self._state.readers == 0:
-                self._state.collection.close()
+        self._collection.close()
 
-    def _look(self) -> _Stamp:
-        """Size and time of the catalogue and its log, one of which every change touches."""
-        found: list[tuple[int, int]] = []
-        for name in (NAME, f"{NAME}-wal"):
-            try:
-                status = (self.folder / name).stat()
-            except OSError:
-                found.append((0, 0))
-                continue
-            # An empty log comes and goes with those who only read.
-            found.append((status.st_size, status.st_mtime_ns if status.st_size else 0))
-        return tuple(found)
+    def _open(self) -> None:
+        place = self._place()
+        self._collection = Collection.open(self.folder)
+        self._opened = place
+        self._keeper = _Keeper()
+        weakref.finalize(self._keeper, self._collection.catalogue.close)
+
+    def _version(self) -> int:
+        """Which state of the catalogue is there. That of its files says less: they change before a change counts."""
+        return self._collection.catalogue.version()
+
+    def _place(self) -> tuple[int, int] | None:
+        """Which file the catalogue is; None where there is none at the moment."""
+        try:
+            status = (self.folder / NAME).stat()
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino

@@ -35,8 +35,8 @@ class Metrics:
         self._requests.labels(method, route, str(status)).inc()
         self._latency.labels(method, route).observe(seconds)
 
-    def searched(self, method: str, match: bool, seconds: Mapping[str, float]) -> None:
-        """A search was done."""
+    def searched(self, method: str, match: bool | None, seconds: Mapping[str, float]) -> None:
+        """A search was done. match: whether it found one; None where its method cannot tell."""
         self._searches.labels(method, str(match).lower()).inc()
         for stage, time in seconds.items():
             self._stages.labels(stage).observe(time)

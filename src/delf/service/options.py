@@ -22,8 +22,9 @@ class ServiceOptions:
         any_address: whether every numeral address may, which is safe, since only names can be pointed elsewhere.
     workers: searches that are computed at once. waiting: how many more may wait; any beyond them are told to come back.
     seconds: for an answer, waiting included. upload_seconds: for the body of a request.
-    receiving: forms that come in at once. connections: that are open at once. requests: that are answered at once,
-        whatever they ask for.
+    header_seconds: for a connection to send the header of a request, its first or the next one.
+    receiving: forms that come in at once. connections: that are open at once; per_address: of these, from one address,
+        which is that of the proxy where there is one. requests: that are answered at once, whatever they ask for.
     upload_bytes, pixels: of one photo, looked at before it is decoded. top: results of one search.
     pictures_bytes: of thumbnails that are kept in memory. queries: whose features are kept, for a second look.
     watch_seconds: between two looks whether another process has changed the collection.
@@ -37,8 +38,10 @@ class ServiceOptions:
     waiting: int = 16
     seconds: float = 60.0
     upload_seconds: float = 30.0
+    header_seconds: float = 10.0
     receiving: int = 32
     connections: int = 512
+    per_address: int = 64
     requests: int = 128
     upload_bytes: int = 20_000_000
     pixels: int = 50_000_000
@@ -60,9 +63,10 @@ class ServiceOptions:
                               "make it first")
         if self.workers < 1 or self.waiting < 0 or self.top < 1 or self.upload_bytes < 1 or self.pixels < 1:
             raise OptionError("workers, top, upload_bytes and pixels must be 1 or more, and waiting 0 or more")
-        if min(self.seconds, self.upload_seconds, self.watch_seconds) <= 0 or min(self.receiving, self.connections,
-                                                                                          self.requests) < 1:
-            raise OptionError("times must be above 0, and receiving, connections and requests 1 or more")
+        if min(self.seconds, self.upload_seconds, self.header_seconds, self.watch_seconds) <= 0:
+            raise OptionError("times must be above 0")
+        if min(self.receiving, self.connections, self.per_address, self.requests) < 1:
+            raise OptionError("receiving, connections, per_address and requests must be 1 or more")
 
     @property
     def images(self) -> ImageOptions:

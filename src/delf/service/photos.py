@@ -10,64 +10,65 @@ from delf.errors import OptionError
 from delf.service import pictures, schemas, writing
 from delf.service.core import API, Service, Shared
 from delf.service.library import State
-from delf.service.problems import not_found
-from delf.service.schemas import Added, Id, Image, Images, Key, Side, errors
+from delf.service.queries import require_file
+from delf.service.schemas import Added, After, Id, Image, Images, Side, errors
 from delf.service.workers import Job
 
 router = APIRouter(prefix=f"{API}/images", tags=["images"])
-FOR_EVER = "private, max-age=31536000, immutable"
-ASK_AGAIN = "private, no-cache"
+ASK_AGAIN = "private, no-cache"  # whether it is still there; what it shows does not change
 _PICTURE: dict[int | str, dict[str, Any]] = {
     200: {"content": {"image/jpeg": {}}}, 304: {"description": "It is as the client has it."},
-    **errors(404, 422, 503)}
+    **errors(404, 410, 422, 503)}
 
 
 @router.get("", response_model=Images, responses=errors(422, 503))
-async def images(request: Request, service: Shared, offset: Annotated[int, Query(ge=0, le=schemas.MAX_ID)] = 0,
+async def images(request: Request, service: Shared, after: After = None,
                  limit: Annotated[int, Query(ge=1, le=500)] = 100) -> Any:
-    """Photos of the collection, in the order of their ids."""
+    """Photos of the collection, in the order of their keys: the first ones, or those that come after one.
+
+    Where more follow, `next` says what to give as `after`. Whatever is added, removed or merged meanwhile, none is
+    missed that was there all the time, and none comes twice.
+    """
     def work(_: Job, state: State) -> Images:
-        ordinals = state.ordinals()
-        return Images(total=len(ordinals), images=[Image.of(state.photo(int(ordinal)))
-                                                   for ordinal in ordinals[offset : offset + limit]])
+        found = state.after(after, limit + 1)
+        listed = [Image.of(state.photo_at(ordinal)) for ordinal in found[:limit]]
+        return Images(total=len(state.snapshot), images=listed, next=listed[-1].key if len(found) > limit else None)
 
     return await service.read(service.drawing, request, work)
 
 
-@router.get("/{id}", response_model=Image, responses=errors(404, 422, 503))
+@router.get("/{id}", response_model=Image, responses=errors(404, 410, 422, 503))
 async def image(request: Request, service: Shared, id: Id) -> Any:
     """What is known of a photo."""
     return await service.read(service.drawing, request, lambda _, state: Image.of(state.photo(id)))
 
 
 @router.get("/{id}/thumbnail", response_class=Response, responses=_PICTURE)
-async def thumbnail(request: Request, service: Shared, id: Id, side: Side = 320, v: Key = None) -> Response:
+async def thumbnail(request: Request, service: Shared, id: Id, side: Side = 320) -> Response:
     """A small picture of a photo: a JPEG, upright and without metadata.
 
-    With `v`, the `key` of the photo, it may be kept for ever; without, it is to be asked for anew, which costs little
-    where it has not changed.
+    It never changes: to ask for it again, with the `ETag` of the first answer in `If-None-Match`, costs little.
     """
-    return await _picture(request, service, id, side, v)
+    return await _picture(request, service, id, side)
 
 
 @router.get("/{id}/picture", response_class=Response, responses=_PICTURE)
-async def picture(request: Request, service: Shared, id: Id, side: Side = 1600, v: Key = None) -> Response:
+async def picture(request: Request, service: Shared, id: Id, side: Side = 1600) -> Response:
     """A large picture of a photo, otherwise as its thumbnail."""
-    return await _picture(request, service, id, side, v)
+    return await _picture(request, service, id, side)
 
 
-async def _picture(request: Request, service: Service, id: int, side: int, key: str | None) -> Response:
+async def _picture(request: Request, service: Service, id: str, side: int) -> Response:
     def work(_: Job, state: State) -> tuple[str, bytes | None]:
         photo = state.photo(id)
-        if key not in (None, photo.key):
-            raise not_found(f"image {id} is another photo by now; search again")
+        require_file(photo)
         tag = f'"{photo.key}-{side}"'
         if tag in request.headers.get("if-none-match", ""):
             return tag, None
         return tag, service.pictures.get((photo.key, side), lambda: pictures.jpeg(photo, side))
 
     tag, data = await service.read(service.drawing, request, work)
-    headers = {"ETag": tag, "Cache-Control": ASK_AGAIN if key is None else FOR_EVER}
+    headers = {"ETag": tag, "Cache-Control": ASK_AGAIN}
     return Response(data, 200 if data is not None else 304, headers, "image/jpeg" if data is not None else None)
 
 
@@ -81,13 +82,13 @@ async def add(request: Request, response: Response, service: Shared) -> Any:
     if data is None:
         raise OptionError("give a photo in the field 'image'")
     # What has begun is finished, whether the client waits for it or not.
-    id, added = await service.changing.run(lambda _: writing.add(service.library, service.options, data))
+    key, added = await service.changing.run(lambda _: writing.add(service.library, service.options, data))
     response.status_code = 201 if added else 200
-    return Added(id=id, added=added)
+    return Added(id=key, key=key, added=added)
 
 
 @router.delete("/{id}", status_code=204, response_class=Response, openapi_extra=schemas.TOKEN,
-               responses=errors(401, 403, 404, 409, 422, 503))
+               responses=errors(401, 403, 404, 409, 410, 422, 503))
 async def remove(request: Request, service: Shared, id: Id) -> Response:
     """Take a photo out of the collection. Its file is left alone, unless it was added by way of this service."""
     service.require_token(request)

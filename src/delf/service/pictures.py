@@ -30,7 +30,7 @@ def attention(state: State, asked: Asked) -> bytes:
     """What the model looks at in a query: a grey PNG, white where attention is highest.
 
     Raises:
-        Problem, ImageError: as for `look`.
+        Problem, ImageError: as for `Asked.read`.
     """
     pixels = asked.read(state).pixels
     height, width = pixels.shape[:2]

@@ -33,6 +33,11 @@ def not_found(sentence: str) -> Problem:
     return Problem(404, "not_found", sentence)
 
 
+def removed(sentence: str) -> Problem:
+    """There was such a thing."""
+    return Problem(410, "removed", sentence)
+
+
 def problem_of(error: DelfError) -> Problem:
     """The answer to an error of the library."""
     if isinstance(error, Problem):

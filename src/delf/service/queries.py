@@ -9,7 +9,7 @@ from pathlib import Path
 from delf.images import ImageOptions
 from delf.query import Query, QueryPhoto, Seen
 from delf.service.library import Photo, State
-from delf.service.problems import not_found
+from delf.service.problems import Problem
 from delf.service.recent import Recent
 from delf.service.workers import Job
 from delf.types import Box, ImageMatch, SearchResult
@@ -17,23 +17,23 @@ from delf.types import Box, ImageMatch, SearchResult
 
 @dataclass(frozen=True)
 class Asked:
-    """What to search with: the bytes of a photo, or the ordinal of one of the collection; maybe only a box of it."""
+    """What to search with: the bytes of a photo, or the key of one of the collection; maybe only a box of it."""
 
     data: bytes | None
-    ordinal: int | None
+    key: str | None
     box: Box | None
     options: ImageOptions
 
     def read(self, state: State) -> QueryPhoto:
-        """The pixels to look at. Raises `ImageError`, `OptionError`, and `Problem` where its file is gone."""
+        """The pixels to look at. Raises `ImageError`, `OptionError` for a box that is not in it, `Problem`."""
         source: Path | bytes = self.data or b""
         options = self.options
-        if self.ordinal is not None:
-            source, options = file_of(state.photo(self.ordinal)), ImageOptions()
+        if self.key is not None:
+            source, options = file_of(state.photo(self.key)), ImageOptions()
         return QueryPhoto.read(source, longest_side=state.extractor.longest_side, box=self.box, options=options)
 
     @property
-    def key(self) -> tuple[str, Box | None]:
+    def digest(self) -> tuple[str, Box | None]:
         """What the features of an uploaded query depend on."""
         return hashlib.sha256(self.data or b"").hexdigest(), self.box
 
@@ -49,27 +49,57 @@ class Queries:
         engine = state.engine(method)
         job.check()
         query = self.query(state, asked)
-        exclude = [asked.ordinal] if asked.ordinal is not None else []
+        exclude = [state.ordinal(asked.key)] if asked.key is not None else []
         return engine.answer(query, top=top, exclude=exclude, check=job.check), query
 
-    def match(self, job: Job, state: State, asked: Asked, other: int, method: str) -> tuple[ImageMatch, Query]:
+    def match(self, job: Job, state: State, asked: Asked, other: str, method: str) -> tuple[ImageMatch, Query]:
         """The evidence that a query and a photo of the collection show the same, looked at as a search looks at it."""
-        engine, query = state.engine(method), self.query(state, asked)
-        return engine.match(query, other, check=job.check), query
+        engine, ordinal = state.engine(method), state.ordinal(other)
+        query = self.query(state, asked)
+        return engine.match(query, ordinal, check=job.check), query
 
     def query(self, state: State, asked: Asked) -> Query:
         """What to search with, with what was seen in the same photo before."""
         seen = None
-        if asked.ordinal is None:
-            seen = self._recent.get(asked.key, Seen)
+        if asked.key is None:
+            seen = self._recent.get(asked.digest, Seen)
         elif asked.box is None:
-            seen = Seen(state.features(asked.ordinal))
+            seen = Seen(state.snapshot.features(state.ordinal(asked.key)))
         return Query(state.extractor, lambda: asked.read(state), box=asked.box, seen=seen)
 
 
 def file_of(photo: Photo) -> Path:
-    """The file of a photo. Raises `Problem` where it is gone."""
-    if not photo.file.is_file():
-        raise not_found(f"the file of image {photo.ordinal} is not there any more; its features are, so that it can "
-                        "still be found")
-    return photo.file
+    """A file of a photo that has its very content still. Raises `Problem` where none has."""
+    require_file(photo)
+    for file in photo.files:
+        if digest_of(file) == photo.key:
+            return file
+    raise _gone(photo, "has another content by now")
+
+
+def require_file(photo: Photo) -> None:
+    """Raises `Problem` where no file of a photo is there any more."""
+    if not any(is_there(file) for file in photo.files):
+        raise _gone(photo, "is not there any more")
+
+
+def _gone(photo: Photo, why: str) -> Problem:
+    return Problem(404, "file_gone", f"the file of image {photo.key} {why}; its features are kept, so that it can "
+                                     "still be found")
+
+
+def is_there(file: Path) -> bool:
+    """Whether it is a file; not where the system cannot tell."""
+    try:
+        return file.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def digest_of(file: Path) -> str | None:
+    """The SHA-256 of a file; None where it cannot be read."""
+    try:
+        with file.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except (OSError, ValueError):
+        return None

@@ -9,11 +9,12 @@ from __future__ import annotations
 from typing import Annotated, Any, Self
 
 from fastapi import Path, Query
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field
 
-from delf.methods import DEFAULT_METHOD, METHODS
-from delf.service.library import Photo
+from delf.images import display_path
+from delf.service.library import KEY, Photo
 from delf.types import ImageMatch, Result
+from delf.verdicts import NO_MATCH, NOT_EXAMINED, PERHAPS, SAME, Verdicts
 
 ABOUT = {
     "delf-asmk": "Recommended: visual words find, a homography verifies, both rank.",
@@ -31,19 +32,21 @@ ABOUT = {
     "delf+global+qe": "Local and global descriptors joined, with query expansion.",
 }
 
+Verdict = Annotated[str, Field(description="In words.", json_schema_extra={
+    "enum": [SAME, PERHAPS, NO_MATCH, NOT_EXAMINED]})]
 Size = Annotated[list[int], Field(min_length=2, max_length=2, examples=[[1024, 768]])]
 Points = list[Annotated[list[float], Field(min_length=4, max_length=4)]]
 Position = Annotated[list[float], Field(min_length=2, max_length=2)]
-BoxText = Annotated[str, StringConstraints(max_length=200), Field(
+BoxText = Annotated[str | None, Field(
+    max_length=200,
     description="The part of the query to search for: x1,y1,x2,y2 in pixels of the upright photo.",
     examples=["10,20,300,400"])]
-MethodName = Annotated[str, StringConstraints(max_length=64), Field(
-    description="How to search: one of the methods that /api/v1/collection lists.",
-    json_schema_extra={"enum": list(METHODS)})]
-MAX_ID = 2**53 - 1  # JavaScript counts no further
-Id = Annotated[int, Path(ge=0, le=MAX_ID, description="Of a photo of the collection.")]
+MethodName = Annotated[str | None, Field(
+    max_length=64, description="How to search: a method that /api/v1/collection lists, by default the first.")]
+Id = Annotated[str, Path(max_length=200, description="The key of a photo of the collection.")]
+KeyText = Annotated[str | None, Field(pattern=KEY, description="The key of a photo of the collection, not `image`.")]
+After = Annotated[str | None, Query(pattern=KEY, description="The key after which the listing goes on.")]
 Side = Annotated[int, Query(ge=16, le=2048, description="The longer side, in pixels.")]
-Key = Annotated[str | None, Query(max_length=64, description="The `key` of the photo.")]
 
 
 class _Form(BaseModel):
@@ -51,16 +54,16 @@ class _Form(BaseModel):
 
 
 class QueryForm(_Form):
-    """A photo, or one of the collection by its id."""
+    """A photo, or one of the collection by its key."""
 
-    id: Annotated[int | None, Field(ge=0, le=MAX_ID, description="A photo of the collection, not `image`.")] = None
+    id: KeyText = None
 
 
 class BoxForm(QueryForm):
     """A query, or a part of it."""
 
-    box: BoxText | None = None
-    method: MethodName = DEFAULT_METHOD
+    box: BoxText = None
+    method: MethodName = None
 
 
 class SearchForm(BoxForm):
@@ -74,7 +77,7 @@ class SearchForm(BoxForm):
 class MatchForm(BoxForm):
     """A query and the photo of the collection that it is matched with."""
 
-    other: Annotated[int, Field(ge=0, le=MAX_ID, description="A photo of the collection.")]
+    other: Annotated[str, Field(pattern=KEY, description="The key of a photo of the collection.")]
 
 
 class AddForm(_Form):
@@ -95,11 +98,14 @@ class ErrorAnswer(BaseModel):
 
 
 class Image(BaseModel):
-    """A photo of the collection. key: names its content; as `?v=` of a picture it makes that cacheable for ever."""
+    """A photo of the collection."""
 
-    id: int
-    key: str
-    name: str
+    id: str = Field(description="What addresses and forms know it by: its key.")
+    key: str = Field(description="The SHA-256 of its content, which names it for ever.")
+    name: str = Field(description="Of its file.")
+    image: str = Field(description="The path as it was indexed.")
+    file: str = Field(description="A file that it is in, absolute; one that exists where any does.")
+    files: list[str] = Field(description="All files with its very content that are there; or that had it, if none is.")
     size: Size
     gps: Position | None = Field(description="[latitude, longitude] in degrees (WGS 84), where the photo has them.")
     taken: str | None = Field(description="When it was taken (ISO 8601), where the photo says so.")
@@ -107,36 +113,41 @@ class Image(BaseModel):
     @classmethod
     def of(cls, photo: Photo, **more: Any) -> Self:
         """more: the fields of a subclass."""
-        return cls(id=photo.ordinal, key=photo.key, name=photo.name, size=list(photo.size),
+        files = [display_path(str(file)) for file in photo.files]
+        return cls(id=photo.key, key=photo.key, name=photo.name, image=photo.path, file=files[0], files=files,
+                   size=list(photo.size),
                    gps=None if photo.gps is None else list(photo.gps), taken=photo.taken, **more)
 
 
 class Images(BaseModel):
-    """Photos of the collection, in the order of their ids."""
+    """Photos of the collection, in the order of their keys. next: what to give as `after`, where more follow."""
 
     total: int
     images: list[Image]
+    next: str | None
 
 
 class FoundImage(Image):
     """A result, as `delf search --json` has it, and what is known of the photo."""
 
     rank: int
-    image: str = Field(description="The path as it was indexed.")
     score: float
+    examined: bool = Field(description="Whether geometry looked at it.")
     inliers: int
     tentative: int | None = Field(description="Matches before geometry; null where no inlier was found.")
-    probability: float | None
+    probability: float | None = Field(description="That it shows the same; null where geometry did not look at it.")
+    verdict: Verdict
     transform: list[list[float]] | None
     inlier_points: Points | None = Field(None, description="[[x0, y0, x1, y1], ...]: a point of the query and its "
                                          "partner in the photo, most similar first; where `points` was asked for.")
 
     @classmethod
-    def found(cls, result: Result, photo: Photo, points: bool) -> Self:
-        """points: whether to carry them."""
+    def found(cls, result: Result, photo: Photo, verdict: str, points: bool) -> Self:
+        """verdict: what is to be said of it. points: whether to carry them."""
         share = result.evidence.get("share", 0.0)  # of the tentative matches, that are inliers
-        return cls.of(photo, rank=result.rank, image=photo.path, score=result.score, inliers=result.inliers,
+        return cls.of(photo, rank=result.rank, score=result.score, examined=result.examined, inliers=result.inliers,
                       tentative=round(result.inliers / share) if share else None, probability=result.probability,
+                      verdict=verdict,
                       transform=None if result.transform is None else result.transform.tolist(),
                       inlier_points=rounded(result.inlier_points) if points else None)
 
@@ -147,8 +158,12 @@ class SearchAnswer(BaseModel):
     query: str
     method: str
     model: str
-    match: bool | None = Field(description="Whether the best photo shows the same as the query; null where the method "
-                                           "looks at no geometry.")
+    match: bool | None = Field(description="Whether a photo shows the same as the query; null where the method looks "
+                               "at no geometry, and cannot tell.")
+    verified: bool = Field(description="Whether the method looks at geometry.")
+    verdict: Verdict
+    order: str = Field(description="What the results are ordered by, in words.")
+    remark: str = Field(description="A sentence where that is not the order of the probabilities, or nothing.")
     size: Size
     seconds: dict[str, float]
     results: list[FoundImage]
@@ -160,6 +175,7 @@ class MatchAnswer(BaseModel):
     inliers: int
     tentative: int
     probability: float
+    verdict: Verdict
     transform: list[list[float]] | None
     inlier_points: Points
     size: Size
@@ -169,15 +185,17 @@ class MatchAnswer(BaseModel):
     def of(cls, match: ImageMatch, size: tuple[int, int], other: tuple[int, int]) -> MatchAnswer:
         """size, other: of the query and of the photo of the collection."""
         return cls(inliers=match.inliers, tentative=match.tentative, probability=match.probability,
+                   verdict=Verdicts().word(match.probability),
                    transform=None if match.transform is None else match.transform.tolist(),
                    inlier_points=rounded(match.inlier_points), size=list(size), other_size=list(other))
 
 
 class Method(BaseModel):
-    """A way to search."""
+    """A way to search. verifies: whether it looks at geometry; without, it ranks and cannot tell what is a match."""
 
     name: str
     about: str
+    verifies: bool
 
 
 class Limits(BaseModel):
@@ -204,9 +222,10 @@ class CollectionAnswer(BaseModel):
 
 
 class Added(BaseModel):
-    """id: of the photo; added: false where the collection had it already."""
+    """id, key: of the photo; added: false where the collection had it already."""
 
-    id: int
+    id: str
+    key: str
     added: bool
 
 

@@ -18,7 +18,7 @@ from delf.service.schemas import ABOUT, CollectionAnswer, FoundImage, MatchAnswe
 from delf.service.workers import Job
 
 router = APIRouter(prefix=API, tags=["search"])
-_ERRORS = errors(400, 403, 404, 408, 409, 413, 415, 422, 503)
+_ERRORS = errors(400, 403, 404, 408, 409, 410, 413, 415, 422, 503)
 
 
 @router.get("/collection", response_model=CollectionAnswer, responses=errors(503))
@@ -36,23 +36,24 @@ async def search(request: Request, service: Shared) -> Any:
     form, data = await service.form(service.searching, request, schemas.SearchForm)
     if form.top > service.options.top:
         raise OptionError(f"top is at most {service.options.top}, not {form.top}")
-    query = _query(service, form, data)
-    method = _known(form.method)
+    asked, method = _asked(service, form, data), service.library.require(form.method)
+    if form.threshold > 0 and not METHODS[method].verifies:
+        raise OptionError(f"the method {method!r} looks at no geometry, so that its results have no probability: leave "
+                          "out the threshold")
     return await service.read(service.searching, request,
-                              lambda job, state: _search(service, job, state, query, method, form))
+                              lambda job, state: _search(service, job, state, asked, method, form))
 
 
 @router.post("/matches", response_model=MatchAnswer, responses=_ERRORS, openapi_extra=either(schemas.MatchForm))
 async def matches(request: Request, service: Shared) -> Any:
     """The points of a query that were found in a photo of the collection, and how sure one may be."""
     form, data = await service.form(service.searching, request, schemas.MatchForm)
-    query = _query(service, form, data)
-    method = _known(form.method)
+    asked, method = _asked(service, form, data), service.library.require(form.method)
 
     def work(job: Job, state: State) -> MatchAnswer:
         other = state.photo(form.other)
-        match, seen = service.queries.match(job, state, query, form.other, method)
-        return MatchAnswer.of(match, seen.size, other.size)
+        match, looked = service.queries.match(job, state, asked, form.other, method)
+        return MatchAnswer.of(match, looked.size, other.size)
 
     return await service.read(service.searching, request, work)
 
@@ -62,41 +63,38 @@ async def matches(request: Request, service: Shared) -> Any:
 async def attention(request: Request, service: Shared) -> Response:
     """What the model looks at: a small grey picture of the whole upright photo, white where attention is highest."""
     form, data = await service.form(service.searching, request, schemas.QueryForm)
-    query = _query(service, form, data)
-    picture = await service.read(service.searching, request, lambda _, state: pictures.attention(state, query))
+    asked = _asked(service, form, data)
+    picture = await service.read(service.searching, request, lambda _, state: pictures.attention(state, asked))
     return Response(picture, media_type="image/png")
 
 
-def _search(service: Service, job: Job, state: State, query: Asked, method: str,
+def _search(service: Service, job: Job, state: State, asked: Asked, method: str,
             form: schemas.SearchForm) -> SearchAnswer:
-    answer, seen = service.queries.search(job, state, query, method, form.top)
-    service.metrics.searched(answer.method, bool(answer.match), answer.seconds)
-    results = [FoundImage.found(result, state.photo(result.ordinal), form.points) for result in answer.results
+    answer, query = service.queries.search(job, state, asked, method, form.top)
+    service.metrics.searched(answer.method, answer.match, answer.seconds)
+    results = [FoundImage.found(result, state.photo_at(result.ordinal), answer.word_of(result), form.points)
+               for result in answer.results
                if result.ordinal is not None and (result.probability or 0.0) >= form.threshold]
-    name = "" if query.ordinal is None else state.photo(query.ordinal).path
-    return SearchAnswer(query=name, method=answer.method, match=answer.match, size=list(seen.size),
-                        model=state.collection.about["model"]["name"], seconds=answer.seconds, results=results)
+    name = "" if asked.key is None else state.photo(asked.key).path
+    return SearchAnswer(query=name, method=answer.method, match=answer.match, verified=answer.verified,
+                        verdict=answer.verdict, order=answer.order, remark=answer.remark, size=list(query.size),
+                        model=state.snapshot.about["model"]["name"], seconds=answer.seconds, results=results)
 
 
-def _query(service: Service, form: schemas.QueryForm, data: bytes | None) -> Asked:
+def _asked(service: Service, form: schemas.QueryForm, data: bytes | None) -> Asked:
     if (data is None) == (form.id is None):
-        raise OptionError("give either a photo in the field 'image' or the id of one of the collection in 'id'")
+        raise OptionError("give either a photo in the field 'image' or the key of one of the collection in 'id'")
     box = getattr(form, "box", None)
     return Asked(data, form.id, None if box is None else parse_box(box), service.options.images)
 
 
-def _known(method: str) -> str:
-    if method not in METHODS:
-        raise OptionError(f"unknown method {method!r}; known are {', '.join(METHODS)}")
-    return method
-
-
 def _about(service: Service, state: State) -> dict[str, Any]:
-    collection, options = state.collection, service.options
-    return {"name": collection.folder.name, "images": len(collection), "features": collection.rows,
-            "bytes": sum(collection.bytes_by_kind().values()), "model": collection.about["model"]["name"],
-            "index": collection.about.get("index", {}).get("kind", "exact"),
-            "methods": [{"name": name, "about": ABOUT.get(name, "")} for name in METHODS],
+    snapshot, options = state.snapshot, service.options
+    return {"name": snapshot.folder.name, "images": len(snapshot), "features": snapshot.rows,
+            "bytes": service.library.bytes(), "model": snapshot.about["model"]["name"],
+            "index": snapshot.about.get("index", {}).get("kind", "exact"),
+            "methods": [{"name": name, "about": ABOUT.get(name, ""), "verifies": METHODS[name].verifies}
+                        for name in service.library.methods],
             "limits": {"upload_bytes": options.upload_bytes, "pixels": options.pixels, "top": options.top},
             "writable": options.token is not None and options.uploads is not None,
             "version": version("delf-retrieval")}

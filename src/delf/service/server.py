@@ -9,11 +9,13 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import uvicorn
 
 from delf.errors import DelfError
 from delf.service.app import create_app
+from delf.service.connections import bounded
 from delf.service.library import Library
 from delf.service.options import ServiceOptions
 
@@ -36,9 +38,11 @@ def serve(library: Library, options: ServiceOptions, host: str, port: int, *,
                       hosts=options.hosts if everywhere else (*options.hosts, host))
     listening = _listen(host, port)
     shown = f"[{host}]" if ":" in host else host
-    config = uvicorn.Config(create_app(library, options), log_level="warning", access_log=False, server_header=False,
-                            proxy_headers=False, ws="none", limit_concurrency=options.connections,
-                            timeout_keep_alive=10, timeout_graceful_shutdown=int(options.seconds + _GRACE))
+    protocol: Any = bounded(options)  # any callable will do, where the types ask for a class
+    config = uvicorn.Config(create_app(library, options), http=protocol, log_level="warning", access_log=False,
+                            server_header=False, proxy_headers=False, ws="none",
+                            limit_concurrency=options.connections, timeout_keep_alive=10,
+                            timeout_graceful_shutdown=int(options.seconds + _GRACE))
     _Server(config, lambda: started(f"http://{shown}:{listening.getsockname()[1]}/")).run(sockets=[listening])
 
 

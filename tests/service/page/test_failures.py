@@ -16,9 +16,12 @@ def test_errors_are_sentences(look: Any, tmp_path: Path, queries: Any) -> None:
     one.expected = "422"
     (tmp_path / "broken.jpg").write_bytes(b"no photo at all")
     one.page.set_input_files("#file", tmp_path / "broken.jpg")
-    banner = one.page.locator(".column .banner")
-    expect(banner).to_be_visible(timeout=120_000)
-    assert banner.inner_text()[0].isupper() and banner.inner_text().endswith(".")
+    expect(one.page.get_by_role("alert")).to_contain_text("not an image that can be read", timeout=120_000)
+    said = one.page.get_by_role("alert").inner_text().strip()
+    assert said[0].isupper() and said.endswith(".") and said.count(".") == 1, "one sentence"
+    expect(one.page.locator("#start")).to_be_visible()
+    for words in (".missing", ".banner", "#query-photo"):
+        expect(one.page.locator(words)).to_be_hidden()
     (tmp_path / "words.txt").write_text("words")
     one.page.set_input_files("#file", tmp_path / "words.txt")
     expect(one.page.get_by_role("alert")).to_contain_text("The file words.txt is not a photo.")

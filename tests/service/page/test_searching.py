@@ -59,7 +59,7 @@ def test_no_match_is_said(look: Any, unknown_query: Path) -> None:
 
 def test_any_result_is_searched_with_and_back_goes_back(look: Any, queries: Any) -> None:
     one = look().start()
-    one.page.locator("#gallery a", has=one.page.locator("img[alt='coffee.jpg']")).click()
+    one.page.get_by_role("link", name="coffee.jpg", exact=True).click()
     one.answered()
     assert one.names[0] == "coffee-side.jpg"  # and not the query itself
     one.page.get_by_role("link", name="Search with coffee-side.jpg").click()

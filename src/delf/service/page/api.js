@@ -59,9 +59,18 @@ export function pause(seconds, signal) {
   });
 }
 
-const version = (image) => (image.key ? `&v=${encodeURIComponent(image.key)}` : "");
+export const thumbnail = (image, side = 320) => new URL(`images/${image.key}/thumbnail?side=${side}`, BASE).href;
+export const picture = (image, side = 1600) => new URL(`images/${image.key}/picture?side=${side}`, BASE).href;
 
-export const thumbnail = (image, side = 320) =>
-  new URL(`images/${image.id}/thumbnail?side=${side}${version(image)}`, BASE).href;
-export const picture = (image, side = 1600) =>
-  new URL(`images/${image.id}/picture?side=${side}${version(image)}`, BASE).href;
+/** Why a picture cannot be shown, in a few words: it has been asked for, and did not come. */
+export async function whyNot(url) {
+  try {
+    const response = await fetch(url);
+    if (response.ok) return "This picture cannot be shown.";
+    const { code } = (await response.json()).error;
+    return { file_gone: "Gone from the disk.", removed: "Removed from the collection.", image: "The file cannot be read.",
+      not_found: "Not in the collection." }[code] ?? "This picture did not come.";
+  } catch {
+    return "This picture did not come.";
+  }
+}

@@ -1,13 +1,13 @@
 // The page: what the address says is shown, and what is done goes into the address.
 
-import { ServiceError, ask, isCancelled, picture } from "./api.js";
+import { ServiceError, ask, isCancelled, picture, whyNot } from "./api.js";
 import { BoxPhoto } from "./box.js";
 import { Detail } from "./detail.js";
 import { $, announce, arrowKeys, h } from "./dom.js";
 import { Gallery } from "./gallery.js";
 import { answered, groups, headline, stopped, waiting } from "./results.js";
 import { fromAddress, hasQuery, queryState, toAddress } from "./state.js";
-import { bytes, counted } from "./words.js";
+import { bytes, copies, counted, names } from "./words.js";
 
 const TOP = 24;
 const KEPT = 30; // answers, so that going back is immediate
@@ -20,7 +20,7 @@ let work = null; // the search that runs
 let drawn = ""; // the search whose columns are on the screen
 const uploads = new Map(); // photos that were given to this page, until it is closed
 const answers = new Map(); // by search
-const known = new Map(); // photos of the collection, by id
+const known = new Map(); // photos of the collection, by key
 
 const gallery = new Gallery((id) => toAddress(queryState(state, { id })), fail);
 const photo = new BoxPhoto($("query-photo"), (box) => {
@@ -35,8 +35,8 @@ const detail = new Detail({
   },
   step: (by) => {
     const results = inOrder(shownAnswer());
-    const next = results[results.findIndex((result) => result.id === state.open) + by];
-    if (next) go({ ...state, open: next.id }, { replace: true });
+    const next = results[results.findIndex((result) => result.key === state.open) + by];
+    if (next) go({ ...state, open: next.key }, { replace: true });
   },
   form: () => queryForm(),
 });
@@ -69,11 +69,7 @@ function render() {
 const methods = () => [state.method ?? about.methods[0].name, state.compare].filter(Boolean);
 const searchKey = (method) => JSON.stringify([state.id, state.upload, state.box, method, state.top]);
 const shownAnswer = () => answers.get(searchKey(methods()[state.column ?? 0]));
-const inOrder = (answer) => (answer ? groups(answer, verifies(answer.method)).flat() : []);
-const verifies = (name) => {
-  const method = about.methods.find((one) => one.name === name);
-  return method?.verifies ?? !/without geometry/.test(method?.about ?? "");
-};
+const inOrder = (answer) => (answer ? groups(answer).flat() : []);
 
 async function search() {
   const key = JSON.stringify(methods().map(searchKey));
@@ -102,6 +98,11 @@ async function search() {
       await answerOf(method, mine.signal, say);
     } catch (error) {
       if (mine !== work) return;
+      if (state.upload && error.code === "image") { // one sentence, however many columns there are
+        drawn = "";
+        leaveQuery(error);
+        return;
+      }
       const text = isCancelled(error) ? "The search was cancelled." : error.message;
       replaceColumn(i, stopped(method, text, again));
       announce(text);
@@ -130,12 +131,11 @@ function drawAnswers(count) {
   for (let i = 0; i < count; i += 1) {
     if (!all[i]) continue;
     const other = all.length > 1 ? all[1 - i] ?? null : null;
-    const column = answered(all[i], { links: links(i), other, verifies: verifies(all[i].method), box: state.box,
-      images: about.images });
+    const column = answered(all[i], { links: links(i), other, box: state.box, images: about.images });
     replaceColumn(i, column);
   }
   if (count !== all.length || !all[0]) return;
-  const words = headline(all[0], verifies(all[0].method));
+  const words = headline(all[0]);
   document.title = `${words}: ${about.name}`;
   announce(`${words}.`);
   if (document.activeElement === document.body) $("answers").querySelector(".banner")?.focus({ preventScroll: true });
@@ -147,8 +147,8 @@ function replaceColumn(i, column) {
 
 function links(column) {
   return {
-    open: (result) => toAddress({ ...state, open: result.id, column: column || null }),
-    search: (result) => toAddress(queryState(state, { id: result.id })),
+    open: (result) => toAddress({ ...state, open: result.key, column: column || null }),
+    search: (result) => toAddress(queryState(state, { id: result.key })),
     more: (answer) => {
       const top = state.top ?? TOP;
       const all = answer.results.length < top || top >= about.limits.top;
@@ -160,15 +160,15 @@ function links(column) {
 function open() {
   const answer = state.open === null ? null : shownAnswer();
   const results = inOrder(answer);
-  const place = results.findIndex((result) => result.id === state.open);
+  const place = results.findIndex((result) => result.key === state.open);
   if (place < 0) {
     const last = detail.close();
-    if (last) document.querySelector(`.card[data-id="${last.id}"] .open`)?.focus();
+    if (last) document.querySelector(`.card[data-key="${last.key}"] .open`)?.focus();
     return;
   }
   const result = results[place];
-  detail.show({ query: queryPicture(), result, answer, box: state.box, search: toAddress(queryState(state, { id: result.id })),
-    ends: [place === 0, place === results.length - 1], verifies: verifies(answer.method) });
+  detail.show({ query: queryPicture(), result, answer, called: names(answer.results).get(result.key),
+    box: state.box, search: toAddress(queryState(state, { id: result.key })), ends: [place === 0, place === results.length - 1] });
 }
 
 // --- the query
@@ -195,11 +195,12 @@ async function showQuery(signal) {
   }
   const shown = queryPicture();
   const image = state.id === null ? null : known.get(state.id);
-  photo.show(shown.url, shown.alt, image?.size ?? uploads.get(state.upload).size);
+  photo.show(shown.url, shown.alt, image?.size ?? uploads.get(state.upload).size, image && whyNot);
   photo.set(state.box);
   draw(false);
   $("whole").hidden = !state.box;
   $("query-name").textContent = image?.name ?? uploads.get(state.upload).file.name;
+  $("query-name").title = image ? [image.image, copies(image)].filter(Boolean).join(", ") : "";
   $("method").value = methods()[0];
   $("compare").value = state.compare ?? "";
   for (const option of $("compare").options) option.disabled = option.value === methods()[0];
@@ -331,7 +332,7 @@ function shortcut(event) {
 
 /** A card and its place on the map stand out together. */
 function pointPlace(event) {
-  const id = event.target.closest?.("[data-place]")?.dataset.place ?? event.target.closest?.(".card")?.dataset.id;
+  const id = event.target.closest?.("[data-place]")?.dataset.place ?? event.target.closest?.(".card")?.dataset.key;
   for (const place of document.querySelectorAll("[data-place]")) place.classList.toggle("near", place.dataset.place === id);
 }
 
@@ -361,7 +362,9 @@ function introduce() {
   const option = ({ name }) => h("option", { value: name }, name);
   $("method").replaceChildren(...about.methods.map(option));
   $("compare").replaceChildren(h("option", { value: "" }, "nothing"), ...about.methods.map(option));
-  if (about.images === 0) $("gallery-count").textContent = "It has none yet: delf index adds some.";
+  $("empty").hidden = about.images > 0;
+  $("full").hidden = about.images === 0;
+  $("empty-command").textContent = `delf index FOLDER -o ${about.name}`;
 }
 
 async function begin() {

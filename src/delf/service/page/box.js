@@ -18,8 +18,7 @@ export class BoxPhoto {
     this.frame = h("div", { class: "box", role: "group", tabindex: "0", hidden: true },
       CORNERS.map((corner) => h("i", { class: `handle ${corner}`, data: { corner } })));
     this.sheet = h("div", { class: "sheet" }, this.frame);
-    this.missing = h("p", { class: "missing", hidden: true },
-      "This browser cannot show a photo of this kind. The search works all the same.");
+    this.missing = h("p", { class: "missing", hidden: true });
     container.replaceChildren(this.image, this.sheet, this.missing);
     this.image.addEventListener("load", () => this.loaded());
     this.image.addEventListener("error", () => this.unseen());
@@ -27,9 +26,13 @@ export class BoxPhoto {
     this.frame.addEventListener("keydown", (event) => this.key(event));
   }
 
-  /** Shows a photo; `size` where it is known better than from the picture that is shown of it. */
-  show(url, alt, size) {
+  /**
+   * Shows a photo; `size` where it is known better than from the picture that is shown of it. why(url): gives words for
+   * why that cannot be shown; without it, that is the browser's fault.
+   */
+  show(url, alt, size, why = null) {
     this.size = size;
+    this.why = why;
     this.image.alt = alt;
     this.missing.hidden = true;
     this.sheet.hidden = this.image.hidden = false;
@@ -44,9 +47,11 @@ export class BoxPhoto {
     this.paint();
   }
 
-  unseen() {
+  async unseen() {
     this.image.hidden = this.sheet.hidden = true;
     this.missing.hidden = false;
+    const reason = this.why ? await this.why(this.image.src) : "This browser cannot show a photo of this kind.";
+    this.missing.textContent = `${reason} The search works all the same.`;
     this.container.style.removeProperty("aspect-ratio");
   }
 

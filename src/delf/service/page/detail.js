@@ -3,7 +3,9 @@
 import { ask, isCancelled, picture } from "./api.js";
 import { $ } from "./dom.js";
 import { Stage } from "./stage.js";
-import { PERHAPS, VERDICTS, counted, degrees, percent, taken, verdict } from "./words.js";
+import { copies, counted, degrees, kindOf, percent, taken } from "./words.js";
+
+const outlined = (evidence) => ["same", "perhaps"].includes(kindOf(evidence.verdict));
 
 export class Detail {
   /** close(): it was closed. step(by): another result is asked for. form(): the query as a form. */
@@ -49,21 +51,22 @@ export class Detail {
   }
 
   /**
-   * query: {url, alt, key}; answer: what `result` is of; search: the address of a search with it; ends: whether it is
-   * the first and the last one; verifies: whether the method compares points.
+   * query: {url, alt, key}; answer: what `result` is of; called: the name of the result; search: the address of a
+   * search with it; ends: whether it is the first and the last one.
    */
-  show({ query, result, answer, box, search, ends, verifies }) {
+  show({ query, result, answer, called, box, search, ends }) {
     this.work?.abort();
     this.work = new AbortController();
     this.shown = { query, result };
-    $("detail-title").textContent = result.name;
+    $("detail-title").textContent = called;
     $("detail-search").href = search;
     [$("detail-before").disabled, $("detail-after").disabled] = ends;
     if (!this.dialog.open) this.dialog.showModal();
-    const evidence = verifies ? result : { transform: null, inlier_points: [] };
-    this.stage.show({ ...query, size: answer.size }, { url: picture(result), alt: result.name, size: result.size },
-      evidence, box, verifies && result.probability >= PERHAPS);
-    if (verifies) this.words(result, answer.method);
+    const looked = result.probability !== null;
+    const evidence = looked ? result : { transform: null, inlier_points: [] };
+    this.stage.show({ ...query, size: answer.size }, { url: picture(result), alt: called, size: result.size },
+      evidence, box, outlined(result));
+    if (looked) this.words(result, answer.method);
     else this.compare(result, answer, box);
     if ($("show-attention").checked) this.attention();
     $("detail-title").focus();
@@ -71,14 +74,14 @@ export class Detail {
 
   words(evidence, method) {
     const { result } = this.shown;
-    const facts = [`${percent(evidence.probability)} ${VERDICTS[verdict(evidence.probability)]}`,
-      evidence.tentative ? `${counted(evidence.inliers, "inlier")} of ${counted(evidence.tentative, "match")}`
+    const facts = [`${percent(evidence.probability)} ${evidence.verdict}`.trim(),
+      evidence.probability === null ? null : evidence.tentative ? `${counted(evidence.inliers, "inlier")} of ${counted(evidence.tentative, "match")}`
         : counted(evidence.inliers, "inlier"),
-      method, `${result.size[0]} × ${result.size[1]}`, taken(result.taken), result.gps && degrees(result.gps)];
+      method, `${result.size[0]} × ${result.size[1]}`, taken(result.taken), result.gps && degrees(result.gps), copies(result)];
     $("detail-facts").replaceChildren(...facts.filter(Boolean).map((fact, i) => {
       const part = document.createElement("span");
       part.textContent = fact;
-      if (i === 0) part.className = `verdict ${verdict(evidence.probability)}`;
+      if (i === 0) part.className = `verdict ${kindOf(evidence.verdict)}`;
       return part;
     }));
     const outline = this.stage.shown.words;
@@ -87,16 +90,16 @@ export class Detail {
     this.note(evidence.inliers ? "" : "No points of the two photos agree.");
   }
 
-  /** A method that compares no points has no evidence of its own: the pair is compared now. */
+  /** Where geometry has not looked at a pair, it does so now. */
   async compare(result, answer, box) {
-    this.words({ probability: NaN, inliers: 0, tentative: 0 }, answer.method);
+    this.words({ probability: null, verdict: result.verdict, inliers: 0, tentative: 0 }, answer.method);
     this.note("Comparing the points of the two photos…");
     const form = this.form();
-    form.set("other", result.id);
+    form.set("other", result.key);
     form.delete("method");
     try {
       const evidence = await ask("matches", { form, signal: this.work.signal, onwait: (s) => this.busy(s) });
-      this.stage.evidence(evidence, box, evidence.probability >= PERHAPS);
+      this.stage.evidence(evidence, box, outlined(evidence));
       this.words(evidence, `${answer.method}, points compared now`);
     } catch (error) {
       if (!isCancelled(error)) this.note(error.message);
@@ -108,9 +111,9 @@ export class Detail {
     $("attention-strength").hidden = !wanted;
     const shown = this.shown;
     const { query, result } = shown;
-    const panes = [[this.stage.query, query.key, () => this.form()], [this.stage.result, `id ${result.id}`, () => {
+    const panes = [[this.stage.query, query.key, () => this.form()], [this.stage.result, `id ${result.key}`, () => {
       const form = new FormData();
-      form.set("id", result.id);
+      form.set("id", result.key);
       return form;
     }]];
     if (!wanted) {

@@ -28,6 +28,17 @@ export function icon(name) {
   return s("svg", { class: "icon", "aria-hidden": "true" }, s("use", { href: `#i-${name}` }));
 }
 
+/** A picture of a photo; where it cannot be shown, words that `why` gives take its place. */
+export function pictured(properties, why) {
+  const image = h("img", properties);
+  image.addEventListener("error", async () => {
+    const words = h("span", { class: "gone" }, "…");
+    image.replaceWith(words);
+    words.textContent = await why(image.src);
+  }, { once: true });
+  return image;
+}
+
 /** Says something to those who do not see the page. */
 export function announce(text) {
   $("live").textContent = text;

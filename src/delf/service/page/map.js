@@ -11,7 +11,7 @@ const KM_PER_DEGREE = 111.32;
 const STEPS = [1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 45];
 
 /** A figure of the results that have a place (with `gps`), or null where none has. */
-export function placesMap(results, link) {
+export function placesMap(results, link, called) {
   const placed = results.filter((result) => result.gps);
   if (!placed.length) return null;
   const view = viewOf(placed.map((result) => result.gps));
@@ -20,10 +20,10 @@ export function placesMap(results, link) {
     h("h3", null, "Where they were taken"),
     h("div", { class: "places-body" },
       plot(placed, view),
-      h("ol", { class: "coordinates" }, placed.map((result) => h("li", { data: { place: result.id } },
+      h("ol", { class: "coordinates" }, placed.map((result) => h("li", { data: { place: result.key } },
         h("span", { class: "pin", "aria-hidden": "true" }, result.rank),
         h("span", { class: "coordinate" },
-          h("a", { href: link(result), "data-route": true }, result.name),
+          h("a", { href: link(result), "data-route": true }, called.get(result.key)),
           h("span", { class: "quiet" }, degrees(result.gps))))))),
     without > 0 && h("p", { class: "quiet" }, `${without} of the ${results.length} have no place in their data.`));
 }
@@ -48,7 +48,7 @@ function plot(placed, view) {
   const words = `Plot of ${placed.length === 1 ? "one place" : `${placed.length} places`} around ${degrees(view.middle)}`;
   return s("svg", { class: "plot", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": words },
     grid(view, step),
-    [...placed].reverse().map((result) => s("g", { class: "place", data: { place: result.id },
+    [...placed].reverse().map((result) => s("g", { class: "place", data: { place: result.key },
       transform: `translate(${view.x(result.gps[1]).toFixed(1)} ${view.y(result.gps[0]).toFixed(1)})` },
       s("circle", { r: 12 }), s("text", { y: 4 }, String(result.rank)))),
     scaleBar(view));

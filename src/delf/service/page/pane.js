@@ -1,5 +1,6 @@
 // One photo that can be zoomed and moved, with what lies over it: its attention map and an outline.
 
+import { whyNot } from "./api.js";
 import { h, s } from "./dom.js";
 
 const NIGHT = [8, 10, 18];
@@ -18,6 +19,12 @@ export class Pane {
     this.photo = h("div", { class: "photo" }, this.image, this.attention);
     this.outline = s("svg", { class: "outline", "aria-hidden": "true" }, s("polygon", { class: "shade" }), s("polygon"));
     this.caption = h("p", { class: "caption" });
+    this.image.addEventListener("error", async () => {
+      const url = this.image.src;
+      this.image.style.visibility = "hidden"; // instead of the browser's own sign
+      const words = await whyNot(url);
+      if (url === this.image.src) this.caption.textContent = `${this.name}. ${words}`;
+    });
     this.element = h("div", { class: `pane of-${name}` }, this.photo, this.outline, this.caption);
     this.polygon = null;
     this.element.addEventListener("wheel", (event) => this.wheel(event), { passive: false });
@@ -35,9 +42,12 @@ export class Pane {
   show(url, alt, size, caption) {
     this.size = size;
     this.attention.hidden = true;
-    if (this.image.src !== url) this.image.src = url;
+    if (this.image.src !== url) {
+      this.image.style.visibility = "";
+      this.image.src = url;
+    }
     this.image.alt = alt;
-    this.caption.textContent = caption;
+    this.name = this.caption.textContent = caption;
     [this.photo.style.width, this.photo.style.height] = [`${size[0]}px`, `${size[1]}px`];
   }
 

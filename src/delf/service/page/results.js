@@ -1,10 +1,10 @@
 // The answer to a search: what it says, its cards, where the time went.
 
-import { thumbnail } from "./api.js";
-import { h, icon, s } from "./dom.js";
+import { thumbnail, whyNot } from "./api.js";
+import { h, icon, pictured, s } from "./dom.js";
 import { outlines } from "./geometry.js";
 import { placesMap } from "./map.js";
-import { PERHAPS, SAME, VERDICTS, counted, percent, seconds, verdict } from "./words.js";
+import { copies, counted, kindOf, names, percent, seconds } from "./words.js";
 
 const STAGES = {
   read: "read the features", decode: "decode the photo", extract: "extract features", retrieve: "find candidates",
@@ -39,48 +39,55 @@ export function stopped(method, text, again) {
 
 /**
  * The column of an answer. links: {open(result), search(result), more() or null}; other: the answer it is compared with;
- * verifies: whether the method compares points; images: how many were searched.
+ * images: how many were searched.
  */
-export function answered(answer, { links, other = null, verifies, box, images }) {
-  const [found, rest] = groups(answer, verifies);
-  const places = new Map((other?.results ?? []).map((result) => [result.id, result.rank]));
+export function answered(answer, { links, other = null, box, images }) {
+  const [found, rest] = groups(answer);
+  const places = new Map((other?.results ?? []).map((result) => [result.key, result.rank]));
+  const called = names(answer.results);
   const cards = (results, dim) => h("ul", { class: `cards${dim ? " dim" : ""}` },
-    results.map((result) => card(result, { answer, links, verifies, box, places: other ? places : null })));
+    results.map((result) => card(result, { answer, links, called, box, places: other ? places : null })));
   const more = links.more(answer);
   return h("div", { class: "column", data: { method: answer.method } },
-    banner(answer, found, verifies, images),
+    banner(answer, images),
     found.length > 0 && cards(found, false),
-    found.length > 0 && !other && placesMap(found, links.open),
+    found.length > 0 && !other && placesMap(found, links.open, called),
     rest.length > 0 && found.length > 0 && h("h3", { class: "rest" }, "Nearest of the others"),
-    rest.length > 0 && cards(rest, verifies),
+    rest.length > 0 && cards(rest, answer.verified),
     more && h("p", { class: "more" }, h("a", { class: "button", href: more, "data-route": true }, "Show more results")));
 }
 
 /** The results that show the same, or may, and the others: the order of the cards. */
-export function groups(answer, verifies) {
-  const found = answer.results.filter((result) => verifies && answer.match && result.probability >= PERHAPS);
+export function groups(answer) {
+  const found = answer.results.filter((result) => ["same", "perhaps"].includes(kindOf(result.verdict)));
   return [found, answer.results.filter((result) => !found.includes(result))];
 }
 
 /** What an answer says in one sentence. */
-export function headline(answer, verifies) {
-  const same = answer.results.filter((result) => result.probability >= SAME).length;
-  if (!verifies) return answer.results.length ? `${counted(answer.results.length, "nearest photo")}` : "Nothing was found";
-  if (!answer.match) return "No match in this collection";
-  return same === 1 ? "1 photo shows the same thing" : `${counted(same, "photo")} show the same thing`;
+export function headline(answer) {
+  const kind = kindOf(answer.verdict);
+  if (kind === "unknown") return answer.results.length ? counted(answer.results.length, "nearest photo") : "Nothing was found";
+  if (kind === "none") return "No match in this collection";
+  const count = ofKind(answer, kind);
+  if (kind === "perhaps") return count === 1 ? "Perhaps 1 photo shows the same thing" : `Perhaps ${counted(count, "photo")} show the same thing`;
+  return count === 1 ? "1 photo shows the same thing" : `${counted(count, "photo")} show the same thing`;
 }
 
-function banner(answer, found, verifies, images) {
-  const perhaps = found.filter((result) => result.probability < SAME).length;
+const ofKind = (answer, kind) => answer.results.filter((result) => kindOf(result.verdict) === kind).length;
+
+function banner(answer, images) {
   const details = [];
-  if (!verifies) details.push("This method compares no points, so it gives an order and no verdict.");
-  else if (!answer.match) {
+  const kind = kindOf(answer.verdict);
+  if (kind === "unknown") details.push("This method looks at no geometry; ranked by similarity.");
+  else if (kind === "none") {
     details.push(answer.results.length ? `None of ${counted(images, "photo")} shows the same thing. The nearest are below.`
-      : `None of ${counted(images, "photo")} shows anything like it.`);
-  } else if (perhaps) details.push(`Perhaps ${perhaps} more.`);
+      : images ? `None of ${counted(images, "photo")} shows anything like it.` : "The collection has no photos yet.");
+  } else if (kind === "perhaps") details.push("Nothing here is sure.");
+  else if (ofKind(answer, "perhaps")) details.push(`Perhaps ${ofKind(answer, "perhaps")} more.`);
+  if (answer.remark) details.push(answer.remark);
   return h("header", { class: "answer-head" },
     h("p", { class: "method-tag" }, answer.method),
-    h("h2", { class: `banner ${answer.match ? "same" : "none"}`, tabindex: "-1" }, headline(answer, verifies)),
+    h("h2", { class: `banner ${kind}`, tabindex: "-1" }, headline(answer)),
     details.map((text) => h("p", { class: "banner-more" }, text)),
     timings(answer.seconds));
 }
@@ -96,26 +103,30 @@ function timings(stages) {
       h("dt", null, h("i", { class: `stage-${name}` }), STAGES[name] ?? name), h("dd", null, seconds(value))))));
 }
 
-function card(result, { answer, links, verifies, box, places }) {
-  const kind = verifies ? verdict(result.probability) : "unknown";
-  const words = verifies ? `${percent(result.probability)}, ${VERDICTS[kind]}, ${counted(result.inliers, "inlier")}`
-    : `place ${result.rank}`;
-  return h("li", { class: `card ${kind}`, data: { id: result.id, rank: result.rank } },
+function card(result, { answer, links, called, box, places }) {
+  const kind = kindOf(result.verdict);
+  const looked = result.probability !== null;
+  const name = called.get(result.key);
+  const also = copies(result);
+  const words = looked ? `${percent(result.probability)}, ${result.verdict}, ${counted(result.inliers, "inlier")}`
+    : answer.verified ? result.verdict : `similarity ${result.score.toPrecision(3)}`;
+  return h("li", { class: `card ${kind}`, data: { key: result.key, rank: result.rank } },
     h("a", { class: "open", href: links.open(result), "data-route": true,
-      "aria-label": `${result.rank}: ${result.name}: ${words}. Open.` },
+      "aria-label": `${result.rank}: ${name}: ${words}${also ? `, ${also}` : ""}. Open.` },
       h("span", { class: "frame" },
-        h("img", { src: thumbnail(result, 480), alt: "", loading: result.rank > 8 ? "lazy" : null, decoding: "async" }),
-        verifies && kind !== "none" && outlined(result, answer.size, box),
+        pictured({ src: thumbnail(result, 480), alt: "", loading: result.rank > 8 ? "lazy" : null, decoding: "async" }, whyNot),
+        ["same", "perhaps"].includes(kind) && outlined(result, answer.size, box),
         h("span", { class: "rank", "aria-hidden": "true" }, result.rank))),
     h("div", { class: "facts" },
       h("p", { class: "figures" },
-        h("b", { class: "probability" }, verifies ? percent(result.probability) : result.score.toPrecision(3)),
-        h("span", { class: "quiet" }, verifies ? VERDICTS[kind] : "score"),
+        h("b", { class: "probability" }, looked ? percent(result.probability) : result.score.toPrecision(3)),
+        h("span", { class: "quiet" }, looked ? result.verdict : answer.verified ? `score, ${result.verdict}` : "similarity"),
         places && moved(result, places)),
-      verifies && h("div", { class: "bar", "aria-hidden": "true" }, h("i", { vars: { "--share": result.probability } })),
-      h("p", { class: "name", title: result.image }, result.name),
-      verifies && h("p", { class: "inliers" }, counted(result.inliers, "inlier"))),
-    h("a", { class: "again", href: links.search(result), "data-route": true, "aria-label": `Search with ${result.name}` },
+      looked && h("div", { class: "bar", "aria-hidden": "true" }, h("i", { vars: { "--share": result.probability } })),
+      h("p", { class: "name", title: result.image }, name),
+      also && h("p", { class: "also", title: also }, also),
+      looked && h("p", { class: "inliers" }, counted(result.inliers, "inlier"))),
+    h("a", { class: "again", href: links.search(result), "data-route": true, "aria-label": `Search with ${name}` },
       icon("search"), h("span", null, "Search with this")));
 }
 
@@ -130,7 +141,7 @@ function outlined(result, size, box) {
 
 /** How the place of a result differs from that in the answer it is compared with. */
 function moved(result, places) {
-  const there = places.get(result.id);
+  const there = places.get(result.key);
   if (there === undefined) return h("span", { class: "moved new" }, "only here");
   const by = there - result.rank;
   if (!by) return null;

@@ -1,18 +1,19 @@
 // What is looked at, kept in the address: back, forward, reload and bookmarks work.
 //
-// id: a photo of the collection as the query; upload: one that was given to this page. box: [x1, y1, x2, y2] in pixels
-// of the upright query. open: the id of the result that is open; column: 0 or 1, whose result it is.
+// id: the key of a photo of the collection as the query; upload: one that was given to this page. box: [x1, y1, x2, y2]
+// in pixels of the upright query. open: the key of the result that is open; column: 0 or 1, whose result it is.
 
 const NAMES = ["id", "upload", "box", "method", "compare", "top", "open", "column"];
 
 export function fromAddress(search = location.search) {
   const given = new URLSearchParams(search);
+  const key = (name) => (/^[0-9a-f]{64}$/.test(given.get(name) ?? "") ? given.get(name) : null);
   const number = (name) => (/^\d+$/.test(given.get(name) ?? "") ? Number(given.get(name)) : null);
   const box = (given.get("box") ?? "").split(",").map(Number);
   return {
-    id: number("id"), upload: given.get("upload"), method: given.get("method"), compare: given.get("compare"),
+    id: key("id"), upload: given.get("upload"), method: given.get("method"), compare: given.get("compare"),
     box: box.length === 4 && box.every(Number.isFinite) && box[2] > box[0] && box[3] > box[1] ? box : null,
-    top: number("top"), open: number("open"), column: number("column") === 1 ? 1 : null,
+    top: number("top"), open: key("open"), column: number("column") === 1 ? 1 : null,
   };
 }
 

@@ -1,19 +1,13 @@
 // How figures are said. The same words as on the pages that `delf search --html` writes.
 
-export const SAME = 0.8;
-export const PERHAPS = 0.3;
+const KINDS = { "same thing": "same", perhaps: "perhaps", "no match": "none" };
 
-/** "same", "perhaps" or "none": the class of a probability; "unknown" where nothing was verified. */
-export function verdict(probability) {
-  if (probability >= SAME) return "same";
-  return probability >= PERHAPS ? "perhaps" : "none";
-}
-
-export const VERDICTS = { same: "same thing", perhaps: "perhaps", none: "no match" };
+/** The class of what the service says of a photo: "same", "perhaps", "none", or "unknown" where no points were compared. */
+export const kindOf = (verdict) => KINDS[verdict] ?? "unknown";
 
 /** A probability in whole percent that never claims certainty. */
 export function percent(probability) {
-  if (!Number.isFinite(probability)) return "unknown";
+  if (!Number.isFinite(probability)) return "";
   if (probability < 0.01) return "<1 %";
   return probability > 0.99 ? ">99 %" : `${Math.round(100 * probability)} %`;
 }
@@ -48,4 +42,25 @@ export function taken(text) {
 export function degrees([latitude, longitude]) {
   const one = (value, plus, minus) => `${Math.abs(value).toFixed(5)}° ${value < 0 ? minus : plus}`;
   return `${one(latitude, "N", "S")}, ${one(longitude, "E", "W")}`;
+}
+
+/** By key, what photos are called: by the name of their file, with as many folders as tell equal names apart. */
+export function names(images) {
+  const parts = new Map(images.map((image) => [image.key, image.image.split(/[\\/]/).filter(Boolean)]));
+  const called = new Map(images.map((image) => [image.key, image.name]));
+  for (let depth = 2; depth < 12; depth += 1) {
+    const count = new Map();
+    for (const name of called.values()) count.set(name, (count.get(name) ?? 0) + 1);
+    const equal = [...called].filter(([key, name]) => count.get(name) > 1 && parts.get(key).length >= depth);
+    if (!equal.length) break;
+    for (const [key] of equal) called.set(key, parts.get(key).slice(-depth).join("/"));
+  }
+  return called;
+}
+
+/** The other files that a photo is in, as words; null where there are none. */
+export function copies(image) {
+  const others = image.files.filter((file) => file !== image.file);
+  if (!others.length) return null;
+  return `also as ${others.slice(0, 3).join(", ")}${others.length > 3 ? ` and ${others.length - 3} more` : ""}`;
 }
