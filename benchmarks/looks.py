@@ -39,11 +39,12 @@ PLAIN = replace(RECOMMENDED, screening=None, turning=TurningOptions())
 def turnings() -> dict[str, SearchOptions]:
     """Rows of the table of turned looks."""
     chosen = RECOMMENDED.turning
-    rows = {"not turned": TurningOptions(), "the packaged one": chosen,
-            "closer looks from 12 inliers": replace(chosen, promising=12),
-            "closer looks from 16": replace(chosen, promising=16),
+    everything = replace(chosen, quick_candidates=30, promising=1, sure=10_000, close_candidates=30, likely=0.0,
+                         thorough_candidates=100)
+    rows = {"not turned": TurningOptions(), "the packaged one": chosen, "a thorough look at the best glance": everything,
+            "thorough from 10 %": replace(chosen, likely=0.1), "thorough from 30 %": replace(chosen, likely=0.3),
             "30 candidates at each turn": replace(chosen, quick_candidates=30),
-            "levels up to 0.5": replace(chosen, quick_scale=0.5), "levels up to 1.0": replace(chosen, quick_scale=1.0)}
+            "glances up to level 1.0": replace(chosen, quick_scale=1.0)}
     return {name: replace(RECOMMENDED, turning=turning) for name, turning in rows.items()}
 
 

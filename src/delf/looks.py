@@ -15,7 +15,7 @@ import numpy as np
 
 from delf.errors import OptionError
 from delf.query import Query
-from delf.ranking import CHANCE, DISTINCT_CHANCE, Candidates, distinct_inliers, words_evidence
+from delf.ranking import DISTINCT_CHANCE, Candidates, distinct_inliers, words_evidence
 from delf.retrieval import Mask, Retriever
 from delf.types import Features
 from delf.verification import angle
@@ -33,22 +33,25 @@ class TurningOptions:
     quick look; all levels up to the default take an eighth of the time of all. quick_candidates: that it verifies.
     promising: inliers of the best quick look of all from which a closer one follows; sure: from which it follows at
     once, before the other groups. close_scale: the largest level of a closer look, and close_candidates: that it
-    verifies. thorough_scale: the largest level of the look that follows where the closer one confirms an image. Chosen
-    on classes that no training saw (`benchmarks/CHOICES.md`).
+    verifies. likely: the probability of its best image from which a thorough look follows; thorough_scale: the largest
+    level of that, and thorough_candidates: that it verifies. Chosen on classes that no training saw
+    (`benchmarks/CHOICES.md`).
     """
 
     angles: Turns = ()
     quick_scale: float = 0.7071
     quick_candidates: int = 10
-    promising: int = 14
+    promising: int = 11
     sure: int = 20
     close_scale: float = 1.0
-    close_candidates: int = 30
+    close_candidates: int = 20
+    likely: float = 0.2
     thorough_scale: float = 2.0
+    thorough_candidates: int = 50
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "angles", tuple(tuple(group) for group in self.angles))  # JSON and TOML have lists
-        counts = (self.quick_candidates, self.promising, self.sure, self.close_candidates)
+        counts = (self.quick_candidates, self.promising, self.sure, self.close_candidates, self.thorough_candidates)
         if min(self.quick_scale, self.close_scale, self.thorough_scale) <= 0 or min(counts) < 1:
             raise OptionError("The scales of a turned look must be above 0, and its counts 1 or more.")
 
@@ -130,25 +133,28 @@ class Looking:
         self._retriever, self._verifier, self._alive = retriever, verifier, alive
         self._candidates, self._thorough, self._turning, self._check = candidates, thorough, turning, check
 
-    def look(self, query: Features, candidates: Candidates | None = None) -> Look:
+    def look(self, query: Features, candidates: Candidates | None = None, *, most: int | None = None) -> Look:
         """Find candidates, verify the best of them, and do so again with what these add to the query.
 
         Args:
-            candidates: of this query, where they were found already.
+            candidates: of this query, where they were found already. most: verify no more than so many of them.
         """
         self._check()
         found = self._retriever.candidates(query, self._alive) if candidates is None else candidates
-        verified = self._verify(query, found)
+        verified = self._verify(query, found, most)
         expanded = self._retriever.expanded(query, found, [(one.ordinal, one.found) for one in verified], self._alive)
         if expanded is None:
             return Look(query, found, found, verified)
-        return Look(query, found, expanded, self._verify(query, expanded, verified))
+        return Look(query, found, expanded, self._verify(query, expanded, most, verified))
 
-    def turned(self, query: Query, first: Look) -> list[Look]:
+    def turned(self, query: Query, first: Look, probability: Callable[[Look], float]) -> list[Look]:
         """Looks at a query that is turned, and the first one; foremost that by which all images are ranked.
 
         A query that nothing matches costs quick looks, and now and then a closer one; the thorough look is for those
-        that have a match.
+        that may have a match.
+
+        Args:
+            probability: that of the best image of a look.
         """
         turning = self._turning
         quick = turning.best_quick(
@@ -156,11 +162,11 @@ class Looking:
             lambda look: look.inliers)
         close = None if quick is None else self._glance(query, quick.upright, turning.close_scale,
                                                         turning.close_candidates)
-        if close is None or close.inliers <= CHANCE:
+        if close is None or probability(close) < turning.likely:
             return [first]
         self._check()
         features = query.turned(close.upright, turning.thorough_scale)
-        looks = [first] if features is None else [first, self.look(features)]
+        looks = [first] if features is None else [first, self.look(features, most=turning.thorough_candidates)]
         return [*sorted(looks, key=lambda look: -look.confirmed), close]
 
     def _glance(self, query: Query, degrees: float, largest_scale: float, count: int) -> Look | None:
@@ -173,6 +179,7 @@ class Looking:
         verified = self._verifier.verify(features, found.images[: min(self._candidates, count)].tolist())
         return Look(features, found, found, verified)
 
-    def _verify(self, query: Features, candidates: Candidates, known: Sequence[Verified] = ()) -> list[Verified]:
-        return self._verifier.verify(query, candidates.images[: self._candidates].tolist(), thorough=self._thorough,
-                                     known=known)
+    def _verify(self, query: Features, candidates: Candidates, most: int | None,
+                known: Sequence[Verified] = ()) -> list[Verified]:
+        count = self._candidates if most is None else min(most, self._candidates)
+        return self._verifier.verify(query, candidates.images[:count].tolist(), thorough=self._thorough, known=known)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -177,7 +178,7 @@ class SearchEngine:
         if options.turning.angles:
             with timed(seconds, "turn"):
                 if not self._is_match(ranked):
-                    looks = looking.turned(query, first)
+                    looks = looking.turned(query, first, partial(self._probability, state))
                     ranked = self._ranked(state, looks, top) if len(looks) > 1 else ranked
         results = tuple(_result(state.snapshot, rank, one) for rank, one in enumerate(ranked[:top], start=1))
         return SearchResult(query=query.name, method=self.method, results=results, seconds=seconds, box=query.box,
@@ -210,6 +211,11 @@ class SearchEngine:
         seen = state.verifier.look_at(query, ordinal)
         return image_match(query, seen.features, seen.found, images=len(state.snapshot),
                            weights=self.extractor.runtime.config.probability)
+
+    def _probability(self, state: _State, look: Look) -> float:
+        """That of the best image of a look."""
+        found = (self._evidence(state, look, one, len(state.snapshot)).probability for one in look.verified)
+        return max(found, default=0.0)
 
     def _is_match(self, ranked: Sequence[_Ranked]) -> bool:
         return any(self._is_sure(one) for one in ranked)
