@@ -41,7 +41,7 @@ def turnings() -> dict[str, SearchOptions]:
     chosen = RECOMMENDED.turning
     everything = replace(chosen, quick_candidates=30, promising=1, sure=10_000, close_candidates=30, likely=0.0,
                          thorough_candidates=100)
-    rows = {"not turned": TurningOptions(), "the packaged one": chosen, "a thorough look at the best glance": everything,
+    rows = {"not turned": TurningOptions(), "the packaged one": chosen, "always a thorough look": everything,
             "thorough from 10 %": replace(chosen, likely=0.1), "thorough from 30 %": replace(chosen, likely=0.3),
             "30 candidates at each turn": replace(chosen, quick_candidates=30),
             "glances up to level 1.0": replace(chosen, quick_scale=1.0)}
