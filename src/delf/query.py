@@ -156,10 +156,10 @@ class Query:
                     photo = self._pixels()
                 except DelfError:
                     return None
-                # Levels are relative to the photo as the level of scale 1 has it, which smaller ones need no less of.
-                photo = photo.reduced(self._extractor.limited(max(1.0, largest_scale)).longest_side)
+                # Levels are relative to the photo as the level of scale 1 has it, however small the largest one is.
+                longest = self._extractor.limited(max(1.0, largest_scale)).longest_side
                 found = extract_turned(self._extractor.limited(largest_scale), photo.pixels, photo.size, degrees,
-                                       whole=whole)
+                                       whole=whole, longest_side=longest)
                 self._seen.keep_turn((degrees, largest_scale, whole), _shifted(found, photo.offset))
             return self._seen.turns[degrees, largest_scale, whole]
 

@@ -16,7 +16,7 @@ LONGEST_SIDE = 16384  # pixels that are turned; OpenCV takes no picture of more 
 
 
 def extract_turned(extractor: Delf, image: ImageArray, size: tuple[int, int], degrees: float, *,
-                   whole: bool = True) -> Features:
+                   whole: bool = True, longest_side: int | None = None) -> Features:
     """The features of an image that is turned left by an angle, as features of the image that is not.
 
     Beyond its borders the image goes on mirrored, as in training; features that lie there are left out.
@@ -24,12 +24,14 @@ def extract_turned(extractor: Delf, image: ImageArray, size: tuple[int, int], de
     Args:
         image: (H, W, 3) uint8 RGB, maybe a reduced copy. size: (width, height) of the original. whole: look at all of
             it; else the corners that are turned out of a canvas of its own size are left out, which takes half of the
-            time at an eighth turn.
+            time at an eighth turn. longest_side: in pixels, to which a larger image is reduced first; by default that
+            of the extractor's largest level.
 
     Returns:
         keypoints are where they are in the original; only what is seen there was seen at another angle.
     """
-    image = resize(image, limit_size(image.shape[1], image.shape[0], LONGEST_SIDE))
+    longest_side = min(longest_side or extractor.longest_side or LONGEST_SIDE, LONGEST_SIDE)
+    image = resize(image, limit_size(image.shape[1], image.shape[0], longest_side))
     height, width = image.shape[:2]
     turn, canvas = _turn(width, height, degrees, whole or not degrees % 90)
     turned = cv2.warpAffine(image, turn, canvas, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
