@@ -39,12 +39,15 @@ PLAIN = replace(RECOMMENDED, screening=None, turning=TurningOptions())
 def turnings() -> dict[str, SearchOptions]:
     """Rows of the table of turned looks."""
     chosen = RECOMMENDED.turning
-    everything = replace(chosen, quick_candidates=30, promising=1, sure=10_000, close_candidates=30, likely=0.0,
-                         thorough_candidates=100)
+    glance, close = chosen.glance, chosen.close
+    everything = replace(chosen, glance=replace(glance, features=1000, candidates=30), promising=1, sure=10_000,
+                         close=replace(close, candidates=30), likely=0.0,
+                         thorough=replace(chosen.thorough, candidates=100))
     rows = {"not turned": TurningOptions(), "the packaged one": chosen, "always a thorough look": everything,
-            "thorough from 10 %": replace(chosen, likely=0.1), "thorough from 30 %": replace(chosen, likely=0.3),
-            "30 candidates at each turn": replace(chosen, quick_candidates=30),
-            "glances up to level 1.0": replace(chosen, quick_scale=1.0)}
+            "glances at 100 features": replace(chosen, glance=replace(glance, features=100)),
+            "glances up to level 0.71": replace(chosen, glance=replace(glance, scale=0.7072)),
+            "close looks from 9 inliers": replace(chosen, promising=9),
+            "thorough ones from 30 %": replace(chosen, likely=0.3)}
     return {name: replace(RECOMMENDED, turning=turning) for name, turning in rows.items()}
 
 

@@ -133,7 +133,7 @@ def test_a_query_that_lies_turned_is_seen_better_by_a_second_look(engine: Search
 
 
 class Lying(Query):
-    """A photo that lies turned, and how it was looked at: by angle and largest level."""
+    """A photo that lies turned, and how it was looked at: by angle and longest side."""
 
     def __init__(self, engine: SearchEngine, path: Path, degrees: float) -> None:
         upright = read_image(path)
@@ -143,17 +143,18 @@ class Lying(Query):
         super().__init__(engine.extractor, lambda: QueryPhoto.read(pixels))
         self.looks: list[tuple[float, float]] = []
 
-    def turned(self, degrees: float, largest_scale: float, *, whole: bool = True) -> Features | None:
-        self.looks.append((degrees, largest_scale))
-        return super().turned(degrees, largest_scale, whole=whole)
+    def turned(self, degrees: float, largest_scale: float, longest_side: int = 16384, *,
+               whole: bool = True) -> Features | None:
+        self.looks.append((degrees, longest_side))
+        return super().turned(degrees, largest_scale, longest_side, whole=whole)
 
     @property
     def quick(self) -> list[float]:
-        return [degrees for degrees, scale in self.looks if scale == TURNING.quick_scale]
+        return [degrees for degrees, side in self.looks if side == TURNING.glance.side]
 
     @property
     def thorough(self) -> list[float]:
-        return [degrees for degrees, scale in self.looks if scale == TURNING.thorough_scale]
+        return [degrees for degrees, side in self.looks if side == TURNING.thorough.side]
 
 
 @pytest.mark.parametrize("degrees", [75, 160, -110])
@@ -219,7 +220,7 @@ def test_a_pair_is_looked_at_as_a_search_does(strict: SearchEngine, queries: Any
     assert paired.quick == searched.quick
     # The search may have followed another photo of the same thing, and so have turned by a degree more or less.
     assert abs(paired.thorough[0] - searched.thorough[0]) < 10
-    seen = [paired.turned(degrees, TURNING.thorough_scale) for degrees in paired.thorough]
+    seen = [paired.turned(degrees, TURNING.thorough.scale) for degrees in paired.thorough]
     inliers = [strict.match(features, ordinal).inliers for features in seen if features is not None]
     assert pair.inliers == max(inliers) > 1.5 * strict.match(paired.features, ordinal).inliers
 

@@ -26,34 +26,45 @@ Turns = tuple[tuple[float, ...], ...]
 
 
 @dataclass(frozen=True)
+class Effort:
+    """How closely a turned query is looked at.
+
+    scale: the largest level of the pyramid, and side: its longest side in pixels. features: the best so many.
+    candidates: that are verified.
+    """
+
+    scale: float
+    side: int
+    features: int
+    candidates: int
+
+    def __post_init__(self) -> None:
+        if self.scale <= 0 or min(self.side, self.features, self.candidates) < 1:
+            raise OptionError("The scale of a look must be above 0, and its side, features and candidates 1 or more.")
+
+
+@dataclass(frozen=True)
 class TurningOptions:
     """How a query without a match is looked at turned.
 
-    angles: in degrees, those of a group where the groups before found nothing. quick_scale: the largest level of a
-    quick look; all levels up to the default take an eighth of the time of all. quick_candidates: that it verifies.
-    promising: inliers of the best quick look of all from which a closer one follows; sure: from which it follows at
-    once, before the other groups. close_scale: the largest level of a closer look, and close_candidates: that it
-    verifies. likely: the probability of its best image from which a thorough look follows; thorough_scale: the largest
-    level of that, and thorough_candidates: that it verifies. Chosen on classes that no training saw
-    (`benchmarks/CHOICES.md`).
+    angles: in degrees, those of a group where the groups before found nothing. glance: the first look at each of them.
+    promising: inliers of the best glance of all from which a closer look follows; sure: from which it follows at once,
+    before the other groups. close: that look. likely: the probability of its best image from which a thorough look
+    follows; thorough: that one. Chosen on classes that no training saw (`benchmarks/CHOICES.md`).
     """
 
     angles: Turns = ()
-    quick_scale: float = 0.7071
-    quick_candidates: int = 10
+    glance: Effort = Effort(scale=1.0, side=512, features=150, candidates=10)
     promising: int = 11
     sure: int = 20
-    close_scale: float = 1.0
-    close_candidates: int = 20
+    close: Effort = Effort(scale=1.0, side=724, features=500, candidates=20)
     likely: float = 0.2
-    thorough_scale: float = 2.0
-    thorough_candidates: int = 50
+    thorough: Effort = Effort(scale=2.0, side=2048, features=1000, candidates=50)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "angles", tuple(tuple(group) for group in self.angles))  # JSON and TOML have lists
-        counts = (self.quick_candidates, self.promising, self.sure, self.close_candidates, self.thorough_candidates)
-        if min(self.quick_scale, self.close_scale, self.thorough_scale) <= 0 or min(counts) < 1:
-            raise OptionError("The scales of a turned look must be above 0, and its counts 1 or more.")
+        if min(self.promising, self.sure) < 1:
+            raise OptionError("The inliers from which closer looks follow must be 1 or more.")
 
     def best_quick(self, look: Callable[[float], _Found | None], inliers: Callable[[_Found], int]) -> _Found | None:
         """The quick look that a closer one follows, if any does.
@@ -119,6 +130,16 @@ def upright(best: Verified, query: Features) -> float:
     return float(round(-angle(transform, points.astype(np.float64))))
 
 
+def seen_turned(query: Query, degrees: float, effort: Effort, *, whole: bool = False) -> Features | None:
+    """The best features of a query turned left by an angle; None where it cannot be read.
+
+    Args:
+        whole: as for `delf.features.extract_turned`.
+    """
+    features = query.turned(degrees, effort.scale, effort.side, whole=whole)
+    return None if features is None else features.select(slice(effort.features))
+
+
 class Looking:
     """Looks at one query after another."""
 
@@ -157,26 +178,27 @@ class Looking:
             probability: that of the best image of a look.
         """
         turning = self._turning
-        quick = turning.best_quick(
-            lambda degrees: self._glance(query, degrees, turning.quick_scale, turning.quick_candidates),
-            lambda look: look.inliers)
-        close = None if quick is None else self._glance(query, quick.upright, turning.close_scale,
-                                                        turning.close_candidates)
-        if close is None or probability(close) < turning.likely:
+        quick = turning.best_quick(lambda degrees: self._glance(query, degrees, turning.glance),
+                                   lambda look: look.inliers)
+        close = None if quick is None else self._glance(query, quick.upright, turning.close)
+        if close is None:
             return [first]
-        self._check()
-        features = query.turned(close.upright, turning.thorough_scale)
-        looks = [first] if features is None else [first, self.look(features, most=turning.thorough_candidates)]
-        return [*sorted(looks, key=lambda look: -look.confirmed), close]
+        looks = [first, close]
+        if probability(close) >= turning.likely:
+            self._check()
+            features = seen_turned(query, close.upright, turning.thorough, whole=True)
+            if features is not None:
+                looks.append(self.look(features, most=turning.thorough.candidates))
+        return sorted(looks, key=lambda look: -look.confirmed)
 
-    def _glance(self, query: Query, degrees: float, largest_scale: float, count: int) -> Look | None:
-        """A look at a query turned left by an angle, which verifies so many candidates."""
+    def _glance(self, query: Query, degrees: float, effort: Effort) -> Look | None:
+        """A look at a query turned left by an angle."""
         self._check()
-        features = query.turned(degrees, largest_scale, whole=False)
+        features = seen_turned(query, degrees, effort)
         if features is None:
             return None
         found = self._retriever.candidates(features, self._alive)
-        verified = self._verifier.verify(features, found.images[: min(self._candidates, count)].tolist())
+        verified = self._verifier.verify(features, found.images[: min(self._candidates, effort.candidates)].tolist())
         return Look(features, found, found, verified)
 
     def _verify(self, query: Features, candidates: Candidates, most: int | None,

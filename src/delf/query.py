@@ -12,12 +12,13 @@ import numpy as np
 
 from delf.errors import DelfError
 from delf.features import Delf, extract_turned
+from delf.features.turning import LONGEST_SIDE
 from delf.images import ImageOptions, crop, limit_size, load, read_image, resize
 from delf.pools import Lock
 from delf.types import Box, Features, ImageArray
 
 _DEFAULTS = ImageOptions()
-_Turn = tuple[float, float, bool]
+_Turn = tuple[float, float, int, bool]
 _KEPT_TURNS = 11  # of one query: all that a search looks at
 
 
@@ -66,9 +67,9 @@ class QueryPhoto:
 class Seen:
     """What was seen in a query, which may be kept for the next time that it is asked.
 
-    features: as it is, once they were extracted. turns: those of it turned, by angle and the largest level that was
-    looked at, and whether all of the picture was. whole: (width, height) of the query. lock: so that two searches
-    of one query share the work.
+    features: as it is, once they were extracted. turns: those of it turned, by angle, the largest level that was looked
+    at, its longest side, and whether all of the picture was. whole: (width, height) of the query. lock: so that two
+    searches of one query share the work.
     """
 
     def __init__(self, features: Features | None = None) -> None:
@@ -139,11 +140,13 @@ class Query:
         features = self.features
         return self._seen.whole or features.image_size
 
-    def turned(self, degrees: float, largest_scale: float, *, whole: bool = True) -> Features | None:
+    def turned(self, degrees: float, largest_scale: float, longest_side: int = LONGEST_SIDE, *,
+               whole: bool = True) -> Features | None:
         """The features of the query turned left by an angle, with keypoints where they are in the query as it is.
 
         Args:
-            largest_scale: of the levels that are looked at. whole: as for `extract_turned`.
+            largest_scale, longest_side: of the levels that are looked at; the smallest is in any case. whole: as for
+                `extract_turned`.
 
         Returns:
             None where only the features of the query are known, or its photo is not there any more.
@@ -151,17 +154,19 @@ class Query:
         if self._extractor is None or self._read is None:
             return None
         with self._seen.lock:
-            if (degrees, largest_scale, whole) not in self._seen.turns:
+            turn = degrees, largest_scale, longest_side, whole
+            if turn not in self._seen.turns:
                 try:
                     photo = self._pixels()
                 except DelfError:
                     return None
                 # Levels are relative to the photo as the level of scale 1 has it, however small the largest one is.
                 longest = self._extractor.limited(max(1.0, largest_scale)).longest_side
-                found = extract_turned(self._extractor.limited(largest_scale), photo.pixels, photo.size, degrees,
-                                       whole=whole, longest_side=longest)
-                self._seen.keep_turn((degrees, largest_scale, whole), _shifted(found, photo.offset))
-            return self._seen.turns[degrees, largest_scale, whole]
+                base = min(max(photo.pixels.shape[:2]), self._extractor.limited(1.0).longest_side or LONGEST_SIDE)
+                extractor = self._extractor.limited(min(largest_scale, longest_side / base))
+                found = extract_turned(extractor, photo.pixels, photo.size, degrees, whole=whole, longest_side=longest)
+                self._seen.keep_turn(turn, _shifted(found, photo.offset))
+            return self._seen.turns[turn]
 
     def _pixels(self) -> QueryPhoto:
         """The photo, which is read once. Raises `ImageError`, `OptionError`."""

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from delf.collection import Collection, Snapshot, Stored
 from delf.errors import OptionError
 from delf.features import Delf, load_stored
-from delf.looks import Look, Looking, upright
+from delf.looks import Look, Looking, seen_turned, upright
 from delf.methods import DEFAULT_METHOD, METHODS, SearchOptions
 from delf.pair import image_match
 from delf.pools import Pool
@@ -197,14 +197,13 @@ class SearchEngine:
         if first.probability >= self.options.minimum_probability:
             return first
 
-        def glance(degrees: float, largest_scale: float) -> tuple[Features, Verified] | None:
+        def glance(degrees: float) -> tuple[Features, Verified] | None:
             check()
-            turned = query.turned(degrees, largest_scale, whole=False)
+            turned = seen_turned(query, degrees, turning.glance)
             return None if turned is None else (turned, state.verifier.look_at(turned, ordinal))
 
-        quick = turning.best_quick(lambda degrees: glance(degrees, turning.quick_scale),
-                                   lambda seen: seen[1].inliers)
-        lying = None if quick is None else query.turned(upright(quick[1], quick[0]), turning.thorough_scale)
+        quick = turning.best_quick(glance, lambda seen: seen[1].inliers)
+        lying = None if quick is None else seen_turned(query, upright(quick[1], quick[0]), turning.thorough, whole=True)
         return first if lying is None else max(first, self._match(state, lying, ordinal), key=lambda one: one.inliers)
 
     def _match(self, state: _State, query: Features, ordinal: int) -> ImageMatch:
