@@ -54,7 +54,7 @@ class TurningOptions:
     """
 
     angles: Turns = ()
-    glance: Effort = Effort(scale=1.0, side=512, features=150, candidates=10)
+    glance: Effort = Effort(scale=1.0, side=512, features=100, candidates=10)
     promising: int = 11
     sure: int = 20
     close: Effort = Effort(scale=1.0, side=724, features=500, candidates=20)
@@ -184,7 +184,7 @@ class Looking:
         if close is None:
             return [first]
         looks = [first, close]
-        if probability(close) >= turning.likely:
+        if close.inliers and probability(close) >= turning.likely:
             self._check()
             features = seen_turned(query, close.upright, turning.thorough, whole=True)
             if features is not None:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from delf.collection import Collection, Snapshot, Stored
 from delf.errors import OptionError
 from delf.features import Delf, load_stored
-from delf.looks import Look, Looking, seen_turned, upright
+from delf.looks import Effort, Look, Looking, seen_turned, upright
 from delf.methods import DEFAULT_METHOD, METHODS, SearchOptions
 from delf.pair import image_match
 from delf.pools import Pool
@@ -197,13 +197,16 @@ class SearchEngine:
         if first.probability >= self.options.minimum_probability:
             return first
 
-        def glance(degrees: float) -> tuple[Features, Verified] | None:
+        def seen(degrees: float, effort: Effort) -> tuple[Features, Verified] | None:
             check()
-            turned = seen_turned(query, degrees, turning.glance)
+            turned = seen_turned(query, degrees, effort)
             return None if turned is None else (turned, state.verifier.look_at(turned, ordinal))
 
-        quick = turning.best_quick(glance, lambda seen: seen[1].inliers)
-        lying = None if quick is None else seen_turned(query, upright(quick[1], quick[0]), turning.thorough, whole=True)
+        quick = turning.best_quick(lambda degrees: seen(degrees, turning.glance), lambda one: one[1].inliers)
+        close = None if quick is None else seen(upright(quick[1], quick[0]), turning.close)
+        if close is None or not close[1].inliers:
+            return first
+        lying = seen_turned(query, upright(close[1], close[0]), turning.thorough, whole=True)
         return first if lying is None else max(first, self._match(state, lying, ordinal), key=lambda one: one.inliers)
 
     def _match(self, state: _State, query: Features, ordinal: int) -> ImageMatch:

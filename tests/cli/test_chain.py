@@ -18,8 +18,8 @@ from delf.collection import Collection
 from delf.features import Delf
 from delf.images import read_image
 
-KEYS = {"query", "method", "match", "results", "seconds"}
-RESULT_KEYS = {"rank", "image", "score", "inliers", "probability", "transform"}
+KEYS = {"query", "method", "match", "verified", "verdict", "order", "results", "seconds"}
+RESULT_KEYS = {"rank", "image", "key", "file", "files", "score", "examined", "inliers", "probability", "transform"}
 Run = Callable[..., Any]
 
 

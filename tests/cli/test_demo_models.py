@@ -10,11 +10,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from delf.demo import runner
 from delf.models import PACKAGED, find_model
+from delf.types import Result, SearchResult
 
 Run = Callable[..., Any]
 
@@ -91,8 +93,8 @@ def test_demo_counts_what_was_answered_right(delf: Run, photos: Path, tmp_path: 
                                              monkeypatch: pytest.MonkeyPatch) -> None:
     """The scenes are tested in `tests/demo`; here, what is said of them."""
     def answer(match: bool) -> Any:
-        result = SimpleNamespace(rank=1, image=str(photos / "cell.jpg"), probability=0.5, inliers=20)
-        return SimpleNamespace(match=match, results=(result,))
+        result = Result(1, str(photos / "cell.jpg"), 9.0, 20, 0.4, None, np.zeros((0, 4), np.float32))
+        return SearchResult("q.jpg", "delf-asmk", match, (result,))
 
     outcomes = tuple(runner.Outcome(Path(name), "darker", answer(match), {str(photos / "cell.jpg"): there})
                      for name, match, there in (("a.jpg", True, True), ("b.jpg", True, False), ("c.jpg", False, False)))
@@ -101,8 +103,8 @@ def test_demo_counts_what_was_answered_right(delf: Run, photos: Path, tmp_path: 
     lines = delf("demo", "-o", tmp_path / "out").ok().splitlines()
     assert "a.jpg: darker (1 photo of it in the collection)" in lines
     assert "b.jpg: darker (0 photos of it in the collection)" in lines
-    assert "  1. right   50.0%    20 inliers  cell.jpg" in lines
-    assert "  1. other   50.0%    20 inliers  cell.jpg" in lines
+    assert "  1. right   40.0%    20 inliers  cell.jpg" in lines
+    assert "  1. other   40.0%    20 inliers  cell.jpg" in lines
     assert "2 of 3 queries answered right." in lines
 
 

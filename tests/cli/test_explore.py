@@ -44,8 +44,8 @@ def test_groups_as_json(delf: Run, own: Path, photos: Path, tmp_path: Path, monk
         assert first["inliers"] == second["inliers"] > 20
         assert {Path(first["image"]).stem.split("-")[0], Path(second["image"]).stem.split("-")[0]} <= {
             "astronaut", "coffee", "rocket"}
-        assert set(first) == {"image", "partners", "inliers", "closest", "duplicate_of", "captured_at", "latitude",
-                              "longitude"}
+        assert set(first) == {"image", "key", "file", "files", "partners", "inliers", "closest", "duplicate_of",
+                              "captured_at", "latitude", "longitude"}
     assert len(found["alone"]) == 6
     assert str(photos / "cat.jpg") in found["alone"]
     assert not list(tmp_path.iterdir()), "no page was asked for"
