@@ -27,6 +27,7 @@ from delf.query import Query, timed
 from delf.ranking import CHANCE, DISTINCT, RANKINGS, WORDS, Candidates
 from delf.retrieval import Mask, Retriever, open_retriever
 from delf.types import Box, Features, ImageArray, ImageMatch, Result, SearchResult, require_top
+from delf.verification import single_threaded_products
 from delf.verifying import Verified, Verifier
 
 NO_POINTS = np.zeros((0, 4), np.float32)
@@ -178,7 +179,9 @@ class SearchEngine:
         if options.turning.angles:
             with timed(seconds, "turn"):
                 if not self._is_match(ranked):
-                    looks = looking.turned(query, first, partial(self._probability, state))
+                    # Products so small gain nothing by two threads, which spin while they wait for the next one.
+                    with single_threaded_products():
+                        looks = looking.turned(query, first, partial(self._probability, state))
                     ranked = self._ranked(state, looks, top) if len(looks) > 1 else ranked
         results = tuple(_result(state.snapshot, rank, one) for rank, one in enumerate(ranked[:top], start=1))
         return SearchResult(query=query.name, method=self.method, results=results, seconds=seconds, box=query.box,
