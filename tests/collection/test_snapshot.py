@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from delf.collection import Collection
-from delf.collection.catalogue import NAME, Catalogue, FileRecord
+from delf.collection.catalogue import NAME, Catalogue
+from delf.collection.records import FileRecord
 from delf.errors import CollectionError
 from delf.methods import METHODS
 from delf.search import SearchEngine

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from delf.collection.catalogue import Catalogue, FileRecord, ImageRecord
+from delf.collection.catalogue import Catalogue
+from delf.collection.records import FileRecord, ImageRecord
 from delf.collection.segment import Identity, new_segment, write_segment
 from delf.collection.snapshot import Identified
 from delf.errors import ImageError

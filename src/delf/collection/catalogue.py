@@ -11,11 +11,11 @@ import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from delf.collection.schema import APPLICATION_ID, FORMAT, REMOVED, SCHEMA, migration
+from delf.collection.records import FileRecord, ImageRecord, StoredFacts
+from delf.collection.schema import APPLICATION_ID, FORMAT, REMOVED, SCHEMA, is_complete, migration
 from delf.errors import CollectionError
 from delf.files import flush_folder, replacing
 from delf.images import display_path
@@ -23,38 +23,6 @@ from delf.images import display_path
 NAME = "catalogue.sqlite"
 # What options were before there was a choice: older collections do not name them.
 UNSAID = {"length_weight": 0.0, "texture": 0.0, "border": 0.0}
-
-
-@dataclass(frozen=True)
-class FileRecord:
-    """A photo file. path: absolute, as bytes; shown: as it was given; size and mtime_ns: to see a change."""
-
-    path: bytes
-    shown: bytes
-    size: int
-    mtime_ns: int
-
-
-@dataclass(frozen=True)
-class ImageRecord:
-    """The content of one or more equal files, and its place among the segments."""
-
-    sha256: bytes
-    width: int
-    height: int
-    captured_at: str | None
-    latitude: float | None
-    longitude: float | None
-
-
-@dataclass(frozen=True)
-class StoredFacts:
-    """What is known of an image. files: (shown, absolute path) of each; the rest from the photo's EXIF data."""
-
-    files: tuple[tuple[bytes, bytes], ...]
-    captured_at: str | None
-    latitude: float | None
-    longitude: float | None
 
 
 class Catalogue:
@@ -171,7 +139,7 @@ class Catalogue:
             about = {key: json.loads(value) for key, value in rows}
         except (ValueError, RecursionError) as error:
             raise _damaged(self._folder, error) from error
-        if not _is_complete(about):
+        if not is_complete(about):
             raise _damaged(self._folder, "it does not say of which model and options it is")
         about["options"] = {**UNSAID, **about["options"]}
         return about
@@ -361,19 +329,6 @@ def exists(folder: Path) -> bool:
 
 def _damaged(folder: Path, reason: object) -> CollectionError:
     return CollectionError(f"the catalogue of {display_path(folder)} is damaged ({reason}); index the photos again")
-
-
-def _is_complete(about: Mapping[str, Any]) -> bool:
-    """Whether it has what is compared with an extractor's identity, and says of its index what can be."""
-    model, options, index = about.get("model"), about.get("options"), about.get("index", {"kind": "", "reason": ""})
-    if not isinstance(index, dict) or not all(isinstance(index.get(key), str) for key in ("kind", "reason")):
-        return False
-    if not isinstance(about.get("quantiser"), str | None):
-        return False
-    if not all(isinstance(about.get(key), dict | None) for key in ("ivfpq", "index_options")):
-        return False
-    return (isinstance(model, dict) and all(isinstance(model.get(key), str) for key in ("name", "fingerprint"))
-            and isinstance(options, dict) and type(options.get("dimensions")) is int)
 
 
 def _refuse_links(folder: Path) -> None:

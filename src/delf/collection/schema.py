@@ -1,9 +1,10 @@
-"""The tables of the catalogue, and how a catalogue of an older format becomes one of this."""
+"""The tables of the catalogue, what it must say of the collection, and how an older format becomes this one."""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 FORMAT = 2
 APPLICATION_ID = 0x64656C66  # "delf", in the header of the file
@@ -54,3 +55,16 @@ def _statements(script: str) -> Iterator[str]:
         if sqlite3.complete_statement(statement):
             yield statement
             statement = ""
+
+
+def is_complete(about: Mapping[str, Any]) -> bool:
+    """Whether it has what is compared with an extractor's identity, and says of its index what can be."""
+    model, options, index = about.get("model"), about.get("options"), about.get("index", {"kind": "", "reason": ""})
+    if not isinstance(index, dict) or not all(isinstance(index.get(key), str) for key in ("kind", "reason")):
+        return False
+    if not isinstance(about.get("quantiser"), str | None):
+        return False
+    if not all(isinstance(about.get(key), dict | None) for key in ("ivfpq", "index_options")):
+        return False
+    return (isinstance(model, dict) and all(isinstance(model.get(key), str) for key in ("name", "fingerprint"))
+            and isinstance(options, dict) and type(options.get("dimensions")) is int)

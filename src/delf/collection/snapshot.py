@@ -12,7 +12,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from delf.collection.catalogue import Catalogue, StoredFacts
+from delf.collection.catalogue import Catalogue
+from delf.collection.records import StoredFacts
 from delf.collection.segment import Segment
 from delf.errors import CollectionError
 from delf.images import display_path
