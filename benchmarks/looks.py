@@ -44,9 +44,7 @@ def turnings() -> dict[str, SearchOptions]:
                          close=replace(close, candidates=30), likely=0.0,
                          thorough=replace(chosen.thorough, candidates=100))
     rows = {"not turned": TurningOptions(), "the packaged one": chosen, "always a thorough look": everything,
-            "glances at 150 features": replace(chosen, glance=replace(glance, features=150)),
             "glances up to level 0.71": replace(chosen, glance=replace(glance, scale=0.7072)),
-            "close looks from 9 inliers": replace(chosen, promising=9),
             "thorough ones from 30 %": replace(chosen, likely=0.3)}
     return {name: replace(RECOMMENDED, turning=turning) for name, turning in rows.items()}
 
