@@ -45,7 +45,7 @@ def turnings() -> dict[str, SearchOptions]:
                          thorough=replace(chosen.thorough, candidates=100))
     rows = {"not turned": TurningOptions(), "the packaged one": chosen, "always a thorough look": everything,
             "glances up to level 0.71": replace(chosen, glance=replace(glance, scale=0.7072)),
-            "thorough ones from 30 %": replace(chosen, likely=0.3)}
+            "closer looks from 11 inliers, thorough ones from 20 %": replace(chosen, promising=11, sure=20, likely=0.2)}
     return {name: replace(RECOMMENDED, turning=turning) for name, turning in rows.items()}
 
 

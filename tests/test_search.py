@@ -181,7 +181,8 @@ def test_eighths_are_looked_at_where_quarters_find_nothing(engine: SearchEngine,
 def strict(engine: SearchEngine) -> SearchEngine:
     """An engine that is not sure of what is seen turned in so small a collection."""
     return SearchEngine(engine.collection, engine.extractor,
-                        options=replace(METHODS[DEFAULT_METHOD], minimum_probability=0.98))
+                        options=replace(METHODS[DEFAULT_METHOD], minimum_probability=0.98,
+                                        turning=replace(TURNING, sure=20)))
 
 
 def test_a_match_by_quarters_is_enough(strict: SearchEngine, queries: Any) -> None:

@@ -55,10 +55,10 @@ class TurningOptions:
 
     angles: Turns = ()
     glance: Effort = Effort(scale=1.0, side=512, features=100, candidates=10)
-    promising: int = 11
-    sure: int = 20
+    promising: int = 9
+    sure: int = 60
     close: Effort = Effort(scale=1.0, side=724, features=500, candidates=20)
-    likely: float = 0.2
+    likely: float = 0.03
     thorough: Effort = Effort(scale=2.0, side=2048, features=1000, candidates=50)
 
     def __post_init__(self) -> None:
