@@ -45,8 +45,8 @@ def codebook(
     sample: Annotated[int | None, typer.Option(min=1, help="How many descriptors to learn from; 64 for each word by "
                                                "default.")] = None,
     exclude: Exclude = None,
-    iterations: Annotated[int, typer.Option(min=1, help="Of k-means.")] = 10,
-    seed: Annotated[int, typer.Option(min=0, help="Of whatever is chosen at random.")] = 0,
+    iterations: Annotated[int, typer.Option(min=1, help="How many iterations of k-means are made.")] = 10,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed makes the same words.")] = 0,
     model: Model = MODEL, dimensions: Dimensions = None, max_features: MaxFeatures = None,
     runtime: Runtime = "auto", device: Device = "cpu", threads: Threads = None,
     strict: Strict = False, json: Json = False, quiet: Quiet = False,

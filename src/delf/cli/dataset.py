@@ -85,7 +85,7 @@ def get(
 @dataset.command()
 def check(
     name: Name,
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Of the data set.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder in which the data set lies.")],
     decode: Annotated[bool, typer.Option("--decode", help="Read every image completely, which takes long.")] = False,
     json: Json = False, quiet: Quiet = False,
 ) -> None:

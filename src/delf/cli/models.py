@@ -78,7 +78,7 @@ def train(
     plot: Annotated[bool, typer.Option("--plot", help="Train nothing: draw the curves of the run so far, and how well "
                                        "its probability holds, into its folder.")] = False,
     about: Annotated[str, typer.Option(help="One sentence for the model file: what it was trained from.")] = "",
-    licence: Annotated[str, typer.Option(help="Of the weights, for the model file.")] = "",
+    licence: Annotated[str, typer.Option(help="The licence of the weights, which the model file names.")] = "",
     device: Device = "cpu", quiet: Quiet = False,
 ) -> None:
     """Train a model by a recipe: descriptors, attention, and the PCA that finishes it.
@@ -185,7 +185,7 @@ def pairs(
     split: Annotated[str, typer.Option(help="train, val or holdout.")] = "train",
     images: Annotated[Path | None, typer.Option(metavar="FOLDER", help="What the names in a CSV file are relative "
                                                 "to.")] = None,
-    minimum_inliers: Annotated[int, typer.Option(min=8, help="Of a pair that is kept.")] = 24,
+    minimum_inliers: Annotated[int, typer.Option(min=8, help="How many inliers a pair must have to be kept.")] = 24,
     model: Model = MODEL, runtime: Runtime = "auto", device: Device = "cpu", threads: Threads = None,
     quiet: Quiet = False,
 ) -> None:
