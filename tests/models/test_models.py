@@ -253,6 +253,7 @@ def test_receptive_fields() -> None:
     fields = {trunk: receptive_field(trunk) for trunk in TRUNKS}
     assert (fields["resnet18"].size, fields["resnet18"].stride, fields["resnet18"].padding) == (211, 16, 105)
     assert (fields["resnet50"].size, fields["resnet50"].stride, fields["resnet50"].padding) == (267, 16, 133)
-    for field in fields.values():  # the centre of cell i is pixel 16 i
+    assert fields["thin18"].stride == 8
+    for field in fields.values():  # the centre of cell i is pixel stride * i
         assert field.padding == (field.size - 1) / 2
     assert receptive_field("resnet50", stride=32) == replace(fields["resnet50"], stride=32)

@@ -12,11 +12,14 @@ from torch import Tensor, nn
 
 from delf.models import TRUNKS
 from delf.models.receptive_field import receptive_field
+from delf.network.joined import trunk_of
 from delf.network.resnet import ResNetTrunk
+
+RESNETS = [name for name, layout in TRUNKS.items() if not layout.joined]
 
 
 def geometry_only(name: str) -> ResNetTrunk:
-    trunk = ResNetTrunk(name).eval().double()
+    trunk = trunk_of(name).eval().double()
     for module in trunk.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.constant_(module.weight, 1 / (module.in_channels * module.kernel_size[0]))
@@ -32,7 +35,7 @@ def seen(trunk: ResNetTrunk, height: int, width: int, row: int, column: int) -> 
     return (images.grad[0] != 0).all(dim=0)
 
 
-@pytest.mark.parametrize("name", TRUNKS)
+@pytest.mark.parametrize("name", RESNETS)
 @pytest.mark.parametrize("axis", [0, 1])
 def test_a_cell_sees_exactly_its_field(name: str, axis: int) -> None:
     field = receptive_field(name)
@@ -76,3 +79,19 @@ def test_with_the_real_maximum_pixels_outside_change_nothing() -> None:
                 changed[index] += 1000.0
                 assert bool((trunk(changed)[0, :, 7, 7] > cell).all()) is sees
                 assert torch.equal(trunk(changed)[0, :, 7, 7], cell) is not sees
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_joined_cell_sees_a_part_of_its_field_about_its_own_pixel(axis: int) -> None:
+    field = receptive_field("thin18")
+    assert (field.stride, field.padding) == (8, (field.size - 1) // 2)
+    trunk, ends = geometry_only("thin18"), []
+    for cell in (24, 25):
+        length = 8 * cell + field.size
+        pixels = seen(trunk, length, 1, cell, 0)[:, 0] if axis == 0 else seen(trunk, 1, length, 0, cell)[0]
+        places = pixels.nonzero().ravel()
+        first, last = int(places[0]) - 8 * cell, int(places[-1]) - 8 * cell
+        assert len(places) == last - first + 1  # without a gap
+        assert -field.padding <= first < 0 < last <= field.padding
+        ends += [-first, last]
+    assert max(ends) == field.padding

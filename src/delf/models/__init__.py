@@ -35,15 +35,26 @@ POOLING_NAMES = ("gem", "rmac")
 
 @dataclass(frozen=True)
 class TrunkLayout:
-    """The units of conv2 to conv5 of a ResNet, and whether a unit is a bottleneck."""
+    """The units of conv2 to conv5 of a ResNet, and whether a unit is a bottleneck.
+
+    width: channels of conv2. joined: channels in which conv3 and conv4 are joined at a stride of 8, as the map that local
+    features come from; 0 where that is conv4 itself.
+    """
 
     units: tuple[int, int, int, int]
     bottleneck: bool
+    width: int = 64
+    joined: int = 0
 
     @property
     def channels(self) -> int:
-        """Channels of conv4, the map that local features come from."""
-        return 1024 if self.bottleneck else 256
+        """Channels of the map that local features come from."""
+        return 2 * self.joined or self.width * (16 if self.bottleneck else 4)
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Pixels from cell to cell; those of conv4 may be every second one, as in the released DELF."""
+        return (8,) if self.joined else (16, 32)
 
 
 TRUNKS = {
@@ -51,6 +62,7 @@ TRUNKS = {
     "resnet34": TrunkLayout((3, 4, 6, 3), bottleneck=False),
     "resnet50": TrunkLayout((3, 4, 6, 3), bottleneck=True),
     "resnet101": TrunkLayout((3, 4, 23, 3), bottleneck=True),
+    "thin18": TrunkLayout((2, 2, 2, 2), bottleneck=False, width=32, joined=128),
 }
 
 
@@ -58,7 +70,7 @@ TRUNKS = {
 class ModelConfig:
     """What a model file says of itself.
 
-    trunk: a key of `TRUNKS`. stride: 16, or 32 for every second cell as in the released DELF.
+    trunk: a key of `TRUNKS`. stride: one of its strides.
     attention: whether a trained attention head is in the file; else the feature norm scores the features.
     mean, std: of RGB values in 0..255, subtracted and divided by before the trunk.
     pooling: "gem" or "rmac", the pooling of the global descriptor. conv5: it pools conv5 instead of conv4.
@@ -95,8 +107,9 @@ class ModelConfig:
     def __post_init__(self) -> None:
         if self.trunk not in TRUNKS:
             raise ModelError(f"unknown trunk {self.trunk!r}; known are {', '.join(TRUNKS)}")
-        if self.stride not in (16, 32):
-            raise ModelError(f"the stride of a model is 16 or 32, not {self.stride!r}")
+        strides = TRUNKS[self.trunk].strides
+        if self.stride not in strides:
+            raise ModelError(f"the stride of a {self.trunk} is {' or '.join(map(str, strides))}, not {self.stride!r}")
         if self.pooling not in POOLING_NAMES:
             raise ModelError(f"unknown pooling {self.pooling!r}; known are {', '.join(POOLING_NAMES)}")
         if not isinstance(self.attention_hidden, int) or not 0 < self.attention_hidden <= 65536:

@@ -21,10 +21,13 @@ class ReceptiveField:
     padding: int
 
 
-def receptive_field(trunk: str, *, stride: int = 16) -> ReceptiveField:
-    """The receptive field of conv4 of a trunk (a key of `delf.models.TRUNKS`).
+def receptive_field(trunk: str, *, stride: int | None = None) -> ReceptiveField:
+    """The receptive field of the feature map of a trunk (a key of `delf.models.TRUNKS`).
 
-    `stride` 32 stands for taking every second cell, which leaves the field itself as it is.
+    Where conv3 and conv4 are joined, a cell sees a part of it, which begins at one of its ends.
+
+    Args:
+        stride: one of the trunk's; the smallest if not given. Taking every second cell leaves the field as it is.
     """
     layout = TRUNKS[trunk]
     layers = [(7, 2, 3), (3, 2, 1)]
@@ -32,9 +35,12 @@ def receptive_field(trunk: str, *, stride: int = 16) -> ReceptiveField:
         for unit in range(units):
             first = 2 if stage > 0 and unit == 0 else 1
             layers += [(1, 1, 0), (3, first, 1), (1, 1, 0)] if layout.bottleneck else [(3, first, 1), (3, 1, 1)]
+    if layout.joined:
+        # Of conv4 a joined cell sees the cell that it lies in and one beside it, on one side or the other.
+        layers.append((3, 1, 1))
     size, jump, offset = 1, 1, 0
     for kernel, step, padding in layers:
         size += (kernel - 1) * jump
         offset += padding * jump
         jump *= step
-    return ReceptiveField(size, stride, offset)
+    return ReceptiveField(size, stride or layout.strides[0], offset)

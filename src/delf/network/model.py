@@ -17,7 +17,8 @@ from delf.errors import ModelError
 from delf.files import replacing
 from delf.models import METADATA_KEY, PCA, PCA_KEYS, WHITENING_KEYS, ModelConfig, Whitening, find_model
 from delf.network.heads import POOLINGS, Attention, Autoencoder, FeatureNorm
-from delf.network.resnet import ResNetTrunk, fold_batch_norm, unfold_batch_norm
+from delf.network.joined import trunk_of
+from delf.network.resnet import fold_batch_norm, unfold_batch_norm
 from delf.types import FloatArray
 
 
@@ -33,7 +34,7 @@ class DelfModel(nn.Module):
         self.config = config
         self.pca = pca
         self.whitening = whitening
-        self.trunk = ResNetTrunk(config.trunk, conv5=config.conv5)
+        self.trunk = trunk_of(config.trunk, conv5=config.conv5)
         self.attention: nn.Module = FeatureNorm()
         if config.attention:
             self.attention = Attention(config.channels, config.attention_hidden,

@@ -87,13 +87,13 @@ class ResNetTrunk(nn.Module):
         super().__init__()
         layout = TRUNKS[name]
         block = Bottleneck if layout.bottleneck else BasicBlock
-        self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
-        self.bn1 = nn.BatchNorm2d(64)
+        self.conv1 = nn.Conv2d(3, layout.width, 7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(layout.width)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
-        channels = 64
+        channels = layout.width
         for stage, units in enumerate(layout.units if conv5 else layout.units[:3]):
-            width = 64 * 2**stage
+            width = layout.width * 2**stage
             blocks = []
             for unit in range(units):
                 blocks.append(block(channels, width, stride=2 if stage > 0 and unit == 0 else 1))

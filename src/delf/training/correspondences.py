@@ -30,7 +30,6 @@ from delf.training.photos import LabelledPhoto, PhotoCache, readable
 from delf.training.views import ViewOptions, moved_points, other_light, random_view, warp
 from delf.types import FloatArray, ImageArray, IntArray
 
-STRIDE = 16
 RATIO, FREE_BYTES = 100, 16 << 20  # of what an archive of correspondences unpacks to: names in UCS-4 shrink well
 NEGATIVES = ("points", "dense")
 
@@ -166,6 +165,7 @@ class Describer(nn.Module):
         super().__init__()
         if model.pca is None:
             raise DelfError("learning from correspondences starts from a PCA, which this model lacks")
+        self.stride = model.config.stride
         self.trunk: ResNetTrunk = fold_batch_norm(model.trunk)
         self.projection = nn.Parameter(torch.from_numpy(model.pca.components.copy()))
         self.mean: Tensor
@@ -238,7 +238,7 @@ class CorrespondenceStage:
                            [(self.seed, step, i) for i in range(self.size)][part.rank :: part.size])
 
     def _views(self, data: Correspondences, chosen: Sequence[int], seeds: Sequence[tuple[int, ...]]) -> PairBatch:
-        made = [make_pair(data, pair, self.options, self._cache, np.random.default_rng(seed))
+        made = [make_pair(data, pair, self.options, self._cache, np.random.default_rng(seed), self.module.stride)
                 for pair, seed in zip(chosen, seeds, strict=True)]
         images = np.stack([*(one for one, _, _ in made), *(other for _, other, _ in made)]).transpose(0, 3, 1, 2)
         points = np.concatenate([points for *_, points in made])
@@ -254,9 +254,9 @@ class CorrespondenceStage:
             return self._contrast(feature_map.float(), batch.points.to(device), batch.pairs.to(device))
 
     def _contrast(self, feature_map: Tensor, points: Tensor, pairs: Tensor) -> dict[str, Tensor]:
-        options, count = self.options, len(feature_map) // 2
-        sides = [self.module.describe(sample(feature_map[side * count : (side + 1) * count], points[:, side], pairs))
-                 for side in (0, 1)]
+        options, count, stride = self.options, len(feature_map) // 2, self.module.stride
+        sides = [self.module.describe(sample(feature_map[side * count : (side + 1) * count], points[:, side], pairs,
+                                             stride)) for side in (0, 1)]
         loss, right = feature_map.new_zeros(()), feature_map.new_zeros(())
         cells: Tensor | None = None
         if options.negatives == "dense":
@@ -266,7 +266,7 @@ class CorrespondenceStage:
             logits = logits.masked_fill(_too_near(points[:, 1 - side], pairs, options.near), -torch.inf)
             if cells is not None:
                 others = sides[side] @ cells.T / options.temperature
-                near = _near_cells(points, pairs, feature_map.shape, options.near)
+                near = _near_cells(points, pairs, feature_map.shape, stride, options.near)
                 logits = torch.cat([logits, others.masked_fill(near, -torch.inf)], dim=1)
             targets = torch.arange(len(logits), device=logits.device)
             loss = loss + F.cross_entropy(logits, targets) / 2
@@ -289,8 +289,11 @@ class CorrespondenceStage:
 
 
 def make_pair(data: Correspondences, pair: int, options: CorrespondenceOptions, cache: PhotoCache,
-              rng: np.random.Generator) -> tuple[ImageArray, ImageArray, FloatArray]:
-    """Two views and the (N, 2, 2) points that match between them; N may be 0 where views miss each other."""
+              rng: np.random.Generator, stride: int = 16) -> tuple[ImageArray, ImageArray, FloatArray]:
+    """Two views and the (N, 2, 2) points that match between them; N may be 0 where views miss each other.
+
+    stride: of the features that are to be learnt. None lie beyond the last cell.
+    """
     one, other = (data.files[row] for row in data.pairs[pair])
     matches = data.matches(pair)
     if rng.random() < options.same_photo:
@@ -306,18 +309,18 @@ def make_pair(data: Correspondences, pair: int, options: CorrespondenceOptions, 
         views.append(other_light(warp(cache.read(file), view, side), rng))
         points.append(moved_points(matches[:, 2 * number : 2 * number + 2], view))
     inside = np.stack(points, axis=1)
-    inside = inside[((inside >= 0) & (inside <= side - STRIDE / 2)).all(axis=(1, 2))]
+    inside = inside[((inside >= 0) & (inside <= side - stride / 2)).all(axis=(1, 2))]
     kept = rng.permutation(len(inside))[: options.points]
     return views[0], views[1], inside[kept].astype(np.float32)
 
 
-def sample(feature_map: Tensor, points: Tensor, rows: Tensor) -> Tensor:
+def sample(feature_map: Tensor, points: Tensor, rows: Tensor, stride: int = 16) -> Tensor:
     """Features at points, interpolated: (B, C, h, w), (N, 2) pixels, (N,) rows of B -> (N, C).
 
-    Cell i is centred on pixel 16 i, as in extraction.
+    Cell i is centred on pixel `stride * i`, as in extraction.
     """
     height, width = feature_map.shape[2:]
-    x, y = (points[:, 0] / STRIDE).clamp(0, width - 1), (points[:, 1] / STRIDE).clamp(0, height - 1)
+    x, y = (points[:, 0] / stride).clamp(0, width - 1), (points[:, 1] / stride).clamp(0, height - 1)
     left, top = x.floor().long().clamp(max=width - 2), y.floor().long().clamp(max=height - 2)
     right_share, bottom_share = (x - left)[:, None], (y - top)[:, None]
     grid = feature_map.permute(0, 2, 3, 1)
@@ -332,11 +335,11 @@ def _too_near(points: Tensor, pairs: Tensor, near: float) -> Tensor:
     return close.fill_diagonal_(False)
 
 
-def _near_cells(points: Tensor, pairs: Tensor, shape: torch.Size, near: float) -> Tensor:
+def _near_cells(points: Tensor, pairs: Tensor, shape: torch.Size, stride: int, near: float) -> Tensor:
     """(N, 2 B h w) whether a cell is no negative of a match: it lies near to it, in its first or its second view."""
     count, height, width = shape[0] // 2, shape[2], shape[3]
-    rows = torch.arange(height, device=points.device) * STRIDE
-    columns = torch.arange(width, device=points.device) * STRIDE
+    rows = torch.arange(height, device=points.device) * stride
+    columns = torch.arange(width, device=points.device) * stride
     cells = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1).reshape(-1, 2).to(points)
     result = torch.zeros(len(points), 2 * count, height * width, dtype=torch.bool, device=points.device)
     every = torch.arange(len(points), device=points.device)

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,8 @@ from delf.models import PCA
 from delf.network.model import DelfModel
 from delf.training.extraction import extractor_of
 from delf.types import FloatArray, ImageArray
+
+WHAT_IS_SEEN = ("scales", "max_image_size", "length_weight")  # options of extraction that decide which features there are
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ def finish(model: DelfModel, photos: Sequence[Path], options: FinishOptions | No
     extraction = dict(model.config.extraction)
     if options.length_weight is not None:
         extraction["length_weight"] = options.length_weight
-    extractor = _raw_extractor(model, extraction.get("length_weight", 0.0))
+    extractor = _raw_extractor(model, {name: extraction[name] for name in WHAT_IS_SEEN if name in extraction})
     threshold = _score_threshold(extractor, chosen[:: max(1, len(chosen) // 60)], options.threshold_percentile)
     pca = model.pca
     if pca is None or options.projection != "fixed":
@@ -122,11 +125,11 @@ def principal(covariance: NDArray[np.float64], dimensions: int) -> tuple[FloatAr
     return np.ascontiguousarray(axes, np.float32), variances[strongest].astype(np.float32)
 
 
-def _raw_extractor(model: DelfModel, length_weight: float) -> Delf:
+def _raw_extractor(model: DelfModel, extraction: dict[str, Any]) -> Delf:
     """An extractor whose descriptors are the L2-normalised features themselves: its PCA is the identity."""
     channels = model.config.channels
     identity = PCA(np.zeros(channels, np.float32), np.eye(channels, dtype=np.float32), np.ones(channels, np.float32))
-    copy = DelfModel(dataclasses.replace(model.config, extraction={"length_weight": length_weight}), identity)
+    copy = DelfModel(dataclasses.replace(model.config, extraction=extraction), identity)
     copy.load_state_dict(model.state_dict())
     with tempfile.TemporaryDirectory() as folder:
         return extractor_of(copy, Path(folder), dimensions=channels)

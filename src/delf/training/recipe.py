@@ -33,6 +33,7 @@ from delf.training.attention import AttentionOptions, AttentionStage
 from delf.training.calibration import calibrate, write_reliability
 from delf.training.classification import ClassificationOptions, ClassificationStage
 from delf.training.correspondences import CorrespondenceOptions, Correspondences, CorrespondenceStage, Describer
+from delf.training.distillation import DistillationOptions, DistillationStage
 from delf.training.engine import LoopOptions, Part, Progress, run_stage
 from delf.training.extraction import extractor_of
 from delf.training.finish import FinishOptions, finish
@@ -45,7 +46,8 @@ PATIENCE = timedelta(hours=12)
 PHOTOS_TO_VALIDATE = 60
 RECIPES = Path(__file__).parent / "recipes"
 STAGES: dict[str, type] = {"classification": ClassificationOptions, "attention": AttentionOptions,
-                           "joint": JointOptions, "correspondences": CorrespondenceOptions}
+                           "joint": JointOptions, "correspondences": CorrespondenceOptions,
+                           "distillation": DistillationOptions}
 Options = TypeVar("Options")
 
 
@@ -142,7 +144,8 @@ def train_model(recipe: Recipe, photos: Sequence[LabelledPhoto], output: Path, *
     each mini-batch, and the first one writes.
 
     Args:
-        start: ImageNet weights with torchvision's names, or a model of this package.
+        start: ImageNet weights with torchvision's names, or a model of this package; where the first stage distils, the
+            model that teaches.
         correspondences, held: of training photos and of held-out ones, for stages of that kind.
         run: the folder of checkpoints and logs; by default `OUTPUT.run` without the suffix of the output.
         about, licence: what the model file says of itself; by default what it said before, if nothing is trained.
@@ -155,7 +158,7 @@ def train_model(recipe: Recipe, photos: Sequence[LabelledPhoto], output: Path, *
     run.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
     join_processes(device)
-    trainer = _Trainer(recipe, photos, run, correspondences, held, own_device(device), report)
+    trainer = _Trainer(recipe, photos, run, correspondences, held, own_device(device), report, start)
     model = starting_model(start, recipe)
     for number, plan in enumerate(recipe.stages):
         model = trainer.stage(number, plan, model)
@@ -195,8 +198,8 @@ def own_device(device: str) -> str:
 class _Trainer:
     def __init__(self, recipe: Recipe, photos: Sequence[LabelledPhoto], run: Path,
                  correspondences: Correspondences | None, held: Correspondences | None, device: str,
-                 report: Callable[[Report], None]) -> None:
-        self.recipe, self.run, self.report, self.device = recipe, run, report, device
+                 report: Callable[[Report], None], start: Path) -> None:
+        self.recipe, self.run, self.report, self.device, self.start = recipe, run, report, device, start
         self.cache = PhotoCache()
         self.photos, damaged = readable(photos, self.cache)
         for sentence in damaged:
@@ -257,6 +260,9 @@ class _Trainer:
             model = self._with_pca(model, number)
             stage = CorrespondenceStage(model, self.correspondences, batch, plan.options, held=self.held,
                                         cache=self.cache, seed=seed)
+        elif plan.kind == "distillation":
+            stage = DistillationStage(model, DelfModel.from_pretrained(self.start), self.photos, self.cache, batch,
+                                      plan.options, seed=seed)
         else:
             kind = {"classification": ClassificationStage, "attention": AttentionStage, "joint": JointStage}[plan.kind]
             stage = kind(model, self.photos, self.cache, batch, plan.options, seed=seed)
@@ -304,12 +310,15 @@ def _named(photo: LabelledPhoto) -> tuple[str, str, str]:
 
 
 def starting_model(path: Path, recipe: Recipe) -> DelfModel:
-    """A model of this package as it is, or one with the trunk of an ImageNet file and no PCA yet.
+    """A model of this package as it is; one with the trunk of an ImageNet file and no PCA yet; or an untrained one
+    where the file is that of its teacher.
 
     Raises:
         ModelError: the file is missing, damaged, or of another architecture than the recipe trains.
     """
     config = recipe.model
+    if recipe.stages and recipe.stages[0].kind == "distillation":
+        return DelfModel(dataclasses.replace(config, attention=False)).eval()
     try:
         state = load_file(path)
     except (SafetensorError, OSError) as error:
@@ -330,12 +339,14 @@ def _result(plan: StagePlan, stage: Any, model: DelfModel) -> DelfModel:
     """What a stage has made of a model."""
     if isinstance(stage, JointStage):
         return stage.result(model)
-    if isinstance(stage, AttentionStage):
+    if isinstance(stage, AttentionStage | DistillationStage):
         config = dataclasses.replace(model.config, attention=True, attention_hidden=plan.options.hidden,
                                      attention_batch_norm=False)
         result = DelfModel(config, model.pca)
         result.load_state_dict(model.state_dict(), strict=False)
         result.attention = copy.deepcopy(stage.module.attention)
+        if isinstance(stage, DistillationStage):
+            result.trunk, result.pca = copy.deepcopy(stage.module.trunk), stage.module.pca()
         return result.eval()
     result = DelfModel(model.config, model.pca)
     result.load_state_dict(model.state_dict())

@@ -1,0 +1,265 @@
+"""A cheap model that learns from a dear one: its features of a photo are to be those of its teacher.
+
+Learning from the outputs of another network is the idea of Hinton et al. (2015). Here each cell of a feature map is
+an example: the teacher sees a part of a photo at twice the size that the pupil sees it at, and has twice the stride, so
+that the two maps have the same cells. No names are needed. What is learnt of each cell is its descriptor, by itself and
+against those of other cells, the length of its feature, and the attention that it gets; cells that the teacher would
+select count more.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from delf.errors import DelfError, OptionError
+from delf.images import resize
+from delf.models import PCA
+from delf.network.heads import Attention
+from delf.network.joined import take_channels, trunk_of
+from delf.network.model import DelfModel
+from delf.training.engine import Part
+from delf.training.photos import LabelledPhoto, PhotoCache, of_split
+from delf.training.views import other_light
+from delf.types import ImageArray
+
+HELD = 1_000_000  # numbers of crops from here on are of photos for validation
+VALIDATED = 64  # photos
+TRUSTED = 1  # cells from the border of a crop on, where the zeros beyond it are not what is seen most
+
+
+@dataclass(frozen=True)
+class DistillationOptions:
+    """What is learnt of a teacher.
+
+    side: of the crops that the pupil sees, in pixels. scales: of the photo that crops
+    are of; larger ones follow where a photo would be smaller than a crop. crops: different ones of each photo.
+    hidden: channels of the attention. contrast: weight of the loss by which descriptors are told from others; points:
+    cells of a mini-batch that it looks at; temperature: cosines are divided by it. extras: weight of the losses of
+    length and attention. other_light: share of crops that the pupil sees in another light than the teacher does.
+    memory: bytes of the teacher's features that are kept.
+    """
+
+    side: int = 176
+    scales: tuple[float, ...] = (0.25, 0.3536, 0.5, 0.7071, 1.0)
+    crops: int = 2
+    hidden: int = 96
+    contrast: float = 0.3
+    points: int = 1024
+    temperature: float = 0.06
+    extras: float = 0.1
+    other_light: float = 0.5
+    rate: float = 2e-3
+    memory: int = 6 * 2**30
+
+    def __post_init__(self) -> None:
+        if self.side < 64 or self.side % 16 or not self.scales or not all(0 < scale <= 1 for scale in self.scales):
+            raise OptionError(f"side is 64 or more and a multiple of 16, and scales are above 0 and at most 1, not "
+                              f"{self.side!r} and {self.scales!r}")
+
+
+class Pupil(nn.Module):
+    """The trunk and the attention of the cheap model, and the projection of its features to descriptors."""
+
+    def __init__(self, model: DelfModel, teacher: DelfModel, hidden: int) -> None:
+        super().__init__()
+        assert teacher.pca is not None
+        self.trunk = trunk_of(model.config.trunk)
+        take_channels(self.trunk, teacher.trunk)
+        self.attention = Attention(model.config.channels, hidden, batch_norm=False)
+        self.projection = nn.Parameter(torch.from_numpy(teacher.pca.components.copy()))
+        self.mean: Tensor
+        self.image_mean: Tensor
+        self.image_std: Tensor
+        self.register_buffer("mean", torch.from_numpy(teacher.pca.mean.copy()))
+        self.register_buffer("image_mean", model.mean)
+        self.register_buffer("image_std", model.std)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) RGB in 0..255 -> (B, C, h, w) features."""
+        return self.trunk((images - self.image_mean) / self.image_std)
+
+    def describe(self, features: Tensor) -> Tensor:
+        """(N, C) features -> (N, D) unit descriptors, as extraction computes them."""
+        return F.normalize((F.normalize(features, dim=1) - self.mean) @ self.projection.T, dim=1)
+
+    def pca(self) -> PCA:
+        """The projection in the place of the PCA."""
+        projection = self.projection.detach().cpu().numpy()
+        return PCA(self.mean.cpu().numpy(), projection, np.ones(len(projection), np.float32))
+
+
+@dataclass(frozen=True)
+class CropBatch:
+    """seen: (B, 3, S, S) uint8, by the pupil. keys: of each crop. shown: of those that the teacher has not seen yet,
+    (3, 2 S, 2 S) uint8.
+    """
+
+    seen: Tensor
+    keys: list[tuple[int, int]]
+    shown: dict[tuple[int, int], Tensor]
+
+
+@dataclass(frozen=True)
+class _Lesson:
+    """What the teacher says of a crop, for each of its N cells.
+
+    descriptors: (N, D) float16. lengths: (N,) logarithms. attention: (N,) logarithms. weights: (N,) with a mean of 1.
+    """
+
+    descriptors: Tensor
+    lengths: Tensor
+    attention: Tensor
+    weights: Tensor
+
+
+class DistillationStage:
+    """Stage of `engine.run_stage`: see the module's words. The pupil's batch norms learn with it."""
+
+    name = "distillation"
+    guessing = 0.0
+
+    def __init__(self, model: DelfModel, teacher: DelfModel, photos: list[LabelledPhoto], cache: PhotoCache, batch: int,
+                 options: DistillationOptions, *, seed: int = 0) -> None:
+        self.options, self._size, self._seed, self._cache = options, batch, seed, cache
+        self.teacher = teacher.folded().requires_grad_(False)
+        _require_teacher(teacher, model)
+        self._photos, self._held = of_split(photos, "train"), of_split(photos, "val")
+        torch.manual_seed(seed)
+        self.module = Pupil(model, teacher, options.hidden)
+        self._lessons: dict[tuple[int, int], _Lesson] = {}
+        self._room = options.memory
+
+    def groups(self) -> list[dict[str, Any]]:
+        """All learn at one rate."""
+        return [{"params": list(self.module.parameters()), "lr": self.options.rate}]
+
+    def batch(self, step: int, part: Part) -> CropBatch:
+        """Each photo in turn, in an order that is another one every time."""
+        count = len(self._photos)
+        numbers = np.arange(step * self._size, (step + 1) * self._size)[part.rank :: part.size]
+        orders = {turn: np.random.default_rng((self._seed, turn)).permutation(count)
+                  for turn in np.unique(numbers // count).tolist()}
+        keys = [(int(orders[number // count][number % count]), int(number // count) % self.options.crops)
+                for number in numbers.tolist()]
+        return self._batch(self._photos, keys, np.random.default_rng((self._seed, step, part.rank, 1)))
+
+    def _batch(self, photos: list[LabelledPhoto], keys: list[tuple[int, int]],
+               rng: np.random.Generator | None) -> CropBatch:
+        seen, shown = [], {}
+        for key in keys:
+            small, large = self._crop(photos[key[0]], key)
+            if key not in self._lessons:
+                shown[key] = torch.from_numpy(large.transpose(2, 0, 1).copy())
+            light = rng is not None and rng.random() < self.options.other_light
+            seen.append(other_light(small, rng) if light and rng is not None else small)
+        return CropBatch(torch.from_numpy(np.stack(seen).transpose(0, 3, 1, 2).copy()), keys, shown)
+
+    def _crop(self, photo: LabelledPhoto, key: tuple[int, int]) -> tuple[ImageArray, ImageArray]:
+        """A crop of a photo at some scale, and the same at twice that."""
+        image, side = self._cache.read(photo.path), self.options.side
+        rng = np.random.default_rng((self._seed, *key))
+        height, width = image.shape[:2]
+        scale = max(float(rng.choice(self.options.scales)), side / min(height, width))
+        width, height = (max(side, round(length * scale)) for length in (width, height))
+        top, left = int(rng.integers(height - side + 1)), int(rng.integers(width - side + 1))
+        small, large = resize(image, (width, height)), resize(image, (2 * width, 2 * height))
+        return (small[top : top + side, left : left + side],
+                large[2 * top : 2 * (top + side), 2 * left : 2 * (left + side)])
+
+    def losses(self, batch: CropBatch, device: torch.device) -> dict[str, Tensor]:
+        """`loss`, the mean cosine to the teacher's descriptors, and the share of cells whose own comes first."""
+        return self._compared(batch, self._taught(batch, device), device)
+
+    def _compared(self, batch: CropBatch, lessons: list[_Lesson], device: torch.device) -> dict[str, Tensor]:
+        options = self.options
+        feature_map = self.module(_normal(batch.seen, device))
+        attention = self.module.attention(feature_map).float()
+        with torch.autocast(device.type, enabled=False):
+            features = _inner(feature_map.float()).permute(0, 2, 3, 1).flatten(0, 2)
+            own = self.module.describe(features)
+            wanted, lengths, scores, weights = (torch.cat([getattr(one, name).to(device).float() for one in lessons])
+                                                for name in ("descriptors", "lengths", "attention", "weights"))
+            cosines = (own * wanted).sum(dim=1)
+            loss = (weights * (1 - cosines)).mean()
+            contrast, first = self._contrast(own, wanted, weights)
+            length = F.smooth_l1_loss(_log(features.norm(dim=1)), lengths)
+            attended = F.smooth_l1_loss(_log(_inner(attention[:, None]).flatten()), scores)
+            total = loss + options.contrast * contrast + options.extras * (length + attended)
+        return {"loss": total, "cosine": 1 - loss.detach(), "first": first, "length": length.detach(),
+                "attention": attended.detach()}
+
+    def _contrast(self, own: Tensor, wanted: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """InfoNCE both ways between the pupil's and the teacher's descriptors of cells, drawn by weight."""
+        chosen = torch.multinomial(weights, min(self.options.points, len(weights)))
+        logits = own[chosen] @ wanted[chosen].T / self.options.temperature
+        # Cells that the teacher takes for the same are not told apart.
+        alike = (wanted[chosen] @ wanted[chosen].T > 0.8).fill_diagonal_(False)
+        logits = logits.masked_fill(alike, -torch.inf)
+        targets = torch.arange(len(logits), device=logits.device)
+        loss = (F.cross_entropy(logits, targets) + F.cross_entropy(logits.T, targets)) / 2
+        return loss, (logits.argmax(dim=1) == targets).float().mean()
+
+    @torch.no_grad()
+    def _taught(self, batch: CropBatch, device: torch.device) -> list[_Lesson]:
+        """What the teacher says of each crop, now or when it saw it first."""
+        found = {key: self._lessons[key] for key in batch.keys if key in self._lessons}
+        for key in dict.fromkeys(batch.keys):
+            if key not in found:
+                found[key] = lesson = self._lesson(batch.shown[key], device)
+                size = sum(tensor.nbytes for tensor in vars(lesson).values())
+                if size <= self._room:
+                    self._room -= size
+                    self._lessons[key] = lesson
+        return [found[key] for key in batch.keys]
+
+    def _lesson(self, image: Tensor, device: torch.device) -> _Lesson:
+        teacher = self.teacher.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        assert teacher.pca is not None
+        images = (_normal(image[None], device) - teacher.mean) / teacher.std
+        feature_map = teacher.trunk(images)
+        attention = _inner(teacher.attention(feature_map)[:, None]).flatten()
+        features = _inner(feature_map).permute(0, 2, 3, 1).flatten(0, 2)
+        mean, components = (torch.from_numpy(array).to(device) for array in (teacher.pca.mean, teacher.pca.components))
+        descriptors = F.normalize((F.normalize(features, dim=1) - mean) @ components.T, dim=1)
+        share = float(teacher.config.extraction.get("length_weight", 0.0))
+        lengths, scores = _log(features.norm(dim=1)), _log(attention)
+        weights = torch.exp(share * lengths + (1 - share) * scores)
+        return _Lesson(descriptors.half().cpu(), lengths.cpu(), scores.cpu(), (weights / weights.mean()).cpu())
+
+    def validate(self) -> dict[str, float]:
+        """The same on a crop of each of some photos of `val`."""
+        device, totals = self.module.mean.device, dict[str, list[float]]()
+        for start in range(0, min(len(self._held), VALIDATED), 8):
+            photos = self._held[start : start + 8]
+            batch = self._batch(photos, [(row, HELD + start) for row in range(len(photos))], None)
+            for name, value in self.losses(batch, device).items():
+                totals.setdefault(name, []).append(float(value))
+        return {name: float(np.mean(values)) for name, values in totals.items()}
+
+
+def _require_teacher(teacher: DelfModel, pupil: DelfModel) -> None:
+    """Raise a `DelfError` unless the one can teach the other."""
+    wanted = (pupil.config.channels, 2 * pupil.config.stride)
+    if teacher.pca is None or (teacher.config.channels, teacher.config.stride) != wanted:
+        raise DelfError(f"{teacher.config.name} cannot teach a {pupil.config.trunk}, whose teacher has a PCA, "
+                        f"{wanted[0]} channels and a stride of {wanted[1]}")
+
+
+def _normal(images: Tensor, device: torch.device) -> Tensor:
+    return images.to(device).float().contiguous(memory_format=torch.channels_last)
+
+
+def _inner(feature_map: Tensor) -> Tensor:
+    """Without the cells at the border."""
+    return feature_map[:, :, TRUSTED:-TRUSTED, TRUSTED:-TRUSTED]
+
+
+def _log(values: Tensor) -> Tensor:
+    return torch.log(values.clamp(min=math.exp(-12)))

@@ -1,0 +1,121 @@
+"""A thin model learns what a teacher says of the cells of photos."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+import torch
+
+from delf.errors import DelfError
+from delf.features import Delf
+from delf.images import read_image, resize
+from delf.models import PACKAGED, ModelConfig
+from delf.network.model import DelfModel
+from delf.training.distillation import DistillationOptions, DistillationStage
+from delf.training.engine import LoopOptions, Part, run_stage
+from delf.training.photos import LabelledPhoto, PhotoCache
+from delf.training.recipe import Recipe, train_model
+
+SHORT = DistillationOptions(side=96, scales=(0.5, 1.0), points=200)
+
+RECIPE = """
+[model]
+trunk = "thin18"
+stride = 8
+
+[[stage]]
+kind = "distillation"
+steps = 4
+batch = 2
+side = 96
+hidden = 8
+
+[[stage]]
+kind = "correspondences"
+steps = 2
+batch = 2
+views = {side = 96}
+
+[finish]
+photos = 4
+dimensions = 24
+projection = "keep"
+"""
+
+
+def thin() -> DelfModel:
+    return DelfModel(ModelConfig("thin", trunk="thin18", stride=8))
+
+
+def stage(packaged: DelfModel, labelled: list[LabelledPhoto], **options: Any) -> DistillationStage:
+    return DistillationStage(thin(), packaged, labelled, PhotoCache(), 3, replace(SHORT, **options))
+
+
+def test_teacher_and_pupil_see_the_same(packaged: DelfModel, labelled: list[LabelledPhoto]) -> None:
+    """The teacher's crop, reduced to half, is the pupil's."""
+    batch = stage(packaged, labelled, other_light=0.0).batch(0, Part())
+    for image, key in zip(batch.seen.numpy(), batch.keys, strict=True):
+        large = batch.shown[key].numpy().transpose(1, 2, 0)
+        half = resize(np.ascontiguousarray(large), (96, 96)).astype(np.float64)
+        assert np.abs(half - image.transpose(1, 2, 0)).mean() < 6
+        shifted = np.abs(half[:, 4:] - image.transpose(1, 2, 0)[:, :-4]).mean()
+        assert np.abs(half - image.transpose(1, 2, 0)).mean() < shifted
+
+
+def test_the_pupil_learns(packaged: DelfModel, labelled: list[LabelledPhoto]) -> None:
+    pupil = stage(packaged, labelled)
+    found: list[float] = []
+    pupil_losses = pupil.losses
+
+    def losses(*arguments: Any) -> dict[str, torch.Tensor]:
+        found.append(float((result := pupil_losses(*arguments))["cosine"]))
+        return result
+
+    pupil.losses = losses  # type: ignore[method-assign]
+    run_stage(pupil, LoopOptions(steps=30, batch=3, schedule="constant", clip_norm=2.0))
+    assert np.mean(found[-4:]) > np.mean(found[:4]) + 0.1
+    with torch.inference_mode():
+        assert {"cosine", "first", "length", "attention"} <= set(pupil.validate())
+
+
+def test_lessons_are_remembered_and_forgetting_them_changes_nothing(packaged: DelfModel,
+                                                                    labelled: list[LabelledPhoto]) -> None:
+    weights = []
+    for memory in (2**30, 0):
+        pupil = stage(packaged, labelled, memory=memory)
+        run_stage(pupil, LoopOptions(steps=3, batch=3))
+        assert bool(pupil._lessons) == bool(memory)
+        weights.append(pupil.module.trunk.conv1.weight.detach().clone())
+    assert torch.equal(*weights)
+
+
+def test_each_photo_in_turn(packaged: DelfModel, labelled: list[LabelledPhoto]) -> None:
+    pupil = stage(packaged, labelled)
+    count = sum(photo.split == "train" for photo in labelled)
+    keys = [key for step in range(2 * count // 3) for key in pupil.batch(step, Part()).keys]
+    assert sorted(keys) == sorted((row, crop) for crop in (0, 1) for row in range(count))
+
+
+def test_who_cannot_teach(packaged: DelfModel, labelled: list[LabelledPhoto]) -> None:
+    with pytest.raises(DelfError, match="cannot teach a thin18, whose teacher has a PCA, 256 channels and a"):
+        DistillationStage(thin(), thin(), labelled, PhotoCache(), 2, SHORT)
+
+
+def test_a_recipe_makes_a_thin_model(labelled: list[LabelledPhoto], photos: Path, correspondences: Any,
+                                     tmp_path: Path) -> None:
+    (tmp_path / "recipe.toml").write_text(RECIPE)
+    target = tmp_path / "thin.safetensors"
+    train_model(Recipe.read(tmp_path / "recipe.toml"), labelled, target, start=PACKAGED / "delf-r18.safetensors",
+                correspondences=correspondences, validate=False)
+    model = DelfModel.from_pretrained(target)
+    assert (model.config.trunk, model.config.stride, model.config.attention_hidden) == ("thin18", 8, 8)
+    features = Delf.load(target, dimensions=24, scales=(0.5, 1.0)).extract(read_image(photos / "cat.jpg"))
+    assert features.descriptors.shape == (len(features.scores), 24)
+    assert len(features.scores) > 10
