@@ -37,8 +37,8 @@ POOLING_NAMES = ("gem", "rmac")
 class TrunkLayout:
     """The units of conv2 to conv5 of a ResNet, and whether a unit is a bottleneck.
 
-    width: channels of conv2. joined: channels in which conv3 and conv4 are joined at a stride of 8, as the map that local
-    features come from; 0 where that is conv4 itself.
+    width: channels of conv2. joined: channels in which conv3 and conv4 are joined at a stride of 8; 0 where local
+    features come from conv4 itself.
     """
 
     units: tuple[int, int, int, int]

@@ -23,7 +23,7 @@ from delf.network.model import DelfModel
 from delf.training.extraction import extractor_of
 from delf.types import FloatArray, ImageArray
 
-WHAT_IS_SEEN = ("scales", "max_image_size", "length_weight")  # options of extraction that decide which features there are
+WHAT_IS_SEEN = ("scales", "max_image_size", "length_weight")  # options of extraction: which features there are
 
 
 @dataclass(frozen=True)
