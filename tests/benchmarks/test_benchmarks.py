@@ -72,6 +72,23 @@ def test_speed_prints_its_tables(benchmark: Path) -> None:
         assert re.search(row, table), row
 
 
+def test_what_quality_costs(benchmark: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "places"
+    folder.symlink_to(benchmark)
+    table = run("pareto.py", folder, "--without", "5", "6", "--features", "200", "--limit", "2", "--plot",
+                tmp_path / "pareto.html")
+    number = r"([\d.]+)"
+    row = rf"^\| delf-r18 \| {number} \| 200 \| {number} \| {number} \| [\d.]+ \| [\d.]+ / [\d.]+ \|$"
+    rows = re.findall(row, table, re.MULTILINE)
+    assert [row[0] for row in rows] == ["0.3536", "0.25"]
+    # A ResNet-18 to conv4 takes 1,401 M multiply-adds for 224 x 224 pixels, and the attention 26 M.
+    per_pixel = 1.427 / 224**2
+    for (_, *work), share in zip(rows, (0.25**2 + 0.3536**2, 0.25**2), strict=True):
+        for value, pixels in zip(map(float, work), (640 * 426, 1024 * 682), strict=True):
+            assert abs(value - per_pixel * pixels * share) < 0.05 * value + 0.05
+    assert "<svg" in (tmp_path / "pareto.html").read_text()
+
+
 def test_growth(photos: Path) -> None:
     table = run("growth.py", photos, "--counts", "4", "8")
     counts = [int(row.split("|")[1]) for row in table.splitlines()[2:]]

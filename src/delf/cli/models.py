@@ -58,15 +58,17 @@ def _photos_of(data: Path) -> list[Path]:
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="'cpu', 'joint', 'paper', 'finish' (no training: "
-                                       "threshold and probability anew), or a TOML file.")],
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="'cpu', 'thin' (a tenth of the cost, from what "
+                                       "another model says), 'joint', 'paper', 'finish' (no training: threshold and "
+                                       "probability anew), or a TOML file.")],
     data: Annotated[Path, typer.Option(metavar="PHOTOS", help="A folder with one folder of photos for each class; a "
                                        "CSV file with the columns file, class and, if you like, split (train, val, "
                                        "holdout); or train.csv or train_clean.csv of Google Landmarks.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="MODEL", help="The .safetensors file to write; its "
                                          ".onnx file goes beside it.")],
     start: Annotated[Path | None, typer.Option(metavar="FILE", help="ImageNet weights with torchvision's names, as "
-                                               ".safetensors, or a model to go on from.")] = None,
+                                               ".safetensors, or a model to go on from, or, for 'thin', to learn from."
+                                               )] = None,
     images: Annotated[Path | None, typer.Option(metavar="FOLDER", help="What the names in the CSV file are relative "
                                                 "to; by default its own folder.")] = None,
     pairs: Annotated[Path | None, typer.Option(metavar="FILE", help="Correspondences (.npz) of training photos, as "
