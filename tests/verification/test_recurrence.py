@@ -30,7 +30,8 @@ def seen(inliers: Any, overlay: Any = ()) -> Verification:
 def places() -> Features:
     """Fifty features in a strip below, and fifty above it."""
     rng = np.random.default_rng(0)
-    return picture(np.concatenate([rng.uniform((0, 440), (640, 470), (50, 2)), rng.uniform((0, 0), (640, 380), (50, 2))]))
+    below, above = rng.uniform((0, 440), (640, 470), (50, 2)), rng.uniform((0, 0), (640, 380), (50, 2))
+    return picture(np.concatenate([below, above]))
 
 
 STRIP, ABOVE = np.arange(50), np.arange(50, 100)

@@ -2,9 +2,9 @@
 
 The candidates of an image are found as those of a query are, by ASMK*, and verified best first in rounds, until a round
 has none that geometry confirms: an image that nothing else shows costs one round. A pair is judged once, and always
-from the lower ordinal to the higher one, so that what is found does not depend on how often the work was interrupted. It
-is judged beside the other candidates of the image that is looked at first, so that photos are not joined by a watermark
-that they have in common with many others (`delf.verification.recurrence`).
+from the lower ordinal to the higher one, so that what is found does not depend on how often the work was interrupted.
+It is judged beside the other candidates of the image that is looked at first, so that photos are not joined by a
+watermark that they have in common with many others (`delf.verification.recurrence`).
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Overlays as several images show them: what one picture shares with many others, where an overlay was seen.
 
-Of two pictures alone it cannot always be told whether what they share is an overlay's (`verification.overlays`): letters
-of a watermark match other letters, a logo lies a little elsewhere. Seen beside one another, the other images tell. Where
-a picture agrees with several of them in what is an overlay's, and with no more of them in anything else, an overlay
-lies, and what lies there is evidence for none of them. Of a place of which there are many photos, other views agree at
-every spot, so that nothing is lost where chance made a few pairs look like overlays.
+Of two pictures alone it cannot always be told whether what they share is an overlay's (`verification.overlays`):
+letters of a watermark match other letters, a logo lies a little elsewhere. Seen beside one another, the other images
+tell. Where a picture agrees with several of them in what is an overlay's, and with no more of them in anything else, an
+overlay lies, and what lies there is evidence for none of them. Of a place of which there are many photos, other views
+agree at every spot, so that little is lost where chance made a few pairs look like overlays.
 """
 
 from __future__ import annotations
@@ -61,7 +61,8 @@ def recurring(picture: Features, seen: Sequence[tuple[Verification, int]], thres
     for found, side in seen:
         overlay = _around(spots[found.overlay[:, side]], shape)
         overlays += overlay
-        agreeing += overlay | _around(spots[found.inliers[:, side]], shape) if len(found) >= options.minimum else overlay
+        rows = found.inliers[:, side] if len(found) >= options.minimum else found.overlay[:, side]
+        agreeing += overlay | _around(spots[rows], shape)
     there = (overlays >= options.images) & (overlays > options.share * agreeing)
     return np.asarray(there[spots[:, 1], spots[:, 0]])
 
