@@ -161,11 +161,13 @@ class Verification:
         one-to-one, most similar first.
     transform: (3, 3) float64 from query to database pixels, or None where no transform was found.
     matches: the tentative matches that were tried.
+    overlay: (O, 2) int64, pairs as in `inliers` that agreed as well, and were taken for an overlay's.
     """
 
     inliers: IntArray
     transform: NDArray[np.float64] | None
     matches: Matches
+    overlay: IntArray = field(default_factory=lambda: np.zeros((0, 2), np.int64))
 
     def __len__(self) -> int:
         return len(self.inliers)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from delf.collection import Snapshot
@@ -15,8 +15,12 @@ from delf.verification import (
     ScreeningOptions,
     VerificationOptions,
     match_and_verify,
+    recurring,
+    rests_on,
     single_threaded_products,
+    threshold_in,
     verify,
+    verify_again,
 )
 
 _Item = TypeVar("_Item")
@@ -45,6 +49,41 @@ def side_by_side(pool: Executor, work: Callable[[_Item], _Answer], items: Sequen
         return list(pool.map(work, items))
 
 
+@dataclass(frozen=True, eq=False)
+class Beside:
+    """What geometry says of a picture and another one.
+
+    side: of the pair on which the picture is: 0 where it was the query, 1 where it was the database image.
+    """
+
+    other: Features
+    found: Verification
+    side: int = 0
+
+
+def without_recurring(pool: Executor, picture: Features, seen: Sequence[Beside],
+                      options: VerificationOptions | None = None) -> list[Verification]:
+    """What geometry says of a picture and several others, in their order, without the overlays that recur among them.
+
+    Only images whose inliers lie on such an overlay are verified anew, once, with the matches that are left.
+    """
+    options = options or VerificationOptions()
+    found, recurrence = [one.found for one in seen], options.recurrence
+    if recurrence is None:
+        return found
+    gone = recurring(picture, [(one.found, one.side) for one in seen], threshold_in(options, picture), recurrence)
+    resting = [place for place, one in enumerate(seen) if rests_on(gone, one.found, one.side, recurrence)]
+
+    def again(place: int) -> Verification:
+        one = seen[place]
+        query, database = (picture, one.other) if one.side == 0 else (one.other, picture)
+        return verify_again(query, database, one.found, gone, one.side, options)
+
+    for place, verified in zip(resting, side_by_side(pool, again, resting), strict=True):
+        found[place] = verified
+    return found
+
+
 class Verifier:
     """Verifies images of a snapshot."""
 
@@ -57,7 +96,7 @@ class Verifier:
 
     def verify(self, query: Features, ordinals: Sequence[int], *, thorough: int = 0,
                known: Sequence[Verified] = ()) -> list[Verified]:
-        """What geometry says of some images, in their order.
+        """What geometry says of some images, in their order, without overlays that recur among them.
 
         Args:
             thorough: so many of them, the first, have no quick look first. known: of this query, which are not
@@ -68,10 +107,13 @@ class Verifier:
         new = [ordinal for ordinal in ordinals if ordinal not in found]
         found |= {one.ordinal: one for one in side_by_side(
             self._pool, lambda ordinal: self.look_at(query, ordinal, thorough=ordinal in best), new)}
-        return [found[ordinal] for ordinal in ordinals]
+        seen = [found[ordinal] for ordinal in ordinals]
+        verified = without_recurring(self._pool, query, [Beside(one.features, one.found) for one in seen],
+                                     self._verification)
+        return [replace(one, found=again) for one, again in zip(seen, verified, strict=True)]
 
     def look_at(self, query: Features, ordinal: int, *, thorough: bool = True) -> Verified:
-        """What geometry says of one image."""
+        """What geometry says of one image, looked at alone."""
         database, matches = self._snapshot.features(ordinal), self._retriever.matches(query, ordinal)
         if matches is not None:
             return Verified(ordinal, database, verify(query, database, matches, self._verification))

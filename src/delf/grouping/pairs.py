@@ -1,9 +1,10 @@
 """A collection matched with itself: which pairs of its images show the same thing, by their stored features.
 
 The candidates of an image are found as those of a query are, by ASMK*, and verified best first in rounds, until a round
-has none that geometry confirms: an image that nothing else shows costs one round. A pair is verified once, and always
-from the lower ordinal to the higher one, so that what is found depends neither on which of the two was looked at first
-nor on how often the work was interrupted.
+has none that geometry confirms: an image that nothing else shows costs one round. A pair is judged once, and always
+from the lower ordinal to the higher one, so that what is found does not depend on how often the work was interrupted.
+It is judged beside the other candidates of the image that is looked at first, so that photos are not joined by a
+watermark that they have in common with many others (`delf.verification.recurrence`).
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from delf.verification import (
     VerificationOptions,
     match_and_verify,
 )
-from delf.verifying import side_by_side
+from delf.verifying import Beside, side_by_side, without_recurring
 
 Progress = Callable[[int, int], None]
 FEWEST = 500  # images that a pair is judged among, at least: what joins pairs was chosen on so many, and not on a few
@@ -99,6 +100,8 @@ def match_pair(collection: Collection, first: int, second: int, extractor: Delf,
                options: PairOptions | None = None) -> ImageMatch:
     """One pair again, with its points: what is kept of a pair is only what it is judged by.
 
+    It is looked at alone, so that an overlay that only other images tell is among the points.
+
     Args:
         first, second: ordinals. The transform leads from the first to the second, whichever is lower.
     """
@@ -133,29 +136,45 @@ class _Matcher:
         others = self._snapshot.alive.copy()
         others[ordinal] = False
         candidates = self._retriever.candidates(features, others).images[: self._options.candidates].tolist()
-        found: list[Judged] = []
+        seen: dict[int, Beside] = {}
         for start in range(0, len(candidates), self._options.round):
             now = candidates[start : start + self._options.round]
-            judged = self._verified(ordinal, features, [other for other in now if other not in known], pool)
-            found += judged
-            inliers = [one.inliers for one in judged] + [known[other] for other in now if other in known]
+            seen |= self._seen(ordinal, features, [other for other in now if other not in known], pool)
+            inliers = [len(seen[other].found) if other in seen else known[other] for other in now]
             if max(inliers) < self._options.confirmed:
                 break
-        return found
+        without = self._without_overlays(ordinal, features, seen, [one for one in candidates if one in known], pool)
+        return [self._judge(ordinal, features, other, one.other, found)
+                for (other, one), found in zip(seen.items(), without, strict=True)]
 
-    def _verified(self, ordinal: int, features: Features, others: list[int], pool: ThreadPoolExecutor) -> list[Judged]:
-        """Pairs of an image: each is one task, which computes on one thread."""
-        def judge(other: int) -> Judged:
+    def _seen(self, ordinal: int, features: Features, others: list[int], pool: ThreadPoolExecutor) -> dict[int, Beside]:
+        """What geometry says of an image and others: each pair is one task, which computes on one thread."""
+        options = self._options
+
+        def look(other: int) -> Beside:
             pair = features, self._snapshot.features(other)
             low, high = pair if ordinal < other else pair[::-1]
-            return self._judge(min(ordinal, other), max(ordinal, other), low, high)
+            found = match_and_verify(low, high, options.matching, options.verification, options.screening)
+            return Beside(pair[1], found, side=0 if ordinal < other else 1)
 
-        return side_by_side(pool, judge, others)
+        return dict(zip(others, side_by_side(pool, look, others), strict=True))
 
-    def _judge(self, first: int, second: int, low: Features, high: Features) -> Judged:
-        options = self._options
-        found = match_and_verify(low, high, options.matching, options.verification, options.screening)
-        if len(found) < options.confirmed:
+    def _without_overlays(self, ordinal: int, features: Features, seen: Mapping[int, Beside], known: list[int],
+                          pool: ThreadPoolExecutor) -> list[Verification]:
+        """What geometry says of new pairs, without overlays that recur among all candidates of an image.
+
+        Those that are known are looked at once more, but only where something could be joined by an overlay.
+        """
+        new = list(seen.values())
+        if (not any(len(one.found) >= self._options.confirmed for one in new)
+                or not any(len(one.found.overlay) for one in new)):
+            return [one.found for one in new]
+        others = self._seen(ordinal, features, known, pool)
+        return without_recurring(pool, features, [*new, *others.values()], self._options.verification)[: len(new)]
+
+    def _judge(self, ordinal: int, features: Features, other: int, others: Features, found: Verification) -> Judged:
+        (first, low), (second, high) = sorted([(ordinal, features), (other, others)], key=lambda one: one[0])
+        if len(found) < self._options.confirmed:
             return Judged(first, second, len(found))
         match = image_match(low, high, found, images=self._images, weights=self._weights)
         return Judged(first, second, len(found), match.probability, *spanned(low, high, found))

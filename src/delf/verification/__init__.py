@@ -2,12 +2,14 @@
 (`screening`).
 """
 
-from delf.verification.geometry import VERIFIERS, VerificationOptions, verify
+from delf.verification.geometry import VERIFIERS, VerificationOptions, threshold_in, verify, verify_again
 from delf.verification.matching import MatchingOptions, match_features
 from delf.verification.overlays import OverlayOptions
 from delf.verification.plane import angle
+from delf.verification.recurrence import RecurrenceOptions, recurring, rests_on
 from delf.verification.screening import ScreeningOptions, match_and_verify
 from delf.verification.threads import single_threaded_products
 
-__all__ = ["VERIFIERS", "MatchingOptions", "OverlayOptions", "ScreeningOptions", "VerificationOptions", "angle",
-           "match_and_verify", "match_features", "single_threaded_products", "verify"]
+__all__ = ["VERIFIERS", "MatchingOptions", "OverlayOptions", "RecurrenceOptions", "ScreeningOptions",
+           "VerificationOptions", "angle", "match_and_verify", "match_features", "recurring", "rests_on",
+           "single_threaded_products", "threshold_in", "verify", "verify_again"]

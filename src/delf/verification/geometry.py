@@ -8,7 +8,7 @@ takes as inliers the matches within the threshold, each feature at most once.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
@@ -19,6 +19,7 @@ from delf.types import Features, IntArray, Matches, Verification
 from delf.verification.matching import ordered
 from delf.verification.overlays import OverlayOptions, without_overlay
 from delf.verification.plane import Correspondences, Points, Transform, agreeing, plausible, spread, square
+from delf.verification.recurrence import Mask, RecurrenceOptions
 from delf.verification.similarity import similarity
 
 REFINEMENTS = 10  # rounds of fitting a homography to its inliers; they have grown all they will in fewer
@@ -34,6 +35,7 @@ class VerificationOptions:
     outliers, at which the search stops early ("reference" always tries them all). seed: of the random
     samples. "similarity" draws none: each match is one hypothesis, the most similar ones up to `iterations`.
     overlays: how captions, frames and the like are told from what photos show; None takes them for content.
+    recurrence: how they are told by several images of one search; None looks at each alone.
     """
 
     verifier: str = "homography"
@@ -43,6 +45,7 @@ class VerificationOptions:
     confidence: float = 0.999
     seed: int = 0
     overlays: OverlayOptions | None = field(default_factory=OverlayOptions)
+    recurrence: RecurrenceOptions | None = field(default_factory=RecurrenceOptions)
 
     def __post_init__(self) -> None:
         if self.verifier not in VERIFIERS:
@@ -75,18 +78,21 @@ def verify(query: Features, database: Features, matches: Matches,
     found = _verified(query, database, matches, options)
     if options.overlays is None:
         return found
+    taken = [found.overlay]
     for _ in range(options.overlays.rounds):
-        left = without_overlay(query, database, found, _pixels(options, database), options.overlays)
-        if left is None:
+        without = without_overlay(query, database, found, threshold_in(options, database), options.overlays)
+        if without is None:
             break
+        left, overlay = without
+        taken.append(overlay)
         found = _verified(query, database, left, options)
-    return found
+    return replace(found, overlay=np.concatenate(taken))
 
 
 def _verified(query: Features, database: Features, matches: Matches, options: VerificationOptions) -> Verification:
     """The inliers of one transform, whatever they are of."""
     pairs = _correspondences(query, database, matches)
-    threshold = _pixels(options, database)
+    threshold = threshold_in(options, database)
     transform = None
     if len(pairs) >= options.minimum_inliers and spread(pairs.source) and spread(pairs.target):
         transform = VERIFIERS[options.verifier](pairs, threshold, options)
@@ -99,9 +105,25 @@ def _verified(query: Features, database: Features, matches: Matches, options: Ve
     return Verification(inliers, transform, matches)
 
 
-def _pixels(options: VerificationOptions, database: Features) -> float:
+def verify_again(query: Features, database: Features, found: Verification, gone: Mask, side: int,
+                 options: VerificationOptions | None = None) -> Verification:
+    """What geometry says of two images without some features of one of them, which are taken for an overlay's.
+
+    Args:
+        found: what it says with them. gone: (N,) which features, of the query where `side` is 0, of the database image
+            where it is 1.
+    """
+    matches = found.matches
+    left = ~gone[(matches.query, matches.database)[side]]
+    again = verify(query, database, Matches(matches.query[left], matches.database[left], matches.similarities[left]),
+                   options)
+    overlay = found.inliers[gone[found.inliers[:, side]]]
+    return replace(again, overlay=np.concatenate([found.overlay, overlay, again.overlay]))
+
+
+def threshold_in(options: VerificationOptions, image: Features) -> float:
     """The threshold, in pixels of an image."""
-    return options.threshold * max(1.0, max(database.image_size) / 1024)
+    return options.threshold * max(1.0, max(image.image_size) / 1024)
 
 
 def affine(pairs: Correspondences, threshold: float, options: VerificationOptions) -> Transform | None:

@@ -81,8 +81,9 @@ class OverlayOptions:
 
 
 def without_overlay(query: Features, database: Features, found: Verification, threshold: float,
-                    options: OverlayOptions) -> Matches | None:
-    """The matches without those of an overlay; None where what was found is content, or nothing.
+                    options: OverlayOptions) -> tuple[Matches, IntArray] | None:
+    """The matches without those of an overlay, and the (M, 2) inliers of the overlay; None where what was found is
+    content, or nothing.
 
     Args:
         threshold: within which matches agree, in pixels of the database image.
@@ -110,7 +111,7 @@ def without_overlay(query: Features, database: Features, found: Verification, th
     on_it = (_near(moved(points[0]), moved(source[there]), options.reach * threshold)
              & _near(points[1], target[there], options.reach * threshold))
     left = ~(gone | on_it)
-    return Matches(matches.query[left], matches.database[left], matches.similarities[left])
+    return Matches(matches.query[left], matches.database[left], matches.similarities[left]), found.inliers[there]
 
 
 @dataclass(frozen=True, eq=False)
