@@ -179,8 +179,8 @@ def test_eighths_are_looked_at_where_quarters_find_nothing(engine: SearchEngine,
 
 
 @pytest.mark.parametrize(("inliers", "eighths"), [
-    ({90: 12, 180: 8, 270: 7}, [45, 135]), ({90: 8, 180: 12, 270: 7}, [135, 225]), ({90: 7, 180: 8, 270: 9}, [225, 315]),
-    ({90: 9, 180: 9, 270: 9}, [45, 135]), ({90: 60, 180: 0, 270: 0}, [])])
+    ({90: 12, 180: 8, 270: 7}, [45, 135]), ({90: 8, 180: 12, 270: 7}, [135, 225]),
+    ({90: 7, 180: 8, 270: 9}, [225, 315]), ({90: 9, 180: 9, 270: 9}, [45, 135]), ({90: 60, 180: 0, 270: 0}, [])])
 def test_eighths_are_looked_at_beside_the_best_quarters(inliers: dict[float, int], eighths: list[float]) -> None:
     looked: list[float] = []
     best = TURNING.best_quick(lambda degrees: looked.append(degrees) or degrees,
@@ -198,7 +198,7 @@ def strict(engine: SearchEngine) -> SearchEngine:
     """An engine that is not sure of what is seen turned in so small a collection."""
     return SearchEngine(engine.collection, engine.extractor,
                         options=replace(METHODS[DEFAULT_METHOD], minimum_probability=0.98,
-                                        turning=replace(TURNING, sure=20)))
+                                        turning=replace(TURNING, sure=12)))
 
 
 def test_a_match_by_quarters_is_enough(strict: SearchEngine, queries: Any) -> None:

@@ -47,11 +47,12 @@ class Effort:
 class TurningOptions:
     """How a query without a match is looked at turned.
 
-    angles: in degrees, those of a group where the groups before found nothing. beside: how many of the angles of a later
-    group are looked at, those nearest to where most was found before: what lies turned by an eighth is seen in part at
-    the quarters beside it. glance: the first look at each of them. promising: inliers of the best glance of all from which a closer look follows; sure: from which it follows at once,
-    before the other groups. close: that look. likely: the probability of its best image from which a thorough look
-    follows; thorough: that one. Chosen on classes that no training saw (`benchmarks/CHOICES.md`).
+    angles: in degrees, those of a group where the groups before found nothing. beside: how many angles of a later group
+    are looked at, those nearest to where most was found before: what lies turned by an eighth is seen in part at the
+    quarters beside it. glance: the first look at each of them. promising: inliers of the best glance of all from which
+    a closer look follows; sure: from which it follows at once, before the other groups. close: that look. likely: the
+    probability of its best image from which a thorough look follows; thorough: that one. Chosen on classes that no
+    training saw (`benchmarks/CHOICES.md`).
     """
 
     angles: Turns = ()
