@@ -198,7 +198,7 @@ def strict(engine: SearchEngine) -> SearchEngine:
     """An engine that is not sure of what is seen turned in so small a collection."""
     return SearchEngine(engine.collection, engine.extractor,
                         options=replace(METHODS[DEFAULT_METHOD], minimum_probability=0.98,
-                                        turning=replace(TURNING, sure=12)))
+                                        turning=replace(TURNING, sure=20)))
 
 
 def test_a_match_by_quarters_is_enough(strict: SearchEngine, queries: Any) -> None:
@@ -236,7 +236,7 @@ def test_a_pair_is_looked_at_as_a_search_does(strict: SearchEngine, queries: Any
     assert ordinal is not None
     assert strict.answer(searched).results[0].image in queries["coffee"].transforms
     pair = strict.match(paired, ordinal)
-    assert paired.quick == searched.quick
+    assert paired.quick[:3] == searched.quick[:3] == list(TURNS[0])  # the search may be sure of another photo then
     # The search may have followed another photo of the same thing, and so have turned by some degrees more or less.
     assert abs(paired.thorough[0] - searched.thorough[0]) < 15
     seen = [paired.turned(degrees, TURNING.thorough.scale) for degrees in paired.thorough]
