@@ -47,10 +47,10 @@ def texture(pixels: ImageArray, stride: int, rows: int, columns: int) -> FloatAr
     detail = _detail(pixels)
     across = cv2.Sobel(detail, cv2.CV_32F, 1, 0, ksize=3, scale=1 / 8)
     down = cv2.Sobel(detail, cv2.CV_32F, 0, 1, ksize=3, scale=1 / 8)
-    product = np.multiply(across, down, out=detail)  # fresh memory would cost more time than what is computed in it
+    product: FloatArray = np.multiply(across, down, out=detail)  # fresh memory would cost more than the product
     np.square(across, out=across)
     np.square(down, out=down)
-    xx, xy, yy = (_around_cells(one, stride, rows, columns) for one in (across, product, down))
+    xx, xy, yy = (_around_cells(np.asarray(one, np.float32), stride, rows, columns) for one in (across, product, down))
     smaller = (xx + yy) / 2 - np.sqrt(np.square((xx - yy) / 2) + np.square(xy))
     return np.asarray(np.sqrt(np.maximum(smaller, 0)), np.float32)
 
@@ -94,8 +94,8 @@ def _detail(pixels: ImageArray) -> FloatArray:
     grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY).astype(np.float32)
     reach = [min(REACH, side - 1) for side in grey.shape]
     wide = np.pad(grey, [(one, one) for one in reach], mode="reflect", reflect_type="odd")
-    band = cv2.GaussianBlur(wide, (0, 0), FINE)
-    band -= cv2.GaussianBlur(wide, (0, 0), COARSE, dst=wide)
+    band = np.asarray(cv2.GaussianBlur(wide, (0, 0), FINE), np.float32)
+    band -= np.asarray(cv2.GaussianBlur(wide, (0, 0), COARSE, dst=wide), np.float32)
     height, width = grey.shape
     return np.asarray(band[reach[0] : reach[0] + height, reach[1] : reach[1] + width], np.float32)
 
@@ -123,7 +123,8 @@ def _area(shape: tuple[int, ...], stride: int) -> FloatArray:
 def _sums(values: FloatArray, stride: int) -> FloatArray:
     """(H, W) -> the sums over the squares around the cells, as shares of a square."""
     sides = WINDOW * stride, WINDOW * stride
-    return cv2.boxFilter(values, -1, sides, borderType=cv2.BORDER_CONSTANT)[::stride, ::stride].copy()
+    sums = cv2.boxFilter(values, -1, sides, borderType=cv2.BORDER_CONSTANT)[::stride, ::stride]
+    return np.array(sums, np.float32)  # not a view, which would keep all of them
 
 
 def _rim(length: int) -> int:
