@@ -204,10 +204,10 @@ class Codebook:
         near = np.matmul(descriptors, self.words.T, out=flat[:, : len(self)])
         near -= self._halves.astype(np.float32)  # of equal descriptors, the larger the nearer
         best = closeness.max(axis=2)
-        least = np.full((len(descriptors), 1), np.finfo(np.float32).min)
+        least = np.full((len(descriptors), 1), np.finfo(np.float32).min, np.float32)
         if best.shape[1] >= count:
             least = np.partition(best, -count, axis=1)[:, -count, None]
-            least = least - np.float32(ROUNDING) * (1 + np.abs(least))
+            least -= np.float32(ROUNDING) * (1 + np.abs(least))
         rows, groups = np.nonzero(best >= least)
         items, members = np.nonzero(closeness[rows, groups] >= least[rows])
         rows, words = rows[items], groups[items] * GROUP + members
