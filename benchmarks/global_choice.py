@@ -26,6 +26,7 @@ from delf.evaluate import Benchmark, Database, indexed, read_benchmark
 from delf.evaluation import score_ranks
 from delf.features import Delf
 from delf.features.pooling import join_levels, pool_rmac
+from delf.files import whole_file
 from delf.images import limit_size, read_image, resize
 from delf.models import Whitening
 from delf.network.export import export_onnx
@@ -137,7 +138,8 @@ def pool_all(extractor: Delf, paths: dict[str, Sequence[Path]], output: Path) ->
         start = time.perf_counter()
         found = {kind: np.stack([pool(extractor, path) for path in listed]) for kind, listed in paths.items()}
         print(f"pooled {sum(map(len, paths.values()))} photos in {time.perf_counter() - start:.0f} s", flush=True)
-        np.savez(file, **{kind: array.astype(np.float16) for kind, array in found.items()})  # type: ignore[arg-type]
+        with whole_file(file) as temporary, temporary.open("wb") as stream:
+            np.savez(stream, **{kind: array.astype(np.float16) for kind, array in found.items()})  # type: ignore[arg-type]
     with np.load(file) as arrays:
         return {kind: arrays[kind].astype(np.float32) for kind in paths}
 

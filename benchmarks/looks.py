@@ -2,7 +2,7 @@
 
     python benchmarks/holdout.py --manifest MANIFEST.csv --pairs verified.csv -o runs/holdout
     python benchmarks/looks.py runs/holdout [--limit 84] [--collection runs/holdout.delf]
-    python benchmarks/looks.py runs/holdout-turned --turns
+    python benchmarks/looks.py runs/holdout-turned --turns [--rows "the packaged one" "all eighths"]
 
 Every row searches with the same features and candidates. mAP under the Medium and Hard protocols, as the mean over
 classes; images with more inliers than chance gives, and how many a row does not find of those that all features (or
@@ -44,6 +44,8 @@ def turnings() -> dict[str, SearchOptions]:
                          close=replace(close, candidates=30), likely=0.0,
                          thorough=replace(chosen.thorough, candidates=100))
     rows = {"not turned": TurningOptions(), "the packaged one": chosen, "always a thorough look": everything,
+            "all eighths": replace(chosen, beside=4),
+            "all eighths, glances of 512 pixels": replace(chosen, beside=4, glance=replace(glance, side=512)),
             "glances up to level 0.71": replace(chosen, glance=replace(glance, scale=0.7072)),
             "closer looks from 11 inliers, thorough ones from 20 %": replace(chosen, promising=11, sure=20, likely=0.2)}
     return {name: replace(RECOMMENDED, turning=turning) for name, turning in rows.items()}
@@ -73,6 +75,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--turns", action="store_true", help="compare turned looks instead")
+    parser.add_argument("--rows", nargs="+", help="only these, by their names")
     parser.add_argument("--limit", type=int, help="every so many-th query, to have this many")
     parser.add_argument("--collection", type=Path, help="by default beside the folder")
     parser.add_argument("--model", default="delf-r18")
@@ -84,6 +87,7 @@ def main() -> None:
     rows: dict[str, Row] = {}
     with indexed(benchmark, extractor, collection=collection) as database:
         options = turnings() if arguments.turns else screenings()
+        options = {name: options[name] for name in arguments.rows or options}
         engines = {name: SearchEngine(database.collection, extractor, options=one) for name, one in options.items()}
         for number in chosen:
             path, box = benchmark.queries[number], benchmark.truth.entries[number].box
@@ -98,7 +102,7 @@ def main() -> None:
         labels = [_class_of(benchmark.queries[number]) for number in chosen]
         print(f"{len(chosen)} queries\n\n| | M / H | above chance | of these not | matches | matches without | "
               "processor s | without |\n|---|---|---|---|---|---|---|---|")
-        first = rows[next(iter(options)) if not arguments.turns else list(options)[1]].answers
+        first = rows[next((name for name, one in options.items() if one.turning.angles), next(iter(options)))].answers
         for name, row in rows.items():
             ranks = [[number for one in answer.results for number in database.numbers.get(one.key, ())]
                      for answer in row.answers]

@@ -144,9 +144,9 @@ class Lying(Query):
         self.looks: list[tuple[float, float]] = []
 
     def turned(self, degrees: float, largest_scale: float, longest_side: int = 16384, *,
-               whole: bool = True) -> Features | None:
+               whole: bool = True, most: int | None = None) -> Features | None:
         self.looks.append((degrees, longest_side))
-        return super().turned(degrees, largest_scale, longest_side, whole=whole)
+        return super().turned(degrees, largest_scale, longest_side, whole=whole, most=most)
 
     @property
     def quick(self) -> list[float]:
@@ -174,7 +174,23 @@ def test_a_query_that_lies_askew_is_turned_upright(engine: SearchEngine, queries
 def test_eighths_are_looked_at_where_quarters_find_nothing(engine: SearchEngine, unknown_query: Path) -> None:
     lying = Lying(engine, unknown_query, 0)
     assert not engine.answer(lying).match
-    assert lying.quick == [*TURNS[0], *TURNS[1]]
+    assert lying.quick[:3] == list(TURNS[0])
+    assert len(set(lying.quick[3:]) & set(TURNS[1])) == len(lying.quick) - 3 == TURNING.beside
+
+
+@pytest.mark.parametrize(("inliers", "eighths"), [
+    ({90: 12, 180: 8, 270: 7}, [45, 135]), ({90: 8, 180: 12, 270: 7}, [135, 225]),
+    ({90: 7, 180: 8, 270: 9}, [225, 315]), ({90: 9, 180: 9, 270: 9}, [45, 135]), ({90: 60, 180: 0, 270: 0}, [])])
+def test_eighths_are_looked_at_beside_the_best_quarters(inliers: dict[float, int], eighths: list[float]) -> None:
+    looked: list[float] = []
+    best = TURNING.best_quick(lambda degrees: looked.append(degrees) or degrees,
+                              lambda degrees: inliers.get(degrees, 0))
+    assert looked == [90, 180, 270, *eighths]
+    assert best == max(inliers, key=lambda degrees: inliers[degrees])
+
+
+def test_a_glance_that_cannot_be_had_is_left_out() -> None:
+    assert TURNING.best_quick(lambda degrees: None, lambda found: 100) is None
 
 
 @pytest.fixture(scope="module")
@@ -220,9 +236,9 @@ def test_a_pair_is_looked_at_as_a_search_does(strict: SearchEngine, queries: Any
     assert ordinal is not None
     assert strict.answer(searched).results[0].image in queries["coffee"].transforms
     pair = strict.match(paired, ordinal)
-    assert paired.quick == searched.quick
+    assert paired.quick[:3] == searched.quick[:3] == list(TURNS[0])  # the search may be sure of another photo then
     # The search may have followed another photo of the same thing, and so have turned by some degrees more or less.
-    assert abs(paired.thorough[0] - searched.thorough[0]) < 15
+    assert abs(paired.thorough[0] - searched.thorough[0]) < 20
     seen = [paired.turned(degrees, TURNING.thorough.scale) for degrees in paired.thorough]
     inliers = [strict.match(features, ordinal).inliers for features in seen if features is not None]
     assert pair.inliers == max(inliers) > 1.5 * strict.match(paired.features, ordinal).inliers

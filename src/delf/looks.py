@@ -6,7 +6,7 @@ of the images that it confirms how a query lies; it is then turned upright by th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
@@ -47,14 +47,17 @@ class Effort:
 class TurningOptions:
     """How a query without a match is looked at turned.
 
-    angles: in degrees, those of a group where the groups before found nothing. glance: the first look at each of them.
-    promising: inliers of the best glance of all from which a closer look follows; sure: from which it follows at once,
-    before the other groups. close: that look. likely: the probability of its best image from which a thorough look
-    follows; thorough: that one. Chosen on classes that no training saw (`benchmarks/CHOICES.md`).
+    angles: in degrees, those of a group where the groups before found nothing. beside: how many angles of a later group
+    are looked at, those nearest to where most was found before: what lies turned by an eighth is seen in part at the
+    quarters beside it. glance: the first look at each of them. promising: inliers of the best glance of all from which
+    a closer look follows; sure: from which it follows at once, before the other groups. close: that look. likely: the
+    probability of its best image from which a thorough look follows; thorough: that one. Chosen on classes that no
+    training saw (`benchmarks/CHOICES.md`).
     """
 
     angles: Turns = ()
-    glance: Effort = Effort(scale=1.0, side=512, features=100, candidates=10)
+    beside: int = 2
+    glance: Effort = Effort(scale=1.0, side=384, features=100, candidates=10)
     promising: int = 9
     sure: int = 60
     close: Effort = Effort(scale=1.0, side=724, features=500, candidates=20)
@@ -63,8 +66,9 @@ class TurningOptions:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "angles", tuple(tuple(group) for group in self.angles))  # JSON and TOML have lists
-        if min(self.promising, self.sure) < 1:
-            raise OptionError("The inliers from which closer looks follow must be 1 or more.")
+        if min(self.promising, self.sure, self.beside) < 1:
+            raise OptionError("The inliers from which closer looks follow, and the angles that are looked at beside "
+                              "others, must be 1 or more.")
 
     def best_quick(self, look: Callable[[float], _Found | None], inliers: Callable[[_Found], int]) -> _Found | None:
         """The quick look that a closer one follows, if any does.
@@ -72,13 +76,25 @@ class TurningOptions:
         Args:
             look: looks at an angle; None where that cannot be done. inliers: how many a look has.
         """
-        best: _Found | None = None
+        looks: dict[float, _Found] = {}
         for angles in self.angles:
-            found = [one for degrees in angles if (one := look(degrees)) is not None]
-            best = max(found if best is None else [best, *found], key=inliers, default=None)
-            if best is not None and inliers(best) >= self.sure:
+            for degrees in self._worth_a_look(angles, {seen: inliers(one) for seen, one in looks.items()}):
+                found = look(degrees)
+                if found is not None:
+                    looks[degrees] = found
+            if max(map(inliers, looks.values()), default=0) >= self.sure:
                 break
+        best = max(looks.values(), key=inliers, default=None)
         return best if best is not None and inliers(best) >= self.promising else None
+
+    def _worth_a_look(self, angles: Sequence[float], seen: Mapping[float, int]) -> Sequence[float]:
+        """Those of a group, given the inliers at the angles that were looked at before."""
+        def found_beside(degrees: float) -> int:
+            distances = {other: abs((degrees - other + 180) % 360 - 180) for other in seen}
+            nearest = min(distances.values())
+            return max(count for other, count in seen.items() if distances[other] == nearest)
+
+        return sorted(angles, key=found_beside, reverse=True)[: self.beside] if seen else angles
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,8 +152,7 @@ def seen_turned(query: Query, degrees: float, effort: Effort, *, whole: bool = F
     Args:
         whole: as for `delf.features.extract_turned`.
     """
-    features = query.turned(degrees, effort.scale, effort.side, whole=whole)
-    return None if features is None else features.select(slice(effort.features))
+    return query.turned(degrees, effort.scale, effort.side, whole=whole, most=effort.features)
 
 
 class Looking:
@@ -178,7 +193,7 @@ class Looking:
             probability: that of the best image of a look.
         """
         turning = self._turning
-        quick = turning.best_quick(lambda degrees: self._glance(query, degrees, turning.glance),
+        quick = turning.best_quick(lambda degrees: self._glance(query, degrees, turning.glance, glance=True),
                                    lambda look: look.inliers)
         close = None if quick is None else self._glance(query, quick.upright, turning.close)
         if close is None:
@@ -191,14 +206,15 @@ class Looking:
                 looks.append(self.look(features, most=turning.thorough.candidates))
         return sorted(looks, key=lambda look: -look.confirmed)
 
-    def _glance(self, query: Query, degrees: float, effort: Effort) -> Look | None:
-        """A look at a query turned left by an angle."""
+    def _glance(self, query: Query, degrees: float, effort: Effort, *, glance: bool = False) -> Look | None:
+        """A look at a query turned left by an angle. glance: as for `Verifier.look_at`."""
         self._check()
         features = seen_turned(query, degrees, effort)
         if features is None:
             return None
         found = self._retriever.candidates(features, self._alive)
-        verified = self._verifier.verify(features, found.images[: min(self._candidates, effort.candidates)].tolist())
+        best = found.images[: min(self._candidates, effort.candidates)].tolist()
+        verified = self._verifier.verify(features, best, thorough=len(best), glance=glance)
         return Look(features, found, found, verified)
 
     def _verify(self, query: Features, candidates: Candidates, most: int | None,

@@ -18,7 +18,7 @@ from delf.pools import Lock
 from delf.types import Box, Features, ImageArray
 
 _DEFAULTS = ImageOptions()
-_Turn = tuple[float, float, int, bool]
+_Turn = tuple[float, float, int, bool, int | None]
 _KEPT_TURNS = 11  # of one query: all that a search looks at
 
 
@@ -68,8 +68,8 @@ class Seen:
     """What was seen in a query, which may be kept for the next time that it is asked.
 
     features: as it is, once they were extracted. turns: those of it turned, by angle, the largest level that was looked
-    at, its longest side, and whether all of the picture was. whole: (width, height) of the query. lock: so that two
-    searches of one query share the work.
+    at, its longest side, whether all of the picture was, and how many features were asked for. whole: (width, height)
+    of the query. lock: so that two searches of one query share the work.
     """
 
     def __init__(self, features: Features | None = None) -> None:
@@ -141,12 +141,12 @@ class Query:
         return self._seen.whole or features.image_size
 
     def turned(self, degrees: float, largest_scale: float, longest_side: int = LONGEST_SIDE, *,
-               whole: bool = True) -> Features | None:
+               whole: bool = True, most: int | None = None) -> Features | None:
         """The features of the query turned left by an angle, with keypoints where they are in the query as it is.
 
         Args:
-            largest_scale, longest_side: of the levels that are looked at; the smallest is in any case. whole: as for
-                `extract_turned`.
+            largest_scale, longest_side: of the levels that are looked at; the smallest is in any case. whole,
+                most: as for `extract_turned`.
 
         Returns:
             None where only the features of the query are known, or its photo is not there any more.
@@ -154,7 +154,7 @@ class Query:
         if self._extractor is None or self._read is None:
             return None
         with self._seen.lock:
-            turn = degrees, largest_scale, longest_side, whole
+            turn = degrees, largest_scale, longest_side, whole, most
             if turn not in self._seen.turns:
                 try:
                     photo = self._pixels()
@@ -164,7 +164,8 @@ class Query:
                 longest = self._extractor.limited(max(1.0, largest_scale)).longest_side
                 base = min(max(photo.pixels.shape[:2]), self._extractor.limited(1.0).longest_side or LONGEST_SIDE)
                 extractor = self._extractor.limited(min(largest_scale, longest_side / base))
-                found = extract_turned(extractor, photo.pixels, photo.size, degrees, whole=whole, longest_side=longest)
+                found = extract_turned(extractor, photo.pixels, photo.size, degrees, whole=whole, longest_side=longest,
+                                       most=most)
                 self._seen.keep_turn(turn, _shifted(found, photo.offset))
             return self._seen.turns[turn]
 

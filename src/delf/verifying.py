@@ -93,30 +93,38 @@ class Verifier:
         """screening: of the images that are not looked at thoroughly."""
         self._snapshot, self._retriever, self._pool = snapshot, retriever, pool
         self._matching, self._verification, self._screening = matching, verification, screening
+        options = verification or VerificationOptions()
+        self._glance = options if screening is None else replace(
+            options, verifier=screening.verifier, iterations=min(options.iterations, screening.iterations))
 
-    def verify(self, query: Features, ordinals: Sequence[int], *, thorough: int = 0,
-               known: Sequence[Verified] = ()) -> list[Verified]:
+    def verify(self, query: Features, ordinals: Sequence[int], *, thorough: int = 0, known: Sequence[Verified] = (),
+               glance: bool = False) -> list[Verified]:
         """What geometry says of some images, in their order, without overlays that recur among them.
 
         Args:
             thorough: so many of them, the first, have no quick look first. known: of this query, which are not
-                verified again.
+                verified again. glance: as for `look_at`.
         """
         found = {one.ordinal: one for one in known}
         best = set(ordinals[:thorough])
         new = [ordinal for ordinal in ordinals if ordinal not in found]
         found |= {one.ordinal: one for one in side_by_side(
-            self._pool, lambda ordinal: self.look_at(query, ordinal, thorough=ordinal in best), new)}
+            self._pool, lambda ordinal: self.look_at(query, ordinal, thorough=ordinal in best, glance=glance), new)}
         seen = [found[ordinal] for ordinal in ordinals]
         verified = without_recurring(self._pool, query, [Beside(one.features, one.found) for one in seen],
                                      self._verification)
         return [replace(one, found=again) for one, again in zip(seen, verified, strict=True)]
 
-    def look_at(self, query: Features, ordinal: int, *, thorough: bool = True) -> Verified:
-        """What geometry says of one image, looked at alone."""
+    def look_at(self, query: Features, ordinal: int, *, thorough: bool = True, glance: bool = False) -> Verified:
+        """What geometry says of one image, looked at alone.
+
+        Args:
+            thorough: without a quick look first. glance: by as simple a transform, and as few hypotheses, as the quick
+                look has, of all features that there are.
+        """
         database, matches = self._snapshot.features(ordinal), self._retriever.matches(query, ordinal)
+        verification = self._glance if glance else self._verification
         if matches is not None:
-            return Verified(ordinal, database, verify(query, database, matches, self._verification))
-        screening = None if thorough else self._screening
-        return Verified(ordinal, database,
-                        match_and_verify(query, database, self._matching, self._verification, screening))
+            return Verified(ordinal, database, verify(query, database, matches, verification))
+        screening = None if thorough or glance else self._screening
+        return Verified(ordinal, database, match_and_verify(query, database, self._matching, verification, screening))

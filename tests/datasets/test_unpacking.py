@@ -5,20 +5,24 @@ from __future__ import annotations
 import errno
 import gzip
 import io
+import lzma
 import os
 import stat
 import sys
 import tarfile
 import zipfile
+import zlib
 from collections import namedtuple
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from delf.datasets import DatasetError, UnpackLimits, unpack, unpacking
 from delf.datasets.unpacking import volumes
+from delf.datasets.xz import open_xz
 
 FILES = {"paris/defense/a.jpg": b"\xff\xd8\xffA" * 300, "paris/b.jpg": b"B" * 512, "c.txt": b"", "./d.jpg": b"D"}
 OUT = {"paris/defense/a.jpg": 1200, "paris/b.jpg": 512, "c.txt": 0, "d.jpg": 1}
@@ -347,3 +351,48 @@ def test_rar_without_a_program(saved: Any, out: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("PATH", "")
     with pytest.raises(DatasetError, match=r"unrar or 7z or 7zz can unpack, and none of them is installed.*is kept"):
         unpack(saved(b"volume", "a.rar"), out)
+
+
+# --- xz
+
+
+def xz_of(dictionary: int, content: bytes = b"content") -> bytes:
+    """A stream whose dictionary is as large as that."""
+    return lzma.compress(content, filters=[{"id": lzma.FILTER_LZMA2, "preset": 0, "dict_size": dictionary}])
+
+
+def with_dictionary(byte: int) -> bytes:
+    """A stream that says that its dictionary is as large as a byte means, in the header of its first block."""
+    data = bytearray(xz_of(1 << 16))
+    assert data[14:16] == b"\x21\x01", "the filter LZMA2, with one byte of properties"
+    data[16] = byte
+    length = (data[12] + 1) * 4
+    data[12 + length - 4 : 12 + length] = zlib.crc32(data[12 : 12 + length - 4]).to_bytes(4, "little")
+    return bytes(data)
+
+
+def test_several_streams_are_one_file(tmp_path: Path) -> None:
+    content = np.random.default_rng(0).bytes(300_000)
+    (tmp_path / "a.xz").write_bytes(xz_of(1 << 20, content) + bytes(100_000) + xz_of(1 << 16, b"more") + bytes(8))
+    with open_xz(tmp_path / "a.xz") as stream:
+        assert stream.read() == content + b"more"
+
+
+@pytest.mark.parametrize("byte", [36, 40])  # 1 GB, and 4 GB
+def test_a_dictionary_larger_than_memory_is_refused(tmp_path: Path, byte: int) -> None:
+    archive = tmp_path / "a.tar.xz"
+    archive.write_bytes(with_dictionary(byte))
+    with pytest.raises(DatasetError, match="needs more than 256 MB of memory"):
+        unpack(archive, tmp_path / "out")
+
+
+def test_what_the_strongest_level_of_xz_makes_is_read(tmp_path: Path) -> None:
+    (tmp_path / "a.xz").write_bytes(with_dictionary(28))  # 64 MB
+    with open_xz(tmp_path / "a.xz") as stream:
+        assert stream.read() == b"content"
+
+
+def test_a_stream_that_is_cut_off_is_damaged(tmp_path: Path) -> None:
+    (tmp_path / "a.tar.xz").write_bytes(xz_of(1 << 16, bytes(10_000))[:-20])
+    with pytest.raises(DatasetError, match="is damaged or not an archive"):
+        unpack(tmp_path / "a.tar.xz", tmp_path / "out")

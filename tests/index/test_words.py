@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from delf.errors import CollectionError, OptionError
 from delf.index import Codebook, CodebookOptions
 from delf.index.storage import PAGE, ArrayFile
-from delf.index.words import POINTS_PER_WORD, read_header
+from delf.index.words import FEW, POINTS_PER_WORD, ROWS, read_header
 
 
 def clustered(rows: int, dimensions: int, seed: int = 0, spread: float = 0.3) -> np.ndarray:
@@ -105,6 +105,15 @@ def test_the_nearest_words_by_definition(seed: int, words: int, rows: int, dimen
     np.testing.assert_allclose(np.take_along_axis(distances, found, 1), np.take_along_axis(distances, truth, 1),
                                atol=1e-4)
     assert all(len(set(row)) == len(row) for row in found.tolist())
+
+
+@pytest.mark.parametrize("words", [300, 1024, 1500])
+def test_few_descriptors_get_the_words_that_they_get_among_many(words: int) -> None:
+    codebook = Codebook(clustered(words, 32, seed=1, spread=0.6))
+    descriptors = clustered(FEW, 32, seed=2, spread=0.6)
+    many = codebook.assign(descriptors, 5)
+    for few in (1, ROWS, FEW - 1):
+        assert np.array_equal(codebook.assign(descriptors[:few], 5), many[:few])
 
 
 def test_of_equally_near_words_the_lower_comes_first() -> None:

@@ -29,6 +29,7 @@ from typing import IO, Any
 
 from delf.datasets.download import Progress, in_bytes, silent
 from delf.datasets.registry import DatasetError
+from delf.datasets.xz import open_xz
 from delf.files import flush_tree
 from delf.images import display_path
 
@@ -40,7 +41,7 @@ _PAUSE = 0.05  # seconds between looks at what a program has written
 _DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, gzip.BadGzipFile, EOFError, ValueError,
             NotImplementedError, RuntimeError)  # the last three: zip files of unknown kinds, or with a password
 _OPENERS: dict[str, Callable[..., Any]] = {".tar": Path.open, ".gz": gzip.open, ".tgz": gzip.open, ".bz2": bz2.open,
-                                               ".xz": lzma.open}
+                                               ".xz": open_xz}
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ answers comes from the zeros around the picture or from next to nothing, and loo
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -45,8 +47,10 @@ def texture(pixels: ImageArray, stride: int, rows: int, columns: int) -> FloatAr
     detail = _detail(pixels)
     across = cv2.Sobel(detail, cv2.CV_32F, 1, 0, ksize=3, scale=1 / 8)
     down = cv2.Sobel(detail, cv2.CV_32F, 0, 1, ksize=3, scale=1 / 8)
-    xx, xy, yy = (_around_cells(product, stride, rows, columns)
-                  for product in (across * across, across * down, down * down))
+    product: FloatArray = np.multiply(across, down, out=detail)  # fresh memory would cost more than the product
+    np.square(across, out=across)
+    np.square(down, out=down)
+    xx, xy, yy = (_around_cells(np.asarray(one, np.float32), stride, rows, columns) for one in (across, product, down))
     smaller = (xx + yy) / 2 - np.sqrt(np.square((xx - yy) / 2) + np.square(xy))
     return np.asarray(np.sqrt(np.maximum(smaller, 0)), np.float32)
 
@@ -76,7 +80,7 @@ def within_margins(pixels: ImageArray, stride: int, rows: int, columns: int) -> 
 
 def _bare(grey: FloatArray) -> int:
     """How many rows of a picture, from the first on, are of one grey level and the same one; all but one at most."""
-    if grey.size == 0:
+    if grey.size == 0 or grey[0].std() > BARE:  # as nearly always
         return 0
     bare = (grey.std(axis=1) <= BARE) & (np.abs(grey.mean(axis=1) - grey[0].mean()) <= 2 * BARE)
     return int(np.argmin(bare)) if not bare.all() else len(bare) - 1
@@ -90,18 +94,38 @@ def _detail(pixels: ImageArray) -> FloatArray:
     grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY).astype(np.float32)
     reach = [min(REACH, side - 1) for side in grey.shape]
     wide = np.pad(grey, [(one, one) for one in reach], mode="reflect", reflect_type="odd")
-    band = cv2.GaussianBlur(wide, (0, 0), FINE) - cv2.GaussianBlur(wide, (0, 0), COARSE)
+    band = np.asarray(cv2.GaussianBlur(wide, (0, 0), FINE), np.float32)
+    band -= np.asarray(cv2.GaussianBlur(wide, (0, 0), COARSE, dst=wide), np.float32)
     height, width = grey.shape
     return np.asarray(band[reach[0] : reach[0] + height, reach[1] : reach[1] + width], np.float32)
 
 
 def _around_cells(values: NDArray[np.float32], stride: int, rows: int, columns: int) -> FloatArray:
     """(H, W) -> (rows, columns) means over the squares around the cells, without the rim of the picture: what is beyond
-    it is guessed, and bends each line that runs out of the picture.
+    it is guessed, and bends each line that runs out of the picture. The rim is set to zero.
     """
-    side, rim = WINDOW * stride, [min(RIM, length // 4) for length in values.shape]
-    kept = np.zeros_like(values)
-    kept[rim[0] : len(kept) - rim[0], rim[1] : kept.shape[1] - rim[1]] = 1
-    total, area = (cv2.boxFilter(one, -1, (side, side), borderType=cv2.BORDER_CONSTANT)[::stride, ::stride]
-                   for one in (values * kept, kept))
-    return np.asarray((total / area)[:rows, :columns], np.float32)
+    top, left = (_rim(length) for length in values.shape)
+    values[:top], values[len(values) - top :] = 0, 0
+    values[:, :left], values[:, values.shape[1] - left :] = 0, 0
+    area = _area(values.shape, stride)[:rows, :columns]
+    return np.asarray(_sums(values, stride)[:rows, :columns] / area, np.float32)
+
+
+@lru_cache(maxsize=64)
+def _area(shape: tuple[int, ...], stride: int) -> FloatArray:
+    """The share of the square around each cell that lies within the rim of a picture of (height, width)."""
+    top, left = (_rim(length) for length in shape)
+    kept = np.zeros(shape, np.float32)
+    kept[top : shape[0] - top, left : shape[1] - left] = 1
+    return _sums(kept, stride)
+
+
+def _sums(values: FloatArray, stride: int) -> FloatArray:
+    """(H, W) -> the sums over the squares around the cells, as shares of a square."""
+    sides = WINDOW * stride, WINDOW * stride
+    sums = cv2.boxFilter(values, -1, sides, borderType=cv2.BORDER_CONSTANT)[::stride, ::stride]
+    return np.array(sums, np.float32)  # not a view, which would keep all of them
+
+
+def _rim(length: int) -> int:
+    return min(RIM, length // 4)

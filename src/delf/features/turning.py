@@ -13,10 +13,11 @@ from delf.images import limit_size, resize
 from delf.types import Features, ImageArray
 
 LONGEST_SIDE = 16384  # pixels that are turned; OpenCV takes no picture of more than 32,767, and a diagonal is longer
+SPARE = 3  # times as many features as are asked for, since some lie in what is mirrored
 
 
 def extract_turned(extractor: Delf, image: ImageArray, size: tuple[int, int], degrees: float, *,
-                   whole: bool = True, longest_side: int | None = None) -> Features:
+                   whole: bool = True, longest_side: int | None = None, most: int | None = None) -> Features:
     """The features of an image that is turned left by an angle, as features of the image that is not.
 
     Beyond its borders the image goes on mirrored, as in training; features that lie there are left out.
@@ -35,8 +36,10 @@ def extract_turned(extractor: Delf, image: ImageArray, size: tuple[int, int], de
     height, width = image.shape[:2]
     turn, canvas = _turn(width, height, degrees, whole or not degrees % 90)
     turned = cv2.warpAffine(image, turn, canvas, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
-    wanted = extractor.options.max_features
-    spare = math.ceil(wanted * canvas[0] * canvas[1] / (width * height))  # as many as the image itself may have
+    all_of_them = extractor.options.max_features
+    wanted = min(most or all_of_them, all_of_them)
+    spare = math.ceil(all_of_them * canvas[0] * canvas[1] / (width * height))  # as many as the image itself may have
+    spare = min(spare, SPARE * wanted) if wanted < all_of_them else spare
     found = extractor.changed(max_features=spare).extract(np.asarray(turned, np.uint8))
     places = (found.keypoints - turn[:, 2]) @ turn[:, :2]  # the inverse of a turn is its transpose
     borders = np.array([width, height]) - 0.5

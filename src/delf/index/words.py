@@ -27,6 +27,9 @@ POINTS_PER_WORD = 16  # with fewer, a word is hardly more than one of the descri
 EXACT_UP_TO = 20_000  # words; of more, the nearest are found by way of quantised distances
 CANDIDATES = 100  # words whose true distance is looked at then, or as many as are asked for
 BLOCK = 65536  # descriptors whose residuals are made at a time
+FEW = 1000  # descriptors, fewer than which are compared with all words here: faiss takes five times as long for them
+ROWS, GROUP = 256, 128  # descriptors that are compared at a time, and words of which the nearest one is taken first
+ROUNDING = 1e-5  # of a product in single precision, and more
 RANGES = {"words": (1, 2**24), "iterations": (1, 1000), "seed": (0, 2**31 - 1)}
 
 
@@ -132,6 +135,9 @@ class Codebook:
             return np.zeros((0, count), np.int64)
         exact = len(self) <= EXACT_UP_TO if exact is None else exact
         if exact or len(self) <= max(count, CANDIDATES):
+            if len(descriptors) < FEW:
+                return np.concatenate([self._nearest(descriptors[start : start + ROWS], count)
+                                       for start in range(0, len(descriptors), ROWS)])
             distances, words = self._exact.search(descriptors, count)
         else:
             choice = faiss.IndexRefineSearchParameters(k_factor=max(1.0, CANDIDATES / count))
@@ -185,6 +191,36 @@ class Codebook:
     def _arrays(self) -> list[NDArray[Any]]:
         return [self.projection, self._words.numbers, self._medians.numbers, self._words.exponents,
                 self._medians.exponents]
+
+    def _nearest(self, descriptors: FloatArray, count: int) -> IntArray:
+        """As `assign`, for as many descriptors as are compared at a time.
+
+        In each group of words the nearest one is found; so many groups as words are wanted have words as near as the
+        farthest of these, and others need not be looked at. What is left is compared in double precision.
+        """
+        closeness = np.empty((len(descriptors), -(-len(self) // GROUP), GROUP), np.float32)
+        flat = closeness.reshape(len(descriptors), -1)
+        flat[:, len(self) :] = -np.inf
+        near = np.matmul(descriptors, self.words.T, out=flat[:, : len(self)])
+        near -= self._halves.astype(np.float32)  # of equal descriptors, the larger the nearer
+        best = closeness.max(axis=2)
+        least = np.full((len(descriptors), 1), np.finfo(np.float32).min, np.float32)
+        if best.shape[1] >= count:
+            least = np.partition(best, -count, axis=1)[:, -count, None]
+            least -= np.float32(ROUNDING) * (1 + np.abs(least))
+        rows, groups = np.nonzero(best >= least)
+        items, members = np.nonzero(closeness[rows, groups] >= least[rows])
+        rows, words = rows[items], groups[items] * GROUP + members
+        exact = np.einsum("nd,nd->n", descriptors[rows].astype(np.float64), self.words[words]) - self._halves[words]
+        order = np.lexsort((words, -exact, rows))
+        first = np.searchsorted(rows, np.arange(len(descriptors)))
+        found: IntArray = words[order][first[:, None] + np.arange(count)]
+        return found
+
+    @cached_property
+    def _halves(self) -> NDArray[np.float64]:
+        """(W,) half of the squared length of each word: a descriptor is the nearer, the more its product exceeds it."""
+        return np.asarray(np.square(self.words, dtype=np.float64).sum(axis=1) / 2)
 
     @cached_property
     def _exact(self) -> Any:
