@@ -44,9 +44,11 @@ def turnings() -> dict[str, SearchOptions]:
                          close=replace(close, candidates=30), likely=0.0,
                          thorough=replace(chosen.thorough, candidates=100))
     rows = {"not turned": TurningOptions(), "the packaged one": chosen, "always a thorough look": everything,
+            "thorough looks at 20 candidates": replace(chosen, thorough=replace(chosen.thorough, candidates=20)),
+            "the same, from 10 % only": replace(chosen, likely=0.1, thorough=replace(chosen.thorough, candidates=20)),
             "all eighths": replace(chosen, beside=4),
-            "all eighths, glances of 512 pixels": replace(chosen, beside=4, glance=replace(glance, side=512)),
-            "glances up to level 0.71": replace(chosen, glance=replace(glance, scale=0.7072)),
+            "all eighths, glances of 32 cells": replace(chosen, beside=4, glance=replace(glance, cells=32)),
+            "glances up to level 0.71": replace(chosen, glance=replace(glance, share=0.36)),
             "closer looks from 11 inliers, thorough ones from 20 %": replace(chosen, promising=11, sure=20, likely=0.2)}
     return {name: replace(RECOMMENDED, turning=turning) for name, turning in rows.items()}
 

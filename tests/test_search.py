@@ -133,7 +133,7 @@ def test_a_query_that_lies_turned_is_seen_better_by_a_second_look(engine: Search
 
 
 class Lying(Query):
-    """A photo that lies turned, and how it was looked at: by angle and longest side."""
+    """A photo that lies turned, and how it was looked at: by angle and cells."""
 
     def __init__(self, engine: SearchEngine, path: Path, degrees: float) -> None:
         upright = read_image(path)
@@ -143,18 +143,18 @@ class Lying(Query):
         super().__init__(engine.extractor, lambda: QueryPhoto.read(pixels))
         self.looks: list[tuple[float, float]] = []
 
-    def turned(self, degrees: float, largest_scale: float, longest_side: int = 16384, *,
-               whole: bool = True, most: int | None = None) -> Features | None:
-        self.looks.append((degrees, longest_side))
-        return super().turned(degrees, largest_scale, longest_side, whole=whole, most=most)
+    def turned(self, degrees: float, share: float = 1.0, cells: int = 16384, *, whole: bool = True,
+               most: int | None = None) -> Features | None:
+        self.looks.append((degrees, cells))
+        return super().turned(degrees, share, cells, whole=whole, most=most)
 
     @property
     def quick(self) -> list[float]:
-        return [degrees for degrees, side in self.looks if side == TURNING.glance.side]
+        return [degrees for degrees, cells in self.looks if cells == TURNING.glance.cells]
 
     @property
     def thorough(self) -> list[float]:
-        return [degrees for degrees, side in self.looks if side == TURNING.thorough.side]
+        return [degrees for degrees, cells in self.looks if cells == TURNING.thorough.cells]
 
 
 @pytest.mark.parametrize("degrees", [75, 160, -110])
@@ -239,7 +239,7 @@ def test_a_pair_is_looked_at_as_a_search_does(strict: SearchEngine, queries: Any
     assert paired.quick[:3] == searched.quick[:3] == list(TURNS[0])  # the search may be sure of another photo then
     # The search may have followed another photo of the same thing, and so have turned by some degrees more or less.
     assert abs(paired.thorough[0] - searched.thorough[0]) < 20
-    seen = [paired.turned(degrees, TURNING.thorough.scale) for degrees in paired.thorough]
+    seen = [paired.turned(degrees, TURNING.thorough.share) for degrees in paired.thorough]
     inliers = [strict.match(features, ordinal).inliers for features in seen if features is not None]
     assert pair.inliers == max(inliers) > 1.5 * strict.match(paired.features, ordinal).inliers
 

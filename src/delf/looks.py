@@ -29,18 +29,20 @@ Turns = tuple[tuple[float, ...], ...]
 class Effort:
     """How closely a turned query is looked at.
 
-    scale: the largest level of the pyramid, and side: its longest side in pixels. features: the best so many.
+    share: the scale of the largest level of the pyramid, of that which the model looks at, and cells: its longest side
+    in cells of the feature map; so that it is the same look for models of any stride. features: the best so many.
     candidates: that are verified.
     """
 
-    scale: float
-    side: int
+    share: float
+    cells: int
     features: int
     candidates: int
 
     def __post_init__(self) -> None:
-        if self.scale <= 0 or min(self.side, self.features, self.candidates) < 1:
-            raise OptionError("The scale of a look must be above 0, and its side, features and candidates 1 or more.")
+        if not 0 < self.share <= 1 or min(self.cells, self.features, self.candidates) < 1:
+            raise OptionError("The share of a look must be above 0 and at most 1, and its cells, features and "
+                              "candidates 1 or more.")
 
 
 @dataclass(frozen=True)
@@ -57,12 +59,12 @@ class TurningOptions:
 
     angles: Turns = ()
     beside: int = 2
-    glance: Effort = Effort(scale=1.0, side=384, features=100, candidates=10)
+    glance: Effort = Effort(share=0.5, cells=24, features=100, candidates=10)
     promising: int = 9
     sure: int = 60
-    close: Effort = Effort(scale=1.0, side=724, features=500, candidates=20)
+    close: Effort = Effort(share=0.5, cells=45, features=500, candidates=20)
     likely: float = 0.03
-    thorough: Effort = Effort(scale=2.0, side=2048, features=1000, candidates=50)
+    thorough: Effort = Effort(share=1.0, cells=128, features=1000, candidates=50)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "angles", tuple(tuple(group) for group in self.angles))  # JSON and TOML have lists
@@ -152,7 +154,7 @@ def seen_turned(query: Query, degrees: float, effort: Effort, *, whole: bool = F
     Args:
         whole: as for `delf.features.extract_turned`.
     """
-    return query.turned(degrees, effort.scale, effort.side, whole=whole, most=effort.features)
+    return query.turned(degrees, effort.share, effort.cells, whole=whole, most=effort.features)
 
 
 class Looking:

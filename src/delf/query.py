@@ -67,9 +67,8 @@ class QueryPhoto:
 class Seen:
     """What was seen in a query, which may be kept for the next time that it is asked.
 
-    features: as it is, once they were extracted. turns: those of it turned, by angle, the largest level that was looked
-    at, its longest side, whether all of the picture was, and how many features were asked for. whole: (width, height)
-    of the query. lock: so that two searches of one query share the work.
+    features: as it is, once they were extracted. turns: those of it turned, by what `Query.turned` was asked for.
+    whole: (width, height) of the query. lock: so that two searches of one query share the work.
     """
 
     def __init__(self, features: Features | None = None) -> None:
@@ -140,13 +139,14 @@ class Query:
         features = self.features
         return self._seen.whole or features.image_size
 
-    def turned(self, degrees: float, largest_scale: float, longest_side: int = LONGEST_SIDE, *,
+    def turned(self, degrees: float, share: float = 1.0, cells: int = LONGEST_SIDE, *,
                whole: bool = True, most: int | None = None) -> Features | None:
         """The features of the query turned left by an angle, with keypoints where they are in the query as it is.
 
         Args:
-            largest_scale, longest_side: of the levels that are looked at; the smallest is in any case. whole,
-                most: as for `extract_turned`.
+            share, cells: the largest scale of the levels that are looked at, of the extractor's largest, and the
+                longest side in cells; the smallest level is looked at in any case. whole, most: as for
+                `extract_turned`.
 
         Returns:
             None where only the features of the query are known, or its photo is not there any more.
@@ -154,13 +154,15 @@ class Query:
         if self._extractor is None or self._read is None:
             return None
         with self._seen.lock:
-            turn = degrees, largest_scale, longest_side, whole, most
+            turn = degrees, share, cells, whole, most
             if turn not in self._seen.turns:
                 try:
                     photo = self._pixels()
                 except DelfError:
                     return None
                 # Levels are relative to the photo as the level of scale 1 has it, however small the largest one is.
+                largest_scale = share * max(self._extractor.options.scales)
+                longest_side = cells * self._extractor.stride
                 longest = self._extractor.limited(max(1.0, largest_scale)).longest_side
                 base = min(max(photo.pixels.shape[:2]), self._extractor.limited(1.0).longest_side or LONGEST_SIDE)
                 extractor = self._extractor.limited(min(largest_scale, longest_side / base))

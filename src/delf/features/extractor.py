@@ -186,6 +186,11 @@ class Delf:
         return self._field.size
 
     @property
+    def stride(self) -> int:
+        """Pixels of a level from one cell of the feature map to the next."""
+        return self._field.stride
+
+    @property
     def longest_side(self) -> int | None:
         """The longest side, in pixels, of the largest level: more detail than that is not looked at."""
         if self.options.max_image_size is None:
