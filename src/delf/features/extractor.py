@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from delf.errors import ImageError, ModelError, OptionError
+from delf.features.batching import Batch, in_order, of_one_size
 from delf.features.pooling import join_levels, pool_rmac
 from delf.features.reduction import reduce
 from delf.features.suppression import suppress
@@ -109,10 +110,6 @@ class _Level:
     size: tuple[int, int]
 
 
-_Batch = list[tuple[int, ImageArray, tuple[int, int] | None]]  # number, pixels, and the original's size
-WINDOW = 4  # batches: for how many images one may wait for others of its size
-
-
 class Delf:
     """The feature extractor: a model in a runtime, with options.
 
@@ -160,9 +157,17 @@ class Delf:
         if self.model_file is None:
             raise PicklingError("this extractor cannot be pickled, as it was made of a runtime without the file of its "
                                 "model: make it with Delf.load")
-        model = self.model_file.stem if self.model_file.parent == PACKAGED else str(self.model_file.resolve())
-        return _loaded, (type(self), model, self.runtime.name, self.runtime.device, asdict(self.options), self.threads,
-                         self.identity["model"])
+        return _loaded, (type(self), self.source, self.runtime.name, self.runtime.device, asdict(self.options),
+                         self.threads, self.identity["model"])
+
+    @property
+    def source(self) -> str:
+        """What `load`, and the option --model of commands, take to load the model: the name of a packaged one, else the
+        path of its file. Of an extractor that was made of a runtime alone, the name that the model has.
+        """
+        if self.model_file is None:
+            return self.runtime.config.name
+        return self.model_file.stem if self.model_file.parent == PACKAGED else str(self.model_file.resolve())
 
     def limited(self, largest_scale: float) -> Delf:
         """The same extractor without the levels above a scale; the smallest level stays in any case."""
@@ -217,11 +222,11 @@ class Delf:
         """
         batch_size = batch_size or (1 if self.runtime.device == "cpu" else 8)
         sized = ((item, None) if isinstance(item, np.ndarray) else item for item in images)
-        return _in_order(self._computed(_batches(sized, batch_size)))
+        return in_order(self._computed(of_one_size(sized, batch_size)))
 
-    def _computed(self, batches: Iterable[_Batch]) -> Iterator[tuple[int, Features]]:
+    def _computed(self, batches: Iterable[Batch]) -> Iterator[tuple[int, Features]]:
         """The features of each image with its number, batch by batch."""
-        pending: deque[tuple[_Batch, list[Future[list[_Level]]]]] = deque()
+        pending: deque[tuple[Batch, list[Future[list[_Level]]]]] = deque()
         for batch in batches:
             pending.append((batch, self._submit([image for _, image, _ in batch])))
             if len(pending) > self.threads:
@@ -301,7 +306,7 @@ class Delf:
         size = (pixels.shape[1], pixels.shape[0])
         return _Level(raw, scores[candidates], np.stack([columns, rows], axis=1), global_descriptor, size)
 
-    def _gather(self, batch: _Batch, futures: Sequence[Future[list[_Level]]]) -> Iterator[tuple[int, Features]]:
+    def _gather(self, batch: Batch, futures: Sequence[Future[list[_Level]]]) -> Iterator[tuple[int, Features]]:
         levels = [future.result() for future in futures]
         for i, (number, image, image_size) in enumerate(batch):
             size = image_size or (image.shape[1], image.shape[0])
@@ -346,35 +351,6 @@ def _interpolated(values: FloatArray, places: NDArray[np.float64]) -> FloatArray
     lower = np.floor(places).astype(np.int64)
     share = (places - lower).astype(np.float32)[:, None]
     return np.asarray(values[lower] * (1 - share) + values[np.minimum(lower + 1, len(values) - 1)] * share, np.float32)
-
-
-def _batches(sized: Iterable[tuple[ImageArray, tuple[int, int] | None]], batch_size: int) -> Iterator[_Batch]:
-    """Group images whose pixels have one size, at most `batch_size` together.
-
-    An image waits for others of its size until a few batches of images have come after it: all that come later are
-    kept until it is done.
-    """
-    waiting: dict[tuple[int, ...], _Batch] = {}  # in the order of their first images
-    for number, (image, size) in enumerate(sized):
-        batch = waiting.setdefault(image.shape, [])
-        batch.append((number, image, size))
-        if len(batch) == batch_size:
-            yield waiting.pop(image.shape)
-        oldest = next(iter(waiting), None)
-        if oldest is not None and number - waiting[oldest][0][0] >= WINDOW * batch_size:
-            yield waiting.pop(oldest)
-    yield from waiting.values()
-
-
-def _in_order(numbered: Iterable[tuple[int, Features]]) -> Iterator[Features]:
-    """What comes with a number, in the order of the numbers 0, 1, ..."""
-    waiting: dict[int, Features] = {}
-    following = 0
-    for number, features in numbered:
-        waiting[number] = features
-        while following in waiting:
-            yield waiting.pop(following)
-            following += 1
 
 
 def _loaded(kind: type[Delf], model: str, runtime: str, device: str, options: dict[str, Any], threads: int,
