@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
+import signal
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,8 +21,14 @@ from delf.checking import check_collection
 from delf.collection import Collection, renewal
 from delf.collection.lock import WriterLock
 from delf.errors import CollectionError
+from delf.features import Delf
 from delf.images import display_path
+from delf.indexing import build_index
+from delf.search import SearchEngine
+from delf.types import SearchResult
 
+ACTORS = Path(__file__).with_name("actors.py")
+KILLED_EACH = 6  # steps: enough to be killed in each part of the work
 Draw = Callable[..., Path]
 PHOTOS = 5
 
@@ -295,6 +305,106 @@ def test_one_that_is_damaged_is_told(folder: Path, stub: Any, make_stub: Any) ->
         with collection.writing():
             pass
     assert_old(folder, stub)
+
+
+# --- real photos
+
+
+@pytest.fixture
+def few(photos: Path, tmp_path: Path) -> Path:
+    """A folder of four photos of two things, and a copy of one."""
+    (tmp_path / "few").mkdir()
+    for name in ("coffee", "coffee-side", "rocket", "rocket-side"):
+        shutil.copy(photos / f"{name}.jpg", tmp_path / "few")
+    shutil.copy(photos / "rocket.jpg", tmp_path / "few/copy.jpg")
+    return tmp_path / "few"
+
+
+def told(answer: SearchResult) -> list[Any]:
+    """What an answer says."""
+    return [answer.match, *((one.key, one.score, one.inliers, one.probability, one.files) for one in answer.results)]
+
+
+def test_it_answers_as_one_made_by_the_new_model(few: Path, extractor: Delf, queries: Any, tmp_path: Path) -> None:
+    old = extractor.changed(scales=(0.5, 1.0), max_features=100)
+    new = old.changed(dimensions=64, max_features=150)
+    queried = [queries["coffee"].path, queries["rocket"].path]
+
+    def answers(engine: SearchEngine) -> list[list[Any]]:
+        return [told(engine.search(query)) for query in queried]
+
+    with Collection.create(tmp_path / "places.delf", old) as collection:
+        collection.add(few, images_per_segment=2)
+        build_index(collection)
+        engine = SearchEngine(collection, old)
+        before = answers(engine)
+        with Collection.open(tmp_path / "places.delf") as writer:
+            writer.renew(new)
+            build_index(writer)
+            after = answers(SearchEngine(writer, new))
+        for _ in range(2):
+            with pytest.raises(CollectionError, match=r"places.delf was renewed with another model \(delf-r18\) or with"
+                                                      r" .* Make a new one, SearchEngine\(collection\), to search"):
+                engine.refresh()
+        assert answers(engine) == before
+        assert [told(SearchEngine(collection, new).search(queried[0]))] == after[:1]
+    with Collection.create(tmp_path / "fresh.delf", new) as fresh:
+        fresh.add(few)
+        build_index(fresh)
+        assert answers(SearchEngine(fresh, new)) == after
+    assert [answer[0] for answer in after] == [True, True]
+
+
+@pytest.fixture(scope="module")
+def killed() -> Iterator[Callable[[Path, int], int]]:
+    """Renews a collection in a process that is killed before a step; how it ended."""
+    actor = subprocess.Popen([sys.executable, str(ACTORS), "renew"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                             text=True)
+    assert actor.stdin
+    assert actor.stdout
+    with actor, actor.stdin as orders, actor.stdout as answers:
+        def renew(folder: Path, step: int) -> int:
+            print(folder, step, file=orders, flush=True)
+            return int(answers.readline())
+
+        yield renew
+        orders.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_killed_at_any_step_it_is_whole_and_goes_on(few: Path, tmp_path: Path,
+                                                    killed: Callable[[Path, int], int]) -> None:
+    old = Delf.load(runtime="onnx", threads=1, max_features=60, max_image_size=112)  # those of the actor
+    new = old.changed(dimensions=32)
+    with (Collection.create(tmp_path / "places.delf", old) as collection,
+          Collection.create(tmp_path / "fresh.delf", new) as fresh):
+        collection.add(few, images_per_segment=2)
+        fresh.add(few)
+        before, after = content(collection), content(fresh)
+    done = []
+    for step in itertools.count(0, KILLED_EACH):
+        folder = Path(shutil.copytree(tmp_path / "places.delf", tmp_path / f"{step}.delf"))
+        ended = killed(folder, step)
+        assert ended in (0, -signal.SIGKILL)
+        assert check_collection(folder).problems == ()
+        with Collection.open(folder) as collection:
+            is_new = collection.snapshot.is_of(new)
+            assert content(collection) == (after if is_new else before), "it is whole"
+            report = collection.renew(new, images_per_segment=2)
+            assert report.added + report.unchanged + report.duplicates == 5
+            done.append((is_new, report.unchanged))
+            with collection.writing():  # what is left over goes with the next change
+                pass
+            assert content(collection) == after
+            assert {path.name for path in (folder / "segments").iterdir()} == {
+                one.folder.name for one in collection.segments}
+        assert hidden(folder) == []
+        shutil.rmtree(folder)
+        if ended == 0:
+            break
+    assert done[0] == (False, 0)
+    assert {is_new for is_new, _ in done} == {False, True}
+    assert len({unchanged for _, unchanged in done}) >= 3, f"killed in different parts: {done}"
 
 
 # --- what would be lost

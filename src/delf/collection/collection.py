@@ -311,8 +311,8 @@ class Collection:
         All files are read again; one that has changed counts as what it is now. The collection answers as before until
         all is done, and then changes in one step: who has it open goes on with the old state until `refresh`. Whatever
         ends the work, the next call with the same extractor goes on from there; after Ctrl-C, `interrupted` says so.
-        About twice the room is needed meanwhile. Indexes are to be built anew (`build_index`). Nothing is done where the
-        collection has that model and those options already.
+        About twice the room is needed meanwhile. Indexes are to be built anew (`build_index`). Where the collection has
+        that model and those options already, nothing is done.
 
         Args:
             extractor: by which photos are added from now on, too.
@@ -328,8 +328,7 @@ class Collection:
                 do; or the disk cannot be written. What was extracted is kept.
         """
         with self._disk(), self.writing() as catalogue:
-            report = renewed(self, catalogue, extractor, progress=progress, images_per_segment=images_per_segment,
-                             prune=prune)
+            report = renewed(self, catalogue, extractor, progress, images_per_segment, prune)
             if not report.interrupted:
                 self._extractor = extractor
             return report

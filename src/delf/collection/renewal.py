@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 NAMED = 3  # photos that an error names
 
 
-def renewed(collection: Collection, catalogue: Catalogue, extractor: Extractor, *,
-            progress: Callable[[int, int], None], images_per_segment: int, prune: bool) -> AddReport:
+def renewed(collection: Collection, catalogue: Catalogue, extractor: Extractor, progress: Callable[[int, int], None],
+            images_per_segment: int, prune: bool) -> AddReport:
     """What `Collection.renew` does, for the one who writes. catalogue: of the collection, to be written."""
     folder = collection.folder
     renewal = renewal_folder(folder, extractor.identity)
