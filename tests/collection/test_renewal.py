@@ -33,6 +33,12 @@ Draw = Callable[..., Path]
 PHOTOS = 5
 
 
+@pytest.fixture(autouse=True)
+def few_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The files of a catalogue are looked up in several steps."""
+    monkeypatch.setattr("delf.collection.catalogue.FILES_AT_ONCE", 2)
+
+
 @pytest.fixture
 def folder(tmp_path: Path, draw: Draw, stub: Any) -> Path:
     """A collection of five photos, two in a segment, one of them with a copy."""

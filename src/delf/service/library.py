@@ -242,7 +242,7 @@ class Library:
             snapshot.require(found)
         except DelfError as error:
             self.notice = (f"{self._renewed(snapshot)}, which is not found by its name: the service goes on with the "
-                           "state before. Start it again, with --model and the file of that model, to search the new")
+                           "state before. To search the new one, start it again, with --model and that model's file")
             self._told(f"{self.notice} ({error})")
             return None
         self.notice = None
