@@ -278,8 +278,7 @@ class Collection:
             report = adding.run(present, progress, patterns)
             return pruned(catalogue, listed, report) if prune and not report.interrupted else report
 
-    def add_files(self, files: Iterable[tuple[Path, bytes]], total: int, *,
-                  progress: Callable[[int, int], None] = lambda done, total: None,
+    def add_files(self, files: Iterable[tuple[Path, bytes]], total: int, progress: Callable[[int, int], None],
                   images_per_segment: int = IMAGES_PER_SEGMENT) -> AddReport:
         """As `add`, for photos whose paths come with how they are shown. total: how many there are."""
         with self._adding(images_per_segment) as (_, adding):
@@ -301,8 +300,8 @@ class Collection:
         try:
             yield
         except OSError as error:
-            raise CollectionError(f"cannot write to {display_path(self.folder)} ({error.strerror}); "
-                                  f"{comfort}") from error
+            place = display_path(self.folder)
+            raise CollectionError(f"cannot write to {place} ({error.strerror}); {comfort}") from error
 
     def renew(self, extractor: Extractor, *, progress: Callable[[int, int], None] = lambda done, total: None,
               images_per_segment: int = IMAGES_PER_SEGMENT, prune: bool = False) -> AddReport:
@@ -315,10 +314,8 @@ class Collection:
         that model and those options already, nothing is done.
 
         Args:
-            extractor: by which photos are added from now on, too.
-            progress: called with (files done, files to do) now and then.
-            prune: forget images whose files are gone, except where nothing is left of the folder that a file was in:
-                its disk may not be there.
+            extractor: by which photos are added from now on, too. progress: as for `add`.
+            prune: forget images whose files are gone, except where nothing is left of their folder (a disk not there).
 
         Returns:
             what was done now, in numbers of files: `added` were read now, and `unchanged` by a call before.

@@ -43,7 +43,7 @@ def renewed(collection: Collection, catalogue: Catalogue, extractor: Extractor, 
         with new.writing() as found:  # what the collection has forgotten since
             found.remove([record.path for record, _ in found.files() if catalogue.file(record.path) is None])
         files = ((Path(os.fsdecode(record.path)), record.shown) for record, _ in catalogue.files())
-        report = new.add_files(files, collection.files(), progress=progress, images_per_segment=images_per_segment)
+        report = new.add_files(files, collection.files(), progress, images_per_segment)
         if report.interrupted:
             return report
         with new.writing() as found:

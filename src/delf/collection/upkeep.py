@@ -96,7 +96,8 @@ def _settle(folder: Path, renewal: Path, catalogue: Catalogue) -> None:
     else:
         known = {name for _, name in catalogue.segments()}
         with contextlib.suppress(CollectionError), Catalogue.open(renewal) as begun:
-            move_segments([name for _, name in begun.segments() if name not in known], folder, renewal)
+            names = (name for _, name in begun.segments() if name not in known and _SEGMENT.fullmatch(name))
+            move_segments(names, folder, renewal)
 
 
 def move_segments(names: Iterable[str], source: Path, target: Path) -> None:
@@ -108,7 +109,7 @@ def move_segments(names: Iterable[str], source: Path, target: Path) -> None:
             place.rename(segment_folder(target, name))
             moved = True
     if moved:
-        for folder in (target, source):  # after a power cut it may be in both, and not in neither
+        for folder in (target, source):  # after a power cut a name may be in both, never in none
             flush_folder(folder / SEGMENTS)
 
 
