@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from delf.collection import Collection, Snapshot, Stored
-from delf.errors import OptionError
+from delf.errors import CollectionError, OptionError
 from delf.features import Delf, load_stored
+from delf.images import display_path
 from delf.looks import Effort, Look, Looking, seen_turned, upright
 from delf.methods import DEFAULT_METHOD, METHODS, SearchOptions
 from delf.pair import image_match
@@ -113,12 +114,22 @@ class SearchEngine:
         """Search the newest state of the collection from now on; whether that is another one.
 
         Searches that are under way end with the state that they began with. Segments that are open stay open.
+
+        Raises:
+            CollectionError: the collection was renewed with another model or other options. The engine still searches
+                the state that it has; to search the new one, make a new engine.
         """
         if isinstance(self.collection, Collection):
             self.collection.refresh()
-        if self.collection.snapshot.same_as(self.snapshot):
+        newest = self.collection.snapshot
+        if newest.same_as(self.snapshot):
             return False
-        self._state = self._opened(self.collection.snapshot, progress)
+        if not newest.is_of(self.extractor):
+            raise CollectionError(f"{display_path(newest.folder)} was renewed with another model "
+                                  f"({newest.about['model']['name']}) or with other options, which this engine cannot "
+                                  "search: it goes on with the state that it has. Make a new one, "
+                                  "SearchEngine(collection), to search the new state")
+        self._state = self._opened(newest, progress)
         return True
 
     def search(self, image: ImageArray | str | Path, *, box: Box | None = None, top: int | None = 10,

@@ -4,6 +4,7 @@
                                                   it; says its number before it begins, and then how it ended
     python actors.py repair                       for each FOLDER and STEP that it reads, a process that repairs it and
                                                   is killed before that step; says how it ended
+    python actors.py renew                        as repair, for a renewal with `RENEWED`
     python actors.py write FOLDER PHOTOS SECONDS LOG ENOUGH
                                                   ends when it has done enough of each, and there is a file ENOUGH
     python actors.py read FOLDER SECONDS          prints each set of names that it saw, then how often it answered; ends
@@ -41,6 +42,7 @@ from delf.search import SearchEngine
 CROWD = 3  # segments that are merged, so that a process may be killed while it does
 ENOUGH, ANSWERS = 8, 40  # states that a reader sees and operations of each kind; answers
 OPTIONS = {"max_features": 60, "max_image_size": 112}  # real features, few of them
+RENEWED = {"dimensions": 32}  # what is changed of an extractor when a collection is renewed
 INDEX = IndexOptions(kind="ivfpq", ivfpq=IvfPqOptions(words=8, bits=4, iterations=2, probes=4))  # quick to learn
 
 
@@ -73,6 +75,21 @@ def repair() -> None:
         if child == 0:
             sys.setprofile(Killer(int(step)))
             check_collection(folder, repair=True)
+            os._exit(0)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+
+
+def renew() -> None:
+    """Start a process for each folder, that renews it and is killed before a step that changes something there."""
+    cv2.setNumThreads(1)
+    extractor = Delf.load(runtime="onnx", threads=1, **OPTIONS).changed(**RENEWED)
+    for line in sys.stdin:
+        folder, step = line.rsplit(maxsplit=1)
+        child = os.fork()
+        if child == 0:
+            sys.setprofile(Killer(int(step)))
+            with Collection.open(folder) as collection:
+                collection.renew(extractor, images_per_segment=2)
             os._exit(0)
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 
@@ -203,4 +220,4 @@ def give_up_rights() -> None:
 if __name__ == "__main__":
     faiss.omp_set_num_threads(1)  # several that share few cores would mostly wait for each other
     {"index": index, "write": write, "read": read, "hold": hold, "sealed": sealed, "open": opened,
-     "torn": torn, "repair": repair}[sys.argv[1]](*sys.argv[2:])
+     "torn": torn, "repair": repair, "renew": renew}[sys.argv[1]](*sys.argv[2:])

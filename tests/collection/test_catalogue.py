@@ -61,7 +61,7 @@ def test_a_hostile_catalogue_runs_nothing(folder: Path, monkeypatch: pytest.Monk
         connection.create_function("spy", 1, lambda name: ran.append(name) or name)
 
     if unchanging:  # where nobody may write
-        monkeypatch.setattr(catalogue, "_connect", catalogue._connect_unchanging)
+        monkeypatch.setattr(catalogue, "connect", catalogue.connect_unchanging)
     with built_otherwise(monkeypatch, prepare), pytest.raises(CollectionError, match="unsafe use of spy"):
         Collection.open(folder)
     assert ran == []

@@ -18,7 +18,6 @@ from delf.cli.options import (
     MaxFeatures,
     Method,
     Model,
-    Photos,
     Quiet,
     Runtime,
     Strict,
@@ -31,19 +30,25 @@ from delf.cli.options import (
 from delf.verdicts import ANSWERS, NO_MATCH
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from delf.collection import AddReport, Collection
+    from delf.features import Delf
     from delf.types import Box, Result, SearchResult
 
 Folder = Annotated[Path, typer.Argument(metavar="COLLECTION", help="The folder of a collection.")]
 
 
 def index(
-    photos: Photos,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="COLLECTION", help="The collection to make, or to "
                                          "add to: what it has already is left as it is.")],
+    photos: Annotated[list[Path] | None, typer.Argument(metavar="PHOTOS", help="Files and folders of photos.")] = None,
     model: Model = MODEL, dimensions: Dimensions = None, max_features: MaxFeatures = None,
     exclude: Exclude = None,
-    prune: Annotated[bool, typer.Option("--prune", help="Forget the photos below PHOTOS that are gone.")] = False,
+    prune: Annotated[bool, typer.Option("--prune", help="Forget the photos below PHOTOS that are gone; with --renew, "
+                                        "those of the collection that are gone.")] = False,
+    renew: Annotated[bool, typer.Option("--renew", help="Read all photos of the collection again, with this model and "
+                                        "these options, in the place of what it has; PHOTOS are not needed.")] = False,
     kind: Annotated[str | None, typer.Option("--index", help="auto, exact or ivfpq; as before by default, and auto at "
                                              "first.")] = None,
     runtime: Runtime = "auto", device: Device = "cpu", threads: Threads = None,
@@ -55,50 +60,110 @@ def index(
 
     Thumbnails and bins of NAS and photo programs, RAW files and videos are passed over.
 
-    Example: [bold]delf index ~/Pictures -o places.delf --exclude '*.gif'[/bold]
-    """
-    from dataclasses import asdict
+    A collection of another model, or of other options, is brought to this one by --renew. It is searched as before
+    until all photos are done, and takes about twice its room on the disk until then.
 
+    Example: [bold]delf index ~/Pictures -o places.delf --exclude '*.gif'[/bold]
+
+    Example: [bold]delf index -o places.delf --renew --model delf-r18[/bold]
+    """
     from delf.collection import Collection
-    from delf.features import stored_options
     from delf.images import find_images
-    from delf.indexing import IndexOptions, build_index
-    from delf.search import SearchEngine
+    from delf.indexing import IndexOptions
 
     IndexOptions(kind=kind or "auto")  # an unknown one is told before anything is made
-    if not Collection.exists(output):
-        find_images(photos, exclude=exclude or ())  # a missing one is told before anything is made
+    _require_photos(photos or [], renew)
+    if renew or not Collection.exists(output):
+        find_images(photos or [], exclude=exclude or ())  # a missing one is told before anything is made
     options = given(dimensions=dimensions, max_features=max_features)
     extractor = load_extractor(model, runtime, device, threads, quiet or json, **options)
-    if Collection.exists(output):  # made with other options than the model has now, it goes on with those
-        with Collection.open(output) as opened:
-            if opened.about["model"] == extractor.identity["model"]:
-                extractor = extractor.changed(**{**asdict(stored_options(opened.about, output)), **options})
-    with Collection.open_or_create(output, extractor) as collection:
-        with progress("Extracting", "photos", quiet or json) as update:
-            report = collection.add(photos, progress=update, prune=prune, exclude=exclude or ())
+    if renew:
+        opened = Collection.open(output)
+    else:
+        extractor = _as_before(output, extractor, options)
+        opened = Collection.open_or_create(output, extractor)
+    with opened as collection:
+        renewed = _renewed(collection, extractor, prune, json, quiet) if renew else None
+        report = _added(collection, photos or [], prune, exclude or (), json or quiet)
         if not report.interrupted:
-            with progress("Indexing", "segments", quiet or json) as update:
-                build_index(collection, kind=kind, progress=update)
-            with progress("Preparing", "segments", quiet or json) as update:
-                SearchEngine(collection, extractor, progress=update)
-        _print_added(collection, report, json)
+            _prepare(collection, extractor, kind, json or quiet)
+        _print_added(collection, report, renewed, json)
     report_passed_over(report.passed_over)
-    report_skipped(report.skipped, strict and not report.interrupted)
+    report_skipped((*(renewed.skipped if renewed else ()), *report.skipped), strict and not report.interrupted)
     if report.interrupted:
         say("What is listed above is stored; run the same command to go on.")
         raise typer.Exit(130)
 
 
-def _print_added(collection: Collection, report: AddReport, json: bool) -> None:
+def _require_photos(photos: list[Path], renew: bool) -> None:
+    from delf.errors import OptionError
+
+    if not photos and not renew:
+        raise OptionError("say which photos to index: delf index PHOTOS -o COLLECTION. Without PHOTOS, --renew reads "
+                          "those of the collection again")
+
+
+def _as_before(output: Path, extractor: Delf, options: dict[str, Any]) -> Delf:
+    """A collection that was made with other options than the model has now goes on with those; options: given now."""
+    from dataclasses import asdict
+
+    from delf.collection import Collection
+    from delf.features import stored_options
+
+    if Collection.exists(output):
+        with Collection.open(output) as opened:
+            if opened.about["model"] == extractor.identity["model"]:
+                return extractor.changed(**{**asdict(stored_options(opened.about, output)), **options})
+    return extractor
+
+
+def _renewed(collection: Collection, extractor: Delf, prune: bool, json: bool, quiet: bool) -> AddReport:
+    """Renew a collection and say so."""
+    from delf.images import display_path
+
+    name, already = display_path(collection.folder), collection.snapshot.is_of(extractor)
+    with progress("Extracting", "photos", quiet or json) as update:
+        report = collection.renew(extractor, progress=update, prune=prune)
+    done = f"{counted(report.added, 'photo')} read, {report.unchanged:,} before"
+    if report.interrupted:
+        say(f"{name} is not renewed yet, and answers as before: {done}. Run the same command to go on.")
+        raise typer.Exit(130)
+    if not json:
+        print(f"{name}: it has this model and these options already" if already else
+              f"{name}: renewed with {collection.about['model']['name']}: {done}"
+              f"{f', {report.pruned:,} gone and forgotten' if report.pruned else ''}; "
+              f"now {counted(len(collection), 'image')} with {counted(collection.rows, 'feature')}")
+    return report
+
+
+def _added(collection: Collection, photos: list[Path], prune: bool, exclude: Sequence[str], quiet: bool) -> AddReport:
+    with progress("Extracting", "photos", quiet) as update:
+        return collection.add(photos, progress=update, prune=prune, exclude=exclude)
+
+
+def _prepare(collection: Collection, extractor: Delf, kind: str | None, quiet: bool) -> None:
+    """Build the index, and what the recommended method searches by."""
+    from delf.indexing import build_index
+    from delf.search import SearchEngine
+
+    with progress("Indexing", "segments", quiet) as update:
+        build_index(collection, kind=kind, progress=update)
+    with progress("Preparing", "segments", quiet) as update:
+        SearchEngine(collection, extractor, progress=update)
+
+
+def _print_added(collection: Collection, report: AddReport, renewed: AddReport | None, json: bool) -> None:
+    """renewed: with --renew, what that did, which is told before."""
     from delf.images import display_path
 
     if json:
+        facts = {} if renewed is None else {"renewed": renewed.added, "renewed_before": renewed.unchanged,
+                                            "forgotten": renewed.pruned}
         print_json({"collection": str(collection.folder), "added": report.added, "unchanged": report.unchanged,
                     "moved": report.moved, "pruned": report.pruned, "duplicates": report.duplicates,
                     "skipped": list(report.skipped), "raw": report.passed_over.raw, "videos": report.passed_over.videos,
-                    "images": len(collection), "features": collection.rows})
-    else:
+                    "images": len(collection), "features": collection.rows, **facts})
+    elif renewed is None or report.added + report.unchanged + report.duplicates + report.moved + len(report.skipped):
         print(f"{display_path(collection.folder)}: {counted(report.added, 'photo')} added, "
               f"{report.unchanged:,} unchanged, {report.duplicates:,} exact copies"
               f"{f', {report.moved:,} moved' if report.moved else ''}"

@@ -67,7 +67,7 @@ def serve(
         images = len(opened)
         extractor = load_stored_extractor(opened, model, runtime, device, threads, quiet)
     with progress("Preparing", "segments", quiet):
-        library = Library(collection, extractor, wanted)
+        library = Library(collection, extractor, wanted, told=say)
 
     def started(address: str) -> None:
         print(f"{display_path(collection)}: {counted(images, 'image')} at {address}", flush=True)

@@ -6,7 +6,7 @@ import os
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -78,14 +78,19 @@ class Adding:
         self._skipped: list[str] = []
 
     def run(self, paths: list[Path], progress: Callable[[int, int], None], exclude: Sequence[str] = ()) -> AddReport:
-        """Add what is new or changed; `progress` is called with (files done, files to do)."""
+        """Add what is new or changed in files and folders; `progress` is called with (files done, files to do)."""
         passed_over = PassedOver()
         total = sum(1 for _ in find_images(paths, exclude=exclude, on_error=lambda _: None, passed_over=passed_over))
+        found = ((path, os.fsencode(path)) for path in find_images(paths, exclude=exclude, on_error=self._skip))
+        return replace(self.add(found, total, progress), passed_over=passed_over)
+
+    def add(self, files: Iterable[tuple[Path, bytes]], total: int, progress: Callable[[int, int], None]) -> AddReport:
+        """Add what is new or changed among files, each given with how its path is shown. total: how many there are."""
         interrupted = False
         in_flight: deque[tuple[str, ImageRecord]] = deque()
 
         def pixels() -> Iterator[tuple[ImageArray, tuple[int, int]]]:
-            for loaded in self._new_images(find_images(paths, exclude=exclude, on_error=self._skip)):
+            for loaded in self._new_images(files):
                 in_flight.append((loaded.sha256, _image_record(loaded)))
                 yield loaded.pixels, loaded.size
 
@@ -102,15 +107,14 @@ class Adding:
             self._batch = [entry for entry in self._batch if self._catalogue.image_of(bytes.fromhex(entry[0])) is None]
         self._publish()
         progress(self._done(), total)
-        return AddReport(self._added, self._unchanged, self._duplicates, tuple(self._skipped), interrupted, self._moved,
-                         passed_over=passed_over)
+        return AddReport(self._added, self._unchanged, self._duplicates, tuple(self._skipped), interrupted, self._moved)
 
     def _done(self) -> int:
         return self._added + self._unchanged + self._duplicates + self._moved + len(self._skipped)
 
-    def _new_images(self, paths: Iterable[Path]) -> Iterator[LoadedImage]:
+    def _new_images(self, files: Iterable[tuple[Path, bytes]]) -> Iterator[LoadedImage]:
         """Each content that the collection lacks, once; its files are noted, so are all others."""
-        for record, loaded in load_ahead(self._new_files(paths), threads=self._extractor.threads,
+        for record, loaded in load_ahead(self._new_files(files), threads=self._extractor.threads,
                                          shrink_to=self._extractor.longest_side, on_error=self._skip):
             if loaded.sha256 in self._files:
                 self._files[loaded.sha256].append(record)
@@ -136,15 +140,15 @@ class Adding:
         if len(self._links) >= LINKS_AT_ONCE:
             self._publish_links()
 
-    def _new_files(self, paths: Iterable[Path]) -> Iterator[tuple[FileRecord, Path]]:
+    def _new_files(self, files: Iterable[tuple[Path, bytes]]) -> Iterator[tuple[FileRecord, Path]]:
         """The files that the catalogue does not know as they are now."""
-        for path in paths:
+        for path, shown in files:
             try:
                 status = path.stat()
             except (OSError, ValueError):
                 status = None  # reading it says what is wrong
             size, mtime = (status.st_size, status.st_mtime_ns) if status else (0, 0)
-            record = FileRecord(file_key(path), os.fsencode(path), size, mtime)
+            record = FileRecord(file_key(path), shown, size, mtime)
             if self._catalogue.file(record.path) == (size, mtime):
                 self._unchanged += 1
             else:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from delf.collection.connection import connect, connect_unchanging
 from delf.collection.records import FileRecord, ImageRecord, StoredFacts
 from delf.collection.schema import APPLICATION_ID, FORMAT, REMOVED, SCHEMA, is_complete, migration
 from delf.errors import CollectionError
@@ -21,6 +22,7 @@ from delf.files import flush_folder, replacing
 from delf.images import display_path
 
 NAME = "catalogue.sqlite"
+FILES_AT_ONCE = 4096
 # What options were before there was a choice: older collections do not name them.
 UNSAID = {"length_weight": 0.0, "texture": 0.0, "border": 0.0}
 
@@ -39,7 +41,7 @@ class Catalogue:
         """The connection of this process: SQLite must not use one that a fork has copied."""
         if self._process != os.getpid():
             self._inherited.append(self._opened)
-            self._opened, self._process = _connect(self._folder / NAME), os.getpid()
+            self._opened, self._process = connect(self._folder / NAME), os.getpid()
         return self._opened
 
     @classmethod
@@ -47,14 +49,13 @@ class Catalogue:
         """Make a new catalogue in an existing folder that has none."""
         # A collection either has a whole catalogue or none. SQLite takes its own locks, also on the new file.
         with cls._failures(folder), replacing(folder / NAME, locked=False, error=CollectionError) as temporary:
-            connection = _connect(temporary)
+            connection = connect(temporary)
             # A write-ahead log lets readers keep the state that they opened while another process writes.
             connection.executescript(f"PRAGMA journal_mode = WAL; PRAGMA application_id = {APPLICATION_ID}; "
                                      f"PRAGMA user_version = {FORMAT};")
             connection.executescript(SCHEMA + REMOVED)
             with connection:
-                connection.executemany("INSERT INTO about VALUES (?, ?)",
-                                       [(key, json.dumps(value, sort_keys=True)) for key, value in about.items()])
+                _say(connection, about)
             connection.close()
         flush_folder(folder.parent)
         return cls.open(folder)
@@ -73,12 +74,11 @@ class Catalogue:
         _refuse_links(folder)
         with cls._failures(folder):
             try:
-                connection = _connect(path)
+                connection = connect(path)
             except sqlite3.OperationalError:
                 if os.access(folder, os.W_OK):
                     raise
-                _require_whole(folder)
-                connection = _connect_unchanging(path)
+                connection = connect_unchanging(path)
             [application] = connection.execute("PRAGMA application_id").fetchone()
             [version] = connection.execute("PRAGMA user_version").fetchone()
         if application != APPLICATION_ID:
@@ -200,6 +200,18 @@ class Catalogue:
         """(segment, position) of each image that no file has any more."""
         return self._rows("SELECT segment, position FROM removed JOIN images ON id = image", (int, int))
 
+    def files(self) -> Iterator[tuple[FileRecord, bytes]]:
+        """All files, each with the SHA-256 of its image, in the order in which the images were added.
+
+        Some thousands are looked up at a time, so that memory is bounded, and files may be forgotten meanwhile.
+        """
+        place: tuple[int, bytes] = (-1, b"")
+        while rows := self._rows("SELECT image, path, shown, size, mtime_ns, sha256 FROM files JOIN images ON "
+                                 "id = image WHERE (image, path) > (?, ?) ORDER BY image, path LIMIT ?",
+                                 (int, bytes, bytes, int, int, bytes), *place, FILES_AT_ONCE):
+            yield from ((FileRecord(*row[1:5]), row[5]) for row in rows)
+            place = rows[-1][:2]
+
     def files_below(self, path: bytes) -> list[bytes]:
         """The files at an absolute path or below it, in order."""
         start = path.rstrip(b"/") + b"/"
@@ -262,6 +274,21 @@ class Catalogue:
             connection.execute("DELETE FROM files WHERE image IN (SELECT id FROM images WHERE segment = ?)", (segment,))
             _forget_segment(connection, segment)
 
+    def take_over(self, other: Catalogue) -> None:
+        """Have the segments, images, files, model and options of another catalogue in the place of the own ones.
+
+        The folders of its segments must be there. No index is built of them, and no quantiser is known.
+        """
+        with self._transaction() as connection:
+            for table in ("files", "removed", "images", "indexes", "segments"):
+                connection.execute(f"DELETE FROM {table}")
+            for table in ("segments", "images", "files", "removed"):
+                rows = other._connection.execute(f"SELECT * FROM {table}")
+                marks = ", ".join("?" * len(rows.description))
+                connection.executemany(f"INSERT INTO {table} VALUES ({marks})", rows)
+            about = other.about()
+            _say(connection, {"model": about["model"], "options": about["options"], "quantiser": None})
+
     def drop_indexes(self, segments: Iterable[int]) -> None:
         """Forget that these segments have a built index."""
         with self._transaction() as connection:
@@ -286,8 +313,7 @@ class Catalogue:
         """Make the indexes (segment, kind, quantiser) visible, and say in `about` what they are."""
         with self._transaction() as connection:
             connection.executemany("INSERT OR REPLACE INTO indexes VALUES (?, ?, ?)", built)
-            connection.executemany("INSERT OR REPLACE INTO about VALUES (?, ?)",
-                                   [(key, json.dumps(value, sort_keys=True)) for key, value in about.items()])
+            _say(connection, about)
 
     def _rows(self, query: str, types: tuple[Any, ...], *values: Any) -> list[Any]:
         """The rows that a query gives. SQLite keeps any type in any column, so that damage may change it."""
@@ -343,33 +369,9 @@ def _refuse_links(folder: Path) -> None:
                               "leads to in its place, or delete it")
 
 
-def _require_whole(folder: Path) -> None:
-    """Refuse a catalogue whose last transactions are still in its log: without its shared memory, which cannot be made
-    where nobody may write, SQLite would pass over them.
-    """
-    log = folder / f"{NAME}-wal"
-    if log.exists() and log.stat().st_size:
-        raise CollectionError(f"the last changes of {display_path(folder)} are in {log.name}, and they cannot be read "
-                              "in a place that may not be written; run 'delf info' on it where it may be, or on a copy")
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=30, check_same_thread=False, isolation_level=None)
-    try:
-        connection.executescript("PRAGMA foreign_keys = ON; PRAGMA synchronous = FULL; PRAGMA trusted_schema = OFF;")
-        connection.execute("PRAGMA application_id").fetchone()  # SQLite opens nothing before it is asked
-    except sqlite3.Error:
-        connection.close()
-        raise
-    return connection
-
-
-def _connect_unchanging(path: Path) -> sqlite3.Connection:
-    """Open a file in a place where nobody may write: SQLite then needs no files of its own beside it."""
-    connection = sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True, check_same_thread=False,
-                                 isolation_level=None)
-    connection.execute("PRAGMA trusted_schema = OFF")
-    return connection
+def _say(connection: sqlite3.Connection, about: Mapping[str, Any]) -> None:
+    connection.executemany("INSERT OR REPLACE INTO about VALUES (?, ?)",
+                           [(key, json.dumps(value, sort_keys=True)) for key, value in about.items()])
 
 
 def _forget(connection: sqlite3.Connection, paths: Iterable[bytes]) -> None:

@@ -12,12 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from delf.collection.adding import Adding, AddReport, Extractor, file_key, is_gone
-from delf.collection.catalogue import NAME, Catalogue, exists
+from delf.collection.catalogue import Catalogue, exists
 from delf.collection.lock import WriterLock
+from delf.collection.renewal import renewed
 from delf.collection.segment import Identity, Segment, open_segment
 from delf.collection.snapshot import Snapshot, StoredImage
 from delf.collection.upkeep import (
     SEGMENTS,
+    bytes_by_kind,
     compact_segments,
     crowd,
     is_unused,
@@ -32,7 +34,6 @@ from delf.types import Features, FloatArray, IntArray
 
 IMAGES_PER_SEGMENT = 512
 IMAGES_PER_MERGED_SEGMENT = 16384
-_NO_DATA = (".json", ".lock", ".partial", ".spill")  # manifests, the lock, and what is half written
 
 
 class Collection:
@@ -241,14 +242,10 @@ class Collection:
     def bytes_by_kind(self) -> dict[str, int]:
         """Bytes on disk: the catalogue, each kind of array, the indexes, and what else searches were prepared with.
 
-        The last go by what the names of their files begin with: `asmk-0123.lists` counts as "asmk".
+        The last go by what the names of their files begin with: `asmk-0123.lists` counts as "asmk". What a renewal has
+        by now counts as "renewal".
         """
-        sizes = {"catalogue": (self.folder / NAME).stat().st_size}
-        for path in sorted(self.folder.rglob("*")):
-            kind = _kind_of(path)
-            if kind and path.is_file():
-                sizes[kind] = sizes.get(kind, 0) + path.stat().st_size
-        return sizes
+        return bytes_by_kind(self.folder)
 
     def add(self, paths: str | Path | Iterable[str | Path], *,
             progress: Callable[[int, int], None] = lambda done, total: None,
@@ -273,21 +270,65 @@ class Collection:
             CollectionError: the collection was opened without an extractor, or the disk cannot be written.
             ImageError: a path does not exist. OptionError: a pattern is empty.
         """
-        if self._extractor is None:
-            raise CollectionError("to add photos, open the collection with an extractor: "
-                                  "Collection.open(folder, Delf.load())")
         listed = [Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
         present = [path for path in listed if not (prune and self._is_forgotten(path))]
         patterns = [exclude] if isinstance(exclude, str) else list(exclude)
         find_images(present, exclude=patterns)  # a missing one is told before anything is done
+        with self._adding(images_per_segment) as (catalogue, adding):
+            report = adding.run(present, progress, patterns)
+            return pruned(catalogue, listed, report) if prune and not report.interrupted else report
+
+    def add_files(self, files: Iterable[tuple[Path, bytes]], total: int, progress: Callable[[int, int], None],
+                  images_per_segment: int = IMAGES_PER_SEGMENT) -> AddReport:
+        """As `add`, for photos whose paths come with how they are shown. total: how many there are."""
+        with self._adding(images_per_segment) as (_, adding):
+            return adding.add(files, total, progress)
+
+    @contextmanager
+    def _adding(self, images_per_segment: int) -> Iterator[tuple[Catalogue, Adding]]:
+        """The catalogue, to be written, and what adds photos to it."""
+        if self._extractor is None:
+            raise CollectionError("to add photos, open the collection with an extractor: "
+                                  "Collection.open(folder, Delf.load())")
+        with self._disk(), self.writing() as catalogue:
+            self.require(self._extractor)  # another process may have renewed it with another one
+            yield catalogue, Adding(catalogue, self.folder / SEGMENTS, self._extractor, images_per_segment,
+                                    published=lambda: self._merge_newest(catalogue))
+
+    @contextmanager
+    def _disk(self, comfort: str = "what was published before is safe") -> Iterator[None]:
         try:
-            with self.writing() as catalogue:
-                report = Adding(catalogue, self.folder / SEGMENTS, self._extractor, images_per_segment,
-                                published=lambda: self._merge_newest(catalogue)).run(present, progress, patterns)
-                return pruned(catalogue, listed, report) if prune and not report.interrupted else report
+            yield
         except OSError as error:
-            raise CollectionError(f"cannot write to {display_path(self.folder)} ({error.strerror}); "
-                                  "what was published before is safe") from error
+            place = display_path(self.folder)
+            raise CollectionError(f"cannot write to {place} ({error.strerror}); {comfort}") from error
+
+    def renew(self, extractor: Extractor, *, progress: Callable[[int, int], None] = lambda done, total: None,
+              images_per_segment: int = IMAGES_PER_SEGMENT, prune: bool = False) -> AddReport:
+        """Extract all images anew, with another model or other options, in the place of the features that there are.
+
+        All files are read again; one that has changed counts as what it is now. The collection answers as before until
+        all is done, and then changes in one step: who has it open goes on with the old state until `refresh`. Whatever
+        ends the work, the next call with the same extractor goes on from there; after Ctrl-C, `interrupted` says so.
+        About twice the room is needed meanwhile. Indexes are to be built anew (`build_index`). Where the collection has
+        that model and those options already, nothing is done.
+
+        Args:
+            extractor: by which photos are added from now on, too. progress: as for `add`.
+            prune: forget images whose files are gone, except where nothing is left of their folder (a disk not there).
+
+        Returns:
+            what was done now, in numbers of files: `added` were read now, and `unchanged` by a call before.
+
+        Raises:
+            CollectionError: the files of some images are gone or cannot be read, and the text says which and what to
+                do; or the disk cannot be written. What was extracted is kept.
+        """
+        with self._disk(), self.writing() as catalogue:
+            report = renewed(self, catalogue, extractor, progress, images_per_segment, prune)
+            if not report.interrupted:
+                self._extractor = extractor
+            return report
 
     def _is_forgotten(self, root: Path) -> bool:
         """Whether a root is gone of which the collection has files: there is nothing to add, and something to prune."""
@@ -348,22 +389,12 @@ class Collection:
         """
         with self.writing() as catalogue:
             before = self.snapshot
-            try:
+            with self._disk("nothing was lost"):
                 compact_segments(self.folder / SEGMENTS, catalogue, before.segment_ids, before.segments, before.alive,
                                  fingerprint=self.about["model"]["fingerprint"], images_per_segment=images_per_segment,
                                  progress=progress)
-            except OSError as error:
-                raise CollectionError(f"cannot write to {display_path(self.folder)} ({error.strerror}); "
-                                      "nothing was lost") from error
         return len(before.alive) - len(self.alive), len(before.segments) - len(self.segments)
 
     def require(self, extractor: Extractor) -> None:
         """Make sure that an extractor is the one that the collection was made with; as `Snapshot.require`."""
         self.snapshot.require(extractor)
-
-
-def _kind_of(path: Path) -> str:
-    """What a file of a collection counts as in `bytes_by_kind`; nothing for what is no data."""
-    if path.name.startswith((".", NAME)) or path.suffix in _NO_DATA:
-        return ""
-    return {".npy": path.stem, ".faiss": "index"}.get(path.suffix, path.stem.partition("-")[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -161,22 +162,43 @@ class Snapshot:
         return (names[0] == names[1] and np.array_equal(self.alive, other.alive) and self.indexes == other.indexes
                 and self.about == other.about)
 
+    def is_of(self, extractor: Identified) -> bool:
+        """Whether an extractor is the one that the collection was made with."""
+        return bool(extractor.identity["model"] == self.about["model"]) and not self._different(extractor)
+
+    def _different(self, extractor: Identified) -> list[str]:
+        """The options that differ, each with both values."""
+        return [f"{key} {self.about['options'].get(key, 'unset')} (now {value})"
+                for key, value in extractor.identity["options"].items() if self.about["options"].get(key) != value]
+
     def require(self, extractor: Identified) -> None:
         """Make sure that an extractor is the one that the collection was made with.
 
         Raises:
-            CollectionError: its model or its options differ; the text says both.
+            CollectionError: its model or its options differ; the text says both, and what to do.
         """
-        wanted, stored = extractor.identity, self.about
-        if wanted["model"] != stored["model"]:
-            raise CollectionError(f"{display_path(self.folder)} was made with the model {stored['model']['name']} "
-                                  f"({stored['model']['fingerprint'][:8]}), not {wanted['model']['name']} "
-                                  f"({wanted['model']['fingerprint'][:8]}); use that model or a new collection")
-        different = [f"{key} {stored['options'].get(key, 'unset')} (now {value})"
-                     for key, value in wanted["options"].items() if stored["options"].get(key) != value]
+        own, other = self.about["model"], extractor.identity["model"]
+        if own != other:
+            known = "by --model with its file" if own["name"] == other["name"] else (
+                f"by --model {own['name']} (searches find a packaged one by themselves)")
+            raise CollectionError(f"{display_path(self.folder)} was made with the model {own['name']} "
+                                  f"({own['fingerprint'][:8]}), not {other['name']} ({other['fingerprint'][:8]}), and "
+                                  f"features of two models do not mix. Use that model, {known}, or renew the "
+                                  f"collection with the other one: {self._how_to_renew(extractor)}")
+        different = self._different(extractor)
         if different:
             raise CollectionError(f"{display_path(self.folder)} was made with other options: {', '.join(different)}; "
-                                  "use those or a new collection")
+                                  f"use those, or renew the collection: {self._how_to_renew(extractor)}")
+
+    def _how_to_renew(self, extractor: Identified) -> str:
+        """The command that extracts all images anew, as an extractor would do."""
+        wanted = extractor.identity
+        words = ["delf", "index", "-o", display_path(self.folder), "--renew", "--model",
+                 getattr(extractor, "source", wanted["model"]["name"])]
+        for name in ("dimensions", "max_features"):  # others have no option of the command
+            if name in wanted["options"]:
+                words += [f"--{name.replace('_', '-')}", str(wanted["options"][name])]
+        return f"'{shlex.join(words)}', or Collection.renew in Python"
 
     def _place(self, ordinal: int) -> tuple[int, int]:
         """Raises `CollectionError` for an ordinal that there is not."""

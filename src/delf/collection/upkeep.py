@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import re
 import shutil
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from delf.collection.adding import AddReport, file_key, is_gone
-from delf.collection.catalogue import NAME, Catalogue
+from delf.collection.catalogue import NAME, UNSAID, Catalogue, exists
 from delf.collection.lock import NAME as LOCK
 from delf.collection.segment import Segment, merge_segments, new_segment
 from delf.errors import CollectionError
-from delf.files import TEMPORARY, remove_abandoned
+from delf.files import TEMPORARY, flush_folder, remove_abandoned
 from delf.images import display_path, find_images
 from delf.types import IntArray
 
 SEGMENTS = "segments"
 CROWD = 32  # segments of one kind of size that are merged: each takes a millisecond to open, and maps seven files
+_NO_DATA = (".json", ".lock", ".partial", ".spill")  # manifests, the lock, and what is half written
 _SEGMENT = re.compile(r"\.?[0-9a-f]{32}")  # hidden while it is written
+_RENEWAL = ".renewal-"
 _QUANTISER = re.compile(r"quantiser-[0-9a-f]{32}\.faiss")
+_DERIVED = ("words-*.words", "pairs-*.sqlite*")  # from the features, by what stands above: it is made where it lacks
 # What versions before 0.1 left: of lists and their parts, of visual words and quantisers, of a catalogue.
 _OLD_PARTS = re.compile(r".*\.(partial|spill)")
 _OLD_LEFTOVERS = re.compile(r"[0-9a-f]{32}\.partial(\.partial)?|quantiser-[0-9a-f]{32}\.faiss\.partial|"
@@ -40,6 +46,20 @@ def segment_folder(collection: Path, name: str) -> Path:
     return collection / SEGMENTS / name
 
 
+def renewal_folder(collection: Path, identity: Mapping[str, Any]) -> Path:
+    """Where the features of another model, or of other options, are until they take the place of those that there are.
+
+    identity: that of the extractor; "model" and "options" of what a collection says of itself.
+    """
+    by = json.dumps([identity["model"], {**UNSAID, **identity["options"]}], sort_keys=True)
+    return collection / f"{_RENEWAL}{hashlib.sha256(by.encode()).hexdigest()[:16]}"
+
+
+def renewals(collection: Path) -> list[Path]:
+    """The renewals that were begun."""
+    return [path for path in _entries(collection) if path.name.startswith(_RENEWAL) and path.is_dir()]
+
+
 def is_unused(folder: Path) -> bool:
     """Whether a folder is empty, or has no more than what is left where making a collection was cut short."""
     return all(entry.name == LOCK or _is_half_written(entry)
@@ -50,8 +70,11 @@ def is_unused(folder: Path) -> bool:
 def remove_leftovers(folder: Path, catalogue: Catalogue) -> None:
     """Delete what a run that was cut short has left: by the names that we give, and not in the catalogue.
 
-    What a living process writes stays: readers make lists and learn words while nobody, or somebody else, writes.
+    What a living process writes stays: readers make lists and learn words while nobody, or somebody else, writes. So
+    does a renewal that was left off, until it has taken place.
     """
+    for renewal in renewals(folder):
+        _settle(folder, renewal, catalogue)
     known = {name for _, name in catalogue.segments()}
     quantiser = catalogue.about().get("quantiser")
     for path in _entries(folder / SEGMENTS):
@@ -63,13 +86,65 @@ def remove_leftovers(folder: Path, catalogue: Catalogue) -> None:
     _tidy(path for path in _entries(folder) if _is_half_written(path))
 
 
+def _settle(folder: Path, renewal: Path, catalogue: Catalogue) -> None:
+    """Bring a renewal that was cut short to where it can go on; delete it where it has taken place, or has nothing."""
+    if renewal == renewal_folder(folder, catalogue.about()):
+        _delete(path for pattern in _DERIVED for path in folder.glob(pattern))  # they are of the old features
+        delete_renewal(renewal)
+    elif not exists(renewal):
+        delete_renewal(renewal)
+    else:
+        known = {name for _, name in catalogue.segments()}
+        with contextlib.suppress(CollectionError), Catalogue.open(renewal) as begun:
+            names = (name for _, name in begun.segments() if name not in known and _SEGMENT.fullmatch(name))
+            move_segments(names, folder, renewal)
+
+
+def move_segments(names: Iterable[str], source: Path, target: Path) -> None:
+    """Move those of some segments that are in one collection to another one on the same disk."""
+    moved = False
+    for name in names:
+        place = segment_folder(source, name)
+        if place.is_dir() and not place.is_symlink():
+            place.rename(segment_folder(target, name))
+            moved = True
+    if moved:
+        for folder in (target, source):  # after a power cut a name may be in both, never in none
+            flush_folder(folder / SEGMENTS)
+
+
+def delete_renewal(renewal: Path) -> None:
+    """Delete a renewal: first what says of its segments, so that what is left, if that is cut short, is nobody's."""
+    with contextlib.suppress(OSError):
+        (renewal / NAME).unlink(missing_ok=True)
+    _delete([renewal])
+
+
+def bytes_by_kind(collection: Path) -> dict[str, int]:
+    """What `Collection.bytes_by_kind` says."""
+    sizes = {"catalogue": (collection / NAME).stat().st_size}
+    for path in sorted(collection.rglob("*")):
+        renewal = path.relative_to(collection).parts[0].startswith(_RENEWAL)
+        kind = "renewal" if renewal else _kind_of(path)
+        if kind and path.is_file():
+            sizes[kind] = sizes.get(kind, 0) + path.stat().st_size
+    return sizes
+
+
+def _kind_of(path: Path) -> str:
+    """What a file of a collection counts as; nothing for what is no data."""
+    if path.name.startswith((".", NAME)) or path.suffix in _NO_DATA:
+        return ""
+    return {".npy": path.stem, ".faiss": "index"}.get(path.suffix, path.stem.partition("-")[0])
+
+
 def pruned(catalogue: Catalogue, roots: Sequence[Path], report: AddReport) -> AddReport:
     """Forget the files below the roots that are gone; the report with their number."""
     gone: dict[bytes, None] = {}
     told: list[str] = []
     for root in roots:
         missing = [path for path in catalogue.files_below(file_key(root)) if is_gone(path)]
-        if not missing or _is_there(root):
+        if not missing or is_there(root):
             gone |= dict.fromkeys(missing)
             continue
         gone |= dict.fromkeys(path for path in missing if _has_copy(catalogue, path))
@@ -81,7 +156,7 @@ def pruned(catalogue: Catalogue, roots: Sequence[Path], report: AddReport) -> Ad
     return replace(report, pruned=len(gone), skipped=(*report.skipped, *told))
 
 
-def _is_there(root: Path) -> bool:
+def is_there(root: Path) -> bool:
     """Whether the disk of a root is there: it has a photo, or it was deleted and something else lies beside it."""
     if root.is_dir():
         return next(find_images([root], on_error=lambda _: None), None) is not None

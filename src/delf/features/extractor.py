@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from delf.errors import ImageError, ModelError, OptionError
-from delf.features.batches import Batch, batches, in_order
+from delf.features.batching import Batch, in_order, of_one_size
 from delf.features.pooling import join_levels, pool_rmac
 from delf.features.reduction import reduce
 from delf.features.suppression import suppress
@@ -110,7 +110,6 @@ class _Level:
     size: tuple[int, int]
 
 
-
 class Delf:
     """The feature extractor: a model in a runtime, with options.
 
@@ -158,9 +157,17 @@ class Delf:
         if self.model_file is None:
             raise PicklingError("this extractor cannot be pickled, as it was made of a runtime without the file of its "
                                 "model: make it with Delf.load")
-        model = self.model_file.stem if self.model_file.parent == PACKAGED else str(self.model_file.resolve())
-        return _loaded, (type(self), model, self.runtime.name, self.runtime.device, asdict(self.options), self.threads,
-                         self.identity["model"])
+        return _loaded, (type(self), self.source, self.runtime.name, self.runtime.device, asdict(self.options),
+                         self.threads, self.identity["model"])
+
+    @property
+    def source(self) -> str:
+        """What `load`, and the option --model of commands, take to load the model: the name of a packaged one, else the
+        path of its file. Of an extractor that was made of a runtime alone, the name that the model has.
+        """
+        if self.model_file is None:
+            return self.runtime.config.name
+        return self.model_file.stem if self.model_file.parent == PACKAGED else str(self.model_file.resolve())
 
     def limited(self, largest_scale: float) -> Delf:
         """The same extractor without the levels above a scale; the smallest level stays in any case."""
@@ -220,7 +227,7 @@ class Delf:
         """
         batch_size = batch_size or (1 if self.runtime.device == "cpu" else 8)
         sized = ((item, None) if isinstance(item, np.ndarray) else item for item in images)
-        return in_order(self._computed(batches(sized, batch_size)))
+        return in_order(self._computed(of_one_size(sized, batch_size)))
 
     def _computed(self, batches: Iterable[Batch]) -> Iterator[tuple[int, Features]]:
         """The features of each image with its number, batch by batch."""

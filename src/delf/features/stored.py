@@ -7,6 +7,7 @@ and may not ask for more than a machine can do.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -48,7 +49,8 @@ def stored_model(about: Mapping[str, Any], folder: Path) -> str:
     if name not in packaged_models():
         raise CollectionError(f"{display_path(folder)} was made with the model {name!r}, which is not found: by name, "
                               f"only packaged models are ({', '.join(packaged_models())}). Name its file with --model, "
-                              "or in Python give an extractor")
+                              "or in Python give an extractor. Where that model is lost, renew the collection with "
+                              f"another one: {shlex.join(['delf', 'index', '-o', display_path(folder), '--renew'])}")
     return str(name)
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,8 +16,8 @@ import numpy as np
 
 from delf.collection import Collection, Snapshot
 from delf.collection.catalogue import NAME
-from delf.errors import CollectionError, OptionError
-from delf.features import Delf
+from delf.errors import CollectionError, DelfError, OptionError
+from delf.features import Delf, load_stored
 from delf.images import display_path
 from delf.methods import DEFAULT_METHOD, METHODS
 from delf.retrieval import GlobalRetrieval, VoteOptions, open_retriever
@@ -58,6 +59,7 @@ class State:
         """keeper: as long as it lives, the catalogue of the snapshot is open."""
         self.snapshot, self._keeper = snapshot, keeper
         self.extractor = extractor
+        self.extracted_by = json.dumps(extractor.identity, sort_keys=True)  # what its features can be compared with
         self._engines: dict[str, SearchEngine] = {}
         self._making: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
@@ -154,14 +156,17 @@ class _NotPreparedError(Exception):
 class Library:
     """A collection that may change while it is searched, by the methods that were prepared when it was opened."""
 
-    def __init__(self, folder: Path, extractor: Delf, methods: Sequence[str] | None = None) -> None:
+    def __init__(self, folder: Path, extractor: Delf, methods: Sequence[str] | None = None, *,
+                 told: Callable[[str], None] = lambda sentence: None) -> None:
         """Open the collection and make what the methods need. Raises as `SearchEngine` does.
 
         Args:
             methods: that are served, the first of them where none is asked for; by default the recommended one, and
                 those that need nothing more be made on the disk.
+            told: is given a sentence when another process has renewed the collection with another model.
         """
-        self.folder, self.extractor = folder, extractor
+        self.folder, self._told = folder, told
+        self.notice: str | None = None  # why it goes on with a state before the newest one
         self._loading = threading.RLock()
         self._open()
         self._seen = self._version()
@@ -177,6 +182,11 @@ class Library:
     def state(self) -> State:
         """The state of now. What works with it takes it once: it stays as it is, and the next one is another object."""
         return self._state
+
+    @property
+    def extractor(self) -> Delf:
+        """That of the state of now."""
+        return self._state.extractor
 
     def require(self, method: str | None) -> str:
         """A method that is served, by default the first. Raises `OptionError` for another one."""
@@ -202,12 +212,44 @@ class Library:
                 self._open()
             version = self._version()  # of now or before: what changes meanwhile is looked at again
             self._collection.refresh()
-            if not self._collection.snapshot.same_as(self._state.snapshot):
-                state = State(self._collection.snapshot, self.extractor, self._keeper)
-                for method in self._state.methods:
-                    state.engine(method)
-                self._state = state
+            newest = self._collection.snapshot
+            if not newest.same_as(self._state.snapshot):
+                extractor = self._extractor_of(newest)
+                if extractor is not None:  # else it is looked at again when it has changed again
+                    before, self._state = self.extractor, self._prepared(newest, extractor)
+                    if extractor is not before:
+                        self._told(f"{self._renewed(newest)}, by which it is searched from now on")
             self._seen = version
+
+    def _prepared(self, snapshot: Snapshot, extractor: Delf) -> State:
+        """A state that can be searched by all that was searched by until now."""
+        state = State(snapshot, extractor, self._keeper)
+        for method in self._state.methods:
+            state.engine(method)
+        return state
+
+    def _extractor_of(self, snapshot: Snapshot) -> Delf | None:
+        """What searches a state: the extractor of now, or, where another process has renewed the collection, a packaged
+        model, found by its name. None where there is no such model.
+        """
+        now = self.extractor
+        if snapshot.is_of(now):
+            self.notice = None
+            return now
+        try:
+            found = load_stored(snapshot.about, self.folder, runtime=now.runtime.name, device=now.runtime.device,
+                                threads=now.threads)
+            snapshot.require(found)
+        except DelfError as error:
+            self.notice = (f"{self._renewed(snapshot)}, which is not found by its name: the service goes on with the "
+                           "state before. To search the new one, start it again, with --model and that model's file")
+            self._told(f"{self.notice} ({error})")
+            return None
+        self.notice = None
+        return found
+
+    def _renewed(self, snapshot: Snapshot) -> str:
+        return f"{display_path(self.folder)} was renewed with the model {snapshot.about['model']['name']}"
 
     def refresh(self) -> bool:
         """Reload where another process has changed the collection; whether it had."""

@@ -62,7 +62,7 @@ class Queries:
         """What to search with, with what was seen in the same photo before."""
         seen = None
         if asked.key is None:
-            seen = self._recent.get(asked.digest, Seen)
+            seen = self._recent.get((state.extracted_by, *asked.digest), Seen)
         elif asked.box is None:
             seen = Seen(state.snapshot.features(state.ordinal(asked.key)))
         return Query(state.extractor, lambda: asked.read(state), box=asked.box, seen=seen)

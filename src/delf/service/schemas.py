@@ -207,7 +207,9 @@ class Limits(BaseModel):
 
 
 class CollectionAnswer(BaseModel):
-    """What the collection holds, and what the service offers."""
+    """What the collection holds, and what the service offers. notice: a sentence where it answers for an older state,
+    since the collection was renewed with a model that the service does not find.
+    """
 
     name: str
     images: int
@@ -218,6 +220,7 @@ class CollectionAnswer(BaseModel):
     methods: list[Method]
     limits: Limits
     writable: bool
+    notice: str | None
     version: str
 
 

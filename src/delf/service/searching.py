@@ -97,4 +97,4 @@ def _about(service: Service, state: State) -> dict[str, Any]:
                         for name in service.library.methods],
             "limits": {"upload_bytes": options.upload_bytes, "pixels": options.pixels, "top": options.top},
             "writable": options.token is not None and options.uploads is not None,
-            "version": version("delf-retrieval")}
+            "notice": service.library.notice, "version": version("delf-retrieval")}

@@ -1,4 +1,4 @@
-"""Images of one size, computed together, and what comes of them put into order again."""
+"""Images of one size computed together, and their features in the order of the images all the same."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Batch = list[tuple[int, ImageArray, tuple[int, int] | None]]  # number, pixels, 
 WINDOW = 4  # batches: for how many images one may wait for others of its size
 
 
-def batches(sized: Iterable[tuple[ImageArray, tuple[int, int] | None]], batch_size: int) -> Iterator[Batch]:
+def of_one_size(sized: Iterable[tuple[ImageArray, tuple[int, int] | None]], batch_size: int) -> Iterator[Batch]:
     """Group images whose pixels have one size, at most `batch_size` together.
 
     An image waits for others of its size until a few batches of images have come after it: all that come later are

@@ -1,0 +1,39 @@
+"""Opening the SQLite file of a catalogue, also where nobody may write."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+from delf.errors import CollectionError
+from delf.images import display_path
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """Open a file to be read and written, so that a transaction that has ended is on the disk."""
+    connection = sqlite3.connect(path, timeout=30, check_same_thread=False, isolation_level=None)
+    try:
+        connection.executescript("PRAGMA foreign_keys = ON; PRAGMA synchronous = FULL; PRAGMA trusted_schema = OFF;")
+        connection.execute("PRAGMA application_id").fetchone()  # SQLite opens nothing before it is asked
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
+
+
+def connect_unchanging(path: Path) -> sqlite3.Connection:
+    """Open a file in a place where nobody may write: SQLite then needs no files of its own beside it.
+
+    Raises:
+        CollectionError: the last transactions are still in its log: without its shared memory, which cannot be made
+            there, SQLite would pass over them.
+    """
+    log = path.with_name(f"{path.name}-wal")
+    if log.exists() and log.stat().st_size:
+        raise CollectionError(f"the last changes of {display_path(path.parent)} are in {log.name}, and they cannot be "
+                              "read in a place that may not be written; run 'delf info' on it where it may be, or on a "
+                              "copy")
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True, check_same_thread=False,
+                                 isolation_level=None)
+    connection.execute("PRAGMA trusted_schema = OFF")
+    return connection
