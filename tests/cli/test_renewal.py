@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from delf.cli import collections
 from delf.collection import Collection
 
 Run = Callable[..., Any]
@@ -87,3 +88,12 @@ def test_ctrl_c(delf: Run, few: Path, make_stub: Any, monkeypatch: pytest.Monkey
 def test_without_photos(delf: Run) -> None:
     delf("index", "-o", "places.delf").failed("say which photos to index", code=2)
     delf("index", "-o", "places.delf", "--renew").failed("places.delf is not a collection")
+
+
+def test_a_collection_is_added_to_with_its_own_model(delf: Run, few: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    delf("index", "few", "-o", "places.delf", *SMALL).ok()
+    monkeypatch.setattr(collections, "MODEL", "delf-of-later")
+    assert collections._model_of(Path("places.delf")) == "delf-r18"
+    assert collections._model_of(Path("new.delf")) == "delf-of-later"
+    monkeypatch.setattr("delf.models.packaged_models", lambda: ["delf-of-later"])
+    assert collections._model_of(Path("places.delf")) == "delf-of-later"  # which is refused, and the cure is said

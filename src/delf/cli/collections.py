@@ -17,7 +17,6 @@ from delf.cli.options import (
     Json,
     MaxFeatures,
     Method,
-    Model,
     Quiet,
     Runtime,
     Strict,
@@ -43,12 +42,16 @@ def index(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="COLLECTION", help="The collection to make, or to "
                                          "add to: what it has already is left as it is.")],
     photos: Annotated[list[Path] | None, typer.Argument(metavar="PHOTOS", help="Files and folders of photos.")] = None,
-    model: Model = MODEL, dimensions: Dimensions = None, max_features: MaxFeatures = None,
+    model: Annotated[str | None, typer.Option(help="A packaged model, a .safetensors or .onnx file, a folder that "
+                                              "holds one, or hub:OWNER/NAME; by default that of the collection, and "
+                                              f"{MODEL} for a new one or with --renew.")] = None,
+    dimensions: Dimensions = None, max_features: MaxFeatures = None,
     exclude: Exclude = None,
     prune: Annotated[bool, typer.Option("--prune", help="Forget the photos below PHOTOS that are gone; with --renew, "
                                         "those of the collection that are gone.")] = False,
     renew: Annotated[bool, typer.Option("--renew", help="Read all photos of the collection again, with this model and "
-                                        "these options, in the place of what it has; PHOTOS are not needed.")] = False,
+                                        "these options, in the place of what it has; PHOTOS are not needed. Takes about "
+                                        "twice the room on the disk meanwhile.")] = False,
     kind: Annotated[str | None, typer.Option("--index", help="auto, exact or ivfpq; as before by default, and auto at "
                                              "first.")] = None,
     runtime: Runtime = "auto", device: Device = "cpu", threads: Threads = None,
@@ -60,8 +63,7 @@ def index(
 
     Thumbnails and bins of NAS and photo programs, RAW files and videos are passed over.
 
-    A collection of another model, or of other options, is brought to this one by --renew. It is searched as before
-    until all photos are done, and takes about twice its room on the disk until then.
+    With --renew, a collection of another model is brought to this one; it is searched as before until that is done.
 
     Example: [bold]delf index ~/Pictures -o places.delf --exclude '*.gif'[/bold]
 
@@ -76,7 +78,8 @@ def index(
     if renew or not Collection.exists(output):
         find_images(photos or [], exclude=exclude or ())  # a missing one is told before anything is made
     options = given(dimensions=dimensions, max_features=max_features)
-    extractor = load_extractor(model, runtime, device, threads, quiet or json, **options)
+    name = model or (MODEL if renew else _model_of(output))
+    extractor = load_extractor(name, runtime, device, threads, quiet or json, **options)
     if renew:
         opened = Collection.open(output)
     else:
@@ -101,6 +104,20 @@ def _require_photos(photos: list[Path], renew: bool) -> None:
     if not photos and not renew:
         raise OptionError("say which photos to index: delf index PHOTOS -o COLLECTION. Without PHOTOS, --renew reads "
                           "those of the collection again")
+
+
+def _model_of(output: Path) -> str:
+    """The model that a collection is added to with: its own, where that is a packaged one; so that a later version of
+    delf, with another default, goes on with it.
+    """
+    from delf.collection import Collection
+    from delf.models import packaged_models
+
+    if not Collection.exists(output):
+        return MODEL
+    with Collection.open(output) as opened:
+        name = str(opened.about["model"]["name"])
+    return name if name in packaged_models() else MODEL
 
 
 def _as_before(output: Path, extractor: Delf, options: dict[str, Any]) -> Delf:
