@@ -50,8 +50,8 @@ def index(
     prune: Annotated[bool, typer.Option("--prune", help="Forget the photos below PHOTOS that are gone; with --renew, "
                                         "those of the collection that are gone.")] = False,
     renew: Annotated[bool, typer.Option("--renew", help="Read all photos of the collection again, with this model and "
-                                        "these options, in the place of what it has; PHOTOS are not needed. Takes about "
-                                        "twice the room on the disk meanwhile.")] = False,
+                                        "these options, in the place of what it has; PHOTOS are not needed. Takes "
+                                        "about twice the room on the disk meanwhile.")] = False,
     kind: Annotated[str | None, typer.Option("--index", help="auto, exact or ivfpq; as before by default, and auto at "
                                              "first.")] = None,
     runtime: Runtime = "auto", device: Device = "cpu", threads: Threads = None,
