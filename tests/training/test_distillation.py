@@ -103,6 +103,26 @@ def test_each_photo_in_turn(packaged: DelfModel, labelled: list[LabelledPhoto]) 
     assert sorted(keys) == sorted((row, crop) for crop in (0, 1) for row in range(count))
 
 
+def test_a_model_is_gone_on_from_as_it_is(packaged: DelfModel, labelled: list[LabelledPhoto], tmp_path: Path) -> None:
+    first = stage(packaged, labelled)
+    run_stage(first, LoopOptions(steps=4, batch=3))
+    made = thin()
+    made = DelfModel(replace(made.config, attention=True, attention_hidden=SHORT.hidden, attention_batch_norm=False),
+                     first.module.pca())
+    made.trunk, made.attention = first.module.trunk, first.module.attention
+    made.eval().save_pretrained(tmp_path / "first.safetensors", half=False)
+    second = stage(packaged, labelled, begin=str(tmp_path / "first.safetensors"))
+    images = second.batch(0, Part()).seen.float()
+    with torch.inference_mode():
+        expected = first.module.eval()(images)
+        torch.testing.assert_close(second.module.eval()(images), expected, rtol=1e-3, atol=1e-3)
+        # As it is trained, with the statistics of the batch, it computes the same.
+        torch.testing.assert_close(second.module.train()(images), expected, rtol=2e-2, atol=2e-2)
+        assert torch.equal(second.module.projection, first.module.projection)
+    with pytest.raises(DelfError, match="is no model to go on from: it has another trunk"):
+        stage(packaged, labelled, begin="delf-r18")
+
+
 def test_who_cannot_teach(packaged: DelfModel, labelled: list[LabelledPhoto]) -> None:
     with pytest.raises(DelfError, match="cannot teach a thin18, whose teacher has a PCA, 256 channels and a"):
         DistillationStage(thin(), thin(), labelled, PhotoCache(), 2, SHORT)

@@ -38,6 +38,7 @@ TRUSTED = 1  # cells from the border of a crop on, where the zeros beyond it are
 class DistillationOptions:
     """What is learnt of a teacher.
 
+    begin: a model by name or file to go on from; "" for one that begins with channels of its teacher.
     side: of the crops that the pupil sees, in pixels. scales: of the photo that crops
     are of; larger ones follow where a photo would be smaller than a crop. crops: different ones of each photo.
     hidden: channels of the attention. contrast: weight of the loss by which descriptors are told from others; points:
@@ -46,6 +47,7 @@ class DistillationOptions:
     memory: bytes of the teacher's features that are kept.
     """
 
+    begin: str = ""
     side: int = 176
     scales: tuple[float, ...] = (0.25, 0.3536, 0.5, 0.7071, 1.0)
     crops: int = 2
@@ -88,6 +90,39 @@ class Pupil(nn.Module):
     def describe(self, features: Tensor) -> Tensor:
         """(N, C) features -> (N, D) unit descriptors, as extraction computes them."""
         return F.normalize((F.normalize(features, dim=1) - self.mean) @ self.projection.T, dim=1)
+
+    def go_on_from(self, model: DelfModel) -> None:
+        """Take the weights of a model. Raises a `DelfError` where it is none of this kind."""
+        own = {key: tensor.shape for key, tensor in self.state_dict().items() if key.startswith(("trunk", "attention"))}
+        state = {key: tensor for key, tensor in model.state_dict().items() if key in own}
+        fits = {key: tensor.shape for key, tensor in state.items()} == own
+        if not fits or model.pca is None or model.pca.components.shape != self.projection.shape:
+            raise DelfError(f"{model.config.name} is no model to go on from: it has another trunk, attention or "
+                            "projection than the one that is to be trained")
+        self.load_state_dict({**self.state_dict(), **state})
+        self.projection.data.copy_(torch.from_numpy(model.pca.components))
+        self.mean.copy_(torch.from_numpy(model.pca.mean))
+
+    @torch.no_grad()
+    def spread_out(self, images: Tensor) -> None:
+        """Give batch norms the statistics of what (B, 3, H, W) images bring to them, without changing what is computed.
+
+        In the file of a model they are folded away: as it is trained, it would compute something else.
+        """
+        def refit(norm: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            assert isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None and norm.running_var is not None
+            gain = norm.weight / (norm.running_var + norm.eps).sqrt()
+            shift = norm.bias - gain * norm.running_mean
+            norm.running_mean.copy_(inputs[0].mean(dim=(0, 2, 3)))
+            norm.running_var.copy_(inputs[0].var(dim=(0, 2, 3)))
+            norm.weight.copy_(gain * (norm.running_var + norm.eps).sqrt())
+            norm.bias.copy_(shift + gain * norm.running_mean)
+
+        hooks = [module.register_forward_hook(refit) for module in self.trunk.modules()
+                 if isinstance(module, nn.BatchNorm2d)]
+        self.eval()(images.float())
+        for hook in hooks:
+            hook.remove()
 
     def pca(self) -> PCA:
         """The projection in the place of the PCA."""
@@ -135,6 +170,9 @@ class DistillationStage:
         self.module = Pupil(model, teacher, options.hidden)
         self._lessons: dict[tuple[int, int], _Lesson] = {}
         self._room = options.memory
+        if options.begin:
+            self.module.go_on_from(DelfModel.from_pretrained(options.begin))
+            self.module.spread_out(self.batch(0, Part()).seen)
 
     def groups(self) -> list[dict[str, Any]]:
         """All learn at one rate."""
