@@ -18,13 +18,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from delf.errors import DelfError, OptionError
 from delf.files import replacing
-from delf.models import PCA
 from delf.network.model import DelfModel
-from delf.network.resnet import ResNetTrunk, fold_batch_norm
+from delf.training.describer import Describer
 from delf.training.engine import Part
 from delf.training.photos import LabelledPhoto, PhotoCache, readable
 from delf.training.views import ViewOptions, moved_points, other_light, random_view, warp
@@ -156,37 +155,6 @@ class Correspondences:
         names = self.classes or [str(file.parent) for file in self.files]
         _, number = np.unique(names, return_inverse=True)
         return number[self.pairs[:, 0]].astype(np.int64)
-
-
-class Describer(nn.Module):
-    """The folded trunk, and the projection of its normalised features to descriptors, both to be trained."""
-
-    def __init__(self, model: DelfModel) -> None:
-        super().__init__()
-        if model.pca is None:
-            raise DelfError("learning from correspondences starts from a PCA, which this model lacks")
-        self.stride = model.config.stride
-        self.trunk: ResNetTrunk = fold_batch_norm(model.trunk)
-        self.projection = nn.Parameter(torch.from_numpy(model.pca.components.copy()))
-        self.mean: Tensor
-        self.image_mean: Tensor
-        self.image_std: Tensor
-        self.register_buffer("mean", torch.from_numpy(model.pca.mean.copy()))
-        self.register_buffer("image_mean", model.mean)
-        self.register_buffer("image_std", model.std)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) RGB in 0..255 -> (B, C, h, w) features."""
-        return self.trunk((images - self.image_mean) / self.image_std)
-
-    def describe(self, features: Tensor) -> Tensor:
-        """(N, C) features -> (N, D) unit descriptors, as extraction computes them."""
-        return F.normalize((F.normalize(features.float(), dim=1) - self.mean) @ self.projection.T, dim=1)
-
-    def pca(self) -> PCA:
-        """The projection in the place of the PCA, turned so that its first components say most (see `finish`)."""
-        projection = self.projection.detach().cpu().numpy()
-        return PCA(self.mean.cpu().numpy(), projection, np.ones(len(projection), np.float32))
 
 
 @dataclass(frozen=True)

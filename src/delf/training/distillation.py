@@ -20,10 +20,10 @@ from torch import Tensor, nn
 
 from delf.errors import DelfError, OptionError
 from delf.images import resize
-from delf.models import PCA
 from delf.network.heads import Attention
-from delf.network.joined import take_channels, trunk_of
+from delf.network.joined import take_channels
 from delf.network.model import DelfModel
+from delf.training.describer import Describer
 from delf.training.engine import Part
 from delf.training.photos import LabelledPhoto, PhotoCache, of_split
 from delf.training.views import other_light
@@ -66,30 +66,13 @@ class DistillationOptions:
                               f"{self.side!r} and {self.scales!r}")
 
 
-class Pupil(nn.Module):
-    """The trunk and the attention of the cheap model, and the projection of its features to descriptors."""
+class Pupil(Describer):
+    """The trunk, the projection and the attention of the cheap model."""
 
     def __init__(self, model: DelfModel, teacher: DelfModel, hidden: int) -> None:
-        super().__init__()
-        assert teacher.pca is not None
-        self.trunk = trunk_of(model.config.trunk)
+        super().__init__(DelfModel(model.config, teacher.pca), folded=False)
         take_channels(self.trunk, teacher.trunk)
         self.attention = Attention(model.config.channels, hidden, batch_norm=False)
-        self.projection = nn.Parameter(torch.from_numpy(teacher.pca.components.copy()))
-        self.mean: Tensor
-        self.image_mean: Tensor
-        self.image_std: Tensor
-        self.register_buffer("mean", torch.from_numpy(teacher.pca.mean.copy()))
-        self.register_buffer("image_mean", model.mean)
-        self.register_buffer("image_std", model.std)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) RGB in 0..255 -> (B, C, h, w) features."""
-        return self.trunk((images - self.image_mean) / self.image_std)
-
-    def describe(self, features: Tensor) -> Tensor:
-        """(N, C) features -> (N, D) unit descriptors, as extraction computes them."""
-        return F.normalize((F.normalize(features, dim=1) - self.mean) @ self.projection.T, dim=1)
 
     def go_on_from(self, model: DelfModel) -> None:
         """Take the weights of a model. Raises a `DelfError` where it is none of this kind."""
@@ -123,11 +106,6 @@ class Pupil(nn.Module):
         self.eval()(images.float())
         for hook in hooks:
             hook.remove()
-
-    def pca(self) -> PCA:
-        """The projection in the place of the PCA."""
-        projection = self.projection.detach().cpu().numpy()
-        return PCA(self.mean.cpu().numpy(), projection, np.ones(len(projection), np.float32))
 
 
 @dataclass(frozen=True)

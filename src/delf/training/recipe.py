@@ -32,7 +32,8 @@ from delf.network.resnet import fold_batch_norm, unfold_batch_norm
 from delf.training.attention import AttentionOptions, AttentionStage
 from delf.training.calibration import calibrate, write_reliability
 from delf.training.classification import ClassificationOptions, ClassificationStage
-from delf.training.correspondences import CorrespondenceOptions, Correspondences, CorrespondenceStage, Describer
+from delf.training.correspondences import CorrespondenceOptions, Correspondences, CorrespondenceStage
+from delf.training.describer import Describer
 from delf.training.distillation import DistillationOptions, DistillationStage
 from delf.training.engine import LoopOptions, Part, Progress, run_stage
 from delf.training.extraction import extractor_of
