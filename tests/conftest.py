@@ -164,6 +164,8 @@ class StubExtractor:
     fingerprint: str = "00112233445566778899"
     options: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(dimensions=16, max_features=20))
     threads: int = 1
+    stride: int = 16
+    largest_scale: float = 2.0
     longest_side: int | None = None
     model_file: Path | None = None
     interrupt_after: int | None = None

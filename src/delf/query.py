@@ -161,7 +161,7 @@ class Query:
                 except DelfError:
                     return None
                 # Levels are relative to the photo as the level of scale 1 has it, however small the largest one is.
-                largest_scale = share * max(self._extractor.options.scales)
+                largest_scale = share * self._extractor.largest_scale
                 longest_side = cells * self._extractor.stride
                 longest = self._extractor.limited(max(1.0, largest_scale)).longest_side
                 base = min(max(photo.pixels.shape[:2]), self._extractor.limited(1.0).longest_side or LONGEST_SIDE)

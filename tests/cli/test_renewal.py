@@ -86,7 +86,8 @@ def test_ctrl_c(delf: Run, few: Path, make_stub: Any, monkeypatch: pytest.Monkey
 
 
 def test_without_photos(delf: Run) -> None:
-    delf("index", "-o", "places.delf").failed("say which photos to index", code=2)
+    done = delf("index", "-o", "places.delf")
+    assert done.code == 2 and "Invalid value for PHOTOS" in done.err
     delf("index", "-o", "places.delf", "--renew").failed("places.delf is not a collection")
 
 

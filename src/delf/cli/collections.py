@@ -99,11 +99,9 @@ def index(
 
 
 def _require_photos(photos: list[Path], renew: bool) -> None:
-    from delf.errors import OptionError
-
     if not photos and not renew:
-        raise OptionError("say which photos to index: delf index PHOTOS -o COLLECTION. Without PHOTOS, --renew reads "
-                          "those of the collection again")
+        raise typer.BadParameter("say which photos to index: delf index PHOTOS -o COLLECTION. Without PHOTOS, --renew "
+                                 "reads those of the collection again", param_hint="PHOTOS")
 
 
 def _model_of(output: Path) -> str:

@@ -198,11 +198,16 @@ class Delf:
         return self._field.stride
 
     @property
+    def largest_scale(self) -> float:
+        """The scale of the largest level of the pyramid."""
+        return max(self.options.scales)
+
+    @property
     def longest_side(self) -> int | None:
         """The longest side, in pixels, of the largest level: more detail than that is not looked at."""
         if self.options.max_image_size is None:
             return None
-        return math.ceil(self.options.max_image_size * max(self.options.scales))
+        return math.ceil(self.options.max_image_size * self.largest_scale)
 
     def extract(self, image: ImageArray, *, image_size: tuple[int, int] | None = None) -> Features:
         """The features of one (H, W, 3) uint8 RGB image, best score first.
