@@ -22,7 +22,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.
 Strict = Annotated[bool, typer.Option(help="Fail (exit code 1) if any file was skipped.")]
 Method = Annotated[str, typer.Option(help="How to search; a wrong name lists the others.")]
 Top = Annotated[int, typer.Option(min=1, help="How many results to show.")]
-Dimensions = Annotated[int | None, typer.Option(min=1, help="Of the descriptors.")]
+Dimensions = Annotated[int | None, typer.Option(min=1, help="How many numbers a descriptor has.")]
 MaxFeatures = Annotated[int | None, typer.Option(min=1, help="Features kept for each photo.")]
 Photos = Annotated[list[Path], typer.Argument(metavar="PHOTOS", help="Files and folders of photos.")]
 Exclude = Annotated[list[str] | None, typer.Option(

@@ -32,14 +32,16 @@ def serve(
     workers: Annotated[int | None, typer.Option(min=1, help="Searches that are computed at once.")] = None,
     waiting: Annotated[int | None, typer.Option(min=0, help="Searches that may wait; more are told to come back.")]
     = None,
-    seconds: Annotated[float | None, typer.Option(min=0.1, help="For an answer, waiting included.")] = None,
-    upload_seconds: Annotated[float | None, typer.Option(min=0.1, help="For a photo to arrive.")] = None,
-    header_seconds: Annotated[float | None, typer.Option(min=0.1, help="For the header of a request to arrive.")]
+    seconds: Annotated[float | None, typer.Option(min=0.1, help="Seconds that an answer may take, waiting included.")]
+    = None,
+    upload_seconds: Annotated[float | None, typer.Option(min=0.1, help="Seconds that a photo may take to arrive.")]
+    = None,
+    header_seconds: Annotated[float | None, typer.Option(min=0.1, help="Seconds that a request's header may take.")]
     = None,
     per_address: Annotated[int | None, typer.Option(min=1, help="Connections from one address at most; behind a proxy "
                                                     "all come from its address.")] = None,
-    upload_bytes: Annotated[int | None, typer.Option(min=1, help="Of a photo, at most.")] = None,
-    pixels: Annotated[int | None, typer.Option(min=1, help="Of an uploaded photo, at most.")] = None,
+    upload_bytes: Annotated[int | None, typer.Option(min=1, help="How many bytes a photo may have.")] = None,
+    pixels: Annotated[int | None, typer.Option(min=1, help="How many pixels an uploaded photo may have.")] = None,
     model: Annotated[str | None, typer.Option(help="The model file, where it is not a packaged one.")] = None,
     runtime: Runtime = "auto", device: Device = "cpu", threads: Threads = None, quiet: Quiet = False,
 ) -> None:
