@@ -29,9 +29,9 @@ Turns = tuple[tuple[float, ...], ...]
 class Effort:
     """How closely a turned query is looked at.
 
-    share: the scale of the largest level of the pyramid, of that which the model looks at, and cells: its longest side
-    in cells of the feature map; so that it is the same look for models of any stride. features: the best so many.
-    candidates: that are verified.
+    It is bounded so that it is the same look for models of any stride. share: the largest scale that is looked at, as a
+    share of the largest scale of the model's pyramid. cells: the longest side of that level, in cells of its feature
+    map, at most. features: the best so many. candidates: that are verified.
     """
 
     share: float

@@ -96,6 +96,26 @@ def test_lessons_are_remembered_and_forgetting_them_changes_nothing(packaged: De
     assert torch.equal(*weights)
 
 
+def test_interrupted_it_goes_on_to_the_same_result(packaged: DelfModel, labelled: list[LabelledPhoto],
+                                                   tmp_path: Path) -> None:
+    class Stop(Exception):
+        pass
+
+    def stop(progress: Any) -> None:
+        if progress.validated:
+            raise Stop
+
+    options = LoopOptions(steps=4, batch=3, save_every=1, validate_every=2)
+    whole, begun, resumed = (stage(packaged, labelled) for _ in range(3))
+    run_stage(whole, options, tmp_path / "whole")
+    with pytest.raises(Stop):
+        run_stage(begun, options, tmp_path / "cut", report=stop)
+    torch.rand(7)  # what else draws at random in this process changes nothing
+    run_stage(resumed, options, tmp_path / "cut")
+    for key, tensor in whole.module.state_dict().items():
+        assert torch.equal(tensor, resumed.module.state_dict()[key]), key
+
+
 def test_each_photo_in_turn(packaged: DelfModel, labelled: list[LabelledPhoto]) -> None:
     pupil = stage(packaged, labelled)
     count = sum(photo.split == "train" for photo in labelled)
@@ -134,6 +154,14 @@ def test_a_recipe_makes_a_thin_model(labelled: list[LabelledPhoto], photos: Path
     target = tmp_path / "thin.safetensors"
     train_model(Recipe.read(tmp_path / "recipe.toml"), labelled, target, start=PACKAGED / "delf-r18.safetensors",
                 correspondences=correspondences, validate=False)
+    other = tmp_path / "other.safetensors"
+    teacher = DelfModel.from_pretrained("delf-r18")
+    with torch.no_grad():
+        teacher.trunk.conv1.weight.mul_(1.01)
+    teacher.save_pretrained(other)
+    with pytest.raises(DelfError, match="of other photos or of another teacher"):
+        train_model(Recipe.read(tmp_path / "recipe.toml"), labelled, target, start=other,
+                    correspondences=correspondences, validate=False)
     model = DelfModel.from_pretrained(target)
     assert (model.config.trunk, model.config.stride, model.config.attention_hidden) == ("thin18", 8, 8)
     features = Delf.load(target, dimensions=24, scales=(0.5, 1.0)).extract(read_image(photos / "cat.jpg"))

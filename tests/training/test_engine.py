@@ -217,7 +217,7 @@ def test_a_checkpoint_of_something_else_is_named(tmp_path: Path) -> None:
     again = Line()
     run_stage(again, STEPS, tmp_path, identity="these photos")
     assert again.seen == []
-    with pytest.raises(TrainingError, match=r"line\.checkpoint is of other options of the stage or of other photos"):
+    with pytest.raises(TrainingError, match=r"line\.checkpoint is of other options of the stage, of other photos"):
         run_stage(Line(), STEPS, tmp_path, identity="those photos")
 
 

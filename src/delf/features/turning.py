@@ -26,7 +26,8 @@ def extract_turned(extractor: Delf, image: ImageArray, size: tuple[int, int], de
         image: (H, W, 3) uint8 RGB, maybe a reduced copy. size: (width, height) of the original. whole: look at all of
             it; else the corners that are turned out of a canvas of its own size are left out, which takes half of the
             time at an eighth turn. longest_side: in pixels, to which a larger image is reduced first; by default that
-            of the extractor's largest level.
+            of the extractor's largest level. most: features that are wanted, where that is fewer than the extractor
+            keeps; there may be fewer of them.
 
     Returns:
         keypoints are where they are in the original; only what is seen there was seen at another angle.

@@ -39,11 +39,11 @@ class DistillationOptions:
     """What is learnt of a teacher.
 
     begin: a model by name or file to go on from; "" for one that begins with channels of its teacher.
-    side: of the crops that the pupil sees, in pixels. scales: of the photo that crops
-    are of; larger ones follow where a photo would be smaller than a crop. crops: different ones of each photo.
-    hidden: channels of the attention. contrast: weight of the loss by which descriptors are told from others; points:
-    cells of a mini-batch that it looks at; temperature: cosines are divided by it. extras: weight of the losses of
-    length and attention. other_light: share of crops that the pupil sees in another light than the teacher does.
+    side: of the crops that the pupil sees, in pixels. scales: of the photo that crops are of; larger ones follow where
+    a photo would be smaller than a crop. crops: different ones of each photo. hidden: channels of the attention.
+    contrast: weight of the loss by which descriptors are told from others; points: cells of a mini-batch that it looks
+    at; temperature: cosines are divided by it. extras: weight of the losses of length and attention.
+    other_light: share of crops that the pupil sees in another light than the teacher does.
     memory: bytes of the teacher's features that are kept.
     """
 
@@ -64,6 +64,9 @@ class DistillationOptions:
         if self.side < 64 or self.side % 16 or not self.scales or not all(0 < scale <= 1 for scale in self.scales):
             raise OptionError(f"side is 64 or more and a multiple of 16, and scales are above 0 and at most 1, not "
                               f"{self.side!r} and {self.scales!r}")
+        if min(self.crops, self.hidden, self.points) < 1 or not self.temperature > 0:
+            raise OptionError("crops, hidden and points are 1 or more and temperature is above 0, not "
+                              f"{self.crops!r}, {self.hidden!r}, {self.points!r} and {self.temperature!r}")
 
 
 class Pupil(Describer):
@@ -111,9 +114,10 @@ class Pupil(Describer):
 @dataclass(frozen=True)
 class CropBatch:
     """seen: (B, 3, S, S) uint8, by the pupil. keys: of each crop. shown: of those that the teacher has not seen yet,
-    (3, 2 S, 2 S) uint8.
+    (3, 2 S, 2 S) uint8. seed: of the draw of cells, so that training that was interrupted goes on to the same result.
     """
 
+    seed: int
     seen: Tensor
     keys: list[tuple[int, int]]
     shown: dict[tuple[int, int], Tensor]
@@ -166,16 +170,16 @@ class DistillationStage:
                 for number in numbers.tolist()]
         return self._batch(self._photos, keys, np.random.default_rng((self._seed, step, part.rank, 1)))
 
-    def _batch(self, photos: list[LabelledPhoto], keys: list[tuple[int, int]],
-               rng: np.random.Generator | None) -> CropBatch:
-        seen, shown = [], {}
+    def _batch(self, photos: list[LabelledPhoto], keys: list[tuple[int, int]], rng: np.random.Generator, *,
+               other: bool = True) -> CropBatch:
+        """other: whether some crops are seen in another light."""
+        seed, seen, shown = int(rng.integers(2**31)), [], {}
         for key in keys:
             small, large = self._crop(photos[key[0]], key)
             if key not in self._lessons:
                 shown[key] = torch.from_numpy(large.transpose(2, 0, 1).copy())
-            light = rng is not None and rng.random() < self.options.other_light
-            seen.append(other_light(small, rng) if light and rng is not None else small)
-        return CropBatch(torch.from_numpy(np.stack(seen).transpose(0, 3, 1, 2).copy()), keys, shown)
+            seen.append(other_light(small, rng) if other and rng.random() < self.options.other_light else small)
+        return CropBatch(seed, torch.from_numpy(np.stack(seen).transpose(0, 3, 1, 2).copy()), keys, shown)
 
     def _crop(self, photo: LabelledPhoto, key: tuple[int, int]) -> tuple[ImageArray, ImageArray]:
         """A crop of a photo at some scale, and the same at twice that."""
@@ -204,16 +208,18 @@ class DistillationStage:
                                                 for name in ("descriptors", "lengths", "attention", "weights"))
             cosines = (own * wanted).sum(dim=1)
             loss = (weights * (1 - cosines)).mean()
-            contrast, first = self._contrast(own, wanted, weights)
+            contrast, first = self._contrast(own, wanted, weights, batch.seed)
             length = F.smooth_l1_loss(_log(features.norm(dim=1)), lengths)
             attended = F.smooth_l1_loss(_log(_inner(attention[:, None]).flatten()), scores)
             total = loss + options.contrast * contrast + options.extras * (length + attended)
         return {"loss": total, "cosine": 1 - loss.detach(), "first": first, "length": length.detach(),
                 "attention": attended.detach()}
 
-    def _contrast(self, own: Tensor, wanted: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    def _contrast(self, own: Tensor, wanted: Tensor, weights: Tensor, seed: int) -> tuple[Tensor, Tensor]:
         """InfoNCE both ways between the pupil's and the teacher's descriptors of cells, drawn by weight."""
-        chosen = torch.multinomial(weights, min(self.options.points, len(weights)))
+        drawn = torch.Generator().manual_seed(seed)
+        count = min(self.options.points, len(weights))
+        chosen = torch.multinomial(weights.cpu(), count, generator=drawn).to(own.device)
         logits = own[chosen] @ wanted[chosen].T / self.options.temperature
         # Cells that the teacher takes for the same are not told apart.
         alike = (wanted[chosen] @ wanted[chosen].T > 0.8).fill_diagonal_(False)
@@ -254,7 +260,8 @@ class DistillationStage:
         device, totals = self.module.mean.device, dict[str, list[float]]()
         for start in range(0, min(len(self._held), VALIDATED), 8):
             photos = self._held[start : start + 8]
-            batch = self._batch(photos, [(row, HELD + start) for row in range(len(photos))], None)
+            keys = [(row, HELD + start) for row in range(len(photos))]
+            batch = self._batch(photos, keys, np.random.default_rng(start), other=False)
             for name, value in self.losses(batch, device).items():
                 totals.setdefault(name, []).append(float(value))
         return {name: float(np.mean(values)) for name, values in totals.items()}

@@ -252,7 +252,7 @@ class _Trainer:
 
     def stage(self, number: int, plan: StagePlan, model: DelfModel) -> DelfModel:
         """The model after a stage."""
-        batch, seed = plan.loop.batch, plan.loop.seed
+        batch, seed, taught = plan.loop.batch, plan.loop.seed, ""
         stage: Any
         if plan.kind == "correspondences":
             if self.correspondences is None:
@@ -262,13 +262,14 @@ class _Trainer:
             stage = CorrespondenceStage(model, self.correspondences, batch, plan.options, held=self.held,
                                         cache=self.cache, seed=seed)
         elif plan.kind == "distillation":
-            stage = DistillationStage(model, DelfModel.from_pretrained(self.start), self.photos, self.cache, batch,
-                                      plan.options, seed=seed)
+            teacher = DelfModel.from_pretrained(self.start)
+            taught = teacher.config.fingerprint  # a checkpoint is of what this teacher says
+            stage = DistillationStage(model, teacher, self.photos, self.cache, batch, plan.options, seed=seed)
         else:
             kind = {"classification": ClassificationStage, "attention": AttentionStage, "joint": JointStage}[plan.kind]
             stage = kind(model, self.photos, self.cache, batch, plan.options, seed=seed)
         folder = self.run / f"{number + 1}-{plan.kind}"
-        run_stage(stage, plan.loop, folder, device=self.device, identity=self._identity(plan),
+        run_stage(stage, plan.loop, folder, device=self.device, identity=self._identity(plan) + taught,
                   report=lambda progress: self.report(Report(progress=progress)))
         stage.module.to("cpu")
         return kept(model, _result(plan, stage, model), plan.keep)
