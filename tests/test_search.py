@@ -238,7 +238,7 @@ def test_a_pair_is_looked_at_as_a_search_does(strict: SearchEngine, queries: Any
     pair = strict.match(paired, ordinal)
     assert paired.quick[:3] == searched.quick[:3] == list(TURNS[0])  # the search may be sure of another photo then
     # The search may have followed another photo of the same thing, and so have turned by some degrees more or less.
-    assert abs(paired.thorough[0] - searched.thorough[0]) < 20
+    assert abs(paired.thorough[0] - searched.thorough[0]) < 15
     seen = [paired.turned(degrees, TURNING.thorough.share) for degrees in paired.thorough]
     inliers = [strict.match(features, ordinal).inliers for features in seen if features is not None]
     assert pair.inliers == max(inliers) > 1.5 * strict.match(paired.features, ordinal).inliers

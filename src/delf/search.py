@@ -211,13 +211,12 @@ class SearchEngine:
         if first.probability >= self.options.minimum_probability:
             return first
 
-        def seen(degrees: float, effort: Effort, *, glance: bool = False) -> tuple[Features, Verified] | None:
+        def seen(degrees: float, effort: Effort) -> tuple[Features, Verified] | None:
             check()
             turned = seen_turned(query, degrees, effort)
-            return None if turned is None else (turned, state.verifier.look_at(turned, ordinal, glance=glance))
+            return None if turned is None else (turned, state.verifier.look_at(turned, ordinal))
 
-        quick = turning.best_quick(lambda degrees: seen(degrees, turning.glance, glance=True),
-                                   lambda one: one[1].inliers)
+        quick = turning.best_quick(lambda degrees: seen(degrees, turning.glance), lambda one: one[1].inliers)
         close = None if quick is None else seen(upright(quick[1], quick[0]), turning.close)
         if close is None or not close[1].inliers:
             return first

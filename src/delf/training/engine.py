@@ -323,9 +323,8 @@ class _Loop(Generic[Batch]):
             raise TrainingError(f"{path} is of {state['steps']} steps of {state['batch']}, not of {self.options.steps} "
                                 f"of {self.options.batch}; finish it with those, or delete it to begin anew")
         if not same:
-            raise TrainingError(f"{path} is of other options of the stage, of other photos or of another "
-                                "teacher; finish it with those, or "
-                                "delete it to begin anew")
+            raise TrainingError(f"{path} is of other options of the stage, of other photos or of another teacher; "
+                                "finish it with those, or delete it to begin anew")
         if self.log:
             self.log.cut(self.done)
 
