@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
+import PIL
 import pytest
 import tifffile
 from PIL import Image
@@ -362,12 +363,12 @@ def test_fax(encoded, compression, mode):
 
 @pytest.mark.parametrize("compression", ["packbits", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "lzma", "zstd"])
 def test_what_libtiff_writes(encoded, compression):
+    # Pillow 11 comes without Zstandard, and when it is asked to write it, it writes into memory that it has freed.
+    if compression == "zstd" and int(PIL.__version__.partition(".")[0]) < 12:
+        pytest.skip("Pillow writes Zstandard from version 12 on")
     samples = samples_of(8, UNSIGNED, 3)
     for picture in (Image.fromarray(samples), Image.fromarray(samples[:, :, 0])):
-        try:
-            data = encoded(picture, "TIFF", compression=compression)
-        except OSError:
-            pytest.skip("not in this build of Pillow")
+        data = encoded(picture, "TIFF", compression=compression)
         assert np.array_equal(read_image(data), np.asarray(picture.convert("RGB")))
 
 
