@@ -80,8 +80,8 @@ def _seen_from(pixels: ImageArray, corners: Any) -> tuple[ImageArray, np.ndarray
 
 @pytest.fixture(scope="session", autouse=True)
 def one_runtime() -> Iterator[None]:
-    """Tests compute in float32 on every processor: `auto` takes bfloat16 where there is some, and with it features and
-    ranks differ by a rounding. That choice, and bfloat16 itself, are looked at in `tests/runtimes`.
+    """Tests do without bfloat16, which `auto` takes where there is some: with it features and ranks differ by a
+    rounding from those in 8 bits or float32. That choice, and bfloat16 itself, are looked at in `tests/runtimes`.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("delf.runtimes._may_compute_in_bfloat16", lambda: False)

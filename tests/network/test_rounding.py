@@ -96,6 +96,27 @@ def test_inner_layers_are_rounded_by_what_reaches_them() -> None:
     np.testing.assert_allclose(stored["d.b"], left * 0.03 * 120, atol=1e-4)
 
 
+def test_equal_biases_that_an_exporter_stored_once_are_told_apart() -> None:
+    rng = np.random.default_rng(4)
+    weights = {name: rng.normal(size=(4, width, 1, 1)).astype(np.float32) for name, width in (("c", 3), ("d", 4))}
+    squares = [np.full((1, 3, 16, 16), value, np.float32) for value in (60, 180)]
+    separate, shared, passed = (_convolutions(weights, bias=True) for _ in range(3))
+    for model, name in ((shared, "c.b"), (passed, "passed")):
+        model.graph.node[1].input[2] = name
+    passed.graph.node.insert(0, onnx.helper.make_node("Identity", ["c.b"], ["passed"]))
+    expected = _biases(separate, squares)
+    assert not np.array_equal(*expected)
+    for model in (shared, passed):
+        np.testing.assert_array_equal(_biases(model, squares), expected)
+
+
+def _biases(model: Any, squares: list[np.ndarray]) -> list[np.ndarray]:
+    """Of its two convolutions, after rounding."""
+    round_weights(model, ["c", "d"], squares)
+    stored = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    return [stored[node.input[2]] for node in model.graph.node if node.op_type == "Conv"]
+
+
 def _convolutions(weights: dict[str, np.ndarray], *, bias: bool) -> Any:
     """A model of convolutions without padding, one behind the other."""
     make, held, nodes, source = onnx.helper, [], [], "images"

@@ -50,10 +50,14 @@ def seeded_files(folder: Path, **config: Any) -> Path:
 
 
 @pytest.fixture(scope="session")
-def attentive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def attentive(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Path:
     """A model with everything that the packaged one lacks: attention, stride 32, options of its own."""
-    return seeded_files(tmp_path_factory.mktemp("attentive"), attention=True, attention_hidden=32, stride=32,
-                        extraction={"scales": [0.5, 1.0], "score_threshold": 0.25, "dimensions": 16})
+    from delf.network.quantise import quantise_onnx
+
+    folder = seeded_files(tmp_path_factory.mktemp("attentive"), attention=True, attention_hidden=32, stride=32,
+                          extraction={"scales": [0.5, 1.0], "score_threshold": 0.25, "dimensions": 16})
+    quantise_onnx(folder / "seeded.onnx", sorted(photos.glob("*.jpg")), folder / "seeded-int8.onnx", count=4)
+    return folder
 
 
 @pytest.fixture(scope="session", params=["packaged", "attentive"])

@@ -167,8 +167,7 @@ def calibrate(
     chosen = {name: value for name, value in (("texture", texture), ("border", border)) if value is not None}
     config = replace(config, extraction={**config.extraction, **chosen})
     photos = read_photos(data, images, report=lambda sentence: say(sentence, quiet))
-    extractor = load_extractor(str(small if eight_bit else files[1]), "auto", "cpu", threads, quiet, **chosen)
-    extractor.model_file = files[1]  # beside which the words lie
+    extractor = load_extractor(str(files[1]), "onnx-int8" if eight_bit else "onnx", "cpu", threads, quiet, **chosen)
     with progress("Calibrating", "photos and queries", quiet) as update:
         folder.mkdir(parents=True, exist_ok=True)
         found = fit(extractor, photos, folder / f"calibration-{config.fingerprint[:12]}.delf",

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 Model = Annotated[str, typer.Option(
     help="A packaged model, a .safetensors or .onnx file, a folder that holds one, or hub:OWNER/NAME.")]
 Runtime = Annotated[str, typer.Option(help="What computes the network: auto (the fastest that is installed), "
-                                         "onnx, openvino, openvino-bf16, torch or torch-bf16.")]
+                                         "onnx, onnx-int8, openvino, openvino-bf16, torch or torch-bf16.")]
 Device = Annotated[str, typer.Option(help="cpu, or a device of torch such as cuda.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="How many cores to use; all by default.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars and no remarks.")]

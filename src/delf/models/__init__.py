@@ -26,6 +26,7 @@ from delf.types import FloatArray
 
 DEFAULT_MODEL = "delf-r18"
 PACKAGED = Path(__file__).parent
+EIGHT_BIT = "-int8.onnx"  # how the name of the file ends that computes a model in 8 bits
 METADATA_KEY = "delf"
 OUTPUTS = ("feature_map", "attention", "global_descriptor")  # of the ONNX graph, in this order
 PCA_KEYS = ("pca.mean", "pca.components", "pca.variances")
@@ -262,11 +263,12 @@ def _decoded(keys: Sequence[str], metadata: Mapping[str, str]) -> list[FloatArra
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """Where the two files of a model are; at least one is there."""
+    """Where the files of a model are; one of the first two is there. eight_bit: NAME-int8.onnx, the same in 8 bits."""
 
     name: str
     safetensors: Path | None
     onnx: Path | None
+    eight_bit: Path | None = None
 
     @property
     def path(self) -> Path | None:
@@ -274,16 +276,19 @@ class ModelFiles:
         return self.onnx or self.safetensors
 
     def require(self, kind: str) -> Path:
-        """The path of the "safetensors" or "onnx" file.
+        """The path of the "safetensors", "onnx" or "eight_bit" file.
 
         Raises:
             ModelError: the model lacks it; the text says how to make it.
         """
         path: Path | None = getattr(self, kind)
         if path is None:
-            cure = (f"make it with: delf export {self.path}" if kind == "onnx"
-                    else "use the runtime 'onnx', or get the .safetensors file of the model")
-            raise ModelError(f"the model {self.name!r} has no .{kind} file beside {self.path}; {cure}")
+            ending, cure = {
+                "onnx": (".onnx", f"make it with: delf export {self.path}"),
+                "eight_bit": (EIGHT_BIT, f"make it with: delf export {self.path} --int8 PHOTOS"),
+                "safetensors": (".safetensors", "use the runtime 'onnx', or get the .safetensors file of the model"),
+            }[kind]
+            raise ModelError(f"the model {self.name!r} has no {ending} file beside {self.path}; {cure}")
         return path
 
 
@@ -317,12 +322,13 @@ def packaged_models() -> list[str]:
 
 def _beside(path: Path) -> ModelFiles:
     pair = [path.with_suffix(suffix) for suffix in (".safetensors", ".onnx")]
-    safetensors, onnx = (candidate if candidate.is_file() else None for candidate in pair)
-    return ModelFiles(path.stem, safetensors, onnx)
+    files = (*pair, path.with_name(f"{path.stem}{EIGHT_BIT}"))
+    return ModelFiles(path.stem, *(file if file.is_file() else None for file in files))
 
 
 def _in_folder(folder: Path) -> ModelFiles:
-    stems = sorted({p.stem for p in folder.iterdir() if p.suffix in (".safetensors", ".onnx")})
+    names = {p.stem for p in folder.iterdir() if p.suffix in (".safetensors", ".onnx")}
+    stems = sorted(names - {f"{name}{EIGHT_BIT}".removesuffix(".onnx") for name in names})
     if len(stems) != 1:
         found = f"{len(stems)} models ({', '.join(stems)})" if stems else "no model"
         raise ModelError(f"the folder {folder} holds {found}; name one .safetensors or .onnx file")

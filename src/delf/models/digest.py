@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from delf.errors import ModelError
@@ -64,6 +65,22 @@ def read_sealed(path: Path) -> bytes:
         if digest.hexdigest().encode() != data[place]:
             raise ModelError(f"{path} is damaged: it is not what was written; get it again")
     return data
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """The pairs of texts that an ONNX file holds besides its network; none of what is no ONNX file.
+
+    Raises:
+        ModelError: it cannot be read.
+    """
+    data, pairs = _read(path), dict[str, str]()
+    with suppress(ValueError):
+        for start, value, end in _fields(data):
+            if data[start] == _ENTRY[0]:
+                entry = data[value:end]
+                key, text = (entry[first:last].decode() for _, first, last in _fields(entry))
+                pairs[key] = text
+    return pairs
 
 
 def _read(path: Path) -> bytes:

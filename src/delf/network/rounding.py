@@ -12,6 +12,7 @@ bits rounded one by one (`benchmarks/CHOICES.md`, "Precision").
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -42,8 +43,9 @@ def round_weights(model: Any, names: Iterable[str], squares: Sequence[FloatArray
     """
     from onnx import numpy_helper
 
-    stored = {tensor.name: tensor for tensor in model.graph.initializer}
     convolutions = {node.name: node for node in model.graph.node if node.op_type == "Conv" and node.name in set(names)}
+    _separate_biases(model, convolutions)
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
     steps = {}
     with threadpool_limits(1):  # sums of several threads differ with their number
         for node, products, means in _inputs(model, convolutions, squares, np.random.default_rng(seed)):
@@ -58,6 +60,21 @@ def round_weights(model: Any, names: Iterable[str], squares: Sequence[FloatArray
                 shifted = numpy_helper.to_array(bias) + (rows - made) @ means
                 bias.CopyFrom(numpy_helper.from_array(shifted.astype(np.float32), bias.name))
     return steps
+
+
+def _separate_biases(model: Any, convolutions: Mapping[str, Any]) -> None:
+    """Give each convolution a bias of its own: exporters store equal ones once, behind nodes that pass them on."""
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    passed = {node.output[0]: node.input[0] for node in model.graph.node if node.op_type == "Identity"}
+    uses = Counter(name for node in model.graph.node for name in node.input)
+    for name, node in convolutions.items():
+        if len(node.input) > 2 and (node.input[2] not in stored or uses[node.input[2]] > 1):
+            source = node.input[2]
+            while source not in stored:
+                source = passed[source]
+            node.input[2] = f"{name}.own_bias"
+            model.graph.initializer.add().CopyFrom(stored[source])
+            model.graph.initializer[-1].name = node.input[2]
 
 
 def channel_steps(rows: Doubles) -> FloatArray:

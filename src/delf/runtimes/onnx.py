@@ -16,15 +16,16 @@ class OnnxRuntime:
     """Each call runs on the calling thread alone: parallel work comes from calling it on several threads at once.
 
     That is faster than splitting one convolution over the cores, and makes results independent of their number.
+
+    eight_bit: whether the file is taken that computes in 8 bits (`delf.network.quantise`).
     """
 
-    name = "onnx"
-
-    def __init__(self, files: ModelFiles, device: str = "cpu") -> None:
+    def __init__(self, files: ModelFiles, device: str = "cpu", *, eight_bit: bool = False) -> None:
+        self.name = "onnx-int8" if eight_bit else "onnx"
         if device != "cpu":
-            raise OptionError(f"the runtime 'onnx' computes on the CPU only, not on {device!r}; "
+            raise OptionError(f"the runtime {self.name!r} computes on the CPU only, not on {device!r}; "
                               "use the runtime 'torch'")
-        path = files.require("onnx")
+        path = files.require("eight_bit" if eight_bit else "onnx")
         quiet_onnxruntime(onnxruntime)
         data = read_sealed(path)
         options = onnxruntime.SessionOptions()
