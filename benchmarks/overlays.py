@@ -5,9 +5,10 @@
 Photos are of held-out classes, which no training saw. Unrelated pairs are of two classes, with the same overlay on both
 photos; related ones were matched and verified, with the same overlay on both, with two overlays of a kind, or with one
 on one of them. A line is a kind of overlay, and the shares of pairs with a probability above 0.5. "none" is of the same
-pairs without overlays. Nothing was fitted to the kinds with a star. "Copies" are the same photos in other sizes, crops
-and light, where all should be above 0.5. The last line is of pictures that show nothing, each with each, and each with
-five photos.
+pairs without overlays. "Searches" are queries that found a match where there is none: photos of training classes, one
+of each and all with the same overlay, search for each other with `delf-asmk`. Nothing was fitted to the kinds with a
+star. "Copies" are the same photos in other sizes, crops and light, where all should be above 0.5. The last line is of
+pictures that show nothing, each with each, and each with five photos.
 """
 
 from __future__ import annotations
@@ -18,13 +19,16 @@ import itertools
 import random
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from PIL import Image
 
+from delf.collection import Collection
 from delf.features import Delf
 from delf.images import read_image
 from delf.pair import image_match
+from delf.search import SearchEngine
 from delf.training.blanks import blank_pictures, compressed
 from delf.training.overlays import OVERLAYS, UNTUNED, Overlay
 from delf.types import Features, ImageArray
@@ -45,19 +49,31 @@ def main() -> None:
     parser.add_argument("--model", default="delf-r18-int8")
     arguments = parser.parse_args()
     unrelated, related = pairs(arguments.manifest, arguments.pairs, arguments.number, random.Random(arguments.seed))
-    judge = Judge(Delf.load(arguments.model))
-    print("| overlay | unrelated, same overlay | related, same overlay | two overlays | one of the two |")
-    print("|---|---|---|---|---|")
-    print(f"| none | {judge.share(unrelated)} | {judge.share(related)} | | |", flush=True)
+    judge, alone = Judge(Delf.load(arguments.model)), one_of_each(arguments.manifest, arguments.number)
+    print("| overlay | unrelated, same overlay | searches | related, same overlay | two overlays | one of the two |")
+    print("|---|---|---|---|---|---|")
+    print(f"| none | {judge.share(unrelated)} | {judge.searches(alone)} | {judge.share(related)} | | |", flush=True)
     for kind in arguments.kinds:
         marks, others = ([Overlay(kind, arguments.seed * 1000 + shift + number) for number in range(arguments.number)]
                          for shift in (0, 500))
-        cells = [judge.share(unrelated, marks, marks), judge.share(related, marks, marks),
+        cells = [judge.share(unrelated, marks, marks), judge.searches(alone, marks[0]),
+                 judge.share(related, marks, marks),
                  judge.share(related, marks, others), judge.share(related, marks)]
         print(f"| {kind}{' *' if kind in UNTUNED else ''} | {' | '.join(cells)} |", flush=True)
     photos = [one for one, _ in related]
-    print(f"| copies | {', '.join(f'{name} {judge.copies(photos, name)}' for name in COPIES)} | | | |", flush=True)
-    print(f"| blank pictures | {judge.blanks(photos[:5])} | | | |")
+    print(f"| copies | {', '.join(f'{name} {judge.copies(photos, name)}' for name in COPIES)} | | | | |", flush=True)
+    print(f"| blank pictures | {judge.blanks(photos[:5])} | | | | |")
+
+
+def one_of_each(manifests: list[Path], number: int) -> list[Path]:
+    """A photo of each of so many training classes that do not resemble each other by their names."""
+    found: dict[str, Path] = {}
+    for manifest in manifests:
+        with manifest.open(newline="") as file:
+            for row in csv.DictReader(file):
+                if row["split"] == "train":
+                    found.setdefault(row["class"][:8], manifest.parent / row["file"])  # as in `pairs`
+    return list(found.values())[:: max(1, len(found) // number)][:number]
 
 
 def pairs(manifests: list[Path], verified: Path, number: int, rng: random.Random) -> tuple[list[Pair], list[Pair]]:
@@ -135,6 +151,20 @@ class Judge:
         none = [None] * len(photos)
         return shown(self.sure(self.features(pair[0], mark), self.features(pair[1], other))
                      for pair, mark, other in zip(photos, marks or none, others or none, strict=True))
+
+    def searches(self, photos: list[Path], mark: Overlay | None = None) -> str:
+        """Of photos of different things that search for each other, those that find a match."""
+        with TemporaryDirectory() as folder:
+            files = [Path(folder) / f"{number}.png" for number in range(len(photos))]
+            for file, path in zip(files, photos, strict=True):
+                pixels = read_image(path)
+                Image.fromarray(mark.draw(pixels).pixels if mark else pixels).save(file)
+            with Collection.create(Path(folder) / "c.delf", self.extractor) as collection:
+                collection.add(files)
+                engine = SearchEngine(collection, self.extractor)
+                own = [collection.ordinal_of(file) for file in files]
+                return shown(bool(engine.search(file, exclude=[number]).match)
+                             for file, number in zip(files, own, strict=True) if number is not None)
 
     def copies(self, photos: list[Path], name: str) -> str:
         """The same for photos and copies of them."""

@@ -25,7 +25,7 @@ from delf.methods import DEFAULT_METHOD, METHODS, TURNS, SearchOptions
 from delf.models import PACKAGED
 from delf.pair import match
 from delf.query import Query, QueryPhoto, Seen
-from delf.ranking import MATCH_PROBABILITY, probability
+from delf.ranking import MATCH_PROBABILITY, SMALLEST, probability
 from delf.retrieval import VoteOptions
 from delf.search import SearchEngine, load_extractor
 from delf.types import Features, SearchResult
@@ -262,8 +262,12 @@ def test_an_answer_is_in_order_and_complete(answers: Any, collection: Any, extra
             scores = [result.score for result, one in zip(answer.results, sure, strict=True) if one is kind]
             assert scores == sorted(scores, reverse=True)
         assert len({result.image for result in answer.results}) == len(answer.results) <= len(collection)
-        for result in answer.results:
-            assert result.probability == probability(result.evidence, extractor.runtime.config.probability)
+        config = extractor.runtime.config
+        for result in answer.results:  # without inliers words say nothing, as nothing could be shown for them
+            weights = config.probability_by_words if result.inliers else config.probability
+            assert result.probability == probability(result.evidence, weights)
+            counted = max(len(collection), SMALLEST) if result.inliers else len(collection)
+            assert result.evidence["images"] == pytest.approx(np.log10(counted))
         assert set(answer.seconds) == {"retrieve", "verify", "rank", "turn"}
         assert all(value >= 0 for value in answer.seconds.values())
 

@@ -12,6 +12,7 @@ from PIL import Image
 
 from delf.collection import Collection
 from delf.demo.samples import read_sample
+from delf.features import Delf
 from delf.grouping import PairOptions, match_collection
 from delf.images import resize
 from delf.pair import image_match
@@ -33,6 +34,12 @@ def marked(name: str, number: int) -> ImageArray:
     pixels = Overlay("watermark in the middle", 0).draw(small).pixels
     left, top = np.random.default_rng(number).integers(0, 16, 2)
     return np.ascontiguousarray(pixels[top:, left:])
+
+
+@pytest.fixture(scope="module")
+def extractor() -> Delf:
+    """In float32: a pair or two of these is near the limit, and with 8 bits other letters match."""
+    return Delf.load(runtime="onnx", threads=2)
 
 
 @pytest.fixture(scope="module")

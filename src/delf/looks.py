@@ -15,7 +15,7 @@ import numpy as np
 
 from delf.errors import OptionError
 from delf.query import Query
-from delf.ranking import DISTINCT_CHANCE, Candidates, distinct_inliers, words_evidence
+from delf.ranking import CHANCE, DISTINCT_CHANCE, Candidates, distinct_inliers, words_background, words_evidence
 from delf.retrieval import Mask, Retriever
 from delf.types import Features
 from delf.verification import angle
@@ -111,9 +111,20 @@ class Look:
     candidates: Candidates
     verified: Sequence[Verified]
 
-    def evidence_of(self, ordinal: int) -> float:
-        """What the score of an image in the first retrieval says, where that is a similarity by words."""
-        return words_evidence(self._scores.get(ordinal, 0.0))
+    def words_of(self, one: Verified) -> float:
+        """What the score of an image in the first retrieval says, where that is a similarity by words.
+
+        Words do not tell what an overlay has: they count as far as what agrees is not an overlay's.
+        """
+        agreeing = one.inliers + len(one.found.overlay)
+        similarity = self._scores.get(one.ordinal, 0.0) * (one.inliers / agreeing if agreeing else 1.0)
+        return words_evidence(similarity, self._background)
+
+    @cached_property
+    def _background(self) -> float:
+        """How similar by words those images are that geometry has not confirmed."""
+        confirmed = [one.ordinal for one in self.verified if one.inliers > CHANCE]
+        return words_background(self.found.scores[~np.isin(self.found.images, confirmed)])
 
     @cached_property
     def distinct(self) -> dict[int, float]:

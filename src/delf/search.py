@@ -25,7 +25,7 @@ from delf.methods import DEFAULT_METHOD, METHODS, SearchOptions
 from delf.pair import image_match
 from delf.pools import Pool
 from delf.query import Query, timed
-from delf.ranking import CHANCE, DISTINCT, RANKINGS, WORDS, Candidates
+from delf.ranking import CHANCE, DISTINCT, RANKINGS, SMALLEST, WORDS, Candidates
 from delf.retrieval import Mask, Retriever, open_retriever
 from delf.types import Box, Features, ImageArray, ImageMatch, Result, SearchResult, require_top
 from delf.verification import single_threaded_products
@@ -283,7 +283,9 @@ class SearchEngine:
         if self.options.inliers == "distinct":
             more[DISTINCT] = math.log1p(look.distinct[one.ordinal])
         if state.retriever.comparable:
-            more[WORDS], weights = look.evidence_of(one.ordinal), config.probability_by_words or weights
+            more[WORDS] = look.words_of(one)
+            if one.inliers and config.probability_by_words:  # without any, there is nothing that could be shown
+                weights, total = config.probability_by_words, max(total, SMALLEST)
         return image_match(look.query, one.features, one.found, images=total, weights=weights, more=more)
 
 

@@ -210,7 +210,7 @@ NAMES: dict[str | bytes, str] = {  # and how they are shown
 
 def test_names(shell: Run, draw: Callable[..., Path], tmp_path: Path) -> None:
     try:
-        photos = [draw(b"in/" + os.fsencode(name), seed) for seed, name in enumerate(NAMES)]
+        photos = [draw(b"in/" + os.fsencode(name), seed, (128, 96)) for seed, name in enumerate(NAMES)]
     except OSError:
         pytest.skip("this file system wants other names")
     for name in NAMES:
@@ -329,7 +329,7 @@ def test_a_missing_photo_makes_no_collection(delf: Run, draw: Callable[..., Path
 
 @pytest.mark.parametrize(("option", "value", "code", "word"), [
     ("--model", "nosuch", 1, "delf-r18"), ("--model", "nosuch.onnx", 1, "nosuch.onnx"), ("--model", ".", 1, "no model"),
-    ("--runtime", "nosuch", 2, "auto, onnx, openvino, openvino-bf16, torch, torch-bf16"),
+    ("--runtime", "nosuch", 2, "auto, onnx, onnx-int8, openvino, openvino-bf16, torch, torch-bf16"),
     ("--index", "nosuch", 2, "auto, exact or ivfpq"),
     ("--dimensions", "1000", 2, "128"),
 ])

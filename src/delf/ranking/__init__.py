@@ -3,10 +3,12 @@
 from delf.ranking.confidence import (
     DISTINCT,
     MATCH_PROBABILITY,
+    SMALLEST,
     WORDS,
     evidence,
     probability,
     spanned_area,
+    words_background,
     words_evidence,
 )
 from delf.ranking.distinct import distinct_inliers
@@ -14,6 +16,6 @@ from delf.ranking.order import CHANCE, COUNTS, DISTINCT_CHANCE, RANKINGS
 from delf.ranking.support import SupportOptions, support, supporters
 from delf.ranking.votes import Candidates, count_votes, in_order
 
-__all__ = ["CHANCE", "COUNTS", "DISTINCT", "DISTINCT_CHANCE", "MATCH_PROBABILITY", "RANKINGS", "WORDS", "Candidates",
-           "SupportOptions", "count_votes", "distinct_inliers", "evidence", "in_order", "probability", "spanned_area",
-           "support", "supporters", "words_evidence"]
+__all__ = ["CHANCE", "COUNTS", "DISTINCT", "DISTINCT_CHANCE", "MATCH_PROBABILITY", "RANKINGS", "SMALLEST", "WORDS",
+           "Candidates", "SupportOptions", "count_votes", "distinct_inliers", "evidence", "in_order", "probability",
+           "spanned_area", "support", "supporters", "words_background", "words_evidence"]

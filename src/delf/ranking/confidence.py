@@ -8,14 +8,18 @@ from collections.abc import Mapping
 import cv2
 import numpy as np
 
-from delf.types import Features, IntArray, Verification
+from delf.types import Features, FloatArray, IntArray, Verification
 from delf.verdicts import MATCH_PROBABILITY
 
-__all__ = ["DISTINCT", "MATCH_PROBABILITY", "WORDS", "evidence", "probability", "spanned_area", "words_evidence"]
+__all__ = ["DISTINCT", "MATCH_PROBABILITY", "SMALLEST", "WORDS", "evidence", "probability", "spanned_area",
+           "words_background", "words_evidence"]
 
 EVIDENCE = ("inliers", "share", "area", "similarity", "images")
 WORDS = "words"  # evidence that only search by visual words has
 DISTINCT = "distinct"  # log(1 + distinct inliers): of a search that counts them
+_FLOOR = 0.0003  # of similarities by words, below which differences are chance
+_USUAL = (20, 0.0008)  # so many images of such a similarity, as chosen on held-out classes
+SMALLEST = 10  # images of the smallest collection that a probability by words is fitted for
 INTERCEPT = "intercept"
 # Of a model that carries none of its own: a logistic fit of the inlier count alone, on pairs with 15 inliers or more.
 DEFAULT_WEIGHTS: Mapping[str, float] = {"inliers": 4.15, INTERCEPT: -12.66}
@@ -47,9 +51,27 @@ def spanned_area(features: Features, rows: IntArray) -> float:
     return min(1.0, cv2.contourArea(hull) / max(features.image_size[0] * features.image_size[1], 1))
 
 
-def words_evidence(similarity: float) -> float:
-    """The evidence "words", of a similarity by visual words from 0 to 1 (ASMK*): its logarithm, with a floor."""
-    return math.log(max(similarity, 0.0) + 0.005)
+def words_evidence(similarity: float, background: float) -> float:
+    """The evidence "words": how far a similarity by visual words from 0 to 1 (ASMK*) is above that of other images, as
+    the logarithm of a ratio. background: what `words_background` gives.
+    """
+    return math.log((max(similarity, 0.0) + _FLOOR) / (background + _FLOOR))
+
+
+def words_background(similarities: FloatArray) -> float:
+    """How similar by words those images are to a query that are most like it, without showing the same.
+
+    All streets of a town are more like each other than two landmarks are. So a similarity is judged beside those of the
+    other images: the tenth of them that is most similar begins at what is returned. Few images say little, and count as
+    if there were `_USUAL[0]` more of a similarity that two photos of different things often have.
+
+    Args:
+        similarities: (n,) of the images that geometry has not confirmed.
+    """
+    number, usual = _USUAL
+    seen = float(np.quantile(similarities, 0.9)) if len(similarities) else usual
+    total = len(similarities) * math.log(max(seen, 0.0) + _FLOOR) + number * math.log(usual + _FLOOR)
+    return math.exp(total / (len(similarities) + number)) - _FLOOR
 
 
 def probability(found: Mapping[str, float], weights: Mapping[str, float] | None = None) -> float:

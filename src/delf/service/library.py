@@ -237,7 +237,8 @@ class Library:
             self.notice = None
             return now
         try:
-            found = load_stored(snapshot.about, self.folder, runtime=now.runtime.name, device=now.runtime.device,
+            runtime = "auto" if now.runtime.device == "cpu" else now.runtime.name  # another model has other files
+            found = load_stored(snapshot.about, self.folder, runtime=runtime, device=now.runtime.device,
                                 threads=now.threads)
             snapshot.require(found)
         except DelfError as error:

@@ -32,7 +32,7 @@ from delf.types import Result
 # What a search by words is judged by: shares and areas mean something else where only the best features were looked at.
 BY_WORDS = ("inliers", "similarity", "images", WORDS)
 CONFIRMED = 20  # inliers of a right answer that photos with overlays should have, too
-UNRELATED = 300  # training photos among which held-out ones are searched
+UNRELATED = 1000  # training photos among which held-out ones are searched
 COLUMNS = ("probability", "right", "samples")  # of `reliability.csv`
 
 
@@ -45,7 +45,7 @@ class CalibrationOptions:
 
     method: str = "delf"
     by_words: str = "delf-asmk"
-    sizes: tuple[int, ...] = (10, 30, 100, 300, 1000)
+    sizes: tuple[int, ...] = (10, 30, 100, 300, 1000, 3000)
     queries: int = 140
     draws: int = 2
     ridge: float = 1e-2
