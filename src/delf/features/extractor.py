@@ -89,7 +89,7 @@ class ExtractionOptions:
             if getattr(self, name) is not None and not _is_whole(getattr(self, name), SMALLEST_SIDE):
                 raise OptionError(f"{name} must be {SMALLEST_SIDE} or more, and a whole number, not "
                                   f"{getattr(self, name)!r}")
-        if None not in (self.min_image_size, self.max_image_size) and self.min_image_size > self.max_image_size:
+        if (self.min_image_size or 0) > (self.max_image_size or math.inf):
             raise OptionError(f"min_image_size must be at most max_image_size, {self.max_image_size}, not "
                               f"{self.min_image_size}")
         if not isinstance(self.whitening, bool | np.bool_):

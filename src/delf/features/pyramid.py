@@ -6,8 +6,9 @@ There is one pyramid, with two conventions, of which a model says which it was t
   (p + 0.5) * factor - 0.5, and scales are those of the level's sides to the photo's.
 - "tensorflow", as the reference does (`research/delf` of tensorflow/models): the photo is first brought within the
   limits of its size by Pillow, to 8 bits; a level is made of that with TensorFlow's bilinear resize, without
-  antialiasing or half-pixel centres. Pixel p lies at p / s, where s is the scale that was asked for, divided by how much
-  the photo was resized at first; the scale of a feature is 1 / s. Patches overlap where they lie before that division.
+  antialiasing or half-pixel centres. Pixel p lies at p / s, where s is the scale that was asked for, divided by how
+  much the photo was resized at first; the scale of a feature is 1 / s. Patches overlap where they lie before that
+  division.
 
 Cell i of a level is centred on its pixel `stride * i` in both.
 """
@@ -68,7 +69,7 @@ class Pyramid:
         if min(width, height) < SMALLEST_SIDE:
             return []
         if self.convention == "tensorflow":
-            sides = np.float32([[width, height]]) * np.float32(self.scales)[:, None]
+            sides = np.array([[width, height]], np.float32) * np.array(self.scales, np.float32)[:, None]
             return [(max(1, int(across)), max(1, int(down))) for across, down in np.rint(sides)]
         return [(max(1, round(width * scale)), max(1, round(height * scale))) for scale in self.scales]
 

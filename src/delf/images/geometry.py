@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,7 +93,7 @@ def resize(image: NDArray[_Samples], size: tuple[int, int], how: str = "antialia
     if (width, height) == tuple(size):
         return image
     if how == "tensorflow":
-        return cast(NDArray[_Samples], _resize_as_tensorflow(cast(FloatArray, image), size))
+        return cast(NDArray[_Samples], _resize_as_tensorflow(image, size))
     if how == "pillow":
         from PIL import Image
 
@@ -105,7 +105,7 @@ def resize(image: NDArray[_Samples], size: tuple[int, int], how: str = "antialia
     return cast(NDArray[_Samples], resized)
 
 
-def _resize_as_tensorflow(image: FloatArray, size: tuple[int, int]) -> FloatArray:
+def _resize_as_tensorflow(image: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
     """`tf.compat.v1.image.resize_bilinear` (align_corners and half_pixel_centers False), to the last digit."""
     lower, upper, share = _between(image.shape[1], size[0])
     rows = image[:, lower] + (image[:, upper] - image[:, lower]) * share[None, :, None]

@@ -2,7 +2,8 @@
 
 For a chain of convolutions the receptive field and the stride multiply up layer by layer; under symmetric padding the
 centre of cell i lies at pixel `stride * i`, whatever the size of the field, so that the field's size only matters for
-boxes (the padding of TensorFlow moves it by a few pixels in pictures of some sizes, which the reference leaves aside). `tests/network` proves both by the gradient.
+boxes. `tests/network` proves both by the gradient. (The padding of TensorFlow moves the centre by a few pixels in
+pictures of some sizes, which the reference leaves aside.)
 """
 
 from __future__ import annotations

@@ -119,7 +119,10 @@ class ResNetTrunk(nn.Module):
         return self.get_submodule("layer3")(self.get_submodule("layer2")(self.get_submodule("layer1")(x)))
 
     def forward_conv5(self, feature_map: Tensor) -> Tensor:
-        """(B, C, h, w) output of conv4 -> (B, 2 C, ceil(h / 2), ceil(w / 2)) output of conv5."""
+        """(B, C, h, w) output of conv4 -> (B, 2 C, ceil(h / 2), ceil(w / 2)) output of conv5.
+
+        Of a trunk whose last units have the strides, conv5 has none: its map is as large as that of conv4.
+        """
         return self.get_submodule("layer4")(feature_map)
 
     def load_torchvision(self, state: Mapping[str, Tensor]) -> None:

@@ -4,7 +4,7 @@
 beginnings are left out, with a message for each; a last block says where the others are, and 48 bytes at the end of the
 file where that is. The messages are those of `tensor_bundle.proto` in TensorFlow:
 
-    BundleHeaderProto {int32 num_shards = 1; Endianness endianness = 2}                       of the empty name, the first
+    BundleHeaderProto {int32 num_shards = 1; Endianness endianness = 2}                 of the empty name, the first
     BundleEntryProto {DataType dtype = 1; TensorShapeProto shape = 2; int32 shard_id = 3; int64 offset = 4, size = 5;
                       fixed32 crc32c = 6; repeated TensorSliceProto slices = 7}
     TensorShapeProto {repeated Dim dim = 2; bool unknown_rank = 3}    Dim {int64 size = 1}
@@ -107,8 +107,8 @@ class Bundle:
                              "file again")
         array = np.frombuffer(data, "<f4").astype(np.float32).reshape(shape)
         if not np.isfinite(array).all():
-            raise ModelError(f"the variable {name!r} in {str(path)!r} holds NaN or infinite values, so that nothing can "
-                             "be computed with it; get another one")
+            raise ModelError(f"the variable {name!r} in {str(path)!r} holds NaN or infinite values, with which "
+                             "nothing can be computed; get the files again")
         return array
 
 
@@ -128,7 +128,7 @@ def _read(path: Path, offset: int, size: int | None, most: int) -> bytes:
     except ModelError:
         raise
     except DelfError as error:
-        raise ModelError(f"{error} The variables of a SavedModel lie in several files, which belong together.") from error
+        raise ModelError(f"{error} The variables of a SavedModel lie in files that belong together.") from error
     except OSError as error:
         raise ModelError(f"{str(path)!r} cannot be read ({error.strerror}); check its permissions") from error
 
@@ -150,7 +150,8 @@ def _parse(data: bytes) -> tuple[int, dict[str, Entry]]:
         raise ValueError("it does not end as a table does")
     view = memoryview(data)
     place = wire.varint(view, wire.varint(view, footer)[1])[1]  # past the handle of a block that says nothing here
-    scanner, found, last, read, shards = wire.Scanner(), dict[str, Entry](), None, 0, 0
+    scanner, found, read, shards = wire.Scanner(), dict[str, Entry](), 0, 0
+    last: bytes | None = None
     for _, handle in _entries(_block(data, *_handle(view, place))):
         start, size = _handle(handle, 0)
         read += size

@@ -1,8 +1,8 @@
 """CRC-32C (Castagnoli) of megabytes, in numpy: what TensorFlow and LevelDB guard their files with.
 
 The sum is linear over bits: that of two parts is that of the first, moved past as many zeros as the second has bytes,
-exclusive-or that of the second. So the data is cut into many lanes of one length, which are summed side by side, byte by
-byte, and then joined two by two. (The polynomial: RFC 3720, appendix B.4; the mask: `crc32c.h` of LevelDB.)
+exclusive-or that of the second. So the data is cut into many lanes of one length, which are summed side by side, and
+then joined two by two. (The polynomial: RFC 3720, appendix B.4; the mask: `crc32c.h` of LevelDB.)
 """
 
 from __future__ import annotations

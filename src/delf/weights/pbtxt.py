@@ -1,4 +1,4 @@
-"""Protocol buffers as text, as far as configurations use it: fields with numbers, words and strings, messages, comments.
+"""Protocol buffers as text, as far as configurations use it: fields of numbers, words, strings and messages; comments.
 
     name: 1.5   name: "text" 'more'   name: true   name: [1, 2]   name { ... }   name: < ... >   # a comment
 

@@ -1,8 +1,8 @@
 """The released DELF models: a TensorFlow SavedModel of TF-Slim, and the configuration that it is used with.
 
 Both come from `research/delf` of tensorflow/models: the network of `delf_v1.py` and `resnet_v1.py`, whose variables the
-SavedModel holds, and a `DelfConfig` (`delf_config.proto`) as text, which names the scales, the limits of features and of
-the image's size, and the files of the PCA. The graph in `saved_model.pb` is not read: the network is known.
+SavedModel holds, and a `DelfConfig` (`delf_config.proto`) as text, which names the scales, the limits of features and
+of the image's size, and the files of the PCA. The graph in `saved_model.pb` is not read: the network is known.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 
 from delf.errors import ModelError
 from delf.features import ExtractionOptions
+from delf.formats.files import require_file
 from delf.formats.protos import read_datum
 from delf.models import PCA, TRUNKS, ModelConfig
 from delf.types import FloatArray
@@ -37,7 +38,7 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True, eq=False)
 class ImportedModel:
-    """What the files of a model are made of (`DelfModel.from_arrays`). arrays: weights by their names in `DelfModel`."""
+    """What the files of a model are made of (`DelfModel.from_arrays`). arrays: weights by their names there."""
 
     config: ModelConfig
     arrays: Mapping[str, FloatArray]
@@ -103,6 +104,7 @@ def _normed(ours: str, conv: str, norm: str, theirs: str, shape: Shape) -> Itera
 
 def _read_config(path: Path) -> tuple[dict[str, Any], PCA]:
     """The options of extraction that a configuration says, and its PCA."""
+    require_file(path)
     try:
         with path.open(encoding="utf-8") as stream:
             message = parse(stream.read(MOST_CHARACTERS + 1))
@@ -111,7 +113,7 @@ def _read_config(path: Path) -> tuple[dict[str, Any], PCA]:
         _require_known(message, message.message("delf_local_config"), parameters or Message())
         ExtractionOptions(**extraction)
     except OSError as error:
-        raise ModelError(f"{str(path)!r} cannot be read ({error.strerror}); name the .pbtxt file of the model") from error
+        raise ModelError(f"{str(path)!r} cannot be read ({error.strerror}); check its permissions") from error
     except ValueError as error:
         raise ModelError(f"{str(path)!r} cannot be used as a configuration of DELF: {str(error)[:300]}. Correct it, or "
                          "get another one") from error
@@ -178,7 +180,8 @@ def _read_pca(parameters: Message, config: Path, *, whitening: bool) -> PCA:
         kept = min(len(variances), len(matrix))
         matrix, variances = matrix[:kept], variances[:kept]
         if not kept or variances.min() <= 0:
-            raise ModelError(f"{str(path)!r} holds no variances above 0, by which whitening divides; get the right file")
+            raise ModelError(f"{str(path)!r} holds no variances above 0, by which whitening divides; get the right "
+                             "file")
     return PCA(mean, np.ascontiguousarray(matrix), variances)
 
 
