@@ -266,8 +266,8 @@ class Delf:
         largest = max(float(one.max()) for one in maps) or 1.0
         total = np.zeros(image.shape[:2], np.float32)
         for one, (width, height) in zip(maps, sizes, strict=True):
-            rows = _cells(image.shape[0], height, self._field.stride, one.shape[0])
-            columns = _cells(image.shape[1], width, self._field.stride, one.shape[1])
+            rows = self._pyramid.among_cells(image.shape[0], height, one.shape[0])
+            columns = self._pyramid.among_cells(image.shape[1], width, one.shape[1])
             total += _interpolated(_interpolated(one / largest, rows).T, columns).T
         return np.asarray(total / len(maps), np.float32)
 
@@ -353,12 +353,6 @@ class Delf:
         length = self.runtime.config.global_channels if whitening is None else len(whitening.projection)
         return Features(zeros.reshape(0, 2), zeros, zeros, zeros.reshape(0, self.options.dimensions), size,
                         np.zeros(length, np.float32))
-
-
-def _cells(length: int, level_length: int, stride: int, cells: int) -> NDArray[np.float64]:
-    """(length,) where each pixel of the image lies among the cells of a level, cell i at its pixel stride * i."""
-    pixels = (np.arange(length) + 0.5) * level_length / length - 0.5
-    return np.clip(pixels / stride, 0, cells - 1)
 
 
 def _interpolated(values: FloatArray, places: NDArray[np.float64]) -> FloatArray:

@@ -18,6 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from delf.images import limit_size, resize
 from delf.models.receptive_field import ReceptiveField
@@ -110,3 +111,9 @@ class Pyramid:
         if self.convention == "tensorflow":
             return (centres / (np.array(self.base_size(*image)) / photo)).astype(np.float32)
         return centres
+
+    def among_cells(self, length: int, level_length: int, cells: int) -> NDArray[np.float64]:
+        """(length,) where each pixel of one axis of a photo lies among the cells of a level."""
+        shift = 0.0 if self.convention == "tensorflow" else 0.5
+        pixels = (np.arange(length) + shift) * level_length / length - shift
+        return np.clip(pixels / self.field.stride, 0, cells - 1)

@@ -193,7 +193,9 @@ def _as_number(value: Value) -> float:
     if isinstance(value, Word):
         word = value.value
         try:
-            return float(int(word, 16)) if "x" in word.lower() else float(word.rstrip("fF") or word)
+            if "x" in word.lower():
+                return float(int(word, 16))
+            return float(word.rstrip("fF") if word[-2:-1].isdigit() or word[-2:-1] == "." else word)
         except ValueError:
             pass
     raise ValueError("is no number")

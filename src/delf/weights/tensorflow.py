@@ -151,8 +151,10 @@ def _options(message: Message) -> tuple[dict[str, Any], Message | None]:
     parameters = local.message("pca_parameters")
     if not local.flag("use_pca", True):
         return options | {"whitening": False, "dimensions": TRUNKS[TRUNK].channels}, None
-    return options | {"whitening": parameters.flag("use_whitening", False),
-                      "dimensions": parameters.whole("pca_dim", 0)}, parameters
+    dimensions = parameters.whole("pca_dim", 0)
+    if dimensions < 1:
+        raise ValueError("it has no pca_dim above 0, which its PCA needs")
+    return options | {"whitening": parameters.flag("use_whitening", False), "dimensions": dimensions}, parameters
 
 
 def _no_pca() -> PCA:
