@@ -34,11 +34,12 @@ def test_help_has_an_example(delf: Run, monkeypatch: pytest.MonkeyPatch) -> None
     assert delf("weights").code == 2
 
 
-def test_a_saved_model_is_imported_and_extracts_what_the_reference_does(delf: Run, parity: Path, tmp_path: Path) -> None:
+def test_an_imported_model_extracts_what_the_reference_does(delf: Run, parity: Path, tmp_path: Path) -> None:
     pytest.importorskip("torch")
     pytest.importorskip("onnx")
     model = tmp_path / "delf-gld.safetensors"
-    told = delf("weights", "import", parity / "model", "--config", parity / "configs" / "e_whiten40.pbtxt", "-o", model).ok()
+    config = parity / "configs" / "e_whiten40.pbtxt"
+    told = delf("weights", "import", parity / "model", "--config", config, "-o", model).ok()
     assert told.strip() == (f"{model} and delf-gld.onnx: 2 scales, 40 dimensions, at most 500 features of a score of "
                             "94.8 or more")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["delf-gld.onnx", "delf-gld.safetensors"]

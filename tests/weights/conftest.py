@@ -39,9 +39,11 @@ def block(pairs: list[tuple[bytes, bytes]], restart: int = 3) -> bytes:
     """A block, every third name of which is written in full."""
     made, places, last = bytearray(), [], b""
     for number, (key, value) in enumerate(pairs):
-        shared = 0 if number % restart == 0 else len(os.path.commonprefix([last, key]))
+        same = [one == other for one, other in zip(last, key, strict=False)]
+        shared = [*same, False].index(False)
         if number % restart == 0:
             places.append(len(made))
+            shared = 0
         made += encode_varint(shared) + encode_varint(len(key) - shared) + encode_varint(len(value))
         made += key[shared:] + value
         last = key

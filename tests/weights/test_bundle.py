@@ -88,7 +88,7 @@ def test_missing_and_impossible_variables(write: Write) -> None:
     folder = write({**ARRAYS, "broken": np.array([1, np.nan], "<f4")})
     with pytest.raises(ModelError, match=r"has no variable 'net/block9', .* get the files again"):
         Bundle(folder).read("net/block9", (1,))
-    with pytest.raises(ModelError, match="'broken' .* holds NaN or infinite values"):
+    with pytest.raises(ModelError, match=r"'broken' .* holds NaN or infinite values"):
         Bundle(folder).read("broken", (2,))
 
 
@@ -122,7 +122,8 @@ def test_every_changed_byte_of_the_numbers_is_seen(write: Write) -> None:
 
 
 @pytest.mark.parametrize(("case", "words"), [
-    ("twice", "not in order"), ("twice nothing", "overlap"), ("itself", "blocks overlap|not in order|header|longer|cut off"), ("far", "longer than the file"),
+    ("twice", "not in order"), ("twice nothing", "overlap"), ("far", "longer than the file"),
+    ("itself", "blocks overlap|not in order|header|longer|cut off"),
     ("huge", "overlap"), ("compressed", "is compressed"), ("order", "not in order"),
     ("same name", "not in order"), ("no header", "has no header"), ("empty", "is empty"), ("big-endian", "big-endian"),
     ("no data files", "has 0 data files"), ("long name", "longer than what holds it"),
@@ -134,8 +135,8 @@ def test_tables_that_make_no_sense(case: str, words: str, maker: Any, tmp_path: 
     header, pairs = maker.HEADER, [(b"a", one), (b"b", one)]
     options: dict[str, Any] = {}
     first = {"twice": lambda own: own * 1000, "twice nothing": lambda own: [own[0], *own[1:] * 1000],
-             "itself": lambda own: [(own[0][0], own[0][1]), (own[0][1] + 5, 60)],
-             "far": lambda own: [(own[0][0] + 2**40, own[0][1])], "huge": lambda own: [(own[0][0], 2**63 - 1)]}.get(case)
+             "itself": lambda own: [own[0], (own[0][1] + 5, 60)], "far": lambda own: [(own[0][0] + 2**40, own[0][1])],
+             "huge": lambda own: [(own[0][0], 2**63 - 1)]}.get(case)
     if first is not None:
         options["handles"] = first
     if case == "compressed":
