@@ -27,6 +27,7 @@ from delf.index import Codebook, IvfPqQuantiser
 from delf.index.storage import MAGIC, PAGE
 from delf.models import ModelConfig, find_model
 from delf.models.digest import read_sealed
+from delf.weights import Bundle, read_tensorflow
 
 SIZE = 60_000
 
@@ -46,6 +47,11 @@ def packaged_onnx(path: Path) -> None:
     ModelConfig.from_json(path.read_text(errors="replace"), path)
 
 
+def variables(path: Path) -> None:
+    """As the index of TensorFlow's variables."""
+    Bundle(path.rename(path.with_name("variables.index")).parent)
+
+
 READERS: dict[str, Callable[[Path], object]] = {
     **{f"features{suffix}": lambda path, suffix=suffix: read_features(path.rename(path.with_suffix(suffix)))
        for suffix in FORMATS},
@@ -53,6 +59,7 @@ READERS: dict[str, Callable[[Path], object]] = {
     "pickled truth": lambda path: read_ground_truth(path.rename(path.with_suffix(".pkl"))),
     "ranking": lambda path: read_ranking(path, GroundTruth(None, None, ())), "results": read_results,
     "solution": lambda path: read_recognition(path, path), "predictions": read_predictions,
+    "variables": variables, "configuration": lambda path: read_tensorflow(path.parent, path),
     "words": Codebook.load, "quantiser": IvfPqQuantiser.load, "segment": segment, "model": packaged_onnx,
 }
 

@@ -38,7 +38,7 @@ def test_help_has_an_example(delf: Run, command: str, monkeypatch: pytest.Monkey
 
 def test_help_names_the_commands(delf: Run) -> None:
     text = delf("--help").ok()
-    assert re.findall(r"^│ (\w+) ", text, re.MULTILINE) == [*COMMANDS, "dataset"]
+    assert re.findall(r"^│ (\w+) ", text, re.MULTILINE) == [*COMMANDS, "dataset", "weights"]
     done = delf()
     assert (done.code, done.out.strip()) == (2, text.strip()), "nothing to do is wrong usage, and shows the help"
 

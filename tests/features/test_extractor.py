@@ -300,6 +300,7 @@ def test_large_images_are_reduced_first(extractor: Any, samples: Any) -> None:
     {"length_weight": -1.0}, {"length_weight": 1.1}, {"length_weight": float("nan")},
     {"texture": -1.0}, {"texture": float("nan")}, {"border": -0.5}, {"border": "8"},
     {"score_threshold": float("nan")}, {"suppression_iou": -0.1}, {"suppression_iou": float("nan")},
+    {"min_image_size": 9}, {"min_image_size": 80.5}, {"min_image_size": 2000},
 ])
 def test_options_that_make_no_sense(options: dict[str, Any]) -> None:
     with pytest.raises(OptionError, match=next(iter(options))):

@@ -94,3 +94,24 @@ def test_resize_leaves_its_input_alone(scene):
     assert np.array_equal(scene, before)
     with pytest.raises(OptionError):
         resize(scene, (0, 5))
+
+
+@pytest.mark.parametrize("size", [(7, 5), (13, 4), (3, 9), (9, 6)])
+def test_the_resize_of_tensorflow(size):
+    """As its kernel has it, pixel by pixel: between the two nearest, without half-pixel centres."""
+    image = np.random.default_rng(0).integers(0, 256, (6, 9, 3)).astype(np.float32)
+    resized = resize(image, size, "tensorflow")
+    assert resized.shape == (size[1], size[0], 3) and resized.dtype == np.float32
+    for row in range(size[1]):
+        for column in range(size[0]):
+            y, x = row * 6 / size[1], column * 9 / size[0]
+            top, left = int(y + 1e-6), int(x + 1e-6)
+            bottom, right = min(top + 1, 5), min(left + 1, 8)
+            above = image[top, left] * (1 - x + left) + image[top, right] * (x - left)
+            below = image[bottom, left] * (1 - x + left) + image[bottom, right] * (x - left)
+            assert np.allclose(resized[row, column], above * (1 - y + top) + below * (y - top), atol=1e-3)
+
+
+def test_the_resize_of_pillow(scene):
+    expected = np.array(Image.fromarray(scene).resize((30, 20), Image.Resampling.BILINEAR))
+    assert np.array_equal(resize(scene, (30, 20), "pillow"), expected)

@@ -13,11 +13,12 @@ from safetensors.torch import load_file
 
 from delf.errors import ModelError
 from delf.models import TRUNKS, TrunkLayout
-from delf.network.resnet import ResNetTrunk, fold_batch_norm, unfold_batch_norm
+from delf.network.resnet import ResNetTrunk, SamePool, fold_batch_norm, unfold_batch_norm
 
 # Parameters of torchvision's models, without the classifier (512 or 2048 inputs, 1000 classes).
 PARAMETERS = {"resnet18": 11_689_512 - 513_000, "resnet34": 21_797_672 - 513_000,
-              "resnet50": 25_557_032 - 2_049_000, "resnet101": 44_549_160 - 2_049_000}
+              "resnet50": 25_557_032 - 2_049_000, "resnet101": 44_549_160 - 2_049_000,
+              "slim50": 25_557_032 - 2_049_000}
 RESNETS = [name for name, layout in TRUNKS.items() if not layout.joined]
 NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 
@@ -63,15 +64,39 @@ def test_shapes(name: str, height: int, width: int) -> None:
         trunk = ResNetTrunk(name, conv5=True).eval()
         feature_map = trunk(torch.zeros(2, 3, height, width))
         conv5 = trunk.forward_conv5(feature_map)
-    rows, columns = -(-height // 16), -(-width // 16)
-    assert feature_map.shape == (2, TRUNKS[name].channels, rows, columns)
-    assert conv5.shape == (2, 2 * TRUNKS[name].channels, -(-rows // 2), -(-columns // 2))
+    layout = TRUNKS[name]
+    rows, columns = -(-height // layout.strides[0]), -(-width // layout.strides[0])
+    assert feature_map.shape == (2, layout.channels, rows, columns)
+    halved = 1 if layout.strided_last else 2
+    assert conv5.shape == (2, 2 * layout.channels, -(-rows // halved), -(-columns // halved))
 
 
 def test_the_stride_of_a_bottleneck_is_in_its_3x3_convolution() -> None:
     with torch.device("meta"):
         unit = ResNetTrunk("resnet50").get_submodule("layer2.0")
     assert [unit.get_submodule(f"conv{i}").stride for i in (1, 2, 3)] == [(1, 1), (2, 2), (1, 1)]
+
+
+def test_the_stride_of_slim_is_in_the_last_unit() -> None:
+    with torch.device("meta"):
+        trunk = ResNetTrunk("slim50", conv5=True)
+    strided = [name for name, module in trunk.named_modules() if name.endswith("conv2") and module.stride == (2, 2)]
+    assert strided == ["layer1.2.conv2", "layer2.3.conv2", "layer3.5.conv2"]
+    values = torch.arange(35.0).reshape(1, 1, 5, 7)
+    assert torch.equal(trunk.get_submodule("layer1.2.downsample")(values), values[:, :, ::2, ::2])
+
+
+@pytest.mark.parametrize(("height", "width"), [(6, 8), (7, 8), (6, 9), (7, 9), (1, 2)])
+def test_the_maximum_is_padded_as_tensorflow_does(height: int, width: int) -> None:
+    """Where a side is even, windows begin at its first cell; where it is odd, one in front of it."""
+    values = torch.rand(1, 2, height, width, generator=torch.Generator().manual_seed(0))
+    pooled = SamePool()(values)
+    assert pooled.shape == (1, 2, -(-height // 2), -(-width // 2))
+    for row in range(pooled.shape[2]):
+        for column in range(pooled.shape[3]):
+            top, left = 2 * row - height % 2, 2 * column - width % 2
+            window = values[:, :, max(0, top) : top + 3, max(0, left) : left + 3]
+            assert torch.equal(pooled[:, :, row, column], window.amax(dim=(2, 3)))
 
 
 def test_conv5_needs_to_be_asked_for() -> None:

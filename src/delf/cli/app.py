@@ -23,6 +23,7 @@ from delf.cli.rejection import reject
 from delf.cli.reproduce import reproduce
 from delf.cli.serving import serve
 from delf.cli.upkeep import check, compact, remove
+from delf.cli.weights import weights
 from delf.errors import DelfError, OptionError
 
 app = typer.Typer(
@@ -45,6 +46,7 @@ for command in (index, search, serve, match, explore, attention, extract, info, 
                 reject, reproduce, benchmark, demo, train, calibrate, pairs, codebook, export):
     app.command()(command)
 app.add_typer(dataset)
+app.add_typer(weights)
 
 
 def main() -> None:

@@ -24,7 +24,7 @@ from delf.images import display_path
 NAME = "catalogue.sqlite"
 FILES_AT_ONCE = 4096
 # What options were before there was a choice: older collections do not name them.
-UNSAID = {"length_weight": 0.0, "texture": 0.0, "border": 0.0}
+UNSAID = {"length_weight": 0.0, "texture": 0.0, "border": 0.0, "min_image_size": None}
 
 
 class Catalogue:

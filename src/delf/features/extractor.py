@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from delf.errors import ImageError, ModelError, OptionError
 from delf.features.batching import Batch, in_order, of_one_size
 from delf.features.pooling import join_levels, pool_rmac
+from delf.features.pyramid import SMALLEST_SIDE, Pyramid
 from delf.features.reduction import reduce
 from delf.features.suppression import suppress
 from delf.features.texture import shows_something
-from delf.images import limit_size, resize
 from delf.models import DEFAULT_MODEL, PACKAGED, find_model
 from delf.models.receptive_field import receptive_field
 from delf.pools import Pool
@@ -32,15 +32,15 @@ from delf.types import Features, FloatArray, ImageArray, IntArray
 
 SCALES = (0.25, 0.3536, 0.5, 0.7071, 1.0, 1.4142, 2.0)
 MOST_SCALES = 32
-SMALLEST_SIDE = 10  # pixels; the reference finds nothing in a smaller image
 
 
 @dataclass(frozen=True)
 class ExtractionOptions:
     """How features are extracted. A model may carry other values than these (`ModelConfig.extraction`).
 
-    scales: factors of the pyramid, relative to the image after `max_image_size`.
+    scales: factors of the pyramid, relative to the image after `max_image_size` and `min_image_size`.
     max_image_size: longest side in pixels to which a larger image is reduced first; None leaves it.
+    min_image_size: longest side in pixels to which a smaller image is enlarged first; None leaves it.
     length_weight: w in the score of a feature, attention^(1 - w) * length^w, where its length is that before any
         normalisation. Attention says what is worth looking at, the length how much there is to see.
     score_threshold: features with a lower score are left out; it belongs to the model.
@@ -63,6 +63,7 @@ class ExtractionOptions:
     whitening: bool = False
     texture: float = 0.0
     border: float = 0.0
+    min_image_size: int | None = None
 
     def __post_init__(self) -> None:
         try:
@@ -84,9 +85,13 @@ class ExtractionOptions:
         for name in ("texture", "border"):
             if not _is_number(getattr(self, name)) or getattr(self, name) < 0:
                 raise OptionError(f"{name} must be 0 or more, not {getattr(self, name)!r}")
-        if self.max_image_size is not None and not _is_whole(self.max_image_size, SMALLEST_SIDE):
-            raise OptionError(f"max_image_size must be {SMALLEST_SIDE} or more, and a whole number, not "
-                              f"{self.max_image_size!r}")
+        for name in ("max_image_size", "min_image_size"):
+            if getattr(self, name) is not None and not _is_whole(getattr(self, name), SMALLEST_SIDE):
+                raise OptionError(f"{name} must be {SMALLEST_SIDE} or more, and a whole number, not "
+                                  f"{getattr(self, name)!r}")
+        if (self.min_image_size or 0) > (self.max_image_size or math.inf):
+            raise OptionError(f"min_image_size must be at most max_image_size, {self.max_image_size}, not "
+                              f"{self.min_image_size}")
         if not isinstance(self.whitening, bool | np.bool_):
             raise OptionError(f"whitening is true or false, not {self.whitening!r}")
 
@@ -130,6 +135,8 @@ class Delf:
             raise OptionError(f"the model {runtime.config.name!r} has {len(runtime.pca.components)} dimensions, "
                               f"not {self.options.dimensions}")
         self._field = receptive_field(runtime.config.trunk, stride=runtime.config.stride)
+        self._pyramid = Pyramid(runtime.config.resize, self._field, self.options.scales, self.options.max_image_size,
+                                self.options.min_image_size)
         self._pool = Pool(self.threads, "delf-extract")
 
     @classmethod
@@ -204,8 +211,10 @@ class Delf:
 
     @property
     def longest_side(self) -> int | None:
-        """The longest side, in pixels, of the largest level: more detail than that is not looked at."""
-        if self.options.max_image_size is None:
+        """The longest side, in pixels, of the largest level: more detail than that is not looked at. None where there
+        is no limit, and where a photo is to be reduced just as the reference in TensorFlow does it.
+        """
+        if self.options.max_image_size is None or self.runtime.config.resize == "tensorflow":
             return None
         return math.ceil(self.options.max_image_size * self.largest_scale)
 
@@ -252,17 +261,18 @@ class Delf:
         sizes = self.level_sizes(image)
         if not sizes:
             return np.zeros(image.shape[:2], np.float32)
-        maps = list(self._pool.map(lambda size: self._attention(image, size), sizes))
+        base = self._pyramid.base(image)
+        maps = list(self._pool.map(lambda size: self._attention(base, size), sizes))
         largest = max(float(one.max()) for one in maps) or 1.0
         total = np.zeros(image.shape[:2], np.float32)
         for one, (width, height) in zip(maps, sizes, strict=True):
-            rows = _cells(image.shape[0], height, self._field.stride, one.shape[0])
-            columns = _cells(image.shape[1], width, self._field.stride, one.shape[1])
+            rows = self._pyramid.among_cells(image.shape[0], height, one.shape[0])
+            columns = self._pyramid.among_cells(image.shape[1], width, one.shape[1])
             total += _interpolated(_interpolated(one / largest, rows).T, columns).T
         return np.asarray(total / len(maps), np.float32)
 
-    def _attention(self, image: ImageArray, size: tuple[int, int]) -> FloatArray:
-        pixels = resize(image, size).transpose(2, 0, 1)[None]
+    def _attention(self, base: ImageArray, size: tuple[int, int]) -> FloatArray:
+        pixels = self._pyramid.level(base, size).transpose(2, 0, 1)[None]
         return self.runtime.run(pixels.astype(np.float32)).attention[0]
 
     def _scored(self, feature_map: FloatArray, attention: FloatArray) -> FloatArray:
@@ -281,21 +291,17 @@ class Delf:
                 raise ImageError(f"an image is an (H, W, 3) uint8 RGB array, not {image.dtype} of shape {image.shape}: "
                                  "read it with delf.read_image")
         sizes = self.level_sizes(images[0])
+        bases = [self._pyramid.base(image) for image in images]
         order = sorted(range(len(sizes)), key=lambda i: -sizes[i][0])
-        futures = {i: self._pool.submit(self._level, images, sizes[i]) for i in order}
+        futures = {i: self._pool.submit(self._level, bases, sizes[i]) for i in order}
         return [futures[i] for i in range(len(sizes))]
 
     def level_sizes(self, image: ImageArray) -> list[tuple[int, int]]:
         """(width, height) of each level of the pyramid; none for an image that is too small."""
-        width, height = image.shape[1], image.shape[0]
-        if self.options.max_image_size is not None:
-            width, height = limit_size(width, height, self.options.max_image_size)
-        if min(width, height) < SMALLEST_SIDE:
-            return []
-        return [(max(1, round(width * scale)), max(1, round(height * scale))) for scale in self.options.scales]
+        return self._pyramid.level_sizes(image.shape[1], image.shape[0])
 
-    def _level(self, images: Sequence[ImageArray], size: tuple[int, int]) -> list[_Level]:
-        resized = [resize(image, size) for image in images]
+    def _level(self, bases: Sequence[ImageArray], size: tuple[int, int]) -> list[_Level]:
+        resized = [self._pyramid.level(base, size) for base in bases]
         output = self.runtime.run(np.stack([one.transpose(2, 0, 1) for one in resized]).astype(np.float32))
         pooled = output.global_descriptor
         if not pooled.shape[1]:
@@ -304,7 +310,7 @@ class Delf:
                 zip(output.feature_map, output.attention, pooled, resized, strict=True)]
 
     def _candidates(self, feature_map: FloatArray, attention: FloatArray, global_descriptor: FloatArray,
-                    pixels: ImageArray) -> _Level:
+                    pixels: ImageArray | FloatArray) -> _Level:
         """The cells of one level of one image that may be in the result."""
         scores = self._scored(feature_map, attention).ravel()
         shown = shows_something(pixels, attention.shape, self._field.stride, self.options.texture, self.options.border)
@@ -320,27 +326,26 @@ class Delf:
         levels = [future.result() for future in futures]
         for i, (number, image, image_size) in enumerate(batch):
             size = image_size or (image.shape[1], image.shape[0])
-            yield number, self._join([level[i] for level in levels], size)
+            yield number, self._join([level[i] for level in levels], (image.shape[1], image.shape[0]), size)
 
-    def _join(self, levels: Sequence[_Level], image_size: tuple[int, int]) -> Features:
-        """Join the levels of an image: select by score over all of them, then reduce only what was selected."""
-        width, height = image_size
+    def _join(self, levels: Sequence[_Level], given: tuple[int, int], image_size: tuple[int, int]) -> Features:
+        """Join the levels of an image: select by score over all of them, then reduce only what was selected.
+
+        given: the size of the image; image_size: of the original.
+        """
         if not levels:
             return self._empty(image_size)
         scores = np.concatenate([level.scores for level in levels])
-        factors = [np.array([width / level.size[0], height / level.size[1]]) for level in levels]
-        # Cell i is centred on pixel `stride * i` of its level; a pixel p of the level covers the original around
-        # (p + 0.5) * factor - 0.5, as every resize with half-pixel centres has it.
-        keypoints = np.concatenate([(level.cells * self._field.stride + 0.5) * factor - 0.5
-                                    for level, factor in zip(levels, factors, strict=True)]).astype(np.float32)
-        scales = np.concatenate([np.full(len(level.scores), np.sqrt(factor.prod()), dtype=np.float32)
-                                 for level, factor in zip(levels, factors, strict=True)])
-        kept = suppress(keypoints, scales * self._field.size, scores, self.options.suppression_iou,
+        placed = [self._pyramid.place(level.cells, number, level.size, image_size)
+                  for number, level in enumerate(levels)]
+        centres, scales = (np.concatenate(arrays) for arrays in zip(*placed, strict=True))
+        kept = suppress(centres, scales * self._pyramid.patch_side, scores, self.options.suppression_iou,
                         self.options.max_features)
+        keypoints = self._pyramid.in_photo(centres[kept], given, image_size)
         raw = np.concatenate([level.raw for level in levels])[kept]
         descriptors = reduce(raw, self.runtime.pca, self.options.dimensions, whitening=self.options.whitening)
         pooled = np.stack([level.global_descriptor for level in levels])
-        return Features(keypoints[kept], scales[kept], scores[kept], descriptors, image_size,
+        return Features(keypoints, scales[kept], scores[kept], descriptors, image_size,
                         join_levels(pooled, self.options.scales, self.runtime.whitening))
 
     def _empty(self, size: tuple[int, int]) -> Features:
@@ -348,12 +353,6 @@ class Delf:
         length = self.runtime.config.global_channels if whitening is None else len(whitening.projection)
         return Features(zeros.reshape(0, 2), zeros, zeros, zeros.reshape(0, self.options.dimensions), size,
                         np.zeros(length, np.float32))
-
-
-def _cells(length: int, level_length: int, stride: int, cells: int) -> NDArray[np.float64]:
-    """(length,) where each pixel of the image lies among the cells of a level, cell i at its pixel stride * i."""
-    pixels = (np.arange(length) + 0.5) * level_length / length - 0.5
-    return np.clip(pixels / stride, 0, cells - 1)
 
 
 def _interpolated(values: FloatArray, places: NDArray[np.float64]) -> FloatArray:

@@ -66,7 +66,7 @@ def stored_options(about: Mapping[str, Any], folder: Path) -> ExtractionOptions:
         if unknown:
             raise OptionError(f"there is no option {', '.join(unknown)}")
         options = ExtractionOptions(**stored)
-        side = options.max_image_size or UNLIMITED_SIDE
+        side = max(options.max_image_size or UNLIMITED_SIDE, options.min_image_size or 0)
         if sum((side * scale) ** 2 for scale in options.scales) > MOST_PIXELS:
             raise OptionError(f"a photo would be looked at in more than {MOST_PIXELS:,} pixels; to do so all the same, "
                               "give an extractor in Python")

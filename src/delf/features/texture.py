@@ -21,7 +21,7 @@ RIM = 8  # pixels at the edges of a picture
 WINDOW = 3  # strides: the side of the square around a cell whose texture counts as its own
 
 
-def shows_something(pixels: ImageArray, cells: tuple[int, ...], stride: int, least: float,
+def shows_something(pixels: ImageArray | FloatArray, cells: tuple[int, ...], stride: int, least: float,
                     border: float) -> NDArray[np.bool_]:
     """(rows, columns) whether a picture, and not its border, shows something at each cell of a level.
 
@@ -36,7 +36,7 @@ def shows_something(pixels: ImageArray, cells: tuple[int, ...], stride: int, lea
     return shown
 
 
-def texture(pixels: ImageArray, stride: int, rows: int, columns: int) -> FloatArray:
+def texture(pixels: ImageArray | FloatArray, stride: int, rows: int, columns: int) -> FloatArray:
     """(H, W, 3) pixels of a level -> (rows, columns) texture around each cell, in grey levels per pixel.
 
     That is how much the picture changes in the direction in which it changes least: the root of the smaller
@@ -62,7 +62,7 @@ def inside(size: tuple[int, int], stride: int, rows: int, columns: int, border: 
     return np.asarray(down[:, None] & across[None])
 
 
-def within_margins(pixels: ImageArray, stride: int, rows: int, columns: int) -> NDArray[np.bool_]:
+def within_margins(pixels: ImageArray | FloatArray, stride: int, rows: int, columns: int) -> NDArray[np.bool_]:
     """(rows, columns) which cells of a level lie within its bare margins: the bars of a letterbox, the lid of a
     scanner, the ground that a frame was filled with.
     """
@@ -86,7 +86,7 @@ def _bare(grey: FloatArray) -> int:
     return int(np.argmin(bare)) if not bare.all() else len(bare) - 1
 
 
-def _detail(pixels: ImageArray) -> FloatArray:
+def _detail(pixels: ImageArray | FloatArray) -> FloatArray:
     """(H, W) the luminance without what is finer or coarser than texture.
 
     Beyond its edges the picture goes on as a gradient does, so that they make no detail of their own.

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from delf.errors import OptionError
-from delf.types import Box, ImageArray
+from delf.types import Box, FloatArray, ImageArray, IntArray
 
 _Samples = TypeVar("_Samples", np.uint8, np.float32)
 
@@ -73,7 +73,7 @@ def limit_size(width: int, height: int, max_side: int) -> tuple[int, int]:
     return max(1, round(width * max_side / longest)), max(1, round(height * max_side / longest))
 
 
-def resize(image: NDArray[_Samples], size: tuple[int, int]) -> NDArray[_Samples]:
+def resize(image: NDArray[_Samples], size: tuple[int, int], how: str = "antialiased") -> NDArray[_Samples]:
     """An image of another size: averaged over areas when it shrinks on both axes, else bilinear.
 
     image: (H, W, 3) uint8 or float32. size: (width, height). Returns (height, width, 3) of the same dtype,
@@ -81,15 +81,40 @@ def resize(image: NDArray[_Samples], size: tuple[int, int]) -> NDArray[_Samples]
     centres, as in OpenCV, Pillow and TensorFlow 2): x in the result shows x' = (x + 0.5) W / width - 0.5 of
     the image. uint8 rounds to whole grey levels; resize a float32 image where that matters. Raises
     `OptionError` for a size below 1.
-    """
-    import cv2  # here, for cv2 takes longer to load than all else that this package needs
 
+    how: "antialiased", as above. What the reference in TensorFlow does, for models that come from there:
+    "pillow", the antialiased bilinear one of Pillow, of a uint8 image; "tensorflow", that of TensorFlow 1, of a
+    float32 image: bilinear between the two nearest pixels even where it shrinks, and x shows x' = x W / width.
+    """
     height, width = image.shape[:2]
     if min(size) < 1:
         raise OptionError(f"An image cannot be resized to {size[0]} x {size[1]} pixels: both must be "
                           "at least 1.")
     if (width, height) == tuple(size):
         return image
+    if how == "tensorflow":
+        return cast(NDArray[_Samples], _resize_as_tensorflow(image, size))
+    if how == "pillow":
+        from PIL import Image
+
+        return cast(NDArray[_Samples], np.array(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR)))
+    import cv2  # here, for cv2 takes longer to load than all else that this package needs
+
     shrinks = size[0] <= width and size[1] <= height
     resized = cv2.resize(image, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
     return cast(NDArray[_Samples], resized)
+
+
+def _resize_as_tensorflow(image: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
+    """`tf.compat.v1.image.resize_bilinear` (align_corners and half_pixel_centers False), to the last digit."""
+    lower, upper, share = _between(image.shape[1], size[0])
+    rows = image[:, lower] + (image[:, upper] - image[:, lower]) * share[None, :, None]
+    lower, upper, share = _between(image.shape[0], size[1])
+    return rows[lower] + (rows[upper] - rows[lower]) * share[:, None, None]
+
+
+def _between(length: int, wanted: int) -> tuple[IntArray, IntArray, FloatArray]:
+    """Between which two pixels each of the wanted ones lies, and the share of the second; in single precision."""
+    places = np.arange(wanted, dtype=np.float32) * (np.float32(length) / np.float32(wanted))
+    lower = np.minimum(np.floor(places).astype(np.int64), length - 1)
+    return lower, np.minimum(lower + 1, length - 1), places - lower.astype(np.float32)

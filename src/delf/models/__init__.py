@@ -32,6 +32,9 @@ OUTPUTS = ("feature_map", "attention", "global_descriptor")  # of the ONNX graph
 PCA_KEYS = ("pca.mean", "pca.components", "pca.variances")
 WHITENING_KEYS = ("whitening.mean", "whitening.projection", "whitening.smallest_scale")
 POOLING_NAMES = ("gem", "rmac")
+# How the reference in TensorFlow differs from delf, as values of the fields of `ModelConfig` that say so.
+CONVENTIONS = {"padding": ("torch", "tensorflow"), "resize": ("antialiased", "tensorflow"),
+               "precision": ("half", "single")}
 
 
 @dataclass(frozen=True)
@@ -39,13 +42,15 @@ class TrunkLayout:
     """The units of conv2 to conv5 of a ResNet, and whether a unit is a bottleneck.
 
     width: channels of conv2. joined: channels in which conv3 and conv4 are joined at a stride of 8; 0 where local
-    features come from conv4 itself.
+    features come from conv4 itself. strided_last: whether it is the last unit of conv2, conv3 and conv4 that halves
+    the map, as in TF-Slim, and not the first of conv3, conv4 and conv5, as in torchvision.
     """
 
     units: tuple[int, int, int, int]
     bottleneck: bool
     width: int = 64
     joined: int = 0
+    strided_last: bool = False
 
     @property
     def channels(self) -> int:
@@ -54,8 +59,14 @@ class TrunkLayout:
 
     @property
     def strides(self) -> tuple[int, ...]:
-        """Pixels from cell to cell; those of conv4 may be every second one, as in the released DELF."""
-        return (8,) if self.joined else (16, 32)
+        """Pixels from cell to cell; those of conv4 may be every second one."""
+        return (8,) if self.joined else (32,) if self.strided_last else (16, 32)
+
+    def step(self, stage: int, unit: int) -> int:
+        """The stride of a unit of a stage, both counted from 0; stage 0 is conv2."""
+        if self.strided_last:
+            return 2 if stage < 3 and unit == self.units[stage] - 1 else 1
+        return 2 if stage > 0 and unit == 0 else 1
 
 
 TRUNKS = {
@@ -64,6 +75,7 @@ TRUNKS = {
     "resnet50": TrunkLayout((3, 4, 6, 3), bottleneck=True),
     "resnet101": TrunkLayout((3, 4, 23, 3), bottleneck=True),
     "thin18": TrunkLayout((2, 2, 2, 2), bottleneck=False, width=32, joined=128),
+    "slim50": TrunkLayout((3, 4, 6, 3), bottleneck=True, strided_last=True),
 }
 
 
@@ -74,6 +86,12 @@ class ModelConfig:
     trunk: a key of `TRUNKS`. stride: one of its strides.
     attention: whether a trained attention head is in the file; else the feature norm scores the features.
     mean, std: of RGB values in 0..255, subtracted and divided by before the trunk.
+    padding: of the maximum behind conv1: "torch", one cell on all sides, or "tensorflow", whose SAME has none above and
+        at the left of a map of even sides. Convolutions have the same in both.
+    resize: what the levels of the pyramid are: "antialiased", with half-pixel centres (`delf.images.resize`), or
+        "tensorflow", the bilinear one of TensorFlow 1 without them. It says where a pixel of a level lies in the photo
+        as well (`delf.features.pyramid`).
+    precision: of the convolutions in its files: "half", or "single" where they were given and shall stay so.
     pooling: "gem" or "rmac", the pooling of the global descriptor. conv5: it pools conv5 instead of conv4.
     global_dimensions: of the global descriptor behind a learnt linear layer; 0 where there is no such layer.
     autoencoder: channels between the two layers of the autoencoder whose reconstruction the attention sees, as in
@@ -94,6 +112,9 @@ class ModelConfig:
     attention_batch_norm: bool = True
     mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
     std: tuple[float, float, float] = (58.395, 57.12, 57.375)
+    padding: str = "torch"
+    resize: str = "antialiased"
+    precision: str = "half"
     pooling: str = "gem"
     conv5: bool = False
     global_dimensions: int = 0
@@ -113,6 +134,9 @@ class ModelConfig:
             raise ModelError(f"the stride of a {self.trunk} is {' or '.join(map(str, strides))}, not {self.stride!r}")
         if self.pooling not in POOLING_NAMES:
             raise ModelError(f"unknown pooling {self.pooling!r}; known are {', '.join(POOLING_NAMES)}")
+        for name, known in CONVENTIONS.items():
+            if getattr(self, name) not in known:
+                raise ModelError(f"{name} is {' or '.join(known)}, not {getattr(self, name)!r}")
         if not isinstance(self.attention_hidden, int) or not 0 < self.attention_hidden <= 65536:
             raise ModelError(f"attention_hidden is a number of channels, not {self.attention_hidden!r}")
         for name in ("global_dimensions", "autoencoder"):
@@ -139,8 +163,11 @@ class ModelConfig:
         return self.global_dimensions or self.channels * (2 if self.conv5 else 1)
 
     def to_json(self) -> str:
-        """The configuration as one line of JSON."""
-        return json.dumps(asdict(self), sort_keys=True)
+        """The configuration as one line of JSON, which says of conventions only what is not usual: versions of delf
+        that know no others read it as well.
+        """
+        return json.dumps({name: value for name, value in asdict(self).items()
+                           if name not in CONVENTIONS or value != CONVENTIONS[name][0]}, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str, source: Path) -> ModelConfig:

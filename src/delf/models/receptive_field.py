@@ -2,7 +2,8 @@
 
 For a chain of convolutions the receptive field and the stride multiply up layer by layer; under symmetric padding the
 centre of cell i lies at pixel `stride * i`, whatever the size of the field, so that the field's size only matters for
-boxes. `tests/network` proves both by the gradient.
+boxes. `tests/network` proves both by the gradient. (The padding of TensorFlow moves the centre by a few pixels in
+pictures of some sizes, which the reference leaves aside.)
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ def receptive_field(trunk: str, *, stride: int | None = None) -> ReceptiveField:
     layers = [(7, 2, 3), (3, 2, 1)]
     for stage, units in enumerate(layout.units[:3]):
         for unit in range(units):
-            first = 2 if stage > 0 and unit == 0 else 1
-            layers += [(1, 1, 0), (3, first, 1), (1, 1, 0)] if layout.bottleneck else [(3, first, 1), (3, 1, 1)]
+            step = layout.step(stage, unit)
+            layers += [(1, 1, 0), (3, step, 1), (1, 1, 0)] if layout.bottleneck else [(3, step, 1), (3, 1, 1)]
     if layout.joined:
         # Of conv4 a joined cell sees the cell that it lies in and one beside it, on one side or the other.
         layers.append((3, 1, 1))

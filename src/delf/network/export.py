@@ -20,8 +20,9 @@ from delf.network.model import DelfModel
 def export_onnx(model: DelfModel, path: Path) -> None:
     """Write `model` as an ONNX file that carries its configuration, PCA and whitening.
 
-    The batch norms are folded. Weights are stored in half precision with a cast to single behind each, which the
-    runtime folds away when it loads the file, so that the file is half the size and all sums are in single precision.
+    The batch norms are folded. Weights are stored in half precision (unless the configuration says single) with a cast
+    to single behind each, which the runtime folds away when it loads the file, so that the file is half the size and
+    all sums are in single precision.
     The regions of R-MAC depend on the image's size, which a file cannot express: the global descriptor of such a model
     is empty, and the extractor pools it from the feature map.
 
@@ -48,7 +49,8 @@ def export_onnx(model: DelfModel, path: Path) -> None:
                                             "attention": {0: "batch", 1: "rows", 2: "columns"},
                                             "global_descriptor": {0: "batch"}})
         graph = onnx.load(temporary)
-        _halve_weights(graph.graph)
+        if model.config.precision == "half":
+            _halve_weights(graph.graph)
         onnx.helper.set_model_props(graph, {METADATA_KEY: model.config.to_json(), **model.pca.to_metadata(),
                                             **(model.whitening.to_metadata() if model.whitening else {})})
         onnx.checker.check_model(graph)

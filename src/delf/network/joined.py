@@ -26,8 +26,8 @@ class JoinedTrunk(ResNetTrunk):
         name: a key of `delf.models.TRUNKS` whose layout is joined.
     """
 
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
+    def __init__(self, name: str, *, padding: str = "torch") -> None:
+        super().__init__(name, padding=padding)
         layout = TRUNKS[name]
         fine, coarse = 2 * layout.width, 4 * layout.width
         self.conv_fine = nn.Conv2d(fine, layout.joined, 1, bias=False)
@@ -50,9 +50,11 @@ class JoinedTrunk(ResNetTrunk):
         return self.relu(self.bn_out(self.conv_out(self.relu(self.bn_join(self.conv_join(joined))))))
 
 
-def trunk_of(name: str, *, conv5: bool = False) -> ResNetTrunk:
+def trunk_of(name: str, *, conv5: bool = False, padding: str = "torch") -> ResNetTrunk:
     """The trunk of a name, with fresh weights."""
-    return JoinedTrunk(name) if TRUNKS[name].joined else ResNetTrunk(name, conv5=conv5)
+    if TRUNKS[name].joined:
+        return JoinedTrunk(name, padding=padding)
+    return ResNetTrunk(name, conv5=conv5, padding=padding)
 
 
 @torch.no_grad()
@@ -67,7 +69,7 @@ def take_channels(thin: ResNetTrunk, wide: ResNetTrunk) -> None:
     for stage in ("layer1", "layer2", "layer3"):
         units = list(zip(_units(thin, stage), _units(wide, stage), strict=True))
         before, (own, other) = taken, units[0]
-        if own.downsample is not None and other.downsample is not None:
+        if isinstance(own.downsample, nn.Sequential) and isinstance(other.downsample, nn.Sequential):
             shortcuts = cast(nn.Conv2d, own.downsample[0]), cast(nn.Conv2d, other.downsample[0])
             # The units of a stage add to the same channels.
             taken = _largest([shortcuts[1], *(unit.conv2 for _, unit in units)], own.conv2)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from delf.errors import ModelError
 from delf.files import replacing
-from delf.models import METADATA_KEY, PCA, PCA_KEYS, WHITENING_KEYS, ModelConfig, Whitening, find_model
+from delf.models import METADATA_KEY, PCA, PCA_KEYS, TRUNKS, WHITENING_KEYS, ModelConfig, Whitening, find_model
 from delf.network.heads import POOLINGS, Attention, Autoencoder, FeatureNorm
 from delf.network.joined import trunk_of
 from delf.network.resnet import fold_batch_norm, unfold_batch_norm
@@ -34,7 +34,7 @@ class DelfModel(nn.Module):
         self.config = config
         self.pca = pca
         self.whitening = whitening
-        self.trunk = trunk_of(config.trunk, conv5=config.conv5)
+        self.trunk = trunk_of(config.trunk, conv5=config.conv5, padding=config.padding)
         self.attention: nn.Module = FeatureNorm()
         if config.attention:
             self.attention = Attention(config.channels, config.attention_hidden,
@@ -54,8 +54,9 @@ class DelfModel(nn.Module):
         """(B, 3, H, W) float RGB in 0..255 -> (B, C, h, w) map, (B, h, w) attention, (B, G) global descriptor."""
         feature_map = self.trunk((images - self.mean) / self.std)
         top = self.trunk.forward_conv5(feature_map) if self.config.conv5 else None
-        if self.config.stride == 32:
-            feature_map = feature_map[:, :, ::2, ::2]
+        step = self.config.stride // TRUNKS[self.config.trunk].strides[0]
+        if step > 1:
+            feature_map = feature_map[:, :, ::step, ::step]
         global_descriptor = self.global_layer(self.pooling(feature_map if top is None else top))
         return feature_map, self.attention(self.autoencoder(feature_map)), global_descriptor
 
@@ -93,14 +94,35 @@ class DelfModel(nn.Module):
         instance.load_state_dict({key: tensor.float() for key, tensor in tensors.items()}, strict=False)
         return instance.eval()
 
+    @classmethod
+    def from_arrays(cls, config: ModelConfig, arrays: Mapping[str, FloatArray], pca: PCA | None = None) -> DelfModel:
+        """A model of weights by their names, in evaluation mode. The exponent of GeM may be left out.
+
+        Raises:
+            ModelError: some are missing, unknown, or of another shape.
+        """
+        instance = cls(config, pca)
+        own = {key: tuple(tensor.shape) for key, tensor in instance.state_dict().items()
+               if not key.endswith("num_batches_tracked")}
+        given = {"pooling.p": ()} | {key: array.shape for key, array in arrays.items()}
+        wrong = sorted(key for key in own.keys() | given.keys() if own.get(key) != given.get(key))
+        if wrong:
+            raise ModelError(f"these weights are not of a {config.trunk} as its configuration says: {len(wrong)} are "
+                             f"missing, unknown or of another shape, the first is {wrong[0]!r}")
+        instance.load_state_dict({key: torch.from_numpy(np.array(array, np.float32)) for key, array in arrays.items()},
+                                 strict=False)
+        return instance.eval()
+
     def save_pretrained(self, path: Path, *, half: bool = True) -> None:
         """Write weights, PCA, whitening and configuration to one safetensors file, through a temporary file.
 
         Args:
             path: ends in `.safetensors`; its stem becomes the name in the configuration.
-            half: store convolutions in half precision; vectors, PCA and whitening stay in single. Batch norms are
-                first folded into the convolutions, so that the ONNX file, which has them folded, holds the same halves.
+            half: store convolutions in half precision, unless the precision of the configuration is single; vectors,
+                PCA and whitening stay in single. Batch norms are first folded into the convolutions, so that the ONNX
+                file, which has them folded, holds the same halves.
         """
+        half = half and self.config.precision == "half"
         folded = unfold_batch_norm(fold_batch_norm(self.trunk))
         tensors = {**self.state_dict(), **{f"trunk.{key}": tensor for key, tensor in folded.items()}}
         tensors = {key: tensor.half() if half and tensor.ndim == 4 else tensor for key, tensor in tensors.items()

@@ -2,7 +2,8 @@
 
 Any ImageNet file of torchvision's `resnet18/34/50/101` loads into the trunk of the same name; its classifier, and the
 stage conv5 (`layer4`) where it is not wanted, are left aside. The layout is the "v1.5" one: in a bottleneck the
-stride is in the 3x3 convolution.
+stride is in the 3x3 convolution. `TrunkLayout.step` says which units have one: the first of a stage, or, as in TF-Slim,
+the last, whose shortcut takes every second cell.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -69,10 +71,19 @@ class Bottleneck(nn.Module):
         return self.relu(self.bn3(self.conv3(y)) + shortcut)
 
 
-def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Sequential | None:
-    if stride == 1 and inputs == outputs:
-        return None
+def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Module | None:
+    if inputs == outputs:
+        return None if stride == 1 else nn.MaxPool2d(1, stride)
     return nn.Sequential(_convolution(inputs, outputs, 1, stride), nn.BatchNorm2d(outputs))
+
+
+class SamePool(nn.Module):
+    """The maximum of 3x3 cells at a stride of 2, padded as TensorFlow's SAME: where a side is even, only at its end."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W), not negative -> (B, C, ceil(H / 2), ceil(W / 2))."""
+        padded = F.pad(x, (x.shape[3] % 2, 1, x.shape[2] % 2, 1))  # zeros never win, as nothing is below
+        return F.max_pool2d(padded, 3, stride=2)
 
 
 class ResNetTrunk(nn.Module):
@@ -81,33 +92,37 @@ class ResNetTrunk(nn.Module):
     Args:
         name: a key of `delf.models.TRUNKS`.
         conv5: build `layer4` as well, for a global head; `forward` stops at conv4 either way.
+        padding: as in `delf.models.ModelConfig`.
     """
 
-    def __init__(self, name: str, *, conv5: bool = False) -> None:
+    def __init__(self, name: str, *, conv5: bool = False, padding: str = "torch") -> None:
         super().__init__()
         layout = TRUNKS[name]
         block = Bottleneck if layout.bottleneck else BasicBlock
         self.conv1 = nn.Conv2d(3, layout.width, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(layout.width)
         self.relu = nn.ReLU(inplace=True)
-        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
+        self.maxpool: nn.Module = SamePool() if padding == "tensorflow" else nn.MaxPool2d(3, stride=2, padding=1)
         channels = layout.width
         for stage, units in enumerate(layout.units if conv5 else layout.units[:3]):
             width = layout.width * 2**stage
             blocks = []
             for unit in range(units):
-                blocks.append(block(channels, width, stride=2 if stage > 0 and unit == 0 else 1))
+                blocks.append(block(channels, width, stride=layout.step(stage, unit)))
                 channels = width * block.expansion
             self.add_module(f"layer{stage + 1}", nn.Sequential(*blocks))
         self.has_conv5 = conv5
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) normalised images -> (B, C, ceil(H / 16), ceil(W / 16)) output of conv4."""
+        """(B, 3, H, W) normalised images -> (B, C, ceil(H / s), ceil(W / s)) output of conv4, s the least stride."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
         return self.get_submodule("layer3")(self.get_submodule("layer2")(self.get_submodule("layer1")(x)))
 
     def forward_conv5(self, feature_map: Tensor) -> Tensor:
-        """(B, C, h, w) output of conv4 -> (B, 2 C, ceil(h / 2), ceil(w / 2)) output of conv5."""
+        """(B, C, h, w) output of conv4 -> (B, 2 C, ceil(h / 2), ceil(w / 2)) output of conv5.
+
+        Of a trunk whose last units have the strides, conv5 has none: its map is as large as that of conv4.
+        """
         return self.get_submodule("layer4")(feature_map)
 
     def load_torchvision(self, state: Mapping[str, Tensor]) -> None:
