@@ -286,6 +286,18 @@ def test_eight_bits_are_taken_where_they_are_of_the_model(attentive: Path, tmp_p
         assert choose_runtime(find_model(tmp_path)) == "onnx"
 
 
+def test_a_model_in_single_precision_is_not_rounded(make_files: Any, tmp_path: Path,
+                                                     monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("delf.runtimes._may_compute_in_bfloat16", lambda: True)
+    monkeypatch.setattr("delf.runtimes.openvino.computes_in_bfloat16", lambda: True)
+    for precision, fastest in (("half", "openvino-bf16"), ("single", "onnx")):
+        folder = tmp_path / precision
+        folder.mkdir()
+        make_files(folder, precision=precision)
+        shutil.copy(folder / "seeded.onnx", folder / "seeded-int8.onnx")
+        assert choose_runtime(find_model(folder)) == fastest
+
+
 @pytest.fixture
 def plain_processor(monkeypatch: pytest.MonkeyPatch) -> None:
     """A processor that does not compute in bfloat16."""

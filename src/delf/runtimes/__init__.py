@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
 
-from delf.errors import OptionError
+from delf.errors import ModelError, OptionError
 from delf.models import DEFAULT_MODEL, METADATA_KEY, PCA, ModelConfig, ModelFiles, Whitening, find_model
 from delf.models.digest import read_metadata
 from delf.types import FloatArray
@@ -100,19 +100,24 @@ def open_runtime(model: str | Path = DEFAULT_MODEL, runtime: str = "auto", devic
 
 def choose_runtime(files: ModelFiles, device: str = "cpu") -> str:
     """The key of the fastest runtime that is installed and has its file: on the CPU one that reads an ONNX file, where
-    the model has it, in bfloat16 where the processor computes in it, else in 8 bits where that is known to be faster;
-    else torch.
+    the model has it, in bfloat16 where the processor computes in it, else in 8 bits where that is known to be faster,
+    but in neither where the model asks for single precision; else torch.
     """
     if device != "cpu" or files.onnx is None:
         return "torch"
-    if find_spec("openvino") is not None and _may_compute_in_bfloat16():
+    config = _config_of(files.onnx)
+    exact = config is not None and config.precision == "single"
+    if not exact and find_spec("openvino") is not None and _may_compute_in_bfloat16():
         from delf.runtimes.openvino import computes_in_bfloat16
 
         if computes_in_bfloat16():
             return "openvino-bf16"
     if find_spec("onnxruntime") is None:
         return "openvino"
-    return "onnx-int8" if _faster_in_eight_bits() and _has_eight_bits(files) else "onnx"
+    # A file in 8 bits may be of another model, which had the same name before.
+    eight = None if exact or files.eight_bit is None else _config_of(files.eight_bit)
+    fits = config is not None and eight is not None and eight.fingerprint == config.fingerprint
+    return "onnx-int8" if fits and _faster_in_eight_bits() else "onnx"
 
 
 def _faster_in_eight_bits() -> bool:
@@ -120,13 +125,13 @@ def _faster_in_eight_bits() -> bool:
     return platform.machine().lower() in ("x86_64", "amd64")
 
 
-def _has_eight_bits(files: ModelFiles) -> bool:
-    """Whether there is a file in 8 bits, and not one of another model that had the same name before."""
-    if files.onnx is None or files.eight_bit is None:
-        return False
-    first, second = (ModelConfig.from_json(told[METADATA_KEY], path).fingerprint if METADATA_KEY in told else None
-                     for path in (files.onnx, files.eight_bit) for told in [read_metadata(path)])
-    return first is not None and first == second
+def _config_of(path: Path) -> ModelConfig | None:
+    """What an ONNX file says of itself; None where it is not of a model, which is told when it is loaded."""
+    try:
+        text = read_metadata(path).get(METADATA_KEY)
+        return None if text is None else ModelConfig.from_json(text, path)
+    except ModelError:
+        return None
 
 
 def _may_compute_in_bfloat16() -> bool:
