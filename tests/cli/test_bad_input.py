@@ -208,9 +208,21 @@ NAMES: dict[str | bytes, str] = {  # and how they are shown
 }
 
 
-def test_names(shell: Run, draw: Callable[..., Path], tmp_path: Path) -> None:
+def _small(source: Path, target: Path) -> Path:
+    """A photo of 160 pixels, in a PNG file."""
+    with Image.open(source) as image, target.open("wb") as file:
+        image.thumbnail((160, 160))
+        image.save(file, "PNG")
+    return target
+
+
+def test_names(shell: Run, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    sources = [photos / f"{name}.jpg" for name in ("astronaut", "camera", "cat", "coffee", "coins", "gravel", "retina",
+                                                   "rocket")]
     try:
-        photos = [draw(b"in/" + os.fsencode(name), seed, (128, 96)) for seed, name in enumerate(NAMES)]
+        named = [_small(source, tmp_path / "in" / os.fsdecode(name))
+                 for source, name in zip(sources, NAMES, strict=True)]
     except OSError:
         pytest.skip("this file system wants other names")
     for name in NAMES:
@@ -219,20 +231,20 @@ def test_names(shell: Run, draw: Callable[..., Path], tmp_path: Path) -> None:
     assert f"{len(NAMES)} photos added" in indexed.ok()
     assert {line.split(" is not an image")[0] for line in indexed.skipped()} == {f"in/bad{n}" for n in NAMES.values()}
 
-    found = shell("search", "c.delf", *photos, "--top", "1", "--html", "report.html", "-q")
+    found = shell("search", "c.delf", *named, "--top", "1", "--html", "report.html", "-q")
     assert found.err == ""
     lines = found.ok().splitlines()
     assert lines[0::3] == [f"{tmp_path}/in/{shown}: found" for shown in NAMES.values()]
     assert [line.split("  in/")[1] for line in lines[2::3]] == list(NAMES.values())
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "in/&lt;b&gt;&amp;amp;.png" in page
-    answers = shell("search", "c.delf", *photos, "--json", "-q").lines()
-    for answer, photo, name in zip(answers, photos, NAMES, strict=True):
+    answers = shell("search", "c.delf", *named, "--json", "-q").lines()
+    for answer, photo, name in zip(answers, named, NAMES, strict=True):
         assert os.fsencode(answer["results"][0]["image"]) == b"in/" + os.fsencode(name)
         assert answer["query"] == str(photo)
 
     folder = os.fsdecode(b"out \xff\n")
-    extracted = shell("extract", *photos, "-o", folder)
+    extracted = shell("extract", *named, "-o", folder)
     assert extracted.ok() == f"out \\xff\\n: {len(NAMES)} files written, 0 there already\n"
     assert len(list((tmp_path / folder).iterdir())) == len(NAMES)
 
