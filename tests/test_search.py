@@ -197,7 +197,7 @@ def test_a_glance_that_cannot_be_had_is_left_out() -> None:
 def strict(engine: SearchEngine) -> SearchEngine:
     """An engine that is not sure of what is seen turned in so small a collection."""
     return SearchEngine(engine.collection, engine.extractor,
-                        options=replace(METHODS[DEFAULT_METHOD], minimum_probability=0.98,
+                        options=replace(METHODS[DEFAULT_METHOD], minimum_probability=0.999,
                                         turning=replace(TURNING, sure=20)))
 
 
