@@ -204,7 +204,7 @@ class SearchEngine:
         return self.query(image, box=box).features
 
     def match(self, query: Query | Features, ordinal: int, *, check: Check = unchecked) -> ImageMatch:
-        """The evidence that one image shows what a query does, looked at as one of the best, by geometry alone."""
+        """The evidence that one image shows what a query does, looked at as one of the best."""
         query = Query.of_features(query) if isinstance(query, Features) else query
         state, turning = self._state, self.options.turning
         first = self._match(state, query.features, ordinal)
@@ -225,8 +225,11 @@ class SearchEngine:
 
     def _match(self, state: _State, query: Features, ordinal: int) -> ImageMatch:
         seen = state.verifier.look_at(query, ordinal)
-        return image_match(query, seen.features, seen.found, images=len(state.snapshot),
-                           weights=self.extractor.runtime.config.probability)
+        if not (state.retriever.comparable and self.extractor.runtime.config.probability_by_words):
+            return image_match(query, seen.features, seen.found, images=len(state.snapshot),
+                               weights=self.extractor.runtime.config.probability)
+        found = state.retriever.candidates(query, state.snapshot.alive)  # as sure as a search is, or nearly
+        return self._evidence(state, Look(query, found, found, [seen]), seen, len(state.snapshot))
 
     def _probability(self, state: _State, look: Look) -> float:
         """That of the best image of a look."""

@@ -137,7 +137,8 @@ def test_matches_of_a_pair(service: Any, collection: Any, queries: Any, keys: di
     pair = service.post("matches", query.path, other=best["id"]).raise_for_status().json()
     assert {name: pair[name] for name in ("inliers", "tentative", "transform", "inlier_points")} == {
         name: best[name] for name in ("inliers", "tentative", "transform", "inlier_points")}
-    assert pair["probability"] == pytest.approx(best["probability"])
+    # A search leaves the other images that it confirms out of those beside which words are judged.
+    assert pair["probability"] == pytest.approx(best["probability"], abs=0.01)
     assert pair["other_size"] == best["size"] and pair["verdict"] == best["verdict"] == "same thing"
     stored = service.post("matches", id=best["id"], other=best["id"]).raise_for_status().json()
     count = len(collection.features(collection.snapshot.ordinal_of_key(best["id"])))

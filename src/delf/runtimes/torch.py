@@ -9,6 +9,7 @@ import numpy as np
 
 from delf.errors import ModelError, OptionError, missing_dependency
 from delf.models import ModelFiles
+from delf.pools import Lock
 from delf.runtimes import NetworkOutput
 from delf.types import FloatArray
 
@@ -18,6 +19,9 @@ try:
     from delf.network.model import DelfModel
 except ImportError as error:
     raise missing_dependency("torch", "torch", "the runtime 'torch'") from error
+
+
+_first = Lock()
 
 
 class TorchRuntime:
@@ -74,6 +78,8 @@ class TorchRuntime:
 
     @torch.inference_mode()
     def _run(self, images: FloatArray) -> NetworkOutput:
+        with _first:  # threads of a forked process that come to this at once find a pool that is just being made anew
+            torch.get_num_threads()
         # oneDNN (with AMX, on the CPU) reads memory that it never wrote where maps are one cell wide.
         narrow = min(images.shape[2:]) <= 2 * self.config.stride
         batch = torch.from_numpy(images).to(self._device, memory_format=self._format)
