@@ -18,7 +18,7 @@ EVIDENCE = ("inliers", "share", "area", "similarity", "images")
 WORDS = "words"  # evidence that only search by visual words has
 DISTINCT = "distinct"  # log(1 + distinct inliers): of a search that counts them
 _FLOOR = 0.0003  # of similarities by words, below which differences are chance
-_USUAL = (20, 0.0008)  # so many images of such a similarity, as chosen on held-out classes
+_USUAL = (20, 0.0008)  # so many images of such a similarity, as wrong images of held-out classes have; not tuned
 SMALLEST = 10  # images of the smallest collection that a probability by words is fitted for
 INTERCEPT = "intercept"
 # Of a model that carries none of its own: a logistic fit of the inlier count alone, on pairs with 15 inliers or more.
