@@ -30,7 +30,8 @@ class Feature2D:
     def __init__(self, extractor: Delf | None = None) -> None:
         """extractor: the packaged model by default."""
         self._extractor = extractor or Delf.load()
-        everything = replace(self._extractor.options, max_features=2**31, score_threshold=-np.inf, suppression_iou=1.0)
+        everything = replace(self._extractor.options, max_features=2**31, score_threshold=-np.inf, suppression_iou=1.0,
+                             details=None)
         self._dense = Delf(self._extractor.runtime, everything, threads=self._extractor.threads)
 
     def detectAndCompute(

@@ -15,14 +15,24 @@ import numpy as np
 
 from delf.errors import OptionError
 from delf.query import Query
-from delf.ranking import CHANCE, DISTINCT_CHANCE, Candidates, distinct_inliers, words_background, words_evidence
+from delf.ranking import (
+    CHANCE,
+    DISTINCT_CHANCE,
+    Candidates,
+    detail_count,
+    distinct_inliers,
+    words_background,
+    words_evidence,
+)
 from delf.retrieval import Mask, Retriever
-from delf.types import Features
+from delf.types import Features, Verification
 from delf.verification import angle
 from delf.verifying import Verified, Verifier
 
 _Found = TypeVar("_Found")
 Turns = tuple[tuple[float, ...], ...]
+TELLING = 12  # details that agree, with which the transform is not chance's
+UPRIGHT = 22.5  # degrees that make no difference to the features of a network, or little
 
 
 @dataclass(frozen=True)
@@ -123,7 +133,7 @@ class Look:
     @cached_property
     def _background(self) -> float:
         """How similar by words those images are that geometry has not confirmed."""
-        confirmed = [one.ordinal for one in self.verified if one.inliers > CHANCE]
+        confirmed = [one.ordinal for one in self.verified if one.inliers > CHANCE or one.detail_inliers > TELLING]
         return words_background(self.found.scores[~np.isin(self.found.images, confirmed)])
 
     @cached_property
@@ -132,6 +142,11 @@ class Look:
         counts = distinct_inliers([one.found for one in self.verified])
         return dict(zip([one.ordinal for one in self.verified], counts.tolist(), strict=True))
 
+    @cached_property
+    def counts(self) -> dict[int, float]:
+        """What geometry says for each image that was verified: its distinct inliers, and the details that agree."""
+        return {one.ordinal: self.distinct[one.ordinal] + detail_count(one.detail_inliers) for one in self.verified}
+
     @property
     def inliers(self) -> int:
         """Of the image that has most."""
@@ -139,13 +154,24 @@ class Look:
 
     @property
     def confirmed(self) -> float:
-        """Distinct inliers beyond those that chance gives, of all images together."""
-        return sum(max(0.0, count - DISTINCT_CHANCE) for count in self.distinct.values())
+        """Distinct inliers and details beyond those that chance gives, of all images together."""
+        return sum(max(0.0, count - DISTINCT_CHANCE) for count in self.counts.values())
 
     @property
     def upright(self) -> float:
         """By how many degrees the query must be turned left to lie as in the image that has most inliers."""
         return upright(max(self.verified, key=lambda one: one.inliers), self.query)
+
+    @property
+    def turn_by_details(self) -> float | None:
+        """By how many degrees the query must be turned left to lie as details say; None where they say nothing, or that
+        it lies as it should.
+        """
+        best = max(self.verified, key=lambda one: one.detail_inliers, default=None)
+        if best is None or best.details is None or self.query.details is None or best.detail_inliers < TELLING:
+            return None
+        degrees = lying(best.details, self.query.details)
+        return degrees if abs(degrees) > UPRIGHT else None
 
     @cached_property
     def _scores(self) -> dict[int, float]:
@@ -154,7 +180,12 @@ class Look:
 
 def upright(best: Verified, query: Features) -> float:
     """By how many whole degrees a query must be turned left to lie as in an image that has inliers."""
-    transform, points = best.found.transform, query.keypoints[best.found.inliers[:, 0]]
+    return lying(best.found, query)
+
+
+def lying(found: Verification, query: Features) -> float:
+    """The same of features that have inliers."""
+    transform, points = found.transform, query.keypoints[found.inliers[:, 0]]
     assert transform is not None, "an image with inliers has a transform"
     return float(round(-angle(transform, points.astype(np.float64))))
 
@@ -206,6 +237,8 @@ class Looking:
             probability: that of the best image of a look.
         """
         turning = self._turning
+        if first.turn_by_details is not None:
+            return self._with_thorough([first], query, first.turn_by_details)
         quick = turning.best_quick(lambda degrees: self._glance(query, degrees, turning.glance, glance=True),
                                    lambda look: look.inliers)
         close = None if quick is None else self._glance(query, quick.upright, turning.close)
@@ -213,10 +246,15 @@ class Looking:
             return [first]
         looks = [first, close]
         if close.inliers and probability(close) >= turning.likely:
-            self._check()
-            features = seen_turned(query, close.upright, turning.thorough, whole=True)
-            if features is not None:
-                looks.append(self.look(features, most=turning.thorough.candidates))
+            return self._with_thorough(looks, query, close.upright)
+        return sorted(looks, key=lambda look: -look.confirmed)
+
+    def _with_thorough(self, looks: list[Look], query: Query, degrees: float) -> list[Look]:
+        """Some looks and a thorough one at an angle, the one that confirms most first."""
+        self._check()
+        features = seen_turned(query, degrees, self._turning.thorough, whole=True)
+        if features is not None:
+            looks.append(self.look(features, most=self._turning.thorough.candidates))
         return sorted(looks, key=lambda look: -look.confirmed)
 
     def _glance(self, query: Query, degrees: float, effort: Effort, *, glance: bool = False) -> Look | None:

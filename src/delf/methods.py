@@ -17,7 +17,7 @@ from delf.retrieval import (
     HqeRetrieval,
     VoteOptions,
 )
-from delf.verification import MatchingOptions, ScreeningOptions, VerificationOptions
+from delf.verification import DetailOptions, MatchingOptions, ScreeningOptions, VerificationOptions
 from delf.verification.matching import REFERENCE
 
 ORDERS = {"joint": "votes, raised by inliers", "confirmed": "visual words, raised by distinct inliers",
@@ -40,7 +40,8 @@ class SearchOptions:
         upright.
     screening: a first look at the best features of each candidate; None looks at all of them at once. It is for
         rankings to which inliers that chance gives say little. thorough: so many of the best candidates have no first
-        look, which would not see a handful of inliers that few other images share.
+        look, which would not see a handful of inliers that few other images share. details: how the details of images
+        that have any are verified; None does without.
     """
 
     retrieval: Any = field(default_factory=VoteOptions)
@@ -54,6 +55,7 @@ class SearchOptions:
     verification: VerificationOptions = field(default_factory=VerificationOptions)
     screening: ScreeningOptions | None = None
     thorough: int = 20
+    details: DetailOptions | None = None
 
     def __post_init__(self) -> None:
         if self.ranking not in RANKINGS:
@@ -81,8 +83,8 @@ class SearchOptions:
 METHODS: dict[str, SearchOptions] = {
     "delf-asmk": SearchOptions(retrieval=AsmkRetrieval(support=SupportOptions()), ranking="confirmed",
                                inliers="distinct", sure_first=True, turning=TurningOptions(TURNS),
-                               screening=ScreeningOptions()),
-    "delf": SearchOptions(sure_first=True),
+                               screening=ScreeningOptions(), details=DetailOptions()),
+    "delf": SearchOptions(sure_first=True, details=DetailOptions()),
     "delf-paper": SearchOptions(ranking="inliers", matching=REFERENCE,
                                 verification=VerificationOptions(verifier="affine", threshold=20.0, overlays=None)),
     "delf-votes": SearchOptions(ranking="retrieval", candidates=0),

@@ -10,9 +10,9 @@ import numpy as np
 
 from delf.features import Delf
 from delf.images import load, read_image
-from delf.ranking import evidence, probability
+from delf.ranking import DETAILS, detail_evidence, evidence, probability
 from delf.types import Features, ImageArray, ImageMatch, Matches, Verification
-from delf.verification import MatchingOptions, VerificationOptions, match_and_verify
+from delf.verification import DetailOptions, MatchingOptions, VerificationOptions, match_and_verify, verify_details
 
 
 def match(image0: ImageArray | str | Path, image1: ImageArray | str | Path, extractor: Delf | None = None, *,
@@ -21,24 +21,32 @@ def match(image0: ImageArray | str | Path, image1: ImageArray | str | Path, extr
     extractor = extractor or Delf.load()
     query, database = (_extract(extractor, image) for image in (image0, image1))
     found = image_match(query, database, match_and_verify(query, database, matching, verification),
-                        weights=extractor.runtime.config.probability)
+                        verify_details(query, database, DetailOptions()), weights=extractor.runtime.config.probability)
     if isinstance(image0, np.ndarray) or isinstance(image1, np.ndarray):
         return found
     return replace(found, images=(str(image0), str(image1)))
 
 
-def image_match(query: Features, database: Features, verification: Verification, *, images: int = 1,
-                weights: Mapping[str, float] | None = None, more: Mapping[str, float] | None = None) -> ImageMatch:
+def image_match(query: Features, database: Features, verification: Verification, details: Verification | None = None, *,
+                images: int = 1, weights: Mapping[str, float] | None = None,
+                more: Mapping[str, float] | None = None) -> ImageMatch:
     """The points and the probability of a verified pair.
 
     Args:
-        images: how many the database image was found among. weights: as for `delf.ranking.probability`. more:
-            evidence that does not come from geometry.
+        details: what geometry says of their details, where it looked at any. images: how many the database image was
+            found among. weights: as for `delf.ranking.probability`. more: evidence that does not come from geometry.
     """
-    points = np.hstack([query.keypoints[verification.inliers[:, 0]], database.keypoints[verification.inliers[:, 1]]])
     found = {**evidence(query, database, verification, images), **(more or {})}
-    return ImageMatch(inlier_points=points, transform=verification.transform, inliers=len(verification),
-                      tentative=verification.tentative, probability=probability(found, weights), evidence=found)
+    shown = [(query, database, verification)]
+    if details is not None and query.details is not None and database.details is not None:
+        found[DETAILS] = detail_evidence(details)
+        shown.append((query.details, database.details, details))
+    shown.sort(key=lambda one: -len(one[2]))  # of equals the features of the network come first
+    points = [np.hstack([left.keypoints[one.inliers[:, 0]], right.keypoints[one.inliers[:, 1]]])
+              for left, right, one in shown]
+    return ImageMatch(inlier_points=np.concatenate(points), transform=shown[0][2].transform,
+                      inliers=sum(len(one) for _, _, one in shown), tentative=sum(one.tentative for _, _, one in shown),
+                      probability=probability(found, weights), evidence=found)
 
 
 def no_match(query: Features, images: int = 1, weights: Mapping[str, float] | None = None) -> ImageMatch:

@@ -168,7 +168,8 @@ class Query:
                 extractor = self._extractor.limited(min(largest_scale, longest_side / base))
                 found = extract_turned(extractor, photo.pixels, photo.size, degrees, whole=whole, longest_side=longest,
                                        most=most)
-                self._seen.keep_turn(turn, _shifted(found, photo.offset))
+                details = None if self._seen.features is None else self._seen.features.details  # alike at any angle
+                self._seen.keep_turn(turn, replace(_shifted(found, photo.offset), details=details))
             return self._seen.turns[turn]
 
     def _pixels(self) -> QueryPhoto:
@@ -187,7 +188,8 @@ def _size_of(pixels: ImageArray) -> tuple[int, int]:
 
 def _shifted(features: Features, offset: tuple[int, int]) -> Features:
     """The features of a part of an image, with keypoints in pixels of the whole."""
-    return replace(features, keypoints=features.keypoints + np.asarray(offset, np.float32))
+    return replace(features, keypoints=features.keypoints + np.asarray(offset, np.float32),
+                   details=None if features.details is None else _shifted(features.details, offset))
 
 
 @contextmanager

@@ -94,7 +94,7 @@ class SearchEngine:
         options = self.options
         return _State(snapshot, retriever, Verifier(
             snapshot, retriever, self._pool, matching=options.matching, verification=options.verification,
-            screening=options.screening))
+            screening=options.screening, details=options.details))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """By its collection, extractor, method and options; the other one searches the state that is there then."""
@@ -189,7 +189,7 @@ class SearchEngine:
             ranked = self._ranked(state, [first], top)
         if options.turning.angles:
             with timed(seconds, "turn"):
-                if not self._is_match(ranked):
+                if not self._is_match(ranked) or first.turn_by_details is not None:
                     # Products so small gain nothing by two threads, which spin while they wait for the next one.
                     with single_threaded_products():
                         looks = looking.turned(query, first, partial(self._probability, state))
@@ -226,7 +226,7 @@ class SearchEngine:
     def _match(self, state: _State, query: Features, ordinal: int) -> ImageMatch:
         seen = state.verifier.look_at(query, ordinal)
         if not (state.retriever.comparable and self.extractor.runtime.config.probability_by_words):
-            return image_match(query, seen.features, seen.found, images=len(state.snapshot),
+            return image_match(query, seen.features, seen.found, seen.details, images=len(state.snapshot),
                                weights=self.extractor.runtime.config.probability)
         found = state.retriever.candidates(query, state.snapshot.alive)  # as sure as a search is, or nearly
         return self._evidence(state, Look(query, found, found, [seen]), seen, len(state.snapshot))
@@ -269,13 +269,13 @@ class SearchEngine:
         best: dict[int, tuple[float, Look, Verified]] = {}
         for look in looks:
             for one, score in zip(look.verified, self._scores(look).tolist(), strict=False):
-                if one.inliers > CHANCE and score > best.get(one.ordinal, (0.0,))[0]:
+                if one.confirmed > CHANCE and score > best.get(one.ordinal, (0.0,))[0]:
                     best[one.ordinal] = (score, look, one)
         return best
 
     def _scores(self, look: Look) -> NDArray[np.float64]:
         inliers = np.zeros(len(look.candidates))
-        inliers[: len(look.verified)] = [look.distinct[one.ordinal] if self.options.inliers == "distinct"
+        inliers[: len(look.verified)] = [look.counts[one.ordinal] if self.options.inliers == "distinct"
                                          else one.inliers for one in look.verified]
         return RANKINGS[self.options.ranking](look.candidates.scores, inliers)
 
@@ -287,9 +287,9 @@ class SearchEngine:
             more[DISTINCT] = math.log1p(look.distinct[one.ordinal])
         if state.retriever.comparable:
             more[WORDS] = look.words_of(one)
-            if one.inliers and config.probability_by_words:  # without any, there is nothing that could be shown
+            if one.confirmed and config.probability_by_words:  # without any, there is nothing that could be shown
                 weights, total = config.probability_by_words, max(total, SMALLEST)
-        return image_match(look.query, one.features, one.found, images=total, weights=weights, more=more)
+        return image_match(look.query, one.features, one.found, one.details, images=total, weights=weights, more=more)
 
 
 def _reopened(collection: Stored, extractor: Delf, method: str, options: SearchOptions) -> SearchEngine:

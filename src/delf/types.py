@@ -86,6 +86,8 @@ class Features(Shown):
     descriptors: (N, D) float32, L2-normalised.
     image_size: (width, height) of the upright original.
     global_descriptor: (G,) float32, L2-normalised, or None where it was not asked for.
+    details: features of another kind of the same image, of corners and print (`delf.features.details`), or None where
+        they were not asked for.
     """
 
     keypoints: FloatArray
@@ -94,6 +96,7 @@ class Features(Shown):
     descriptors: FloatArray
     image_size: tuple[int, int]
     global_descriptor: FloatArray | None = None
+    details: Features | None = None
 
     def __post_init__(self) -> None:
         n = len(self.keypoints)
@@ -108,7 +111,8 @@ class Features(Shown):
 
     def __repr__(self) -> str:
         width, height = self.image_size
-        return f"Features({len(self)} of {self.descriptors.shape[1]} dimensions, image {width} x {height})"
+        details = "" if self.details is None else f" and {len(self.details)} details"
+        return f"Features({len(self)} of {self.descriptors.shape[1]} dimensions{details}, image {width} x {height})"
 
     def plot(self, image: Photo) -> Picture:
         """The features on their image: circles that grow with their scale, gold for the highest scores."""

@@ -11,6 +11,7 @@ from delf.collection import Snapshot
 from delf.retrieval import Retriever
 from delf.types import Features, Verification
 from delf.verification import (
+    DetailOptions,
     MatchingOptions,
     ScreeningOptions,
     VerificationOptions,
@@ -21,6 +22,7 @@ from delf.verification import (
     threshold_in,
     verify,
     verify_again,
+    verify_details,
 )
 
 _Item = TypeVar("_Item")
@@ -29,16 +31,30 @@ _Answer = TypeVar("_Answer")
 
 @dataclass(frozen=True, eq=False)
 class Verified:
-    """An image that geometry has looked at. features: of the image; found: what geometry says of it."""
+    """An image that geometry has looked at.
+
+    features: of the image. found: what geometry says of them; details: and of its details, where it looked at any.
+    """
 
     ordinal: int
     features: Features
     found: Verification
+    details: Verification | None = None
 
     @property
     def inliers(self) -> int:
-        """How many there are."""
+        """How many there are, without details."""
         return len(self.found)
+
+    @property
+    def detail_inliers(self) -> int:
+        """How many details agree with one transform."""
+        return 0 if self.details is None else len(self.details)
+
+    @property
+    def confirmed(self) -> int:
+        """How many inliers of both kinds there are."""
+        return self.inliers + self.detail_inliers
 
 
 def side_by_side(pool: Executor, work: Callable[[_Item], _Answer], items: Sequence[_Item]) -> list[_Answer]:
@@ -89,10 +105,11 @@ class Verifier:
 
     def __init__(self, snapshot: Snapshot, retriever: Retriever, pool: Executor, *,
                  matching: MatchingOptions | None = None, verification: VerificationOptions | None = None,
-                 screening: ScreeningOptions | None = None) -> None:
-        """screening: of the images that are not looked at thoroughly."""
+                 screening: ScreeningOptions | None = None, details: DetailOptions | None = None) -> None:
+        """screening: of the images that are not looked at thoroughly. details: how they are looked at, if at all."""
         self._snapshot, self._retriever, self._pool = snapshot, retriever, pool
         self._matching, self._verification, self._screening = matching, verification, screening
+        self._details = details
         options = verification or VerificationOptions()
         self._glance = options if screening is None else replace(
             options, verifier=screening.verifier, iterations=min(options.iterations, screening.iterations))
@@ -113,7 +130,20 @@ class Verifier:
         seen = [found[ordinal] for ordinal in ordinals]
         verified = without_recurring(self._pool, query, [Beside(one.features, one.found) for one in seen],
                                      self._verification)
-        return [replace(one, found=again) for one, again in zip(seen, verified, strict=True)]
+        return self._without_recurring_details(
+            query, [replace(one, found=again) for one, again in zip(seen, verified, strict=True)])
+
+    def _without_recurring_details(self, query: Features, seen: list[Verified]) -> list[Verified]:
+        """The same of their details."""
+        detailed = {place: (one.features.details, one.details) for place, one in enumerate(seen)
+                    if one.details is not None and one.features.details is not None}
+        if not detailed or query.details is None or self._details is None:
+            return seen
+        verified = without_recurring(self._pool, query.details, [Beside(*one) for one in detailed.values()],
+                                     self._details.verification)
+        for place, again in zip(detailed, verified, strict=True):
+            seen[place] = replace(seen[place], details=again)
+        return seen
 
     def look_at(self, query: Features, ordinal: int, *, thorough: bool = True, glance: bool = False) -> Verified:
         """What geometry says of one image, looked at alone.
@@ -127,4 +157,6 @@ class Verifier:
         if matches is not None:
             return Verified(ordinal, database, verify(query, database, matches, verification))
         screening = None if thorough or glance else self._screening
-        return Verified(ordinal, database, match_and_verify(query, database, self._matching, verification, screening))
+        found = match_and_verify(query, database, self._matching, verification, screening)
+        details = None if glance or self._details is None else verify_details(query, database, self._details)
+        return Verified(ordinal, database, found, details)

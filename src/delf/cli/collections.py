@@ -11,6 +11,7 @@ from delf.cli.console import counted, print_json, progress, report_passed_over, 
 from delf.cli.options import (
     METHOD,
     MODEL,
+    Details,
     Device,
     Dimensions,
     Exclude,
@@ -45,7 +46,7 @@ def index(
     model: Annotated[str | None, typer.Option(help="A packaged model, a .safetensors or .onnx file, a folder that "
                                               "holds one, or hub:OWNER/NAME; by default that of the collection, and "
                                               f"{MODEL} for a new one or with --renew.")] = None,
-    dimensions: Dimensions = None, max_features: MaxFeatures = None,
+    dimensions: Dimensions = None, max_features: MaxFeatures = None, details: Details = None,
     exclude: Exclude = None,
     prune: Annotated[bool, typer.Option("--prune", help="Forget the photos below PHOTOS that are gone; with --renew, "
                                         "those of the collection that are gone.")] = False,
@@ -78,6 +79,8 @@ def index(
     if renew or not Collection.exists(output):
         find_images(photos or [], exclude=exclude or ())  # a missing one is told before anything is made
     options = given(dimensions=dimensions, max_features=max_features)
+    if details is not None:
+        options["details"] = details or None
     name = model or (MODEL if renew else _model_of(output))
     extractor = load_extractor(name, runtime, device, threads, quiet or json, **options)
     if renew:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -138,6 +138,9 @@ def calibrate(
                                                   "features. As it is by default.")] = None,
     border: Annotated[float | None, typer.Option(help="For the model to carry: pixels at the edges of each level that "
                                                  "have no features. As it is by default.")] = None,
+    details: Annotated[int | None, typer.Option(min=0, help="For the model to carry: how many RootSIFT features are "
+                                                "kept of a photo, which verify print and what lies turned; 0 for "
+                                                "none. As it is by default.")] = None,
     queries: Annotated[int, typer.Option(min=20, help="How many of the photos are searched with, at most.")] = 140,
     eight_bit: Annotated[bool, typer.Option("--eight-bit", help="Compute with the -int8.onnx file, which takes two "
                                             "fifths of the time.")] = False,
@@ -164,7 +167,10 @@ def calibrate(
     files = [model, model.with_suffix(".onnx"), *([small] if small.is_file() else [])]
     folder = run or model.with_suffix(".run")
     config = DelfModel.from_pretrained(model).config
-    chosen = {name: value for name, value in (("texture", texture), ("border", border)) if value is not None}
+    chosen: dict[str, Any] = {name: value for name, value in (("texture", texture), ("border", border))
+                              if value is not None}
+    if details is not None:
+        chosen["details"] = details or None
     config = replace(config, extraction={**config.extraction, **chosen})
     photos = read_photos(data, images, report=lambda sentence: say(sentence, quiet))
     extractor = load_extractor(str(files[1]), "onnx-int8" if eight_bit else "onnx", "cpu", threads, quiet, **chosen)

@@ -24,6 +24,9 @@ Method = Annotated[str, typer.Option(help="How to search; a wrong name lists the
 Top = Annotated[int, typer.Option(min=1, help="How many results to show.")]
 Dimensions = Annotated[int | None, typer.Option(min=1, help="How many numbers a descriptor has.")]
 MaxFeatures = Annotated[int | None, typer.Option(min=1, help="Features kept for each photo.")]
+Details = Annotated[int | None, typer.Option(
+    min=0, help="RootSIFT features kept for each photo beside the others, which verify print and what lies turned; 0 "
+                "for none. As many as the model says by default.")]
 Photos = Annotated[list[Path], typer.Argument(metavar="PHOTOS", help="Files and folders of photos.")]
 Exclude = Annotated[list[str] | None, typer.Option(
     metavar="GLOB", help="Pass over files and folders whose name, or path below PHOTOS, matches; may be given several "

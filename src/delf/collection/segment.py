@@ -11,10 +11,14 @@
     scales.npy        (N,) float16
     scores.npy        (N,) float16
     descriptors.npy   (N, D) int8      codes of `delf.codes`
+    details.npy         (M,) DETAIL    details: position, scale and code of each (`delf.collection.packing`)
+    detail_offsets.npy  (n + 1,) int64 image i owns details detail_offsets[i] to detail_offsets[i + 1]
 
-The first three are of format 2; for a segment of format 1 they come from the catalogue (`Identities`).
+The first three are of format 2; for a segment of format 1 they come from the catalogue (`Identities`). The last two are
+of format 3, which is written where images have details, and only there.
 
-A keypoint of an image 1000 pixels wide is off by at most 0.008 pixels. All told a 128-D feature takes 136 bytes.
+A keypoint of an image 1000 pixels wide is off by at most 0.008 pixels. All told a 128-D feature takes 136 bytes, and a
+detail 134.
 """
 
 from __future__ import annotations
@@ -35,11 +39,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from delf.codes import Codes, decode, encode
+from delf.collection.packing import DETAIL, decode_keypoints, encode_keypoints, half, pack_details, unpack_details
 from delf.errors import CollectionError
 from delf.files import flush_folder
 from delf.types import Features, FloatArray, IntArray
 
-FORMAT = 2
+FORMAT, DETAILED = 2, 3  # without and with details
 MANIFEST = "segment.json"
 CURE = "index the photos again"
 IDENTITIES: dict[str, tuple[str, int]] = {"keys": ("uint8", 2), "paths": ("uint8", 1), "path_ends": ("int64", 1)}
@@ -47,8 +52,7 @@ DTYPES: dict[str, tuple[str, int]] = {  # array -> dtype, number of axes
     **IDENTITIES, "offsets": ("int64", 1), "sizes": ("int32", 2), "globals": ("float16", 2), "keypoints": ("uint16", 2),
     "scales": ("float16", 1), "scores": ("float16", 1), "descriptors": ("int8", 2),
 }
-_STEPS = np.float32(65535)
-_LARGEST = np.float32(np.finfo(np.float16).max)
+DETAILS: dict[str, tuple[np.dtype[Any] | str, int]] = {"details": (DETAIL, 1), "detail_offsets": ("int64", 1)}
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,8 @@ class Segment:
     scales: NDArray[np.float16]
     scores: NDArray[np.float16]
     descriptors: Codes
+    details: NDArray[np.void] | None = None
+    detail_offsets: NDArray[np.int64] | None = None
 
     @property
     def images(self) -> int:
@@ -108,10 +114,17 @@ class Segment:
         rows = slice(int(self.offsets[position]), int(self.offsets[position + 1]))
         width, height = (int(side) for side in self.sizes[position])
         return Features(
-            keypoints=_decode_keypoints(self.keypoints[rows], (width, height)),
+            keypoints=decode_keypoints(self.keypoints[rows], (width, height)),
             scales=self.scales[rows].astype(np.float32), scores=self.scores[rows].astype(np.float32),
             descriptors=decode(self.descriptors[rows]), image_size=(width, height),
-            global_descriptor=self.globals[position].astype(np.float32))
+            global_descriptor=self.globals[position].astype(np.float32),
+            details=self._details(position, (width, height)))
+
+    def _details(self, position: int, size: tuple[int, int]) -> Features | None:
+        if self.details is None or self.detail_offsets is None:
+            return None
+        rows = slice(int(self.detail_offsets[position]), int(self.detail_offsets[position + 1]))
+        return unpack_details(self.details[rows], size)
 
     def global_descriptors(self) -> FloatArray:
         """(n, G) float32 unit vectors, one for each image."""
@@ -144,7 +157,20 @@ def merge_segments(folder: Path, parts: Sequence[tuple[Segment, IntArray]], *, f
         shape = (int(counts.sum()), *getattr(parts[0][0], name).shape[1:])
         digests[name] = _write_blocks(folder / f"{name}.npy", np.dtype(DTYPES[name][0]), shape, (
             getattr(segment, name)[rows] for segment, positions in parts for rows in _runs(segment.offsets, positions)))
+    digests |= _merge_details(folder, parts)
     _write_manifest(folder, fingerprint, len(counts), int(counts.sum()), digests)
+
+
+def _merge_details(folder: Path, parts: Sequence[tuple[Segment, IntArray]]) -> dict[str, str]:
+    """The details of chosen images, where there are any; digests of what was written."""
+    detailed = [(segment.details, segment.detail_offsets, positions) for segment, positions in parts
+                if segment.details is not None and segment.detail_offsets is not None]
+    if len(detailed) < len(parts):  # a collection has them in all of its segments, or in none
+        return {}
+    ends = np.cumsum(np.concatenate([np.diff(offsets)[positions] for _, offsets, positions in detailed]))
+    return {"detail_offsets": _write_array(folder / "detail_offsets.npy", np.concatenate([[0], ends]).astype(np.int64)),
+            "details": _write_blocks(folder / "details.npy", DETAIL, (int(ends[-1]) if len(ends) else 0,), (
+                details[rows] for details, offsets, positions in detailed for rows in _runs(offsets, positions)))}
 
 
 @contextmanager
@@ -170,9 +196,7 @@ def verify_segment(segment: Segment) -> None:
     """
     manifest = _read_manifest(segment.folder)
     digests = manifest["sha256"]
-    for name in DTYPES:
-        if name in IDENTITIES and manifest["format"] == 1:
-            continue
+    for name in _arrays_of(manifest["format"]):
         path = segment.folder / f"{name}.npy"
         with path.open("rb") as file:
             if not isinstance(digests, dict) or hashlib.file_digest(file, "sha256").hexdigest() != digests.get(name):
@@ -192,10 +216,9 @@ def open_segment(folder: Path, *, fingerprint: str, dimensions: int,
             the text names it.
     """
     _refuse_links(folder)
-    arrays = identity_arrays(identities()) if _read_manifest(folder)["format"] == 1 else {}
-    for name, (dtype, axes) in DTYPES.items():
-        if name in arrays:
-            continue
+    written = _read_manifest(folder)["format"]
+    arrays = identity_arrays(identities()) if written == 1 else {}
+    for name, (dtype, axes) in _arrays_of(written).items():
         path = folder / f"{name}.npy"
         try:
             array = _open_array(path)
@@ -209,6 +232,13 @@ def open_segment(folder: Path, *, fingerprint: str, dimensions: int,
     _check_shapes(segment, dimensions)
     _check_manifest(segment, fingerprint)
     return segment
+
+
+def _arrays_of(written: object) -> dict[str, tuple[np.dtype[Any] | str, int]]:
+    """The arrays that a segment of a format has: their dtypes and numbers of axes."""
+    arrays: dict[str, tuple[np.dtype[Any] | str, int]] = {
+        name: kind for name, kind in DTYPES.items() if name not in IDENTITIES or written != 1}
+    return arrays | DETAILS if written == DETAILED else arrays
 
 
 def identity_arrays(identities: Sequence[Identity]) -> dict[str, NDArray[Any]]:
@@ -226,25 +256,12 @@ def _arrays(batch: Sequence[Features]) -> dict[str, NDArray[Any]]:
         "offsets": np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         "sizes": np.array([features.image_size for features in batch], dtype=np.int32).reshape(-1, 2),
         "globals": np.stack([np.zeros(0) if vector is None else vector for vector in globals_]).astype(np.float16),
-        "keypoints": np.concatenate([_encode_keypoints(f.keypoints, f.image_size) for f in batch]),
-        "scales": _half(np.concatenate([features.scales for features in batch])),
-        "scores": _half(np.concatenate([features.scores for features in batch])),
+        "keypoints": np.concatenate([encode_keypoints(f.keypoints, f.image_size) for f in batch]),
+        "scales": half(np.concatenate([features.scales for features in batch])),
+        "scores": half(np.concatenate([features.scores for features in batch])),
         "descriptors": np.concatenate([encode(features.descriptors) for features in batch]),
+        **pack_details([features.details for features in batch]),
     }
-
-
-def _half(values: FloatArray) -> NDArray[np.float16]:
-    return np.minimum(values, _LARGEST).astype(np.float16)
-
-
-def _encode_keypoints(keypoints: FloatArray, size: tuple[int, int]) -> NDArray[np.uint16]:
-    # A picture extends from -0.5 to its side minus 0.5, since (0, 0) is the centre of the first pixel.
-    fractions = (keypoints + 0.5) / np.array(size, dtype=np.float32)
-    return np.rint(np.clip(fractions, 0.0, 1.0) * _STEPS).astype(np.uint16)
-
-
-def _decode_keypoints(stored: NDArray[np.uint16], size: tuple[int, int]) -> FloatArray:
-    return (stored.astype(np.float32) / _STEPS * np.array(size, dtype=np.float32) - 0.5).astype(np.float32)
 
 
 def _write_array(path: Path, array: NDArray[Any]) -> str:
@@ -274,7 +291,8 @@ def _runs(offsets: IntArray, positions: IntArray) -> Iterator[slice]:
 
 
 def _write_manifest(folder: Path, fingerprint: str, images: int, features: int, digests: dict[str, str]) -> None:
-    manifest = {"format": FORMAT, "model": fingerprint, "images": images, "features": features, "sha256": digests}
+    manifest = {"format": DETAILED if "details" in digests else FORMAT, "model": fingerprint, "images": images,
+                "features": features, "sha256": digests}
     with (folder / MANIFEST).open("w", encoding="utf-8") as file:
         json.dump(manifest, file, indent=1, sort_keys=True)
         _flush(file)
@@ -334,6 +352,9 @@ def _check_shapes(segment: Segment, dimensions: int) -> None:
             and _rising(offsets, rows))
     if not fits:
         raise CollectionError(f"the arrays in {segment.folder} do not fit each other; {CURE}")
+    ends, details = segment.detail_offsets, segment.details
+    if ends is not None and details is not None and not (len(ends) == images + 1 and _rising(ends, len(details))):
+        raise CollectionError(f"the details in {segment.folder} do not fit its images; {CURE}")
 
 
 def _rising(ends: IntArray, last: int) -> bool:
@@ -346,9 +367,9 @@ def _check_manifest(segment: Segment, fingerprint: str) -> None:
     path = segment.folder / MANIFEST
     manifest = _read_manifest(segment.folder)
     written, model, counts = manifest["format"], manifest["model"], (manifest["images"], manifest["features"])
-    if written not in (1, FORMAT):
-        raise CollectionError(f"{path} has format {written!r}, and this version of delf reads up to {FORMAT}; upgrade "
-                              "delf-retrieval")
+    if written not in (1, FORMAT, DETAILED):
+        raise CollectionError(f"{path} has format {written!r}, and this version of delf reads up to {DETAILED}; "
+                              "upgrade delf-retrieval")
     if model != fingerprint:
         raise CollectionError(f"{path} is of another model than its collection; {CURE}")
     if counts != (segment.images, segment.rows):

@@ -195,9 +195,9 @@ class Snapshot:
         wanted = extractor.identity
         words = ["delf", "index", "-o", display_path(self.folder), "--renew", "--model",
                  getattr(extractor, "source", wanted["model"]["name"])]
-        for name in ("dimensions", "max_features"):  # others have no option of the command
+        for name in ("dimensions", "max_features", "details"):  # others have no option of the command
             if name in wanted["options"]:
-                words += [f"--{name.replace('_', '-')}", str(wanted["options"][name])]
+                words += [f"--{name.replace('_', '-')}", str(wanted["options"][name] or 0)]
         return f"'{shlex.join(words)}', or Collection.renew in Python"
 
     def _place(self, ordinal: int) -> tuple[int, int]:

@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass, replace
-from numbers import Integral, Real
 from pathlib import Path
 from pickle import PicklingError
 from typing import Any, Self
@@ -19,9 +18,12 @@ from numpy.typing import NDArray
 
 from delf.errors import ImageError, ModelError, OptionError
 from delf.features.batching import Batch, in_order, of_one_size
+from delf.features.details import find_details, place_details
+from delf.features.options import ExtractionOptions
 from delf.features.pooling import join_levels, pool_rmac
-from delf.features.pyramid import SMALLEST_SIDE, Pyramid
+from delf.features.pyramid import Pyramid
 from delf.features.reduction import reduce
+from delf.features.rootsift import RootSift
 from delf.features.suppression import suppress
 from delf.features.texture import shows_something
 from delf.models import DEFAULT_MODEL, PACKAGED, find_model
@@ -29,79 +31,6 @@ from delf.models.receptive_field import receptive_field
 from delf.pools import Pool
 from delf.runtimes import Runtime, open_runtime
 from delf.types import Features, FloatArray, ImageArray, IntArray
-
-SCALES = (0.25, 0.3536, 0.5, 0.7071, 1.0, 1.4142, 2.0)
-MOST_SCALES = 32
-
-
-@dataclass(frozen=True)
-class ExtractionOptions:
-    """How features are extracted. A model may carry other values than these (`ModelConfig.extraction`).
-
-    scales: factors of the pyramid, relative to the image after `max_image_size` and `min_image_size`.
-    max_image_size: longest side in pixels to which a larger image is reduced first; None leaves it.
-    min_image_size: longest side in pixels to which a smaller image is enlarged first; None leaves it.
-    length_weight: w in the score of a feature, attention^(1 - w) * length^w, where its length is that before any
-        normalisation. Attention says what is worth looking at, the length how much there is to see.
-    score_threshold: features with a lower score are left out; it belongs to the model.
-    max_features: the best so many are kept.
-    suppression_iou: patches that overlap more than this with a better one are left out; 1.0 is off.
-    dimensions: of the descriptors, at most as many as the model's PCA has.
-    whitening: divide each component by its standard deviation.
-    texture: cells with less around them, in grey levels per pixel (`delf.features.texture`), and those of bare margins
-        are left out; 0 takes all.
-    border: cells nearer to an edge of their level are left out, in its pixels: beyond it the network sees zeros.
-    """
-
-    scales: tuple[float, ...] = SCALES
-    max_image_size: int | None = 1024
-    length_weight: float = 0.0
-    score_threshold: float = 0.0
-    max_features: int = 1000
-    suppression_iou: float = 1.0
-    dimensions: int = 128
-    whitening: bool = False
-    texture: float = 0.0
-    border: float = 0.0
-    min_image_size: int | None = None
-
-    def __post_init__(self) -> None:
-        try:
-            object.__setattr__(self, "scales", tuple(self.scales))  # JSON and TOML have lists
-        except TypeError as error:
-            raise OptionError(f"scales must be numbers above 0 and at most 8, not {self.scales!r}") from error
-        if not self.scales or any(not _is_number(scale) or not 0 < scale <= 8 for scale in self.scales):
-            raise OptionError(f"scales must be numbers above 0 and at most 8, not {self.scales!r}")
-        if len(self.scales) > MOST_SCALES:
-            raise OptionError(f"scales are {MOST_SCALES} at most, not {len(self.scales)}")
-        for name in ("max_features", "dimensions"):
-            if not _is_whole(getattr(self, name), 1):
-                raise OptionError(f"{name} must be 1 or more, and a whole number, not {getattr(self, name)!r}")
-        if not _is_number(self.score_threshold) or not _is_number(self.suppression_iou) or self.suppression_iou < 0:
-            raise OptionError(f"score_threshold must be a number and suppression_iou one from 0 to 1, not "
-                              f"{self.score_threshold!r} and {self.suppression_iou!r}")
-        if not _is_number(self.length_weight) or not 0 <= self.length_weight <= 1:
-            raise OptionError(f"length_weight is from 0 to 1, not {self.length_weight!r}")
-        for name in ("texture", "border"):
-            if not _is_number(getattr(self, name)) or getattr(self, name) < 0:
-                raise OptionError(f"{name} must be 0 or more, not {getattr(self, name)!r}")
-        for name in ("max_image_size", "min_image_size"):
-            if getattr(self, name) is not None and not _is_whole(getattr(self, name), SMALLEST_SIDE):
-                raise OptionError(f"{name} must be {SMALLEST_SIDE} or more, and a whole number, not "
-                                  f"{getattr(self, name)!r}")
-        if (self.min_image_size or 0) > (self.max_image_size or math.inf):
-            raise OptionError(f"min_image_size must be at most max_image_size, {self.max_image_size}, not "
-                              f"{self.min_image_size}")
-        if not isinstance(self.whitening, bool | np.bool_):
-            raise OptionError(f"whitening is true or false, not {self.whitening!r}")
-
-
-def _is_number(value: object) -> bool:
-    return type(value) is not bool and isinstance(value, Real) and not math.isnan(value)
-
-
-def _is_whole(value: object, least: int) -> bool:
-    return type(value) is not bool and isinstance(value, Integral) and int(value) >= least
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,6 +42,14 @@ class _Level:
     cells: IntArray
     global_descriptor: FloatArray
     size: tuple[int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class _Work:
+    """What is being computed of a batch of images: each level of all of them, and the details of each, if any."""
+
+    levels: list[Future[list[_Level]]]
+    details: list[Future[tuple[RootSift, tuple[int, int]]]]
 
 
 class Delf:
@@ -245,13 +182,13 @@ class Delf:
 
     def _computed(self, batches: Iterable[Batch]) -> Iterator[tuple[int, Features]]:
         """The features of each image with its number, batch by batch."""
-        pending: deque[tuple[Batch, list[Future[list[_Level]]]]] = deque()
+        pending: deque[tuple[Batch, _Work]] = deque()
         for batch in batches:
             pending.append((batch, self._submit([image for _, image, _ in batch])))
             if len(pending) > self.threads:
                 yield from self._gather(*pending.popleft())
-        for batch, levels in pending:
-            yield from self._gather(batch, levels)
+        for batch, work in pending:
+            yield from self._gather(batch, work)
 
     def attention_map(self, image: ImageArray) -> FloatArray:
         """Where attention is high: (H, W) float32, the mean over the levels of the pyramid, each from 0 to 1.
@@ -284,7 +221,7 @@ class Delf:
         positive = np.maximum(attention, 0, dtype=np.float64)  # a softplus may come out as a little less than nothing
         return np.asarray(positive ** (1 - weight) * lengths**weight, np.float32)
 
-    def _submit(self, images: Sequence[ImageArray]) -> list[Future[list[_Level]]]:
+    def _submit(self, images: Sequence[ImageArray]) -> _Work:
         """Start on all levels of images of one size, the largest first so that the cores finish together."""
         for image in images:
             if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
@@ -294,7 +231,9 @@ class Delf:
         bases = [self._pyramid.base(image) for image in images]
         order = sorted(range(len(sizes)), key=lambda i: -sizes[i][0])
         futures = {i: self._pool.submit(self._level, bases, sizes[i]) for i in order}
-        return [futures[i] for i in range(len(sizes))]
+        most = self.options.details
+        details = [] if most is None else [self._pool.submit(find_details, image, most) for image in images]
+        return _Work([futures[i] for i in range(len(sizes))], details)
 
     def level_sizes(self, image: ImageArray) -> list[tuple[int, int]]:
         """(width, height) of each level of the pyramid; none for an image that is too small."""
@@ -322,11 +261,12 @@ class Delf:
         size = (pixels.shape[1], pixels.shape[0])
         return _Level(raw, scores[candidates], np.stack([columns, rows], axis=1), global_descriptor, size)
 
-    def _gather(self, batch: Batch, futures: Sequence[Future[list[_Level]]]) -> Iterator[tuple[int, Features]]:
-        levels = [future.result() for future in futures]
+    def _gather(self, batch: Batch, work: _Work) -> Iterator[tuple[int, Features]]:
+        levels, details = [future.result() for future in work.levels], [future.result() for future in work.details]
         for i, (number, image, image_size) in enumerate(batch):
             size = image_size or (image.shape[1], image.shape[0])
-            yield number, self._join([level[i] for level in levels], (image.shape[1], image.shape[0]), size)
+            found = self._join([level[i] for level in levels], (image.shape[1], image.shape[0]), size)
+            yield number, replace(found, details=place_details(*details[i], size)) if details else found
 
     def _join(self, levels: Sequence[_Level], given: tuple[int, int], image_size: tuple[int, int]) -> Features:
         """Join the levels of an image: select by score over all of them, then reduce only what was selected.

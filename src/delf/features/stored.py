@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from delf.errors import CollectionError, OptionError
-from delf.features.extractor import Delf, ExtractionOptions
+from delf.features.extractor import Delf
+from delf.features.options import ExtractionOptions
 from delf.images import display_path
 from delf.models import packaged_models
 

@@ -30,7 +30,8 @@ def extract_turned(extractor: Delf, image: ImageArray, size: tuple[int, int], de
             keeps; there may be fewer of them.
 
     Returns:
-        keypoints are where they are in the original; only what is seen there was seen at another angle.
+        keypoints are where they are in the original; only what is seen there was seen at another angle. There are no
+        details, which are the same at any angle.
     """
     longest_side = min(longest_side or extractor.longest_side or LONGEST_SIDE, LONGEST_SIDE)
     image = resize(image, limit_size(image.shape[1], image.shape[0], longest_side))
@@ -41,7 +42,7 @@ def extract_turned(extractor: Delf, image: ImageArray, size: tuple[int, int], de
     wanted = min(most or all_of_them, all_of_them)
     spare = math.ceil(all_of_them * canvas[0] * canvas[1] / (width * height))  # as many as the image itself may have
     spare = min(spare, SPARE * wanted) if wanted < all_of_them else spare
-    found = extractor.changed(max_features=spare).extract(np.asarray(turned, np.uint8))
+    found = extractor.changed(max_features=spare, details=None).extract(np.asarray(turned, np.uint8))
     places = (found.keypoints - turn[:, 2]) @ turn[:, :2]  # the inverse of a turn is its transpose
     borders = np.array([width, height]) - 0.5
     kept = np.flatnonzero(((places >= -0.5) & (places <= borders)).all(axis=1))[:wanted]

@@ -27,10 +27,12 @@ from delf.retrieval import AsmkRetrieval, Retriever, open_retriever
 from delf.search import load_extractor
 from delf.types import Features, ImageMatch, Matches, Verification
 from delf.verification import (
+    DetailOptions,
     MatchingOptions,
     ScreeningOptions,
     VerificationOptions,
     match_and_verify,
+    verify_details,
 )
 from delf.verifying import Beside, side_by_side, without_recurring
 
@@ -45,6 +47,7 @@ class PairOptions:
     candidates: of each image, at most, that are verified. round: how many of them are verified before it is asked
     whether any was confirmed. confirmed: inliers from which a candidate counts as that; different things have up to
     twenty (`delf.ranking.order`). screening: a first look at the best features of each candidate; None looks at all.
+    details: how those of confirmed pairs are verified, where there are any.
     """
 
     candidates: int = 30
@@ -54,6 +57,7 @@ class PairOptions:
     matching: MatchingOptions = field(default_factory=MatchingOptions)
     verification: VerificationOptions = field(default_factory=VerificationOptions)
     screening: ScreeningOptions | None = field(default_factory=ScreeningOptions)
+    details: DetailOptions = field(default_factory=DetailOptions)
 
     def __post_init__(self) -> None:
         if min(self.candidates, self.round, self.confirmed) < 1:
@@ -109,12 +113,18 @@ def match_pair(collection: Collection, first: int, second: int, extractor: Delf,
     features = collection.features(first), collection.features(second)
     low, high = features if first <= second else features[::-1]
     found = match_and_verify(low, high, options.matching, options.verification, options.screening)
+    details = verify_details(low, high, options.details)
     if first > second:
-        back = None if found.transform is None else np.linalg.inv(found.transform).astype(np.float64)
-        turned = Matches(found.matches.database, found.matches.query, found.matches.similarities)
-        found = Verification(found.inliers[:, ::-1], back, turned)
-    return image_match(*features, found, images=max(FEWEST, len(collection)),
+        found, details = _turned_round(found), None if details is None else _turned_round(details)
+    return image_match(*features, found, details, images=max(FEWEST, len(collection)),
                        weights=extractor.runtime.config.probability)
+
+
+def _turned_round(found: Verification) -> Verification:
+    """What geometry says from the second image to the first."""
+    back = None if found.transform is None else np.linalg.inv(found.transform).astype(np.float64)
+    return Verification(found.inliers[:, ::-1], back, Matches(found.matches.database, found.matches.query,
+                                                              found.matches.similarities))
 
 
 class _Matcher:
@@ -176,7 +186,8 @@ class _Matcher:
         (first, low), (second, high) = sorted([(ordinal, features), (other, others)], key=lambda one: one[0])
         if len(found) < self._options.confirmed:
             return Judged(first, second, len(found))
-        match = image_match(low, high, found, images=self._images, weights=self._weights)
+        match = image_match(low, high, found, verify_details(low, high, self._options.details), images=self._images,
+                            weights=self._weights)
         return Judged(first, second, len(found), match.probability, *spanned(low, high, found))
 
 

@@ -8,11 +8,12 @@ from collections.abc import Mapping
 import cv2
 import numpy as np
 
+from delf.ranking.distinct import DETAIL_CHANCE
 from delf.types import Features, FloatArray, IntArray, Verification
 from delf.verdicts import MATCH_PROBABILITY
 
-__all__ = ["DISTINCT", "MATCH_PROBABILITY", "SMALLEST", "WORDS", "evidence", "probability", "spanned_area",
-           "words_background", "words_evidence"]
+__all__ = ["DETAILS", "DISTINCT", "MATCH_PROBABILITY", "SMALLEST", "WORDS", "detail_evidence",
+           "evidence", "probability", "spanned_area", "words_background", "words_evidence"]
 
 EVIDENCE = ("inliers", "share", "area", "similarity", "images")
 WORDS = "words"  # evidence that only search by visual words has
@@ -20,6 +21,7 @@ DISTINCT = "distinct"  # log(1 + distinct inliers): of a search that counts them
 _FLOOR = 0.0003  # of similarities by words, below which differences are chance
 _USUAL = (20, 0.0008)  # so many images of such a similarity, as wrong images of held-out classes have; not tuned
 SMALLEST = 10  # images of the smallest collection that a probability by words is fitted for
+DETAILS = "details"  # log(1 + details that agree beyond those that chance gives): of images that have details
 INTERCEPT = "intercept"
 # Of a model that carries none of its own: a logistic fit of the inlier count alone, on pairs with 15 inliers or more.
 DEFAULT_WEIGHTS: Mapping[str, float] = {"inliers": 4.15, INTERCEPT: -12.66}
@@ -41,6 +43,11 @@ def evidence(query: Features, database: Features, verification: Verification, im
                    "area": spanned_area(query, rows[:, 0]),
                    "similarity": float(cosines.mean())}
     return values
+
+
+def detail_evidence(details: Verification) -> float:
+    """The evidence "details" of what geometry says of the details of two images."""
+    return math.log1p(max(0, len(details) - DETAIL_CHANCE))
 
 
 def spanned_area(features: Features, rows: IntArray) -> float:

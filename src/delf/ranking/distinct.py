@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from delf.types import FloatArray, IntArray, Verification
 
 Counts = NDArray[np.float64]
+DETAIL_CHANCE = 6  # details of two photos of different things that agree now and then
+DETAIL_WEIGHT = 1.0  # of a detail that agrees, beside a distinct inlier
 RIVALS = 0.12  # share of the candidates that answer a feature better, with which its inlier counts half
 
 
@@ -40,6 +42,11 @@ def distinct_inliers(candidates: Sequence[Verification], rivals: float = RIVALS)
     better = _better_rivals(feature, similarity, agrees)
     weights = np.where(agrees, 1.0 / (1.0 + better / (rivals * len(candidates))), 0.0)
     return np.bincount(image, weights, minlength=len(candidates)).astype(np.float64)
+
+
+def detail_count(agreeing: int) -> float:
+    """What so many details that agree are worth in distinct inliers: Lowe's test has let distinct ones pass alone."""
+    return DETAIL_WEIGHT * max(0, agreeing - DETAIL_CHANCE)
 
 
 def _better_rivals(feature: IntArray, similarity: FloatArray, agrees: NDArray[np.bool_]) -> IntArray:

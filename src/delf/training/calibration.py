@@ -22,7 +22,7 @@ from delf.collection import Collection
 from delf.errors import DelfError
 from delf.features import Delf
 from delf.files import replacing
-from delf.ranking.confidence import EVIDENCE, INTERCEPT, WORDS, probability
+from delf.ranking.confidence import DETAILS, EVIDENCE, INTERCEPT, WORDS, probability
 from delf.retrieval.words import has_words
 from delf.search import SearchEngine
 from delf.training.overlaid import others_of, overlaid_samples
@@ -114,11 +114,13 @@ def calibrate(extractor: Delf, photos: Sequence[LabelledPhoto], folder: Path,
     half, judged = samples.of(classes[::2]), samples.of(classes[1::2])
     if not len(half) or not len(judged):
         raise DelfError("too few photos of the held-out classes find anything, so the probability is not calibrated")
-    pairs = fit(half.only(EVIDENCE), options.ridge)
+    of_details = (DETAILS,) if DETAILS in samples.names else ()
+    by_pairs, by_words = (*EVIDENCE, *of_details), (*BY_WORDS, *of_details)
+    pairs = fit(half.only(by_pairs), options.ridge)
     if WORDS not in samples.names:
         return Calibration(pairs, {}, reliability(judged, pairs))
-    by_words = fit(half.only(BY_WORDS).known(), options.ridge)
-    return Calibration(pairs, by_words, reliability(judged.only(BY_WORDS).known(), by_words))
+    words = fit(half.only(by_words).known(), options.ridge)
+    return Calibration(pairs, words, reliability(judged.only(by_words).known(), words))
 
 
 def collect_samples(extractor: Delf, photos: Sequence[LabelledPhoto], unrelated: Sequence[LabelledPhoto],
@@ -144,7 +146,8 @@ def collect_samples(extractor: Delf, photos: Sequence[LabelledPhoto], unrelated:
         engine = SearchEngine(collection, extractor, method=options.by_words if words else options.method)
         of_key = {engine.snapshot.key_of(ordinal): label for path, label in labels.items()
                   if (ordinal := engine.snapshot.ordinal_of(path)) is not None}
-        names = (*EVIDENCE, WORDS) if engine.retriever.comparable else EVIDENCE
+        names = (*EVIDENCE, *([WORDS] if engine.retriever.comparable else []),
+                 *([DETAILS] if extractor.options.details else []))
         for done, photo in enumerate(queries, start=1):
             own = collection.ordinal_of(photo.path)
             if own is None:  # it could not be read

@@ -20,6 +20,7 @@ def extractor_of(model: DelfModel, folder: Path, **options: Any) -> Delf:
     model.save_pretrained(path)
     if model.pca is not None:
         options = {"dimensions": min(128, len(model.pca.components)), **options}
+    options = {"details": None, **options}  # which are no network's
     if model.config.pooling == "rmac":
         return Delf.load(path, runtime="torch", threads=2, **options)
     export_onnx(DelfModel.from_pretrained(path), path.with_suffix(".onnx"))
