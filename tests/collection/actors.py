@@ -203,7 +203,7 @@ def opened(folder: str) -> None:
 
 def torn(folder: str, photos: str) -> None:
     """Add with a stand-in for the model, and die."""
-    sys.path.append(str(Path(__file__).parents[1]))
+    sys.path += [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "support")]
     from conftest import StubExtractor
 
     collection = Collection.open(folder, StubExtractor())
@@ -220,7 +220,7 @@ def give_up_rights() -> None:
 
 def as_in_the_tests() -> AbstractContextManager[None]:
     """What the network has said to them is not computed again, where the tests are what started this process."""
-    sys.path.append(str(Path(__file__).parents[1]))
+    sys.path.append(str(Path(__file__).parents[1] / "support"))
     from remembering import FOLDER, remembering
 
     return remembering() if FOLDER in os.environ else nullcontext()
