@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors.numpy import load_file, save
 
 from delf.index.words import Codebook
 from delf.models import PACKAGED
@@ -63,15 +64,14 @@ def remembering() -> Iterator[None]:
         if _asked:
             return run(self, images)
         about = self.file + repr((images.shape, images.dtype.str)).encode()
-        path = folder / (hashlib.sha256(about + images.tobytes()).hexdigest() + ".npz")
+        path = folder / (hashlib.sha256(about + images.tobytes()).hexdigest() + ".safetensors")
         if path.exists():
-            with np.load(path) as kept:
-                return NetworkOutput(**kept)
+            return NetworkOutput(**load_file(path))
         output = run(self, images)
         if shutil.disk_usage(folder).free < SPARED:
             return output
         with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
-            np.savez(file, **vars(output))
+            file.write(save(vars(output)))  # numpy's own files are not read by several threads at once in Python 3.11
         Path(file.name).replace(path)
         return output
 
