@@ -6,7 +6,13 @@ OLDEST := .venv-oldest
 PHOTOS ?=
 PARALLEL ?= --numprocesses 2 --dist worksteal
 
-.PHONY: install demo test test-oldest coverage lint bench bench-quality clean
+# For tests, what is imported is compiled when it is first needed, and kept: most of what is installed never is.
+TEST_INSTALL := -m pip install --quiet --no-compile
+export PYTHONDONTWRITEBYTECODE :=
+# The workers of the tests fill the cores: more threads in each would mostly wait for one another.
+WORKERS := OMP_NUM_THREADS=1
+
+.PHONY: install demo environments test test-newest test-oldest coverage lint bench bench-quality clean
 
 install: $(PLAIN)/.installed            ## .venv with bin/delf: a plain install, without torch
 
@@ -22,24 +28,34 @@ demo: install                           ## the main job on real photographs; PHO
 
 $(DEV)/.installed: pyproject.toml requirements/dev.txt requirements/oracles.txt
 	$(PYTHON) -m venv $(DEV)
-	$(DEV)/bin/python -m pip install --quiet --upgrade pip
-	$(DEV)/bin/python -m pip install --quiet --requirement requirements/dev.txt
-	$(DEV)/bin/python -m pip install --quiet --requirement requirements/oracles.txt || echo "asmk cannot be built here (is there a C compiler?): tests that compare with it are skipped"
-	$(DEV)/bin/python -m pip install --quiet --no-deps --editable .
+	$(DEV)/bin/python $(TEST_INSTALL) --upgrade pip
+	$(DEV)/bin/python $(TEST_INSTALL) --requirement requirements/dev.txt
+	$(DEV)/bin/python $(TEST_INSTALL) --requirement requirements/oracles.txt || echo "asmk cannot be built here (is there a C compiler?): tests that compare with it are skipped"
+	$(DEV)/bin/python $(TEST_INSTALL) --no-deps --editable .
 	@touch $@
 
-test: $(DEV)/.installed install lint     ## all tests, in an environment of their own
-	DELF_PLAIN=$(CURDIR)/$(PLAIN) $(DEV)/bin/python -m pytest --durations=15 $(PARALLEL) $(PYTEST)
-	$(if $(PYTEST),,$(MAKE) --no-print-directory test-oldest)
+environments:                           ## those of the tests, beside one another
+	@$(MAKE) --no-print-directory --jobs=3 $(DEV)/.installed $(PLAIN)/.installed $(if $(PYTEST),,$(OLDEST)/.installed)
+
+# lint and test-oldest take the time that test-newest leaves; what they say comes at its end.
+test: environments                      ## all tests, in environments of their own
+	@beside=$$(mktemp); code=0; \
+	nice $(MAKE) --no-print-directory lint $(if $(PYTEST),,test-oldest) >$$beside 2>&1 & others=$$!; \
+	trap "kill $$others" INT; \
+	$(MAKE) --no-print-directory test-newest || code=1; \
+	wait $$others || code=1; cat $$beside; rm $$beside; exit $$code
+
+test-newest: $(DEV)/.installed install  ## with the versions of the lock files
+	DELF_PLAIN=$(CURDIR)/$(PLAIN) $(WORKERS) $(DEV)/bin/python -m pytest --durations=15 $(PARALLEL) $(PYTEST)
 
 # What depends on the versions of OpenCV, faiss, Pillow, numpy and ONNX Runtime, with the oldest of each.
 test-oldest: $(OLDEST)/.installed       ## with the oldest versions that pyproject.toml claims
-	$(OLDEST)/bin/python -m pytest --quiet $(PARALLEL) tests/images tests/index tests/verification tests/formats tests/report tests/test_readme.py
+	$(WORKERS) $(OLDEST)/bin/python -m pytest --quiet $(PARALLEL) tests/images tests/index tests/verification tests/formats tests/report tests/test_readme.py
 
 $(OLDEST)/.installed: pyproject.toml requirements/oldest.txt
 	$(PYTHON) -m venv $(OLDEST)
-	$(OLDEST)/bin/python -m pip install --quiet --requirement requirements/oldest.txt
-	$(OLDEST)/bin/python -m pip install --quiet --no-deps --editable .
+	$(OLDEST)/bin/python $(TEST_INSTALL) --requirement requirements/oldest.txt
+	$(OLDEST)/bin/python $(TEST_INSTALL) --no-deps --editable .
 	@touch $@
 
 coverage: $(DEV)/.installed install     ## all tests, slower, and the lines that none of them runs

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +17,7 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from remembering import FOLDER, asking, remembering
 
 from delf.types import Features, ImageArray
 
@@ -85,6 +88,27 @@ def one_runtime() -> Iterator[None]:
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("delf.runtimes._may_compute_in_bfloat16", lambda: False)
+        yield
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the folder of what the network has said, for all processes and for as long as the tests run."""
+    if not hasattr(config, "workerinput"):
+        os.environ[FOLDER] = tempfile.mkdtemp(prefix="delf-tests-")
+        config.add_cleanup(lambda: shutil.rmtree(os.environ.pop(FOLDER), ignore_errors=True))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def remembering_network() -> Iterator[None]:
+    """What ONNX Runtime has said of the same pixels is not computed again: most of the time that tests would take."""
+    with remembering():
+        yield
+
+
+@pytest.fixture
+def network_is_asked() -> Iterator[None]:
+    """For tests that look at the network itself, or at how it is computed: nothing is remembered."""
+    with asking():
         yield
 
 

@@ -7,21 +7,30 @@ import os
 import pickle
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 from delf.features import Delf
 from delf.pools import Lock, Pool, forks
 from delf.verification import single_threaded_products
 
 pytestmark = [pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks on this system"),
-              pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")]
+              pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning"),
+              pytest.mark.usefixtures("network_is_asked")]
 SECONDS = 60  # until a child counts as hanging; none takes more than two
+
+
+@pytest.fixture(autouse=True)
+def several_threads() -> Iterator[None]:
+    """A child lacks the threads of libraries, so that there are to be some, whatever the environment says."""
+    with threadpool_limits(2):
+        yield
 
 
 def in_child(work: Callable[[], Any], method: str = "fork") -> Any:

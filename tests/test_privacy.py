@@ -106,6 +106,7 @@ def test_openvino_does_not_find_its_telemetry(loaded: bool, monkeypatch: pytest.
     assert sys.modules.get("openvino_telemetry") is (module if loaded else None)
 
 
+@pytest.mark.usefixtures("network_is_asked")
 def test_onnxruntime_is_told_before_a_model_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     from delf.models import find_model
     from delf.runtimes import onnx

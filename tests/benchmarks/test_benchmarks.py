@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import re
+import runpy
 import subprocess
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
+
+import pytest
 
 from delf.evaluation.rejection import read_predictions, telling_quantity
 from delf.methods import METHODS
@@ -14,6 +19,16 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 def run(script: str, *arguments: str | Path) -> str:
+    """What a script prints, run in this process, which has loaded all that it needs."""
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as printed:
+        patch.setattr(sys, "argv", [script, *map(str, arguments)])
+        patch.syspath_prepend(BENCHMARKS)
+        runpy.run_path(str(BENCHMARKS / script), run_name="__main__")
+    return printed.getvalue()
+
+
+def run_alone(script: str, *arguments: str | Path) -> str:
+    """What a script prints, run as a user does: those that measure processes."""
     done = subprocess.run([sys.executable, "-W", "error", BENCHMARKS / script, *arguments], capture_output=True,
                           text=True, timeout=600)
     assert done.returncode == 0, done.stderr
@@ -65,7 +80,7 @@ def test_root_sift_rejects_as_delf_reject_measures_it(benchmark: Path, tmp_path:
 
 
 def test_speed_prints_its_tables(benchmark: Path) -> None:
-    table = run("speed.py", "--folder", benchmark, "--queries", "2", "--methods", "delf-asmk", "delf")
+    table = run_alone("speed.py", "--folder", benchmark, "--queries", "2", "--methods", "delf-asmk", "delf")
     for row in (r"\| rate \| [\d.]+ photos/s", r"\| peak memory \| [\d,]+ MiB", r"\| on disk \| [\d,]+ bytes a photo",
                 r"\| delf-asmk \| \d+ \| \d+ \| [\d.]+", r"\| delf \| \d+ \| \d+ \| [\d.]+",
                 r"`delf --help`: [\d.]+ s"):
@@ -105,8 +120,8 @@ def test_runtimes(photos: Path) -> None:
 
 
 def test_service(photos: Path, tmp_path: Path) -> None:
-    table = run("service.py", photos, "--collection", tmp_path / "big.delf", "--images", "30", "--clients", "1", "3",
-                "--seconds", "1")
+    table = run_alone("service.py", photos, "--collection", tmp_path / "big.delf", "--images", "30", "--clients", "1",
+                      "3", "--seconds", "1")
     assert table.startswith("30 images, method delf-asmk")
     rows = re.findall(r"^\| (upload|id) \| (\d+) \| ([\d.]+) \| ([\d.]+) \|", table, re.MULTILINE)
     assert [(kind, int(clients)) for kind, clients, *_ in rows] == [("upload", 1), ("upload", 3), ("id", 1), ("id", 3)]

@@ -57,14 +57,25 @@ class Done:
         return []
 
 
+@pytest.fixture(scope="session")
+def parser() -> Any:
+    """All commands with their options, which are worked out once, and not for each command that is run."""
+    from typer.main import get_command
+
+    from delf.cli.app import app
+
+    return get_command(app)
+
+
 @pytest.fixture
-def delf(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Done]:
+def delf(parser: Any, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Done]:
     """Runs a command in this process."""
     from delf.cli import main
 
     def run(*arguments: str | Path) -> Done:
         capfd.readouterr()
         monkeypatch.setattr(sys, "argv", ["delf", *map(str, arguments)])
+        monkeypatch.setattr("delf.cli.app.app", parser)
         with pytest.raises(SystemExit) as end:
             main()
         out, err = capfd.readouterr()

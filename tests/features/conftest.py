@@ -48,3 +48,8 @@ def samples(photos: Path) -> SimpleNamespace:
     """Photographs as arrays."""
     return SimpleNamespace(**{name: read_image(photos / f"{name}.jpg")
                               for name in ("astronaut", "coffee", "rocket", "cat")})
+
+
+@pytest.fixture(autouse=True)
+def the_network_itself(network_is_asked: None) -> None:
+    """What is computed here is looked at, and not what has been computed before."""

@@ -68,3 +68,8 @@ def shared() -> Path:
     if not (folder / "weights").is_dir():
         pytest.skip(f"needs the ImageNet weights in {folder / 'weights'} (set DELF_SHARED)")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def the_network_itself(network_is_asked: None) -> None:
+    """What is computed here is looked at, and not what has been computed before."""

@@ -105,3 +105,8 @@ def parity() -> Path:
     if not folder.is_dir():
         pytest.skip(f"needs the reference's files in {folder} (set DELF_SHARED)")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def the_network_itself(network_is_asked: None) -> None:
+    """What is computed here is looked at, and not what has been computed before."""
