@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from delf.collection.segment import DTYPES, Identity, Segment, open_segment, write_segment
+from delf.collection.segment import (
+    DTYPES,
+    Identity,
+    Segment,
+    merge_segments,
+    open_segment,
+    verify_segment,
+    write_segment,
+)
+from delf.errors import CollectionError
 from delf.types import Features
 
 MODEL = "0123456789"
@@ -106,3 +116,60 @@ def test_same_features_same_bytes_and_arrays_cannot_be_written(tmp_path: Path) -
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
     with pytest.raises(ValueError, match="read-only"):
         segment.scores[0] = 1
+
+
+def with_details(features: Features, count: int, seed: int = 9) -> Features:
+    return replace(features, details=random_features(count, features.image_size, seed=seed))
+
+
+def test_details_come_back_as_well(tmp_path: Path) -> None:
+    batch = [with_details(random_features(20, (1000, 600), seed=1), 30), with_details(random_features(3, (7, 9)), 0),
+             with_details(random_features(0, (600, 1000)), 40)]
+    segment = stored(tmp_path / "s", batch)
+    assert json.loads((segment.folder / "segment.json").read_bytes())["format"] == 3
+    for position, features in enumerate(batch):
+        back, details = segment.features(position).details, features.details
+        assert back is not None
+        assert details is not None
+        assert back.image_size == features.image_size
+        assert np.abs(back.keypoints - details.keypoints).max(initial=0) <= 0.008
+        np.testing.assert_allclose(back.scales, details.scales, rtol=2**-11)
+        assert (np.einsum("nd,nd->n", back.descriptors, details.descriptors) > 0.9995).all()
+    verify_segment(segment)
+
+
+def test_chosen_images_are_merged_with_their_details(tmp_path: Path) -> None:
+    parts = [stored(tmp_path / name, [with_details(random_features(5, (90, 60), seed=seed), seed, seed)
+                                      for seed in seeds]) for name, seeds in (("a", (3, 4, 5)), ("b", (6, 7)))]
+    (tmp_path / "merged").mkdir()
+    merge_segments(tmp_path / "merged", [(parts[0], np.array([0, 2])), (parts[1], np.array([1]))], fingerprint=MODEL)
+    merged = open_segment(tmp_path / "merged", fingerprint=MODEL, dimensions=128)
+    for position, (part, before) in enumerate([(0, 0), (0, 2), (1, 1)]):
+        found, expected = merged.features(position).details, parts[part].features(before).details
+        assert found is not None
+        assert expected is not None
+        assert np.array_equal(found.descriptors, expected.descriptors)
+        assert np.array_equal(found.keypoints, expected.keypoints)
+
+
+def test_without_details_a_segment_is_what_older_versions_read(tmp_path: Path) -> None:
+    segment = stored(tmp_path / "s", [random_features(5, (90, 60))])
+    assert json.loads((segment.folder / "segment.json").read_bytes())["format"] == 2
+    assert not (segment.folder / "details.npy").exists()
+    assert segment.features(0).details is None
+
+
+@pytest.mark.parametrize("name", ["details", "detail_offsets"])
+def test_damaged_details_are_told(tmp_path: Path, name: str) -> None:
+    segment = stored(tmp_path / "s", [with_details(random_features(5, (90, 60)), 4)])
+    path = segment.folder / f"{name}.npy"
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(CollectionError, match=name if name == "details" else "detail"):
+        verify_segment(open_segment(segment.folder, fingerprint=MODEL, dimensions=128))
+    path.write_bytes(content[:-8])
+    with pytest.raises(CollectionError, match=name):
+        open_segment(segment.folder, fingerprint=MODEL, dimensions=128)
+    path.unlink()
+    with pytest.raises(CollectionError, match=name):
+        open_segment(segment.folder, fingerprint=MODEL, dimensions=128)

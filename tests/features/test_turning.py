@@ -25,7 +25,7 @@ class Brightest:
         self.seen: list[np.ndarray] = []
         self.asked: list[int] = []
 
-    def changed(self, max_features: int) -> Any:
+    def changed(self, max_features: int, details: int | None = None) -> Any:
         self.asked.append(max_features)
         return self
 
