@@ -168,10 +168,7 @@ class Look:
         it lies as it should.
         """
         best = max(self.verified, key=lambda one: one.detail_inliers, default=None)
-        if best is None or best.details is None or self.query.details is None or best.detail_inliers < TELLING:
-            return None
-        degrees = lying(best.details, self.query.details)
-        return degrees if abs(degrees) > UPRIGHT else None
+        return None if best is None else turn_by_details(best, self.query)
 
     @cached_property
     def _scores(self) -> dict[int, float]:
@@ -181,6 +178,14 @@ class Look:
 def upright(best: Verified, query: Features) -> float:
     """By how many whole degrees a query must be turned left to lie as in an image that has inliers."""
     return lying(best.found, query)
+
+
+def turn_by_details(one: Verified, query: Features) -> float | None:
+    """The same, as far as the details of an image say; None where they say nothing, or that it lies as it should."""
+    if one.details is None or query.details is None or one.detail_inliers < TELLING:
+        return None
+    degrees = lying(one.details, query.details)
+    return degrees if abs(degrees) > UPRIGHT else None
 
 
 def lying(found: Verification, query: Features) -> float:

@@ -20,7 +20,7 @@ from delf.collection import Collection, Snapshot, Stored
 from delf.errors import CollectionError, OptionError
 from delf.features import Delf, load_stored
 from delf.images import display_path
-from delf.looks import Effort, Look, Looking, seen_turned, upright
+from delf.looks import Effort, Look, Looking, seen_turned, turn_by_details, upright
 from delf.methods import DEFAULT_METHOD, METHODS, SearchOptions
 from delf.pair import image_match
 from delf.pools import Pool
@@ -207,8 +207,10 @@ class SearchEngine:
         """The evidence that one image shows what a query does, looked at as one of the best."""
         query = Query.of_features(query) if isinstance(query, Features) else query
         state, turning = self._state, self.options.turning
-        first = self._match(state, query.features, ordinal)
-        if first.probability >= self.options.minimum_probability:
+        looked = state.verifier.look_at(query.features, ordinal)
+        first = self._match(state, query.features, looked)
+        degrees = turn_by_details(looked, query.features) if turning.angles else None
+        if degrees is None and first.probability >= self.options.minimum_probability:
             return first
 
         def seen(degrees: float, effort: Effort) -> tuple[Features, Verified] | None:
@@ -216,15 +218,19 @@ class SearchEngine:
             turned = seen_turned(query, degrees, effort)
             return None if turned is None else (turned, state.verifier.look_at(turned, ordinal))
 
-        quick = turning.best_quick(lambda degrees: seen(degrees, turning.glance), lambda one: one[1].inliers)
-        close = None if quick is None else seen(upright(quick[1], quick[0]), turning.close)
-        if close is None or not close[1].inliers:
+        if degrees is None:
+            quick = turning.best_quick(lambda degrees: seen(degrees, turning.glance), lambda one: one[1].inliers)
+            close = None if quick is None else seen(upright(quick[1], quick[0]), turning.close)
+            if close is None or not close[1].inliers:
+                return first
+            degrees = upright(close[1], close[0])
+        lying = seen_turned(query, degrees, turning.thorough, whole=True)
+        if lying is None:
             return first
-        lying = seen_turned(query, upright(close[1], close[0]), turning.thorough, whole=True)
-        return first if lying is None else max(first, self._match(state, lying, ordinal), key=lambda one: one.inliers)
+        again = self._match(state, lying, state.verifier.look_at(lying, ordinal))
+        return max(first, again, key=lambda one: one.inliers)
 
-    def _match(self, state: _State, query: Features, ordinal: int) -> ImageMatch:
-        seen = state.verifier.look_at(query, ordinal)
+    def _match(self, state: _State, query: Features, seen: Verified) -> ImageMatch:
         if not (state.retriever.comparable and self.extractor.runtime.config.probability_by_words):
             return image_match(query, seen.features, seen.found, seen.details, images=len(state.snapshot),
                                weights=self.extractor.runtime.config.probability)
