@@ -131,7 +131,7 @@ def test_suffix_in_capitals(suffix: str, features: Features, tmp_path: Path) -> 
 @pytest.mark.parametrize("name", ["photo.pkl", "photo", ".delf"])
 def test_unknown_suffix_names_the_known_ones(name: str, features: Features, tmp_path: Path) -> None:
     for act in (lambda: write_features(tmp_path / name, features), lambda: read_features(tmp_path / name)):
-        with pytest.raises(DelfError, match=r"\.delf, \.delg_local, \.npz, \.csv, \.h5"):
+        with pytest.raises(DelfError, match=r"\.delf, \.delg_local, \.npz, \.csv, \.h5, \.parquet"):
             act()
 
 
