@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -158,8 +157,8 @@ def test_views_that_cannot_be(tmp_path: Path, views: list[TwoView], reason: str)
     ("DROP TABLE keypoints; CREATE VIEW keypoints AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) "
      "SELECT i AS image_id, 2000000000 AS rows, 2 AS cols, zeroblob(1000000000) AS data FROM n", "is no table"),
     ("DROP TABLE keypoints; CREATE VIRTUAL TABLE keypoints USING fts4(image_id, rows, cols, data)", "is no table"),
-    ("DROP TABLE keypoints; CREATE TABLE keypoints (image_id INTEGER PRIMARY KEY, rows INTEGER, cols INTEGER, data BLOB "
-     "GENERATED ALWAYS AS (zeroblob(900000000)))", "lacks the column 'data'"),
+    ("DROP TABLE keypoints; CREATE TABLE keypoints (image_id INTEGER PRIMARY KEY, rows INTEGER, cols INTEGER, data "
+     "BLOB GENERATED ALWAYS AS (zeroblob(900000000)))", "lacks the column 'data'"),
     ("UPDATE keypoints SET rows = 4000000000", "do not fit"), ("UPDATE keypoints SET cols = 3", "do not fit"),
     ("UPDATE keypoints SET rows = -1", "do not fit"), ("UPDATE keypoints SET rows = 'x'", "do not fit"),
     ("UPDATE keypoints SET data = substr(data, 2)", "do not fit"),
@@ -193,7 +192,7 @@ def test_names_of_any_bytes_are_read(tmp_path: Path) -> None:
     with changing(tmp_path / "d.db") as base:
         base.execute("UPDATE images SET name = CAST(x'2e2e2ffe' AS TEXT) WHERE image_id = 1")
     with open_images(tmp_path / "d.db") as images:
-        assert list(images)[0] == "../\udcfe"
+        assert next(iter(images)) == "../\udcfe"
 
 
 @pytest.fixture(scope="module")
