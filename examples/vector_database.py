@@ -3,7 +3,8 @@
     python examples/vector_database.py FEATURES QUERY.jpg [FOLDER]
 
 FEATURES is what `delf convert` reads: a collection, a .h5 or .parquet file of many photos, or a folder of feature
-files. The database is Qdrant (pip install qdrant-client): in memory, or in a FOLDER, where it is kept; there is no server.
+files. The database is Qdrant (pip install qdrant-client): in memory, or in a FOLDER, where it is kept; there is no
+server.
 """
 
 from __future__ import annotations

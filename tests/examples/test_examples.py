@@ -126,13 +126,12 @@ def test_vector_database(collection: Any, queries: dict[str, Any], tmp_path: Pat
     for ordinal in range(len(state)):
         name = Path(state.image(ordinal).path).name
         if name in ("rocket.jpg", "cell.jpg", "coffee.jpg"):
-            write_features(tmp_path / f"{name}.npz", state.features(ordinal).select(slice(150)))
-    done = run(tmp_path, "vector_database.py", ".", queries["rocket"].path, "database")
+            write_features(tmp_path / f"{name}.npz", state.features(ordinal).select(slice(100)))
+    done = run(tmp_path, "vector_database.py", ".", queries["rocket"].path)
     assert (done.returncode, done.stderr) == (0, "")
     first, best, *_ = done.stdout.splitlines()
-    assert first == "450 descriptors"
+    assert first == "300 descriptors"
     assert best.split()[1] == "rocket.jpg"
-    assert (tmp_path / "database").is_dir()
 
 
 RUN = """

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 
 def match(
-    image0: Annotated[Path | None, typer.Argument(metavar="[A", help="A photo.")] = None,
-    image1: Annotated[Path | None, typer.Argument(metavar="B]", help="Another photo.")] = None,
+    image0: Annotated[Path | None, typer.Argument(metavar="A", help="A photo.")] = None,
+    image1: Annotated[Path | None, typer.Argument(metavar="B", help="Another photo.")] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE",
                                                 help="Draw the matched points into this .png or .jpg; with --pairs, "
                                                      "the .h5 file of the matches.")] = None,
