@@ -13,9 +13,10 @@ import pytest
 from PIL import Image
 
 from delf.errors import DelfError, ImageError, MissingDependencyError, OptionError
-from delf.exporting import extract_files
-from delf.formats import FORMATS, read_features
+from delf.exporting import extract_files, extract_into
+from delf.formats import FORMATS, open_images, read_features
 from delf.images import read_image
+from delf.types import Features
 
 Draw = Callable[..., Path]
 
@@ -37,6 +38,8 @@ def counts(report: Any) -> tuple[int, int, int]:
 
 @pytest.mark.parametrize("form", [suffix[1:] for suffix in FORMATS])
 def test_every_format_holds_the_features(photos: Path, tmp_path: Path, stub: Any, form: str) -> None:
+    if form in ("h5", "parquet"):
+        pytest.importorskip({"h5": "h5py", "parquet": "pyarrow"}[form])
     report = extract_files([photos], tmp_path / "out", form, stub)
     assert counts(report) == (3, 0, 0)
     assert made(tmp_path / "out") == [f"album/a.png.{form}", f"album/deep/a.png.{form}", f"album/two words.png.{form}"]
@@ -186,3 +189,88 @@ def test_keypoints_of_a_large_jpeg_are_in_its_own_pixels(tmp_path: Path, make_st
     features = read_features(tmp_path / "out/large.jpg.npz")
     assert features.image_size == (1600, 1200)
     assert features.keypoints.max() > 1000
+
+
+# --- one file for all
+
+
+def test_all_photos_in_one_file(photos: Path, tmp_path: Path, stub: Any, draw: Draw) -> None:
+    h5py = pytest.importorskip("h5py")
+    path, calls = tmp_path / "f.h5", []
+    (photos / "broken.jpg").write_bytes(b"?")
+    report = extract_into([photos], path, stub, progress=lambda *done: calls.append(done))
+    assert counts(report) == (3, 0, 1)
+    assert calls[-1] == (4, 4)
+    with h5py.File(path) as file, open_images(path) as images:
+        assert list(images) == ["a.png", "deep/a.png", "two words.png"]
+        for name in images:
+            expected = stub.extract(read_image(photos / name))
+            assert np.array_equal(file[name]["keypoints"][()], expected.keypoints)
+            assert np.array_equal(file[name]["descriptors"][()].T, expected.descriptors)
+            assert file[name]["image_size"][()].tolist() == [64, 48]
+            assert images[name].global_descriptor.shape == (8,)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["album", "f.h5"]
+
+    (photos / "broken.jpg").unlink()
+    stub.extracted = 0
+    assert counts(extract_into([photos], path, stub)) == (0, 3, 0)
+    os.utime(draw("album/a.png", 9), ns=(2**62, 2**62))  # changed, long after its features were written
+    draw("album/new.png", 5)
+    assert counts(extract_into([photos], path, stub)) == (2, 2, 0)
+    assert stub.extracted == 2
+    with open_images(path) as images:
+        assert len(images) == 4
+        expected = stub.extract(read_image(photos / "a.png"))
+        np.testing.assert_array_equal(images["a.png"].descriptors, expected.descriptors)
+
+
+def test_names_are_relative_to_a_root(photos: Path, tmp_path: Path, stub: Any) -> None:
+    pytest.importorskip("h5py")
+    extract_into([photos / "deep", photos / "a.png"], tmp_path / "f.h5", stub, root=photos.parent)
+    with open_images(tmp_path / "f.h5") as images:
+        assert list(images) == ["album/a.png", "album/deep/a.png"]
+    with pytest.raises(DelfError, match=r"would both be 'a.png'.*--root"):
+        extract_into([photos / "deep", photos / "a.png"], tmp_path / "g.h5", stub)
+    report = extract_into([photos / "a.png"], tmp_path / "h.h5", stub, root=photos / "deep")
+    assert "does not lie below" in report.skipped[0]
+
+
+def test_one_file_goes_on_after_an_interruption(photos: Path, tmp_path: Path, make_stub: Any) -> None:
+    pytest.importorskip("h5py")
+    with pytest.raises(KeyboardInterrupt):
+        extract_into([photos], tmp_path / "f.h5", make_stub(interrupt_after=2))
+    assert not (tmp_path / "f.h5").exists()
+    assert counts(extract_into([photos], tmp_path / "f.h5", make_stub())) == (1, 2, 0)
+    assert not (tmp_path / ".f.h5.parts").exists()
+
+
+def test_features_of_two_models_do_not_mix(photos: Path, tmp_path: Path, make_stub: Any) -> None:
+    pytest.importorskip("h5py")
+    extract_into([photos], tmp_path / "f.h5", make_stub())
+    before = (tmp_path / "f.h5").read_bytes()
+    with pytest.raises(DelfError, match=r"f\.h5.*another model"):
+        extract_into([photos], tmp_path / "f.h5", make_stub(name="other"))
+    assert (tmp_path / "f.h5").read_bytes() == before
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_points_lie_in_the_photo_as_it_is_stored(tmp_path: Path, draw: Draw, stub: Any, orientation: int,
+                                                 monkeypatch: pytest.MonkeyPatch) -> None:
+    """Programs that do not turn photos find the corner of the bright spot where it is in the file."""
+    pytest.importorskip("h5py")
+    stored = np.zeros((30, 50, 3), np.uint8)
+    stored[4, 11] = 255
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(stored).save(tmp_path / "a.png", exif=exif)
+
+    def extract(image: Any, *, image_size: Any = None) -> Features:
+        y, x = np.argwhere(image[:, :, 0] > 128)[0]
+        return Features(np.array([[x, y]], np.float32), *np.ones((2, 1), np.float32), np.ones((1, 4), np.float32),
+                        (image.shape[1], image.shape[0]))
+
+    monkeypatch.setattr(stub, "extract", extract)
+    extract_into([tmp_path / "a.png"], tmp_path / "f.h5", stub)
+    with open_images(tmp_path / "f.h5") as images:
+        assert images["a.png"].keypoints.tolist() == [[11, 4]]
+        assert images["a.png"].image_size == (50, 30)

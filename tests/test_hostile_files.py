@@ -22,7 +22,7 @@ from delf.evaluation.ground_truth import GroundTruth
 from delf.evaluation.landmarks import read_recognition
 from delf.evaluation.ranking import read_ranking
 from delf.evaluation.rejection import read_predictions
-from delf.formats import FORMATS, read_features
+from delf.formats import FORMATS, matches, open_images, pairs, read_features
 from delf.index import Codebook, IvfPqQuantiser
 from delf.index.storage import MAGIC, PAGE
 from delf.models import ModelConfig, find_model
@@ -52,9 +52,23 @@ def variables(path: Path) -> None:
     Bundle(path.rename(path.with_name("variables.index")).parent)
 
 
+def colmap_database(path: Path) -> None:
+    """As the database of another program."""
+    with open_images(path.rename(path.with_suffix(".db"))) as images:
+        list(images.values())
+
+
+def hloc_matches(path: Path) -> None:
+    """As the matches of another program."""
+    pytest.importorskip("h5py")
+    with matches.open_matches(path) as opened:
+        opened.read("a", "b")
+
+
 READERS: dict[str, Callable[[Path], object]] = {
     **{f"features{suffix}": lambda path, suffix=suffix: read_features(path.rename(path.with_suffix(suffix)))
        for suffix in FORMATS},
+    "COLMAP's database": colmap_database, "pairs": lambda path: pairs.read(path), "matches": hloc_matches,
     "truth": lambda path: read_ground_truth(path.rename(path.with_suffix(".json"))),
     "pickled truth": lambda path: read_ground_truth(path.rename(path.with_suffix(".pkl"))),
     "ranking": lambda path: read_ranking(path, GroundTruth(None, None, ())), "results": read_results,

@@ -66,7 +66,7 @@ def test_the_lock_files_hold_what_is_required() -> None:
     core = {_canonical(line) for line in PROJECT["project"]["dependencies"]}
     plain = names(ROOT / "requirements/plain.txt")
     assert core <= plain
-    assert not plain & {"torch", "onnx", "h5py"}
+    assert not plain & {"torch", "onnx", "h5py", "pyarrow"}
     extras = {_canonical(line) for lines in PROJECT["project"]["optional-dependencies"].values() for line in lines}
     assert extras - {"delf-retrieval", "huggingface-hub"} <= names(ROOT / "requirements/dev.txt")
 
@@ -165,6 +165,7 @@ def test_the_main_job_without_torch(plain: Any, photos: Path, queries: Any, tmp_
     ("fastapi", "serve", ["serve", "c.delf"]),
     ("skimage", "demo", ["demo"]),
     ("h5py", "h5", ["extract", "a.jpg", "-o", "out", "--format", "h5"]),
+    ("pyarrow", "parquet", ["extract", "a.jpg", "-o", "out", "--format", "parquet"]),
 ])
 def test_what_needs_an_extra_says_which(plain: Any, photos: Path, tmp_path: Path, package: str, extra: str,
                                         arguments: list[str]) -> None:

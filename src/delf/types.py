@@ -88,6 +88,7 @@ class Features(Shown):
     global_descriptor: (G,) float32, L2-normalised, or None where it was not asked for.
     details: features of another kind of the same image, of corners and print (`delf.features.details`), or None where
         they were not asked for.
+    orientations: (N,) float32 radians, or None where features have none, as those of DELF; feature files may hold some.
     """
 
     keypoints: FloatArray
@@ -97,6 +98,7 @@ class Features(Shown):
     image_size: tuple[int, int]
     global_descriptor: FloatArray | None = None
     details: Features | None = None
+    orientations: FloatArray | None = None
 
     def __post_init__(self) -> None:
         n = len(self.keypoints)
@@ -105,6 +107,8 @@ class Features(Shown):
                              f"{self.keypoints.shape} and {self.descriptors.shape}")
         if not len(self.scales) == len(self.scores) == len(self.descriptors) == n:
             raise ValueError("keypoints, scales, scores and descriptors must have one row per feature")
+        if self.orientations is not None and len(self.orientations) != n:
+            raise ValueError("there must be one orientation per feature, or none at all")
 
     def __len__(self) -> int:
         return len(self.keypoints)
@@ -121,7 +125,8 @@ class Features(Shown):
     def select(self, rows: NDArray[Any] | slice) -> Features:
         """The features of the given rows (indices, a boolean mask, or a slice), in that order."""
         return replace(self, keypoints=self.keypoints[rows], scales=self.scales[rows],
-                       scores=self.scores[rows], descriptors=self.descriptors[rows])
+                       scores=self.scores[rows], descriptors=self.descriptors[rows],
+                       orientations=None if self.orientations is None else self.orientations[rows])
 
 
 @dataclass(frozen=True, eq=False)

@@ -118,6 +118,7 @@ def test_export(delf: Run, needs_torch: None, photos: Path, tmp_path: Path) -> N
     found = delf("match", photos / "coffee.jpg", photos / "coffee-side.jpg", "--model", target, "--json").object()
     assert found["match"]
     delf("export", "delf-r18", "-o", tmp_path / "nowhere" / "m.onnx").failed("nowhere/m.onnx")
+    delf("export", "delf-r18", "-o", tmp_path / "m.tflite").failed("m.tflite", ".onnx, .pt, .xml", code=2)
 
 
 def test_export_in_8_bits(delf: Run, needs_torch: None, photos: Path, tmp_path: Path) -> None:

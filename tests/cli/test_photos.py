@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -43,10 +42,8 @@ def test_match_of_different_things(delf: Run, photos: Path) -> None:
     assert delf("match", *unsure, "--json").object()["match"] is False
 
 
-@pytest.mark.parametrize("form", ["npz", "delf", "csv", "h5"])
+@pytest.mark.parametrize("form", ["npz", "delf", "csv"])
 def test_extract(delf: Run, photos: Path, extractor: Any, tmp_path: Path, form: str) -> None:
-    if form == "h5" and importlib.util.find_spec("h5py") is None:
-        pytest.skip("needs h5py")
     source = tmp_path / "in"
     (source / "deep").mkdir(parents=True)
     shutil.copy(photos / "cell.jpg", source / "deep" / "one.jpg")

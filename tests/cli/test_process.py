@@ -20,9 +20,9 @@ from delf.collection import AddReport, Collection
 from delf.demo.samples import read_sample
 
 Run = Callable[..., Any]
-COMMANDS = ("index", "search", "serve", "match", "explore", "attention", "extract", "info", "remove", "compact",
-            "check", "evaluate", "score", "reject", "reproduce", "benchmark", "demo", "train", "calibrate", "pairs",
-            "codebook", "export")
+COMMANDS = ("index", "search", "serve", "match", "explore", "attention", "extract", "retrieve", "convert", "info",
+            "remove", "compact", "check", "evaluate", "score", "reject", "reproduce", "benchmark", "demo", "train",
+            "calibrate", "pairs", "codebook", "export")
 
 
 # --- help
@@ -38,7 +38,7 @@ def test_help_has_an_example(delf: Run, command: str, monkeypatch: pytest.Monkey
 
 def test_help_names_the_commands(delf: Run) -> None:
     text = delf("--help").ok()
-    assert re.findall(r"^│ (\w+) ", text, re.MULTILINE) == [*COMMANDS, "dataset", "weights"]
+    assert re.findall(r"^│ (\w+) ", text, re.MULTILINE) == [*COMMANDS, "colmap", "dataset", "weights"]
     done = delf()
     assert (done.code, done.out.strip()) == (2, text.strip()), "nothing to do is wrong usage, and shows the help"
 

@@ -13,9 +13,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from delf import Delf, read_image
+from delf.formats import write_features
+from delf.models import PACKAGED
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 NOTEBOOK = "find_a_place.ipynb"
-TESTED = ("match_pair.py", "opencv_features.py", "search_folder.py")
+TESTED = ("features_from_onnx.py", "match_pair.py", "opencv_features.py", "search_folder.py", "vector_database.py")
 
 
 def run(folder: Path, name: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -89,6 +93,45 @@ def test_opencv_features(photos: Path, queries: dict[str, Any], tmp_path: Path) 
         assert found
         assert 15 <= int(found[1]) <= int(found[2])
     assert "is not a picture" in run(tmp_path, "opencv_features.py", "gone.jpg", photos / "coffee.jpg").stderr
+
+
+def test_features_from_onnx(photos: Path, tmp_path: Path) -> None:
+    """They are those of delf itself, where it takes one level and all of it; and no other package is loaded."""
+    model = PACKAGED / "delf-r18.onnx"
+    done = run(tmp_path, "features_from_onnx.py", model, photos / "coffee.jpg", "f.npz")
+    assert (done.returncode, done.stderr) == (0, "")
+    expected = Delf.load(model, runtime="onnx", threads=1, scales=(1.0,), texture=0.0, border=0.0).extract(
+        read_image(photos / "coffee.jpg"))
+    assert done.stdout == f"{len(expected)} features of 128 dimensions\n"
+    found = np.load(tmp_path / "f.npz")
+    np.testing.assert_allclose(found["scores"], expected.scores, rtol=1e-4)
+    assert np.array_equal(found["keypoints"], expected.keypoints)
+    np.testing.assert_allclose(found["descriptors"], expected.descriptors, atol=1e-4)
+    code = (EXAMPLES / "features_from_onnx.py").read_text(encoding="utf-8").split('"""')[2].split("sys.exit")[1]
+    assert len(code.strip().splitlines()) <= 22
+    loaded = run(tmp_path, "features_from_onnx.py").stderr + (EXAMPLES / "features_from_onnx.py").read_text("utf-8")
+    assert "import delf" not in loaded and "from delf" not in loaded
+
+
+def test_features_of_a_smaller_level(photos: Path, tmp_path: Path) -> None:
+    done = run(tmp_path, "features_from_onnx.py", PACKAGED / "delf-r18.onnx", photos / "coffee.jpg", "f.npz", "0.5")
+    assert (done.returncode, done.stderr) == (0, "")
+    found = np.load(tmp_path / "f.npz")["keypoints"]
+    assert found.min() == 0.5 and found.max() < 320, "cell 0 is centred on pixel 0 of the level, 0.5 of the photo"
+
+
+def test_vector_database(collection: Any, queries: dict[str, Any], tmp_path: Path) -> None:
+    pytest.importorskip("qdrant_client", reason="qdrant-client, which the example is about, is not installed")
+    state = collection.snapshot
+    for ordinal in range(len(state)):
+        name = Path(state.image(ordinal).path).name
+        if name in ("rocket.jpg", "cell.jpg", "coffee.jpg"):
+            write_features(tmp_path / f"{name}.npz", state.features(ordinal).select(slice(100)))
+    done = run(tmp_path, "vector_database.py", ".", queries["rocket"].path)
+    assert (done.returncode, done.stderr) == (0, "")
+    first, best, *_ = done.stdout.splitlines()
+    assert first == "300 descriptors"
+    assert best.split()[1] == "rocket.jpg"
 
 
 RUN = """

@@ -19,6 +19,16 @@ def parity() -> Path:
     return folder
 
 
+NEEDS = {".h5": "h5py", ".parquet": "pyarrow"}
+
+
+def skip_without(suffix: str) -> str:
+    """The suffix, where what reads such files is installed."""
+    if suffix in NEEDS:
+        pytest.importorskip(NEEDS[suffix], reason=f"the optional package {NEEDS[suffix]} is not installed")
+    return suffix
+
+
 def make_features(count: int = 20, dimensions: int = 8, seed: int = 0) -> Features:
     rng = np.random.default_rng(seed)
     unit = rng.standard_normal((count + 1, dimensions)).astype(np.float32)

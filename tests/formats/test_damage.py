@@ -12,15 +12,14 @@ from hypothesis import strategies as st
 from delf.errors import DelfError
 from delf.formats import FORMATS, read_features, write_features
 
-from .conftest import make_features
+from .conftest import make_features, skip_without
 
 SUFFIXES = [suffix for suffix in FORMATS if suffix != ".delg_local"]
 
 
 @pytest.fixture(scope="module", params=SUFFIXES)
 def sound(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if request.param == ".h5":
-        pytest.importorskip("h5py", reason="the optional package h5py is not installed")
+    skip_without(request.param)
     path = tmp_path_factory.mktemp("sound") / f"sound{request.param}"
     write_features(path, make_features(5, 4))
     return path

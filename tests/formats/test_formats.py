@@ -14,16 +14,15 @@ from delf.errors import DelfError, MissingDependencyError
 from delf.formats import FORMATS, UNKNOWN_SIZE, read_features, write_features
 from delf.types import Features
 
-from .conftest import assert_same, make_features
+from .conftest import NEEDS, assert_same, make_features, skip_without
 
 HOLD_EVERYTHING = (".npz", ".h5")
+HOLD_SIZES = (*HOLD_EVERYTHING, ".parquet")
 
 
 @pytest.fixture(params=FORMATS)
 def suffix(request: pytest.FixtureRequest) -> str:
-    if request.param == ".h5":
-        pytest.importorskip("h5py", reason="the optional package h5py is not installed")
-    return request.param
+    return skip_without(request.param)
 
 
 def test_what_is_written_is_read_to_the_bit(suffix: str, features: Features, tmp_path: Path) -> None:
@@ -31,12 +30,21 @@ def test_what_is_written_is_read_to_the_bit(suffix: str, features: Features, tmp
     write_features(path, features)
     again = read_features(path)
     assert_same(again, features)
+    assert again.image_size == ((640, 480) if suffix in HOLD_SIZES else UNKNOWN_SIZE)
     if suffix in HOLD_EVERYTHING:
-        assert again.image_size == (640, 480)
         assert np.array_equal(again.global_descriptor, features.global_descriptor)
     else:
-        assert again.image_size == UNKNOWN_SIZE
         assert again.global_descriptor is None
+    assert again.orientations is None
+
+
+def test_orientations_are_kept(suffix: str, features: Features, tmp_path: Path) -> None:
+    turned = np.linspace(-3, 3, len(features), dtype=np.float32)
+    write_features(tmp_path / f"f{suffix}", replace(features, orientations=turned))
+    again = read_features(tmp_path / f"f{suffix}")
+    assert_same(again, features)
+    assert again.orientations.tobytes() == turned.tobytes()
+    assert again.select([3]).orientations.tolist() == [turned[3]]
 
 
 def test_every_kind_of_float32_survives(suffix: str, tmp_path: Path) -> None:
@@ -57,7 +65,7 @@ def test_few_features(suffix: str, count: int, dimensions: int, tmp_path: Path) 
     write_features(tmp_path / f"f{suffix}", features)
     again = read_features(tmp_path / f"f{suffix}")
     assert len(again) == count
-    if count or suffix in (*HOLD_EVERYTHING, ".csv"):  # the reference's format has no descriptors without features
+    if count or suffix in (*HOLD_SIZES, ".csv"):  # the reference's format has no descriptors without features
         assert_same(again, features)
 
 
@@ -131,7 +139,7 @@ def test_suffix_in_capitals(suffix: str, features: Features, tmp_path: Path) -> 
 @pytest.mark.parametrize("name", ["photo.pkl", "photo", ".delf"])
 def test_unknown_suffix_names_the_known_ones(name: str, features: Features, tmp_path: Path) -> None:
     for act in (lambda: write_features(tmp_path / name, features), lambda: read_features(tmp_path / name)):
-        with pytest.raises(DelfError, match=r"\.delf, \.delg_local, \.npz, \.csv, \.h5"):
+        with pytest.raises(DelfError, match=r"\.delf, \.delg_local, \.npz, \.csv, \.h5, \.parquet"):
             act()
 
 
@@ -149,9 +157,11 @@ def test_what_is_read_may_be_changed(suffix: str, features: Features, tmp_path: 
                for array in (again.keypoints, again.scales, again.scores, again.descriptors))
 
 
-def test_h5_without_h5py_says_what_to_install(features: Features, tmp_path: Path,
-                                              monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "h5py", None)
-    for act in (lambda: write_features(tmp_path / "f.h5", features), lambda: read_features(tmp_path / "f.h5")):
-        with pytest.raises(MissingDependencyError, match=r"delf-retrieval\[h5\]"):
+@pytest.mark.parametrize("suffix", NEEDS)
+def test_what_is_not_installed_is_told(features: Features, tmp_path: Path, suffix: str,
+                                       monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, NEEDS[suffix], None)
+    path = tmp_path / f"f{suffix}"
+    for act in (lambda: write_features(path, features), lambda: read_features(path)):
+        with pytest.raises(MissingDependencyError, match=rf"delf-retrieval\[{suffix[1:]}\]"):
             act()

@@ -17,6 +17,7 @@ from delf.cli.dataset import dataset
 from delf.cli.demo import demo
 from delf.cli.evaluation import evaluate, score
 from delf.cli.explore import explore
+from delf.cli.formats import colmap, convert, retrieve
 from delf.cli.images import attention, extract, match
 from delf.cli.models import calibrate, export, pairs, train
 from delf.cli.rejection import reject
@@ -42,9 +43,10 @@ def _version(version: bool = typer.Option(False, "--version", help="Print the ve
         raise typer.Exit
 
 
-for command in (index, search, serve, match, explore, attention, extract, info, remove, compact, check, evaluate, score,
-                reject, reproduce, benchmark, demo, train, calibrate, pairs, codebook, export):
+for command in (index, search, serve, match, explore, attention, extract, retrieve, convert, info, remove, compact,
+                check, evaluate, score, reject, reproduce, benchmark, demo, train, calibrate, pairs, codebook, export):
     app.command()(command)
+app.add_typer(colmap)
 app.add_typer(dataset)
 app.add_typer(weights)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -25,26 +25,51 @@ from delf.cli.options import (
     load_extractor,
 )
 
+if TYPE_CHECKING:
+    from delf.features import Delf
+
 
 def match(
-    image0: Annotated[Path, typer.Argument(metavar="A", help="A photo.")],
-    image1: Annotated[Path, typer.Argument(metavar="B", help="Another photo.")],
-    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="PICTURE",
-                                                help="Draw the matched points into this .png or .jpg.")] = None,
+    image0: Annotated[Path | None, typer.Argument(metavar="A", help="A photo.")] = None,
+    image1: Annotated[Path | None, typer.Argument(metavar="B", help="Another photo.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE",
+                                                help="Draw the matched points into this .png or .jpg; with --pairs, "
+                                                     "the .h5 file of the matches.")] = None,
+    pairs: Annotated[Path | None, typer.Option(metavar="PAIRS", help="Match many pairs: a text file with two names a "
+                                               "line, as 'delf retrieve' and hloc write it.")] = None,
+    features: Annotated[Path | None, typer.Option(metavar="FILE", help="With --pairs: the features of the images; by "
+                                                  "default features.h5 in the folder of PAIRS.")] = None,
+    verified: Annotated[bool, typer.Option("--verified", help="With --pairs: only matches that agree with one "
+                                           "transform of the image plane.")] = False,
     model: Model = MODEL, runtime: Runtime = "auto", device: Device = "cpu", threads: Threads = None,
-    json: Json = False, quiet: Quiet = False,
+    strict: Strict = False, json: Json = False, quiet: Quiet = False,
 ) -> None:
-    """Match two photos: do they show the same thing, and which points are the same?
+    """Match two photos: do they show the same thing, and which points are the same? Or many pairs, for hloc.
 
-    Example: [bold]delf match a.jpg b.jpg -o matches.png[/bold]
+    Example: [bold]delf match a.jpg b.jpg -o matches.png[/bold], or
+    [bold]delf match --pairs pairs.txt --features features.h5 -o matches.h5[/bold]
     """
+    from delf.errors import OptionError
+
+    if pairs is not None:
+        if image0 is not None or output is None:
+            raise OptionError("with --pairs, give no photos, and a .h5 file by --output")
+        _match_pairs(pairs, features or pairs.with_name("features.h5"), output, verified, threads, strict, quiet)
+        return
+    if image0 is None or image1 is None:
+        raise OptionError("two photos are matched: name both, or give a file of pairs by --pairs")
+    if features is not None or verified:
+        raise OptionError("--features and --verified go with --pairs")
+    _match_two(image0, image1, output, load_extractor(model, runtime, device, threads, quiet or json), json, quiet)
+
+
+def _match_two(image0: Path, image1: Path, output: Path | None, extractor: Delf, json: bool, quiet: bool) -> None:
     from delf.images import display_path, read_image
     from delf.pair import match as match_images
     from delf.ranking import MATCH_PROBABILITY
     from delf.report.drawing import save_matches
     from delf.verdicts import Verdicts
 
-    extractor = load_extractor(model, runtime, device, threads, quiet or json)
     found = match_images(image0, image1, extractor)
     if output is not None:
         save_matches(output, read_image(image0), read_image(image1), found, names=(image0.name, image1.name))
@@ -59,26 +84,60 @@ def match(
               f"probability {found.probability:.1%}: {Verdicts(same=MATCH_PROBABILITY).word(found.probability)}")
 
 
+def _match_pairs(pairs: Path, features: Path, output: Path, verified: bool, threads: int | None, strict: bool,
+                 quiet: bool) -> None:
+    import os
+
+    from delf.formats.pairs import read
+    from delf.hloc import match_pairs
+    from delf.images import display_path
+    from delf.verification import VerificationOptions
+
+    with progress("Matching", "pairs", quiet) as update:
+        report = match_pairs(features, read(pairs), output, threads=threads or os.cpu_count() or 1, progress=update,
+                             verification=VerificationOptions() if verified else None)
+    print(f"{display_path(output)}: {counted(report.written, 'pair')} of images matched")
+    report_skipped(report.skipped, strict, "pair")
+
+
 def extract(
     photos: Photos,
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where the feature files go.")],
-    form: Annotated[str, typer.Option("--format", help="npz, delf (the reference's file), csv or h5.")] = "npz",
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where the feature files go. With h5 "
+                                         "and parquet, the one file for all photos, or the folder for it.")],
+    form: Annotated[str, typer.Option("--format", help="npz, delf (the reference's file) or csv, one file for each "
+                                      "photo; h5 (what hloc reads) or parquet, one file for all.")] = "npz",
+    root: Annotated[Path | None, typer.Option(metavar="FOLDER", help="With h5 and parquet: what the names of photos "
+                                              "are relative to; by default the folder that is given.")] = None,
     exclude: Exclude = None, dimensions: Dimensions = None, max_features: MaxFeatures = None,
     model: Model = MODEL, runtime: Runtime = "auto", device: Device = "cpu", threads: Threads = None,
     strict: Strict = False, quiet: Quiet = False,
 ) -> None:
-    """Extract features to files that other programs read; photos whose file is there already are passed over.
+    """Extract features to files that other programs read; photos whose features are there already are passed over.
 
-    Example: [bold]delf extract photos/ -o features/ --format npz[/bold]
+    Example: [bold]delf extract photos/ -o features/ --format npz[/bold], or
+    [bold]delf extract photos/ -o features.h5 --format h5[/bold]
     """
-    from delf.exporting import extract_files
+    from delf.errors import OptionError
+    from delf.exporting import extract_files, extract_into
+    from delf.formats import CONTAINERS
     from delf.images import display_path
 
+    suffix = f".{form}"
+    one_file = suffix in CONTAINERS
+    if root is not None and not one_file:
+        raise OptionError(f"--root goes with --format h5 or parquet, whose files hold many photos, not with {form!r}")
+    if one_file:
+        CONTAINERS[suffix].require()
+        output = output if output.suffix.lower() == suffix else output / f"features{suffix}"
     extractor = load_extractor(model, runtime, device, threads, quiet,
                                **given(dimensions=dimensions, max_features=max_features))
     with progress("Extracting", "photos", quiet) as update:
-        report = extract_files(photos, output, form, extractor, exclude=exclude or (), progress=update)
-    print(f"{display_path(output)}: {counted(report.written, 'file')} written, {report.unchanged:,} there already")
+        if one_file:
+            report = extract_into(photos, output, extractor, root=root, exclude=exclude or (), progress=update)
+        else:
+            report = extract_files(photos, output, form, extractor, exclude=exclude or (), progress=update)
+    noun = "photo" if one_file else "file"
+    print(f"{display_path(output)}: {counted(report.written, noun)} written, {report.unchanged:,} there already")
     report_skipped(report.skipped, strict)
 
 

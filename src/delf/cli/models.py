@@ -14,14 +14,14 @@ from delf.cli.options import MODEL, Device, Model, Quiet, Runtime, Threads, load
 def export(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A .safetensors file, a folder that holds one, or the "
                                          "name of a packaged model.")],
-    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="The .onnx file; by default "
-                                                "beside the model, or, for a packaged one, in the current "
-                                                "folder.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="The .onnx file, or .pt for "
+                                                "TorchScript, or .xml for OpenVINO; by default .onnx beside the "
+                                                "model, or, for a packaged one, in the current folder.")] = None,
     int8: Annotated[Path | None, typer.Option(metavar="PHOTOS", help="Compute in 8 bits. Photos of any kind, a folder "
                                               "or a CSV file as for 'delf train --data' (its split train), show "
                                               "which numbers occur.")] = None,
 ) -> None:
-    """Make the ONNX file of a model, which is all that a plain install needs.
+    """Make the ONNX file of a model, which is all that a plain install needs; or one for another program.
 
     With --int8, make one that computes in 8 bits: faster, most where the processor has instructions for it, with nearly
     the same features, on every processor. Collections and visual words of the model go on to fit.
@@ -29,6 +29,7 @@ def export(
     Example: [bold]delf export model.safetensors -o model.onnx[/bold], then
     [bold]delf export model.onnx --int8 photos/ -o model-int8.onnx[/bold]
     """
+    from delf.errors import OptionError
     from delf.models import PACKAGED, find_model
 
     path = find_model(model).require("safetensors" if int8 is None else "onnx")
@@ -36,10 +37,12 @@ def export(
     target = output or folder / f"{path.stem}{'' if int8 is None else '-int8'}.onnx"
     _require_torch("the export of a model")
     if int8 is None:
-        from delf.network.export import export_onnx
+        from delf.network.exports import EXPORTS
         from delf.network.model import DelfModel
 
-        export_onnx(DelfModel.from_pretrained(path), target)
+        if target.suffix not in EXPORTS:
+            raise OptionError(f"the suffix of {str(target)!r} does not say what to make: use {', '.join(EXPORTS)}")
+        EXPORTS[target.suffix](DelfModel.from_pretrained(path), target)
     else:
         from delf.network.quantise import quantise_onnx
 

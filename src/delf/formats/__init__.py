@@ -6,24 +6,33 @@
 | `.npz` | numpy arrays, named as in `delf.types.Features` | |
 | `.csv` | one row per feature, `x,y,scale,score,d0,d1,...` | image size, global descriptor |
 | `.h5` | HDF5 in the layout of hloc; can hold many images (`delf.formats.hdf5`) | |
+| `.parquet` | Apache Parquet, one row per feature; can hold many images (`delf.formats.parquet`) | global descriptor |
 
-All keep every float32 to the bit. A format is one module and one line in `FORMATS`.
+All keep every float32 to the bit. A format is one module and one line in `FORMATS`; one that can hold many images has
+a line in `CONTAINERS` as well, and is read by `open_images`, an image at a time. Beside features there are pairs
+(`pairs`), matches of pairs (`matches`, in the layout of hloc) and databases of COLMAP (`colmap`), which `open_images`
+reads as well.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from delf.errors import DelfError
-from delf.formats import csv, hdf5, npz, protos
+from delf.formats import colmap, csv, hdf5, npz, parquet, protos
 from delf.formats.assembly import UNKNOWN_SIZE
+from delf.formats.container import Images
 from delf.types import Features
 
-__all__ = ["FORMATS", "UNKNOWN_SIZE", "Format", "read_features", "write_features"]
+__all__ = ["CONTAINERS", "FORMATS", "UNKNOWN_SIZE", "Container", "Format", "Images", "open_images", "read_features",
+           "write_features", "write_images"]
+
+_Value = TypeVar("_Value")
 
 
 class Format(NamedTuple):
@@ -39,7 +48,25 @@ FORMATS = {
     ".npz": Format(npz.read, npz.write),
     ".csv": Format(csv.read, csv.write),
     ".h5": Format(hdf5.read, hdf5.write),
+    ".parquet": Format(parquet.read, parquet.write),
 }
+
+
+class Container(NamedTuple):
+    """How one kind of file with many images is read and written. write: takes names with features, and what they were
+    made by, as JSON. require: raises `MissingDependencyError` where what it needs is not installed.
+    """
+
+    open: Callable[[Path], AbstractContextManager[Images]]
+    write: Callable[[Path, Iterable[tuple[str, Features]], str], None]
+    require: Callable[[], None]
+
+
+CONTAINERS = {
+    ".h5": Container(hdf5.open_images, hdf5.write_images, hdf5.require),
+    ".parquet": Container(parquet.open_images, parquet.write_images, parquet.require),
+}
+_READ_ONLY = {".db": colmap.open_images}  # what else holds images; it is written with matches, which features are not
 
 
 def read_features(path: str | PathLike[str], image_size: tuple[int, int] | None = None) -> Features:
@@ -73,9 +100,41 @@ def write_features(path: str | PathLike[str], features: Features) -> None:
     _format(path).write(path, features)
 
 
+@contextmanager
+def open_images(path: str | PathLike[str]) -> Iterator[Images]:
+    """The images of a file with many, by name; each is read when it is asked for, so that memory stays small.
+
+    Raises:
+        DelfError: the file is missing, damaged, or of an unknown suffix.
+        MissingDependencyError: what reads the format is not installed.
+    """
+    path = Path(path)
+    known = {**{suffix: container.open for suffix, container in CONTAINERS.items()}, **_READ_ONLY}
+    with _known(path, known, "file with many images")(path) as images:
+        yield images
+
+
+def write_images(path: str | PathLike[str], images: Iterable[tuple[str, Features]], about: str = "") -> None:
+    """Write the features of many images into one file, in the format of its suffix, an image at a time.
+
+    Args:
+        images: names, such as paths relative to a folder with slashes, and features. about: what they were made by.
+
+    Raises:
+        DelfError: the suffix is unknown, the file cannot be written, or two names are the same.
+        MissingDependencyError: what writes the format is not installed.
+    """
+    path = Path(path)
+    _known(path, CONTAINERS, "file with many images").write(path, images, about)
+
+
 def _format(path: Path) -> Format:
+    return _known(path, FORMATS, "format of features")
+
+
+def _known(path: Path, formats: Mapping[str, _Value], what: str) -> _Value:
     try:
-        return FORMATS[path.suffix.lower()]
+        return formats[path.suffix.lower()]
     except KeyError:
-        raise DelfError(f"No format of features is known for {str(path)!r}: use one of the suffixes "
-                        f"{', '.join(FORMATS)}.") from None
+        raise DelfError(f"No {what} is known for {str(path)!r}: use one of the suffixes "
+                        f"{', '.join(formats)}.") from None

@@ -16,7 +16,8 @@ _LONGEST_SIDE = 2**31 - 1
 
 
 def assemble(keypoints: NDArray[Any], scales: NDArray[Any], scores: NDArray[Any], descriptors: NDArray[Any],
-             image_size: tuple[int, int] = UNKNOWN_SIZE, global_descriptor: NDArray[Any] | None = None) -> Features:
+             image_size: tuple[int, int] = UNKNOWN_SIZE, global_descriptor: NDArray[Any] | None = None,
+             orientations: NDArray[Any] | None = None) -> Features:
     """Features of float32 copies of the arrays, which may be of any type of number.
 
     Raises:
@@ -33,6 +34,7 @@ def assemble(keypoints: NDArray[Any], scales: NDArray[Any], scores: NDArray[Any]
         image_size=(int(width), int(height)),
         global_descriptor=(None if global_descriptor is None
                            else finite("global descriptor", global_descriptor, axes=1)),
+        orientations=None if orientations is None else finite("orientations", orientations, axes=1),
     )
 
 

@@ -1,4 +1,7 @@
-"""Features as a table for spreadsheets and scripts: `x,y,scale,score,d0,d1,...` and one row per feature."""
+"""Features as a table for spreadsheets and scripts: `x,y,scale,score,d0,d1,...` and one row per feature.
+
+Features that have orientations have a column `orientation` behind `score`.
+"""
 
 from __future__ import annotations
 
@@ -25,11 +28,14 @@ def write(path: Path, features: Features) -> None:
         DelfError: the file cannot be written, or a value is not finite.
     """
     features = writable(features, path)
-    table = np.column_stack([features.keypoints, features.scales, features.scores, features.descriptors])
+    turned = features.orientations is not None
+    columns = [features.keypoints, features.scales, features.scores, features.orientations, features.descriptors]
+    table = np.column_stack([column for column in columns if column is not None])
     # Nine digits give every float32 back, even to a reader that rounds to float64 first: they miss the number by less
     # than a fifth of half its spacing. The shortest digits that would do may come close to a tie.
     row = ",".join(["%.9g"] * table.shape[1])
-    lines = [",".join(_header(features.descriptors.shape[1])), *(row % tuple(numbers) for numbers in table.tolist())]
+    lines = [",".join(_header(features.descriptors.shape[1], turned)),
+             *(row % tuple(numbers) for numbers in table.tolist())]
     write_atomically(path, "".join(f"{line}\n" for line in lines).encode("ascii"))
 
 
@@ -43,14 +49,17 @@ def read(path: Path) -> Features:
         lines = io.TextIOWrapper(io.BytesIO(read_bytes(path)), encoding="utf-8-sig")
         header = lines.readline().strip()
         columns = header.count(",") + 1
-        if columns > _MOST_COLUMNS or header.split(",") != _header(columns - len(_COLUMNS)):
+        turned = header.startswith(",".join(_header(0, orientations=True)))
+        first = len(_header(0, turned))
+        if columns > _MOST_COLUMNS or header.split(",") != _header(columns - first, turned):
             raise ValueError("its first line is not x,y,scale,score,d0,d1,... with commas")
         table = _numbers(lines, columns)
-        return assemble(table[:, :2], table[:, 2], table[:, 3], table[:, 4:])
+        return assemble(table[:, :2], table[:, 2], table[:, 3], table[:, first:],
+                        orientations=table[:, 4] if turned else None)
 
 
-def _header(dimensions: int) -> list[str]:
-    return [*_COLUMNS, *(f"d{number}" for number in range(dimensions))]
+def _header(dimensions: int, orientations: bool) -> list[str]:
+    return [*_COLUMNS, *(["orientation"] if orientations else []), *(f"d{number}" for number in range(dimensions))]
 
 
 def _numbers(lines: Iterator[str], columns: int) -> FloatArray:

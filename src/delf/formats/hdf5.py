@@ -1,9 +1,10 @@
 """Features as HDF5 in the layout of hloc (cvg/Hierarchical-Localization): one file, many images.
 
 Each image is a group named by its path, with the datasets `keypoints` (N, 2), `descriptors` (D, N), `scores` (N,),
-`scales` (N,), `image_size` (width, height) and, where there is one, `global_descriptor` (G,). The origin of hloc's
-keypoints is ours, the centre of the first pixel. Its own files may be float16, and may lack scales or scores: these are
-then 1.
+`scales` (N,), `image_size` (width, height) and, where there are some, `global_descriptor` (G,) and `orientations`
+(N,). The origin of hloc's keypoints is ours, the centre of the first pixel; it adds the half pixel of COLMAP by
+itself. Its own files may be float16, and may lack scales or scores: these are then 1. The attribute `delf` of the file
+says by which model and options it was made.
 
 The bytes are parsed by the HDF5 library. Sizes are compared with the size of the file before memory is taken; links to
 other files and compression, which would get around that, are refused.
@@ -24,8 +25,12 @@ from numpy.typing import NDArray
 from delf.errors import DelfError, missing_dependency
 from delf.files import replacing
 from delf.formats.assembly import UNKNOWN_SIZE, assemble, writable
+from delf.formats.container import Images, only_one, require_text
 from delf.formats.files import MAX_BYTES, damaged, require_file
 from delf.types import Features
+
+ABOUT = "delf"
+_LONGEST_ABOUT = 2**16
 
 
 def write(path: Path, features: Features) -> None:
@@ -45,45 +50,50 @@ def read(path: Path) -> Features:
         DelfError: the file is missing or damaged, or holds no image or several.
         MissingDependencyError: h5py is not installed.
     """
-    with _opened(path) as file:
-        names = _names(file)
-        if len(names) != 1:
-            raise DelfError(f"{str(path)!r} holds {len(names)} images, not one: read them with "
-                            "delf.formats.hdf5.read_images.")
-        return _read_group(file, names[0], path)
+    with open_images(path) as images:
+        return only_one(images, path)
 
 
-def read_images(path: Path) -> Iterator[tuple[str, Features]]:
-    """The name and the features of each image in a file, one at a time, in the order of the names.
-
-    A name is what the file says: do not make a path of it without looking.
+@contextlib.contextmanager
+def open_images(path: Path) -> Iterator[Images]:
+    """The images of a file, in the order of their names, each read when it is asked for.
 
     Raises:
         DelfError: the file is missing or damaged.
         MissingDependencyError: h5py is not installed.
     """
-    with _opened(path) as file:
-        for name in _names(file):
-            yield name, _read_group(file, name, path)
+    with opened(path) as file:
+        with parsing(path):
+            names, about = _names(file), about_of(file)
+
+        def read_one(name: str) -> Features:
+            with parsing(path):
+                return _read_group(file, name, path)
+
+        yield Images(names, read_one, about)
 
 
-def write_images(path: Path, images: Iterable[tuple[str, Features]]) -> None:
+def read_images(path: Path) -> Iterator[tuple[str, Features]]:
+    """The name and the features of each image in a file, one at a time, in the order of the names. Raises as above."""
+    with open_images(path) as images:
+        yield from images.items()
+
+
+def write_images(path: Path, images: Iterable[tuple[str, Features]], about: str = "") -> None:
     """Write the features of images under their names, e.g. their paths relative to a folder, with slashes.
+
+    Args:
+        about: what they were made by, as JSON.
 
     Raises:
         DelfError: the file cannot be written, a value is not finite, or two names are the same or cannot be names.
         MissingDependencyError: h5py is not installed.
     """
-    h5py = _h5py()
-    with replacing(path, locked=False) as temporary, _told(path), h5py.File(temporary, "w") as file:
+    with created(path) as file:
+        if about:
+            file.attrs[ABOUT] = about
         for name, features in images:
-            try:
-                name.encode("utf-8")
-            except UnicodeEncodeError as error:
-                raise DelfError(f"{name!a} is not text, which the names of images in {str(path)!r} must be: "
-                                "rename the photo, or choose another format.") from error
-            if "\0" in name or not {"", "."}.isdisjoint(name.split("/")):  # HDF5 would change or refuse it
-                raise DelfError(f"{name!r} cannot name an image in {str(path)!r}: give a path relative to a folder.")
+            require_text(name, path)
             if name in file:
                 raise DelfError(f"{name!r} is there twice, so {str(path)!r} was not written: give every image its "
                                 "own name.")
@@ -95,12 +105,30 @@ def write_images(path: Path, images: Iterable[tuple[str, Features]]) -> None:
 
 
 @contextlib.contextmanager
+def created(path: Path) -> Iterator[Any]:
+    """A new `h5py.File`, which takes the place of `path` when the block ends well.
+
+    Raises:
+        DelfError: it cannot be written.
+        MissingDependencyError: h5py is not installed.
+    """
+    h5py = _h5py()
+    with replacing(path, locked=False) as temporary, _told(path), h5py.File(temporary, "w") as file:
+        yield file
+
+
+@contextlib.contextmanager
 def _told(path: Path) -> Iterator[None]:
     """Turn what h5py raises when it cannot write, of which some is no `OSError`, into a `DelfError`."""
     try:
         yield
     except (RuntimeError, KeyError, TypeError) as error:
         raise DelfError(f"{str(path)!r} could not be written ({str(error)[:200]}): check the disk.") from error
+
+
+def require() -> None:
+    """Raise a `MissingDependencyError` where h5py is not installed."""
+    _h5py()
 
 
 def _h5py() -> Any:
@@ -111,15 +139,32 @@ def _h5py() -> Any:
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def opened(path: Path) -> Iterator[Any]:
+    """An `h5py.File` to be read; what is done with it belongs into `parsing`.
+
+    Raises:
+        DelfError: the file is missing, or no HDF5.
+        MissingDependencyError: h5py is not installed.
+    """
     h5py = _h5py()
     require_file(path)
+    with parsing(path):
+        file = h5py.File(path, "r")
     try:
-        with h5py.File(path, "r") as file:
-            yield file
+        yield file
+    finally:
+        with contextlib.suppress(Exception):  # nothing was written, and damage has been told
+            file.close()
+
+
+@contextlib.contextmanager
+def parsing(path: Path) -> Iterator[None]:
+    """Turn what h5py raises on damaged files, which are many unrelated classes, into a `DelfError`."""
+    try:
+        yield
     except DelfError:
         raise
-    except Exception as error:  # h5py raises many unrelated classes on damaged files
+    except Exception as error:
         raise damaged(path, error) from error
 
 
@@ -130,9 +175,17 @@ def _names(file: Any) -> list[str]:
     return sorted(path.removesuffix("/keypoints") for path in paths if path.endswith("/keypoints"))
 
 
+def about_of(file: Any) -> str:
+    """What the file says of itself; "" where that is no text of a sensible length."""
+    if ABOUT not in file.attrs or file.attrs.get_id(ABOUT).get_storage_size() > _LONGEST_ABOUT:
+        return ""
+    about = file.attrs[ABOUT]
+    return about[:_LONGEST_ABOUT] if isinstance(about, str) else ""
+
+
 def _read_group(file: Any, name: str, path: Path) -> Features:
-    names = ("keypoints", "descriptors", "scales", "scores", "image_size", "global_descriptor")
-    arrays = {key: array for key in names if (array := _array(file[name], key, path.stat().st_size)) is not None}
+    names = ("keypoints", "descriptors", "scales", "scores", "image_size", "global_descriptor", "orientations")
+    arrays = {key: array for key in names if (array := read_array(file[name], key, path.stat().st_size)) is not None}
     for key in ("keypoints", "descriptors"):
         if key not in arrays:
             raise ValueError(f"the image {name!r} has no {key}")
@@ -145,14 +198,17 @@ def _read_group(file: Any, name: str, path: Path) -> Features:
     return assemble(**arrays, image_size=(int(size[0]), int(size[1])))
 
 
-def _array(group: Any, name: str, limit: int) -> NDArray[Any] | None:
+def is_own(place: Any, name: str) -> bool:
+    """Whether a group has an object of a name, and in the file itself, not behind a link."""
+    return isinstance(place, _h5py().Group) and isinstance(place.get(name, getlink=True), _h5py().HardLink)
+
+
+def read_array(group: Any, name: str, limit: int) -> NDArray[Any] | None:
     """A dataset of numbers whose bytes lie in the file itself, and so are no more than `limit`; None without one."""
-    h5py = _h5py()
-    link = group.get(name, getlink=True)  # looked at before it is followed: it could lead to another file
-    if link is None:
+    if group.get(name, getlink=True) is None:
         return None
-    dataset = group[name] if isinstance(link, h5py.HardLink) else None
-    if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in "fiu" or dataset.ndim > 2:
+    dataset = group[name] if is_own(group, name) else None  # a link could lead to another file
+    if not isinstance(dataset, _h5py().Dataset) or dataset.dtype.kind not in "fiu" or dataset.ndim > 2:
         raise ValueError(f"{name!r} is not an array of numbers")
     if dataset.is_virtual or dataset.external or dataset.id.get_create_plist().get_nfilters():
         raise ValueError(f"{name!r} is compressed or lies in another file; 'h5repack -f NONE' makes a plain copy")

@@ -25,6 +25,7 @@ from delf.types import Features
 
 VERSION = 1
 _REQUIRED = ("version", "keypoints", "scales", "scores", "descriptors", "image_size")
+_OPTIONAL = ("global_descriptor", "orientations")
 _HEADER = re.compile(rb"\{'descr': '([<>|][fiu][1248])', 'fortran_order': (False|True), "
                      rb"'shape': \(((?:\d{1,10},? ?){0,3})\), \} *\n")
 _END_RECORD, _END_RECORD_64 = struct.Struct("<4s4H2LH"), b"PK\x06\x07"
@@ -69,7 +70,7 @@ def _read_arrays(data: bytes) -> dict[str, NDArray[Any]]:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             members = [info for info in archive.infolist()
-                       if info.filename.removesuffix(".npy") in (*_REQUIRED, "global_descriptor")]
+                       if info.filename.removesuffix(".npy") in (*_REQUIRED, *_OPTIONAL)]
             most = min(MAX_BYTES, _FREE_BYTES + _RATIO * len(data))
             if sum(info.file_size for info in members) > most:
                 raise ValueError(f"it unpacks to more than {most >> 20} MiB")

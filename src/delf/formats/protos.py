@@ -43,6 +43,8 @@ Records = NDArray[Any]  # one structured row per feature
 def read(path: Path) -> Features:
     """The features in a `.delf` file; their image size is unknown, (0, 0).
 
+    They have orientations where any in the file is not zero, which is what the reference writes for all.
+
     Raises:
         DelfError: the file is missing or damaged.
     """
@@ -53,11 +55,12 @@ def read(path: Path) -> Features:
             scales=records["scale"],
             scores=records["strength"],
             descriptors=records["descriptor"],
+            orientations=records["orientation"] if records["orientation"].any() else None,
         )
 
 
 def read_orientations(path: Path) -> FloatArray:
-    """The (N,) orientations in a `.delf` file, which `Features` do not have. The reference writes zeros.
+    """The (N,) orientations in a `.delf` file, zeros included.
 
     Raises:
         DelfError: the file is missing or damaged.
@@ -67,7 +70,7 @@ def read_orientations(path: Path) -> FloatArray:
 
 
 def write(path: Path, features: Features, orientations: FloatArray | None = None) -> None:
-    """Write a `.delf` file. `orientations`: (N,), zero if not given.
+    """Write a `.delf` file. `orientations`: (N,), those of the features if not given, and zero where they have none.
 
     Raises:
         DelfError: the file cannot be written, or a value is not finite.
@@ -78,6 +81,7 @@ def write(path: Path, features: Features, orientations: FloatArray | None = None
     records["descriptor"] = features.descriptors
     records["x"], records["y"] = features.keypoints.T
     records["scale"], records["strength"] = features.scales, features.scores
+    orientations = features.orientations if orientations is None else orientations
     if orientations is not None:
         if np.shape(orientations) != records.shape:
             raise ValueError(f"{len(records)} features need as many orientations, not {np.shape(orientations)}")

@@ -9,7 +9,7 @@ Every function may be called from many threads at once, and no global setting of
 """
 
 from delf.images.decoding import ImageOptions
-from delf.images.geometry import crop, limit_size, parse_box, resize
+from delf.images.geometry import as_stored, crop, limit_size, parse_box, resize
 from delf.images.metadata import ImageMetadata
 from delf.images.passing import PassedOver
 from delf.images.paths import IMAGE_EXTENSIONS, display_path, find_images
@@ -22,6 +22,7 @@ __all__ = [
     "ImageSource",
     "LoadedImage",
     "PassedOver",
+    "as_stored",
     "crop",
     "display_path",
     "find_images",

@@ -118,3 +118,17 @@ def _between(length: int, wanted: int) -> tuple[IntArray, IntArray, FloatArray]:
     places = np.arange(wanted, dtype=np.float32) * (np.float32(length) / np.float32(wanted))
     lower = np.minimum(np.floor(places).astype(np.int64), length - 1)
     return lower, np.minimum(lower + 1, length - 1), places - lower.astype(np.float32)
+
+
+def as_stored(points: FloatArray, size: tuple[int, int], orientation: int) -> tuple[FloatArray, tuple[int, int]]:
+    """Where points of an upright photo lie in the photo as it is stored, for programs that do not turn photos.
+
+    points: (N, 2) float32 (x, y), (0, 0) the centre of the first pixel. size: (width, height), upright. orientation: 1
+    to 8, as in EXIF: what is to be done with the stored photo to have it upright. Returns (N, 2) float32, and (width,
+    height) as stored.
+    """
+    x, y = points[:, 0], points[:, 1]
+    left, up = size[0] - 1 - x, size[1] - 1 - y
+    stored = {1: (x, y), 2: (left, y), 3: (left, up), 4: (x, up), 5: (y, x), 6: (y, left), 7: (up, left), 8: (up, x)}
+    return (np.column_stack(stored[orientation]).astype(np.float32),
+            size if orientation <= 4 else (size[1], size[0]))

@@ -20,9 +20,10 @@ _HEMISPHERES = {"N": 1, "S": -1, "E": 1, "W": -1}
 class ImageMetadata:
     """Size and origin of a photo.
 
-    width, height: pixels of the upright image (the orientation has been applied). captured_at: ISO 8601
-    time of the exposure, local to the camera, with a UTC offset only where EXIF has one. latitude, longitude:
-    degrees, north and east positive (WGS 84); both or neither.
+    width, height: pixels of the upright image (the orientation has been applied). captured_at: ISO 8601 time of the
+    exposure, local to the camera, with a UTC offset only where EXIF has one. latitude, longitude: degrees, north and
+    east positive (WGS 84); both or neither. orientation: how the photo lies in its file, 1 to 8 as in EXIF; 1 where it
+    lies upright. focal_35mm: the focal length in millimetres that has the same view on 35 mm film.
     """
 
     width: int
@@ -30,6 +31,8 @@ class ImageMetadata:
     captured_at: str | None = None
     latitude: float | None = None
     longitude: float | None = None
+    orientation: int = 1
+    focal_35mm: float | None = None
 
 
 def metadata_of(size: tuple[int, int], orientation: int, exif: Image.Exif) -> ImageMetadata:
@@ -38,7 +41,8 @@ def metadata_of(size: tuple[int, int], orientation: int, exif: Image.Exif) -> Im
     if orientation >= 5:  # turned by a quarter
         width, height = height, width
     latitude, longitude = _position(_tags(exif, ExifTags.IFD.GPSInfo))
-    return ImageMetadata(width, height, _capture_time(_tags(exif, ExifTags.IFD.Exif)), latitude, longitude)
+    details = _tags(exif, ExifTags.IFD.Exif)
+    return ImageMetadata(width, height, _capture_time(details), latitude, longitude, orientation, _focal(details))
 
 
 def parsed_exif(data: bytes) -> Image.Exif:
@@ -95,6 +99,14 @@ def _iso_time(date: object, offset: object) -> str | None:
     for zone in (str(offset).strip(" \0"), ""):
         with suppress(ValueError):
             return datetime.fromisoformat(f"{year}-{month}-{day}T{time}{zone}").isoformat()
+    return None
+
+
+def _focal(exif: Mapping[int, Any]) -> float | None:
+    with suppress(Exception):
+        millimetres = float(exif[ExifTags.Base.FocalLengthIn35mmFilm])
+        if 1 <= millimetres <= 10_000:
+            return millimetres
     return None
 
 

@@ -29,11 +29,8 @@ def export_onnx(model: DelfModel, path: Path) -> None:
     Raises:
         ModelError: the model has no PCA; or its R-MAC pools what is no output of the file.
     """
-    if model.pca is None:
-        raise ModelError(f"the model {model.config.name!r} has no PCA, so that it cannot describe features yet")
-    if model.config.pooling == "rmac" and (model.config.conv5 or model.config.global_dimensions):
-        raise ModelError(f"the model {model.config.name!r} pools R-MAC from conv5 or has a linear layer behind it, "
-                         "which an ONNX file cannot express; use the runtime 'torch', or GeM pooling")
+    network = exportable(model)
+    assert model.pca is not None, "exportable() refuses a model without"
     try:
         import onnx
     except ImportError as error:
@@ -42,7 +39,7 @@ def export_onnx(model: DelfModel, path: Path) -> None:
         with warnings.catch_warnings():
             # The tracing exporter is deprecated, but gives dynamic sizes in one file without guards on them.
             warnings.simplefilter("ignore")
-            torch.onnx.export(_exported(model), (torch.zeros(1, 3, 224, 192),), str(temporary), dynamo=False,
+            torch.onnx.export(network, (torch.zeros(1, 3, 224, 192),), str(temporary), dynamo=False,
                               input_names=["images"], output_names=list(OUTPUTS), opset_version=17,
                               dynamic_axes={"images": {0: "batch", 2: "height", 3: "width"},
                                             "feature_map": {0: "batch", 2: "rows", 3: "columns"},
@@ -83,8 +80,17 @@ class _Unpooled(nn.Module):
         return feature_map[:, :0, 0, 0]
 
 
-def _exported(model: DelfModel) -> DelfModel:
-    """The model as it goes into the file."""
+def exportable(model: DelfModel) -> DelfModel:
+    """The model as it goes into a file for another runtime: its batch norms folded, in evaluation mode.
+
+    Raises:
+        ModelError: the model has no PCA; or its R-MAC pools what is no output of the file.
+    """
+    if model.pca is None:
+        raise ModelError(f"the model {model.config.name!r} has no PCA, so that it cannot describe features yet")
+    if model.config.pooling == "rmac" and (model.config.conv5 or model.config.global_dimensions):
+        raise ModelError(f"the model {model.config.name!r} pools R-MAC from conv5 or has a linear layer behind it, "
+                         "which an ONNX file cannot express; use the runtime 'torch', or GeM pooling")
     folded = model.folded()
     if model.config.pooling == "rmac":
         folded.pooling = _Unpooled()
