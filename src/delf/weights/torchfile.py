@@ -54,19 +54,20 @@ class TorchFile:
             ModelError: it is missing, damaged, or no file of torch.
         """
         self.path = path
+        require_file(path)
         try:
-            require_file(path)
             with path.open("rb") as stream:
                 begin = stream.read(512)
+        except OSError as error:
+            raise ModelError(f"{str(path)!r} cannot be read ({error.strerror}); check its permissions") from error
+        try:
             opened = _Zip if begin.startswith(b"PK\3\4") else _Tar if begin[257:262] == b"ustar" else _Pickles
             self._numbers = opened(path)
             self.content = self._numbers.content
         except (ValueError, KeyError, EOFError, struct.error, zipfile.BadZipFile, zlib.error, tarfile.TarError,
-                NotImplementedError, RuntimeError) as error:
+                NotImplementedError, RuntimeError, OSError) as error:  # the last where a place in it cannot be
             raise ModelError(f"{str(path)!r} is damaged, or no file of torch ({str(error)[:200]}); get it again"
                              ) from error
-        except OSError as error:
-            raise ModelError(f"{str(path)!r} cannot be read ({error.strerror}); check its permissions") from error
 
     def read(self, tensor: Tensor) -> FloatArray:
         """The numbers of a tensor, as float32.

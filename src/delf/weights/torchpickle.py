@@ -18,7 +18,7 @@ from delf.types import FloatArray
 MOST_AXES = 8
 KINDS = {"Float": "<f4", "Double": "<f8", "Half": "<f2", "BFloat16": "<u2", "Long": "<i8", "Int": "<i4", "Short": "<i2",
          "Char": "i1", "Byte": "u1", "Bool": "u1"}
-_FREE, _PER_BYTE = 64 << 20, 4  # bytes of memory that a pickle may take, and so many more for each byte of the file
+_FREE, _PER_BYTE = 16 << 20, 4  # bytes of memory that a pickle may take, and so many more for each byte of the file
 _OBJECT, _PAIR = 300, 110  # bytes of memory, rounded up
 
 
