@@ -173,8 +173,8 @@ class ModelConfig:
             if unknown:
                 raise ModelError("it was written by a newer version of delf, which knows "
                                  f"{', '.join(sorted(unknown))}; upgrade delf-retrieval")
-            lists = {name: tuple(values[name]) for name in ("mean", "std", "global_scales") if name in values}
-            return cls(**{**values, **lists})
+            lists = {name: tuple(values[name]) for name in ("mean", "std")}
+            return cls(**{**values, **lists, "global_scales": tuple(values.get("global_scales", ()))})
         except ModelError as error:
             raise ModelError(f"{source} cannot be used: {error}") from error
         except (ValueError, TypeError, KeyError, RecursionError) as error:
