@@ -102,7 +102,7 @@ def test_the_table_is_understood() -> None:
         named = re.findall(r"`([^`]+)`", words)
         assert words in known or set(named) <= set(rules()), f"{places}: {words}"
     assert rules()["collection"] == {"collection", "images", "types", "errors", "verdicts", "codes", "files", "privacy",
-                                     "pools"}
+                                     "pools", "pickled"}
     assert "search" in rules()["evaluate"] and "cli" not in rules()["evaluate"]
     above: set[str] = set()
     for places, _ in rows():
@@ -222,7 +222,8 @@ def _undocumented(node: ast.Module | ast.ClassDef) -> Iterator[str]:
 
 FOLDERS_PUBLISHED_WHOLE = {"delf.collection.segment", "delf.datasets.unpacking"}  # flushed and moved as one
 RENAMES = {"delf.files": 1, "delf.collection.segment": 1, "delf.collection.upkeep": 2, "delf.checking": 1,
-           "delf.datasets.getting": 1, "delf.datasets.unpacking": 1}  # but for the first, of folders and from them
+           "delf.datasets.getting": 1, "delf.datasets.unpacking": 1,
+           "delf.weights.released": 1}  # but for the first, of folders and from them
 OTHER_FILES = {  # that are no results: what is appended to, what the system keeps, and parts that go at once
     "delf.cli.app": 2, "delf.evaluate": 1, "delf.training.logs": 1, "delf.datasets.download": 1,
     "delf.datasets.records": 1, "delf.index.asmk": 1, "delf.index.hamming": 1, "delf.index.ivfpq": 1}

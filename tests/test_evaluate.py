@@ -140,7 +140,7 @@ def test_what_else_is_told(benchmark: Path, stub: Any) -> None:
     assert result.bytes_per_image > 20 * 24
     assert calls["extracting"][-1] == (8, 8)
     assert calls["searching"] == [(1, 3), (2, 3), (3, 3)]
-    assert {"extract", "query", "query_p95", "query_decode", "query_extract", "query_retrieve",
+    assert {"extract", "index", "query", "query_p95", "query_decode", "query_extract", "query_retrieve",
             "query_verify", "query_rank"} == set(result.seconds)
     assert result.seconds["query"] <= result.seconds["query_p95"]
     assert not list(benchmark.glob("*.delf")), "nothing is left in the folder"

@@ -37,8 +37,9 @@ def ignored(done: int, total: int) -> None:
 class Evaluation:
     """What `evaluate_folder` measured.
 
-    scores: in percent. seconds: "extract" of all images, "query" (median) and "query_p95" of one search, and the
-    mean of each stage of a search. bytes_per_image: on disk, of what the method reads. learnt: what was learnt from the
+    scores: in percent. seconds: "extract" of all images, "index" for the index, and the words and lists that a method
+    needs, where they were not there; "query" (median) and "query_p95" of one search, and the mean of each stage of a
+    search. bytes_per_image: on disk, of what the method reads. learnt: what was learnt from the
     searched images themselves, "words" or the kind of index whose quantisers were; else empty. skipped: a sentence for
     each image that could not be read. extracted: images whose extraction "extract" is the time of; a kept collection
     has the others. peak_bytes: the most memory that the process held, with all methods that were measured together;
@@ -107,7 +108,7 @@ def evaluate_methods(folder: str | Path, extractor: Delf, methods: Sequence[str]
     benchmark = read_benchmark(folder, limit=limit, distractors=distractors)
     _forget_peak()
     with indexed(benchmark, extractor, collection=collection, index=index, progress=extracting) as database:
-        engines = [SearchEngine(database.collection, extractor, method=method) for method in methods]
+        engines, opened = _opened(database.collection, extractor, methods)
         answers = _search_all(engines, benchmark, searching)
         facts = {engine.method: (database.bytes_for(engine), database.learnt_for(engine)) for engine in engines}
     peak, evaluations = _peak_bytes(), {}
@@ -120,7 +121,8 @@ def evaluate_methods(folder: str | Path, extractor: Delf, methods: Sequence[str]
         one = evaluations[method] = Evaluation(
             dataset=benchmark.name, method=method, model=extractor.runtime.config.name, images=len(benchmark.files),
             queries=len(answered), bytes_per_image=round(size / max(1, len(benchmark.files))), scores=scores,
-            seconds={"extract": database.seconds, **_latency(answered)}, skipped=database.skipped,
+            seconds={"extract": database.seconds, "index": database.index_seconds + opened[method],
+                     **_latency(answered)}, skipped=database.skipped,
             learnt=learnt, extracted=database.extracted, peak_bytes=peak)
         if save_predictions is not None and method in save_predictions:
             about = {key: value for key, value in one.to_json().items() if key not in ("map", "mp")}
@@ -128,6 +130,17 @@ def evaluate_methods(folder: str | Path, extractor: Delf, methods: Sequence[str]
                           {**about, "distractors": len(benchmark.distractors), **extractor.identity})
         observe(Observed(one, benchmark, answered, ranks, database.numbers))
     return evaluations
+
+
+def _opened(collection: Collection, extractor: Delf,
+            methods: Sequence[str]) -> tuple[list[SearchEngine], dict[str, float]]:
+    """The engine of each method, and the seconds that opening it took: some learn words, and make lists of them."""
+    engines, seconds = [], {}
+    for method in methods:
+        start = time.perf_counter()
+        engines.append(SearchEngine(collection, extractor, method=method))
+        seconds[method] = time.perf_counter() - start
+    return engines, seconds
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,6 +202,7 @@ class Database:
 
     numbers: of the benchmark's images, by the key that a result has; exact copies share one result. index: its kind.
     seconds: that their extraction took; extracted: how many that were, as a collection may hold some already.
+    index_seconds: that building the index took, which is next to nothing where it was there.
     skipped: a sentence for each image that could not be read.
     """
 
@@ -198,6 +212,7 @@ class Database:
     seconds: float
     extracted: int
     skipped: tuple[str, ...]
+    index_seconds: float = 0.0
 
     def bytes_for(self, engine: SearchEngine) -> int:
         """Bytes on disk that a search has to do with; what only other methods read is left out."""
@@ -227,8 +242,10 @@ def indexed(benchmark: Benchmark, extractor: Delf, *, collection: str | Path | N
             if report.interrupted:
                 raise KeyboardInterrupt
             seconds = time.perf_counter() - start
+            start = time.perf_counter()
             kind = build_index(opened, index)
-            yield Database(opened, _numbers(opened, benchmark.files), kind, seconds, report.added, report.skipped)
+            yield Database(opened, _numbers(opened, benchmark.files), kind, seconds, report.added, report.skipped,
+                           time.perf_counter() - start)
 
 
 def answer_all(engines: Sequence[SearchEngine], query: Query, *, top: int | None = None,

@@ -97,6 +97,8 @@ METHODS: dict[str, SearchOptions] = {
     "hqe+sp": SearchOptions(retrieval=HqeRetrieval(), ranking="inliers",
                             verification=VerificationOptions(verifier="similarity")),
     "global": SearchOptions(retrieval=GlobalRetrieval(), ranking="retrieval", candidates=0),
+    "global+sp": SearchOptions(retrieval=GlobalRetrieval(), ranking="inliers", matching=REFERENCE,
+                               verification=VerificationOptions(verifier="affine", threshold=20.0, overlays=None)),
     "global+qe": SearchOptions(retrieval=GlobalRetrieval(expansion=5), ranking="retrieval", candidates=0),
     "delf+global+qe": SearchOptions(retrieval=FusedRetrieval(), ranking="fused"),
 }
@@ -107,7 +109,8 @@ rank, by inliers that are distinct.
 without geometry, as does ASMK* with three published sets of parameters: `asmk` of HOW (2020), `asmk-radenovic` of the
 revisited Oxford and Paris study (2018), `asmk-d2r` of Detect-to-Retrieve (2019). `asmk+sp` and `hqe+sp` match by visual
 words and have verified images first, as that study has them. `global` compares one descriptor for each image,
-`global+qe` that of the query joined with its five nearest; `delf+global+qe` is both, as in the last rows of the paper.
+`global+qe` that of the query joined with its five nearest, and `global+sp` has verified images first, as DELG (2020);
+`delf+global+qe` is both, as in the last rows of the paper.
 """
 
 DEFAULT_METHOD = next(iter(METHODS))

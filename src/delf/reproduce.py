@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from delf.datasets import DATASETS
+from delf.datasets.getting import make_truth
 from delf.errors import DelfError, EvaluationError, ModelError, OptionError
 from delf.evaluate import Progress, evaluate_folder, first_queries, ignored, truth_file
 from delf.evaluation import Ranking, protocol_of, read_ground_truth, read_ranking, score_ranks
@@ -27,16 +29,20 @@ RUN = ("images", "queries", "seconds", "extracted", "peak_bytes", "bytes_per_ima
 class Needs:
     """What a published figure was measured with.
 
-    trunk, dimensions: of the model and of its local descriptors. model, codebook: in words. cure: how to get such a
-    model. note: what no model here can have, if anything.
+    trunks: keys of `delf.models.TRUNKS` that are that of the model. dimensions: of its local descriptors; 0 where they
+    do not matter. model, codebook: in words. cure: how to get such a model. note: what no model here can have, if
+    anything. attention: whether it was trained. unstated: settings that the publication does not state, and what delf
+    takes for them.
     """
 
-    trunk: str
+    trunks: tuple[str, ...]
     dimensions: int
     model: str
     cure: str
     codebook: str
     note: str = ""
+    attention: bool = True
+    unstated: str = ""
 
 
 @dataclass(frozen=True)
@@ -44,7 +50,8 @@ class Row:
     """One row of a table on one data set.
 
     benchmark: its name in the literature. system: as the publication calls it. dataset, distractors: names of folders;
-    method: a key of `delf.methods.METHODS`. published: mAP in percent by setting.
+    method: a key of `delf.methods.METHODS`. published: mAP in percent by setting. label: what the row is called where
+    the method does not tell it from others of its table.
     """
 
     benchmark: str
@@ -54,11 +61,12 @@ class Row:
     published: Mapping[str, float]
     needs: Needs
     distractors: tuple[str, ...] = ()
+    label: str = ""
 
     @property
     def name(self) -> str:
         """By which it is chosen."""
-        return f"{self.benchmark.lower()}/{self.method}"
+        return f"{self.benchmark.lower()}/{self.label or self.method}"
 
 
 @dataclass(frozen=True)
@@ -105,16 +113,36 @@ class Outcome:
 
 
 _LANDMARKS = "ResNet-50 to conv4, fine-tuned on photos of landmarks, with trained attention,"
-_TRAIN = ("train one with delf train paper --data PHOTOS --start resnet50.safetensors -o NAME.safetensors, and name it "
-          "with --model")
-LOCAL = Needs("resnet50", 40, f"{_LANDMARKS} 40 dimensions", _TRAIN, "8,192 coarse words and product quantisers of 10 "
-              "times 5 bits, learnt from other photos than those searched")
+_RESNET50 = ("resnet50", "slim50", "keras50")
+_TRAIN = ("import the released one (docs/weights.md), or train one with delf train paper --data PHOTOS --start "
+          "resnet50-0676ba61.pth -o NAME.safetensors, and name it with --model")
+LOCAL = Needs(_RESNET50, 40, f"{_LANDMARKS} 40 dimensions", _TRAIN, "8,192 coarse words and product quantisers of 10 "
+              "times 5 bits, learnt from other photos than those searched",
+              unstated="the model of RANSAC, its threshold and trials, and how many images it re-ranks")
 BOTH = replace(LOCAL, note="the published row has the global descriptor of another network (DIR: ResNet-101, R-MAC, "
-                           "2,048 dimensions), here it is the model's own")
-GLOBAL = Needs("resnet101", 40, "ResNet-101 with R-MAC, trained for retrieval (DIR), 2,048 dimensions",
-               "the nearest is delf train joint, which trains a global descriptor with the local ones", "none")
-WORDS = Needs("resnet50", 128, f"{_LANDMARKS} 128 dimensions", _TRAIN,
-              "65,536 words from 20 million descriptors of other photos than those searched")
+                           "2,048 dimensions), here it is the model's own",
+               unstated=f"{LOCAL.unstated}; how the two scores are joined; how far queries are expanded")
+GLOBAL = Needs(("resnet101",), 0, "ResNet-101 with R-MAC, trained for retrieval (DIR), 2,048 dimensions",
+               "import one of DIR with delf weights import (with GeM, which its authors recommend since), or train one "
+               "with delf train joint", "none", attention=False, unstated="how far queries are expanded")
+WORDS = Needs(_RESNET50, 128, f"{_LANDMARKS} 128 dimensions", _TRAIN,
+              "65,536 words from 20 million descriptors of other photos than those searched",
+              unstated="all of spatial verification but that the best 100 images are re-ranked")
+HOW = Needs(("resnet50",), 128, "ResNet-50 to conv4 (HOW), 128 dimensions",
+            "delf weights get how-r50, then delf weights import weights/how_r50-.pth -o how-r50.safetensors",
+            "65,536 words from 20,000 photos of SfM-120k at one scale", attention=False,
+            note="descriptors of HOW have lengths that its authors aggregate, here all have unit length")
+HOW18 = replace(HOW, trunks=("resnet18-conv5",), model="ResNet-18 (HOW), 128 dimensions",
+                cure="delf weights get how-r18, then delf weights import weights/how_r18.pth -o how-r18.safetensors")
+DELG50 = Needs(("keras50",), 128, "DELG, ResNet-50, trained on Google Landmarks v2 (clean)",
+               "delf weights get delg-r50-gldv2clean, then delf weights import with its configuration", "none",
+               unstated="what the configuration of DELG leaves open is in docs/reproduce.md")
+DELG101 = replace(DELG50, trunks=("keras101",), model="DELG, ResNet-101, trained on Google Landmarks v2 (clean)",
+                  cure="delf weights get delg-r101-gldv2clean, then delf weights import with its configuration")
+AP50 = Needs(("resnet50",), 0, "ResNet-50 with GeM, trained by average precision (DIR), whitened, 2,048 dimensions",
+             "get it from github.com/naver/deep-image-retrieval, then delf weights import FILE -o NAME.safetensors",
+             "none", attention=False)
+AP101 = replace(AP50, trunks=("resnet101",), model=AP50.model.replace("50", "101", 1))
 
 
 def _paper(system: str, method: str, needs: Needs, *published: float) -> tuple[Row, ...]:
@@ -124,10 +152,11 @@ def _paper(system: str, method: str, needs: Needs, *published: float) -> tuple[R
                  for (benchmark, dataset, distractors), value in zip(places, published, strict=True))
 
 
-def _revisited(system: str, method: str, *published: tuple[float, float]) -> tuple[Row, ...]:
+def _revisited(system: str, method: str, *published: tuple[float, ...], needs: Needs = WORDS,
+               label: str = "") -> tuple[Row, ...]:
     places = (("ROxford", "roxford5k"), ("RParis", "rparis6k"))
-    return tuple(Row(benchmark, system, dataset, method, dict(zip(("medium", "hard"), values, strict=True)), WORDS)
-                 for (benchmark, dataset), values in zip(places, published, strict=True))
+    return tuple(Row(benchmark, system, dataset, method, dict(zip(("medium", "hard"), values, strict=False)), needs,
+                     label=label) for (benchmark, dataset), values in zip(places, published, strict=True))
 
 
 TABLES: dict[str, Table] = {
@@ -142,6 +171,22 @@ TABLES: dict[str, Table] = {
         "the settings of the published spatial verification were not released",
         (*_revisited("DELF-ASMK*+SP", "asmk+sp", (67.8, 43.1), (76.9, 55.4)),
          *_revisited("DELF-HQE+SP", "hqe+sp", (73.4, 50.3), (84.0, 69.3)))),
+    "how": Table(
+        "Tolias et al., ECCV 2020, table 2, and its code",
+        "the models whose figures these are can be got; n = 2,000 needs more features than the model carries",
+        (*_revisited("R18-HOW (n = 1000)", "asmk", (75.1,), (79.4,), needs=HOW18, label="r18"),
+         *_revisited("R50-HOW (n = 1000)", "asmk", (78.3,), (80.1,), needs=HOW, label="r50"))),
+    "delg": Table(
+        "Cao et al., ECCV 2020, table 3",
+        "quoted from secondary sources; verification is by protocol there, for all protocols at once here",
+        (*_revisited("DELG R50 global", "global", (73.6, 51.0), (85.7, 71.5), needs=DELG50, label="r50"),
+         *_revisited("DELG R50 +GV", "global+sp", (78.3, 57.9), (85.7, 71.0), needs=DELG50, label="r50+sp"),
+         *_revisited("DELG R101 +GV", "global+sp", (81.2, 64.0), (87.2, 72.8), needs=DELG101, label="r101+sp"))),
+    "dir": Table(
+        "Revaud et al., ICCV 2019, and its code",
+        "one size of each photo, whitened with the power 0.25; as the README of the code has them",
+        (*_revisited("R50-AP-GeM", "global", (65.5, 41.0), (77.6, 57.1), needs=AP50, label="r50"),
+         *_revisited("R101-AP-GeM", "global", (67.1, 42.3), (80.3, 60.9), needs=AP101, label="r101"))),
 }
 
 
@@ -193,10 +238,24 @@ def reproduce(rows: Sequence[Row], load: Callable[[], Delf], *, data: str | Path
 
 
 def with_dimensions(extractor: Delf, dimensions: int) -> Delf:
-    """The same model with descriptors of so many dimensions, if it has as many; else as it is."""
-    if extractor.options.dimensions == dimensions or len(extractor.runtime.pca.components) < dimensions:
+    """The same model with descriptors of so many dimensions, if it has as many; else, and for 0, as it is."""
+    if dimensions in (0, extractor.options.dimensions) or len(extractor.runtime.pca.components) < dimensions:
         return extractor
     return Delf(extractor.runtime, replace(extractor.options, dimensions=dimensions), threads=extractor.threads)
+
+
+def make_missing_truth(dataset: str, folder: Path) -> None:
+    """Write `gnd.json` of a classic data set whose ground truth is still the text files of its publishers.
+
+    Raises:
+        DatasetError: those are damaged, or name photos that are not there.
+    """
+    known = DATASETS.get(dataset)
+    classic = known.truth.classic if known is not None and known.truth is not None else ""
+    if known is None or not classic or not (folder / classic).is_dir():
+        return
+    if not (folder / "gnd.json").is_file() and not any(folder.glob("gnd*.pkl")):
+        make_truth(known, folder)
 
 
 def _missing(row: Row, data: Path) -> str:
@@ -217,6 +276,7 @@ def _measured(row: Row, extractor: Delf, data: Path, runs: Path, limit: int | No
     photos = "+".join((row.dataset, *row.distractors))
     part = "" if limit is None else f"-first{limit}"
     file = runs / f"{photos}-{row.method}-{model}{part}.json"
+    make_missing_truth(row.dataset, data / row.dataset)
     if not file.is_file():
         runs.mkdir(parents=True, exist_ok=True)
         evaluate_folder(data / row.dataset, extractor, method=row.method, limit=limit, save_predictions=file,
@@ -239,7 +299,7 @@ def _scored(row: Row, file: Path, data: Path, extractor: Delf, limit: int | None
     values = [{setting: mean[setting] for setting in row.published} for mean in means]
     run = {key: ranking.metadata.get(key) for key in RUN}
     return Outcome(row, values[0], values[1] if own else None, own, run, str(file),
-                   tuple(_reasons(row, extractor, run, limit)))
+                   tuple(_reasons(row, extractor, ranking, run, limit)))
 
 
 def _require_same(ranking: Ranking, extractor: Delf, file: Path) -> None:
@@ -249,15 +309,22 @@ def _require_same(ranking: Ranking, extractor: Delf, file: Path) -> None:
                                   "name another folder with --runs")
 
 
-def _reasons(row: Row, extractor: Delf, run: Mapping[str, Any], limit: int | None) -> Iterator[str]:
+def _reasons(row: Row, extractor: Delf, ranking: Ranking, run: Mapping[str, Any],
+             limit: int | None) -> Iterator[str]:
     """Why a figure cannot be compared with the published one."""
     config, dimensions, needs = extractor.runtime.config, extractor.identity["options"]["dimensions"], row.needs
-    if (config.trunk, dimensions) != (needs.trunk, needs.dimensions):
+    if config.trunk not in needs.trunks or dimensions != (needs.dimensions or dimensions):
         yield f"{config.name} is a {config.trunk} with {dimensions} dimensions; {_wanted(needs)}"
-    elif not config.attention:
+    elif needs.attention and not config.attention:
         yield f"{config.name} has no trained attention; {_wanted(needs)}"
     if needs.note:
         yield needs.note
+    known = DATASETS.get(row.dataset)
+    if known is not None and known.truth is not None and limit is None:
+        there = (run["images"] - ranking.distractors, run["queries"])
+        if there != (known.truth.images, known.truth.queries):
+            yield (f"the folder {row.dataset} has {there[0]:,} photos and {there[1]:,} queries, and the published set "
+                   f"{known.truth.images:,} and {known.truth.queries}")
     if run["learnt"]:
         what = "the visual words" if run["learnt"] == "words" else f"the quantisers of the {run['learnt']} index"
         yield f"{what} were learnt from the very photos that are searched"

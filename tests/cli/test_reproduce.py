@@ -15,7 +15,7 @@ from delf.models import ModelConfig
 from delf.reproduce import TABLES, Needs, Row, Table
 
 Run = Callable[..., Any]
-NEEDS = Needs("resnet50", 40, "a ResNet-50", "train one", "64 words")
+NEEDS = Needs(("resnet50",), 40, "a ResNet-50", "train one", "64 words")
 ROWS = (Row("Oxf5k", "DELF", "oxford5k", "delf", {"classic": 80.0}, NEEDS),
         Row("Oxf105k", "DELF", "oxford5k", "delf", {"classic": 70.0}, NEEDS, ("flickr100k",)),
         Row("ROxford", "Votes", "roxford5k", "delf-votes", {"medium": 60.0, "hard": 40.0}, NEEDS))
@@ -24,6 +24,7 @@ ROWS = (Row("Oxf5k", "DELF", "oxford5k", "delf", {"classic": 80.0}, NEEDS),
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch, make_stub: Any) -> None:
     """A table of our own, and features without a network."""
+    monkeypatch.setattr("delf.reproduce.DATASETS", {})
     monkeypatch.setitem(TABLES, "own", Table("Somebody, 2017", "quoted", ROWS))
     runtime = SimpleNamespace(config=ModelConfig("stub", trunk="resnet18"))
     model = type("Model", (make_stub,), {"runtime": runtime})

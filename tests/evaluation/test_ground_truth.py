@@ -11,8 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from delf import pickled
 from delf.errors import EvaluationError
-from delf.evaluation import pickled, read_ground_truth
+from delf.evaluation import read_ground_truth
 
 
 def check_content(truth):

@@ -98,9 +98,9 @@ def literal_regions(height: int, width: int, levels: int) -> list[tuple[int, int
         rows, columns = level + extra * (height > width), level + extra * (width > height)
         for i in range(rows):
             for j in range(columns):
-                top = (height - side) / (rows - 1) * i if rows > 1 else (height - side) // 2
-                left = (width - side) / (columns - 1) * j if columns > 1 else (width - side) // 2
-                found.append((round(top), round(left), side))
+                top = (height - side) * i // (rows - 1) if rows > 1 else (height - side) // 2
+                left = (width - side) * j // (columns - 1) if columns > 1 else (width - side) // 2
+                found.append((top, left, side))
     return found
 
 

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 pytest.importorskip("torch")
 
 import torch
+from safetensors.torch import load_file
 
 from delf.cli.app import app
 from delf.errors import DelfError, ModelError
@@ -271,10 +272,16 @@ def test_unknown_recipes_are_told_the_known_ones() -> None:
 
 def test_starting_weights(tmp_path: Path, trunk_file: Path) -> None:
     resnet18 = Recipe(ModelConfig(name="r18"), ())
-    for name in ("nowhere", "text.safetensors"):
-        (tmp_path / "text.safetensors").write_text("hello")
-        with pytest.raises(ModelError, match=f"{name}.*cannot be read as a safetensors file"):
-            starting_model(tmp_path / name, resnet18)
+    (tmp_path / "text.safetensors").write_text("hello")
+    with pytest.raises(ModelError, match=r"text\.safetensors.*cannot be read as a safetensors file"):
+        starting_model(tmp_path / "text.safetensors", resnet18)
+    with pytest.raises(ModelError, match=r"there is no model '.*nowhere': give a packaged name \(delf-r18"):
+        starting_model(tmp_path / "nowhere", resnet18)
+    assert starting_model(Path("delf-r18"), resnet18).config.attention, "a packaged name will do"
+    torch.save({"state_dict": {f"module.{key}": value for key, value in load_file(trunk_file).items()}},
+               tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    wrapped, bare = (starting_model(path, resnet18).trunk.state_dict() for path in (tmp_path / "old.pth", trunk_file))
+    assert all(torch.equal(wrapped[key], bare[key]) for key in bare if not key.endswith("tracked"))
     with pytest.raises(ModelError, match="do not fit the trunk"):
         starting_model(trunk_file, Recipe(ModelConfig(name="r50", trunk="resnet50"), ()))
     assert starting_model(trunk_file, resnet18).pca is None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -42,6 +42,7 @@ class Variables:
     """Stands in for a bundle: each variable is there, with random numbers."""
 
     index = Path("variables.index")
+    entries: ClassVar[dict[str, Any]] = {}
     asked: list[str]
 
     def __init__(self, folder: Path) -> None:
@@ -123,7 +124,7 @@ def test_without_a_pca_features_stay_as_they_are(folder: Path) -> None:
     (("resnet_v1_50/block3", "resnet_v1_101/block3"), "layer_name is 'resnet_v1_101/block3', and only"),
     (("max_feature_num: 1000", "max_feature_num: 0"), "max_features must be 1 or more"),
     (("pca_dim: 40", ""), "no pca_dim above 0"), (("pca_dim: 40", "pca_dim: 65"), "65 dimensions .* its PCA has 64"),
-    (("use_pca: true", "use_pca: true is_tf2_exported: true"), "is_tf2_exported is true, and models of that kind"),
+    (("use_pca: true", "use_square_images: true"), "use_square_images is true, and models of that kind"),
     (("use_pca: true", "use_resized_coordinates: true"), "use_resized_coordinates is true"),
     (("use_pca: true", "use_local_features: false"), "use_local_features is false"),
     (("use_pca: true", "quantum: 1"), "the field 'quantum', which is not known here"),

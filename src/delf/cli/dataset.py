@@ -66,7 +66,7 @@ def get(
     if not known.unavailable:
         _ask(known, part, yes, quiet)
     try:
-        with _progress(quiet or json) as update:
+        with download_progress(quiet or json) as update:
             got = get_dataset(name, output, parts=part, base_url=mirror, archives=archives,
                               keep_archives=keep_archives, progress=update)
     except KeyboardInterrupt:
@@ -95,7 +95,7 @@ def check(
     """
     from delf.datasets import check_dataset
 
-    with _progress(quiet or json, "images") as update:
+    with download_progress(quiet or json, "images") as update:
         found = check_dataset(name, folder, decode=decode, progress=update)
     if json:
         print_json(found.to_json())
@@ -159,7 +159,7 @@ def _ask(one: Dataset, parts: list[str] | None, yes: bool, quiet: bool) -> None:
 
 
 @contextmanager
-def _progress(quiet: bool, unit: str = "") -> Iterator[Progress]:
+def download_progress(quiet: bool, unit: str = "") -> Iterator[Progress]:
     """A bar on stderr for each file; where that is no terminal, a line as each one begins and ends."""
     from rich.console import Console
     from rich.progress import (

@@ -70,8 +70,9 @@ def train(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="MODEL", help="The .safetensors file to write; its "
                                          ".onnx file goes beside it.")],
     start: Annotated[Path | None, typer.Option(metavar="FILE", help="ImageNet weights with torchvision's names, as "
-                                               ".safetensors, or a model to go on from, or, for 'thin', to learn from."
-                                               )] = None,
+                                               ".pth or .safetensors ('delf weights get resnet18' has some), or a "
+                                               "model to go on from, or, for 'thin', to learn from: a file, or the "
+                                               "name of a packaged one.")] = None,
     images: Annotated[Path | None, typer.Option(metavar="FOLDER", help="What the names in the CSV file are relative "
                                                 "to; by default its own folder.")] = None,
     pairs: Annotated[Path | None, typer.Option(metavar="FILE", help="Correspondences (.npz) of training photos, as "
@@ -112,8 +113,8 @@ def train(
     from delf.training.recipe import Recipe, join_processes, train_model
 
     if start is None:
-        raise OptionError("training starts from weights: give ImageNet ones with torchvision's names, or a model, "
-                          "with --start")
+        raise OptionError("training starts from weights: give ImageNet ones with torchvision's names, which 'delf "
+                          "weights get resnet18 -o resnet18.safetensors' gets, or a model, with --start")
     join_processes(device)
     quiet = quiet or Part.own().rank > 0
     plan = Recipe.read(recipe)

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 
 def reproduce(
-    table: Annotated[str, typer.Argument(metavar="TABLE", help="paper (Oxf5k, Oxf105k, Par6k, Par106k) or revisited "
-                                         "(ROxford, RParis).")],
+    table: Annotated[str, typer.Argument(metavar="TABLE", help="paper (Oxf5k, Oxf105k, Par6k, Par106k), or, on ROxford "
+                                         "and RParis, revisited, how, delg or dir.")],
     data: Annotated[Path, typer.Option(metavar="FOLDER", help="Holds the folders oxford5k, paris6k, flickr100k, "
                                        "roxford5k, rparis6k.")] = Path("data"),
     rows: Annotated[str, typer.Option(metavar="ROW,ROW,...", help="Only these, such as oxf5k/delf-paper, or all rows "
@@ -41,7 +41,7 @@ def reproduce(
     if not json:
         print(f"{table}: {TABLES[table].source}; {TABLES[table].remark}. mAP in percent.")
         print(f"{'':<34}{'published':>10}{'here':>8}{'difference':>12}{'s/query':>9}{'s/photo':>9}{'peak MB':>9}")
-    missing, remarks = [], dict[str, list[str]]()
+    missing, stages, remarks = [], list[str](), dict[str, list[str]]()
     with progress("Extracting", "photos", quiet or json) as extracting, \
             progress("Searching", "queries", quiet or json) as searching:
         for outcome in measure(chosen, lambda: load_extractor(model, runtime, device, threads, quiet or json),
@@ -51,7 +51,9 @@ def reproduce(
             for remark in _remarks(outcome):
                 remarks.setdefault(remark, []).append(outcome.row.name)
             print_json({"table": table, **outcome.to_json()}) if json else _print(outcome)
+            stages += [f"{outcome.row.name}: {_stages(outcome)}"] if outcome.run else []
     if not json:
+        print(*stages, sep="\n", end="\n" if stages else "")
         for remark, names in remarks.items():
             print(f"{', '.join(names)}: {remark}")
     report_skipped(missing, strict, "row")
@@ -70,9 +72,23 @@ def _print(outcome: Outcome) -> None:
               f"{_number(outcome.differences[setting], 12, 1, '+')}{''.join(cost)}")
 
 
+def _stages(outcome: Outcome) -> str:
+    """How long each stage took, and where the ranking lies."""
+    run = outcome.run
+    seconds = run.get("seconds") or {}
+    parts = [f"extracting {counted(run.get('extracted') or 0, 'photo')} {seconds.get('extract', 0.0):.1f} s",
+             f"index {seconds.get('index', 0.0):.1f} s"]
+    stages = [f"{name.removeprefix('query_')} {value:.2f}" for name, value in seconds.items()
+              if name.startswith("query_") and name != "query_p95"]
+    parts.append(f"queries {run.get('queries')}, each {', '.join(stages)} s")
+    return f"{'; '.join(parts)}; {outcome.predictions}"
+
+
 def _remarks(outcome: Outcome) -> list[str]:
     """What is to be said of a row, in sentences that several rows may share."""
     said = [f"published with {outcome.row.needs.model}; codebook: {outcome.row.needs.codebook}"]
+    if outcome.row.needs.unstated:
+        said.append(f"not stated by the publication: {outcome.row.needs.unstated}")
     said += [f"not comparable: {reason}" for reason in outcome.reasons]
     if outcome.without_own_images is not None:
         values = ", ".join("-" if value is None else f"{value:.1f}" for value in outcome.without_own_images.values())

@@ -63,13 +63,14 @@ class _Passing(Exception):
         self.wait = wait
 
 
-def download(url: str, target: Path, *, md5: str | None = None, options: DownloadOptions | None = None,
-             progress: Progress = silent, hint: str = "") -> str:
+def download(url: str, target: Path, *, md5: str | None = None, sha256: str | None = None,
+             options: DownloadOptions | None = None, progress: Progress = silent, hint: str = "") -> str:
     """Download a file, going on with what an earlier run left, and return its MD5 sum in hexadecimal.
 
     Args:
         target: replaced only by the complete file. Its folder must exist.
         md5: what the sum must be; a file with another one is deleted and fetched once more.
+        sha256: the same of the SHA-256, or of its first digits, where the publisher names no more.
         hint: the end of the sentence where the server refuses: what users can do.
 
     Raises:
@@ -80,12 +81,16 @@ def download(url: str, target: Path, *, md5: str | None = None, options: Downloa
     partial = _Partial(target)
     for _ in range(2):
         digest = _until_complete(url, partial, options, progress, hint)
-        if md5 is None or digest == md5.lower():
+        kind, found, published = "MD5", digest, md5 or ""
+        if sha256 is not None:
+            kind, found, published = "SHA-256", partial.sha256(), sha256
+        if found.startswith(published.lower()):
             partial.publish()
             return digest
         partial.remove()
-    raise DatasetError(f"{url} came twice with the MD5 sum {digest}, and the published one is {md5}: it was deleted. "
-                       "The publisher's file has changed, or is damaged on its way: try another network or a mirror")
+    raise DatasetError(f"{url} came twice with the {kind} sum {found}, and the published one is {published}: it was "
+                       "deleted. The publisher's file has changed, or is damaged on its way: try another network or a "
+                       "mirror")
 
 
 def fetch_text(url: str, *, options: DownloadOptions | None = None, limit: int = 1 << 16) -> str:
@@ -305,6 +310,11 @@ class _Partial:
             while data := file.read(1 << 20):
                 digest.update(data)
         return digest
+
+    def sha256(self) -> str:
+        """Of what has come, in hexadecimal."""
+        with self.path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
     def begin(self, url: str, headers: Message, length: int | None) -> Any:
         """Make ready for a file from its first byte on; the MD5 of nothing."""

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from delf import pickled
 from delf.errors import EvaluationError
-from delf.evaluation import pickled
 from delf.evaluation.files import AnyPath, parse_json_object, read_bytes, shown
 from delf.types import Box, IntArray
 

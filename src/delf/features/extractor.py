@@ -26,7 +26,7 @@ from delf.features.reduction import reduce
 from delf.features.rootsift import RootSift
 from delf.features.suppression import suppress
 from delf.features.texture import shows_something
-from delf.models import DEFAULT_MODEL, PACKAGED, find_model
+from delf.models import DEFAULT_MODEL, PACKAGED, find_model, on_hub
 from delf.models.receptive_field import receptive_field
 from delf.pools import Pool
 from delf.runtimes import Runtime, open_runtime
@@ -95,6 +95,15 @@ class Delf:
                        model_file=find_model(model).path)
         except TypeError as error:
             raise OptionError(f"unknown extraction option: {error}") from error
+
+    @classmethod
+    def from_pretrained(cls, model: str | Path, **options: Any) -> Self:
+        """As `load`, in the manner of the Hugging Face hub: `owner/name` is a model there, unless it is a path here.
+
+        Raises:
+            ModelError, OptionError, MissingDependencyError: with a sentence that says what to do.
+        """
+        return cls.load(on_hub(model), **options)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """By the name or file of the model, its runtime and the options; the other one loads it anew."""
@@ -286,7 +295,8 @@ class Delf:
         descriptors = reduce(raw, self.runtime.pca, self.options.dimensions, whitening=self.options.whitening)
         pooled = np.stack([level.global_descriptor for level in levels])
         return Features(keypoints, scales[kept], scores[kept], descriptors, image_size,
-                        join_levels(pooled, self.options.scales, self.runtime.whitening))
+                        join_levels(pooled, self.options.scales, self.runtime.whitening,
+                                    self.runtime.config.global_scales))
 
     def _empty(self, size: tuple[int, int]) -> Features:
         zeros, whitening = np.zeros(0, np.float32), self.runtime.whitening

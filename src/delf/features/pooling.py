@@ -12,6 +12,7 @@ from delf.models.regions import regions
 from delf.types import FloatArray
 
 RMAC_LEVELS = 3
+_SAME_SCALE = 1e-3  # of what is written with four digits
 
 
 def pool_rmac(feature_map: FloatArray, levels: int = RMAC_LEVELS) -> FloatArray:
@@ -27,7 +28,8 @@ def pool_rmac(feature_map: FloatArray, levels: int = RMAC_LEVELS) -> FloatArray:
     return np.asarray(normalise(np.stack(maxima)).sum(axis=0), np.float32)
 
 
-def join_levels(pooled: FloatArray, scales: Sequence[float], whitening: Whitening | None = None) -> FloatArray:
+def join_levels(pooled: FloatArray, scales: Sequence[float], whitening: Whitening | None = None,
+                wanted: Sequence[float] = ()) -> FloatArray:
     """One unit vector (G,) or, whitened, (W,) from what was pooled from L levels of the pyramid.
 
     Every level counts alike: the mean of unit vectors, scaled to unit length (as Gordo et al., IJCV 2017, have it for
@@ -35,11 +37,15 @@ def join_levels(pooled: FloatArray, scales: Sequence[float], whitening: Whitenin
     smaller than those that it was learnt on are left out, unless there are no others.
 
     Args:
-        pooled: (L, G). scales: of the L levels.
+        pooled: (L, G). scales: of the L levels. wanted: the scales of those that count, all where it is empty, or where
+            the pyramid has none of them.
     """
+    kept = np.ones(len(pooled), bool)
+    if wanted:
+        kept &= np.isclose(np.asarray(scales)[:, None], np.asarray(wanted), rtol=_SAME_SCALE).any(axis=1)
     if whitening is not None:
-        kept = np.asarray(scales) >= whitening.smallest_scale[0]
-        pooled = pooled[kept] if kept.any() else pooled
+        kept &= np.asarray(scales) >= whitening.smallest_scale[0]
+    pooled = pooled[kept] if kept.any() else pooled
     joined = normalise(normalise(pooled).mean(axis=0, keepdims=True))
     if whitening is not None:
         joined = whiten(joined, whitening)

@@ -1,6 +1,6 @@
 """The pyramid of a photo: how large its levels are, how they are made, and where their cells lie in the photo.
 
-There is one pyramid, with two conventions, of which a model says which it was trained with (`ModelConfig.resize`):
+There is one pyramid, with three conventions, of which a model says which it was trained with (`ModelConfig.resize`):
 
 - "antialiased": a level is made of the photo itself, with half-pixel centres. Pixel p of it covers the photo around
   (p + 0.5) * factor - 0.5, and scales are those of the level's sides to the photo's.
@@ -9,8 +9,10 @@ There is one pyramid, with two conventions, of which a model says which it was t
   antialiasing or half-pixel centres. Pixel p lies at p / s, where s is the scale that was asked for, divided by how
   much the photo was resized at first; the scale of a feature is 1 / s. Patches overlap where they lie before that
   division.
+- "bilinear", of the later reference in TensorFlow 2, and of models in torch: as "tensorflow", but the resize of a level
+  has half-pixel centres, which that reference leaves aside where it says where features lie.
 
-Cell i of a level is centred on its pixel `stride * i` in both.
+Cell i of a level is centred on its pixel `stride * i` in all.
 """
 
 from __future__ import annotations
@@ -44,22 +46,27 @@ class Pyramid:
     least: int | None
 
     @property
+    def as_reference(self) -> bool:
+        """Whether it is as the reference has it, and not as delf does by itself."""
+        return self.convention != "antialiased"
+
+    @property
     def patch_side(self) -> int:
         """The side of a cell's patch, in pixels of its level: the reference counts from pixel to pixel."""
-        return self.field.size - 1 if self.convention == "tensorflow" else self.field.size
+        return self.field.size - 1 if self.as_reference else self.field.size
 
     def base_size(self, width: int, height: int) -> Size:
         """The size of a photo within the limits of its longest side."""
         longest = max(width, height)
         if self.most is not None and longest > self.most:
             limit = self.most
-            if self.convention != "tensorflow":
+            if not self.as_reference:
                 return limit_size(width, height, limit)
         elif self.least is not None and longest < self.least:
             limit = self.least
         else:
             return width, height
-        if self.convention == "tensorflow":
+        if self.as_reference:
             factor = limit / longest
             return round(width * factor), round(height * factor)
         return round(width * limit / longest), round(height * limit / longest)
@@ -69,22 +76,22 @@ class Pyramid:
         width, height = self.base_size(width, height)
         if min(width, height) < SMALLEST_SIDE:
             return []
-        if self.convention == "tensorflow":
+        if self.as_reference:
             sides = np.array([[width, height]], np.float32) * np.array(self.scales, np.float32)[:, None]
             return [(max(1, int(across)), max(1, int(down))) for across, down in np.rint(sides)]
         return [(max(1, round(width * scale)), max(1, round(height * scale))) for scale in self.scales]
 
     def base(self, image: ImageArray) -> ImageArray:
         """What the levels of a photo are made of."""
-        if self.convention == "tensorflow":
+        if self.as_reference:
             size = self.base_size(image.shape[1], image.shape[0])
             return resize(image, size, "pillow") if min(size) >= SMALLEST_SIDE else image
         return image
 
     def level(self, base: ImageArray, size: Size) -> ImageArray | FloatArray:
         """A level of a photo: (height, width, 3), of whole or broken numbers from 0 to 255."""
-        if self.convention == "tensorflow":
-            return resize(base.astype(np.float32), size, "tensorflow")
+        if self.as_reference:
+            return resize(base.astype(np.float32), size, self.convention)
         return resize(base, size)
 
     def place(self, cells: IntArray, number: int, size: Size, photo: Size) -> tuple[FloatArray, FloatArray]:
@@ -93,7 +100,7 @@ class Pyramid:
         Args:
             number: of the level. size: of the level. photo: of the original.
         """
-        if self.convention == "tensorflow":
+        if self.as_reference:
             scale = np.float32(1) / np.float32(self.scales[number])
             centres = cells * self.field.stride / np.float64(np.float32(self.scales[number]))
         else:
@@ -108,12 +115,12 @@ class Pyramid:
         Args:
             image: the size of the pixels that were given. photo: of the original, of which they may be a reduced copy.
         """
-        if self.convention == "tensorflow":
+        if self.as_reference:
             return (centres / (np.array(self.base_size(*image)) / photo)).astype(np.float32)
         return centres
 
     def among_cells(self, length: int, level_length: int, cells: int) -> NDArray[np.float64]:
         """(length,) where each pixel of one axis of a photo lies among the cells of a level."""
-        shift = 0.0 if self.convention == "tensorflow" else 0.5
+        shift = 0.0 if self.as_reference else 0.5
         pixels = (np.arange(length) + shift) * level_length / length - shift
         return np.clip(pixels / self.field.stride, 0, cells - 1)

@@ -82,9 +82,10 @@ def resize(image: NDArray[_Samples], size: tuple[int, int], how: str = "antialia
     the image. uint8 rounds to whole grey levels; resize a float32 image where that matters. Raises
     `OptionError` for a size below 1.
 
-    how: "antialiased", as above. What the reference in TensorFlow does, for models that come from there:
-    "pillow", the antialiased bilinear one of Pillow, of a uint8 image; "tensorflow", that of TensorFlow 1, of a
-    float32 image: bilinear between the two nearest pixels even where it shrinks, and x shows x' = x W / width.
+    how: "antialiased", as above. What others do, for models that come from there: "pillow", the antialiased bilinear
+    one of Pillow, of a uint8 image; "bilinear", that of TensorFlow 2 and torch, of a float32 image: as above, but
+    between the two nearest pixels even where it shrinks; "tensorflow", that of TensorFlow 1: the same, and x shows
+    x' = x W / width.
     """
     height, width = image.shape[:2]
     if min(size) < 1:
@@ -100,7 +101,7 @@ def resize(image: NDArray[_Samples], size: tuple[int, int], how: str = "antialia
         return cast(NDArray[_Samples], np.array(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR)))
     import cv2  # here, for cv2 takes longer to load than all else that this package needs
 
-    shrinks = size[0] <= width and size[1] <= height
+    shrinks = size[0] <= width and size[1] <= height and how != "bilinear"
     resized = cv2.resize(image, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
     return cast(NDArray[_Samples], resized)
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -22,7 +23,12 @@ from typing import Any
 import numpy as np
 
 from delf.errors import ModelError, missing_dependency
+from delf.models.trunks import TRUNKS, TrunkLayout
 from delf.types import FloatArray
+
+__all__ = ["CONVENTIONS", "DEFAULT_MODEL", "EIGHT_BIT", "METADATA_KEY", "OUTPUTS", "PACKAGED", "PCA", "PCA_KEYS",
+           "POOLING_NAMES", "TRUNKS", "WHITENING_KEYS", "ModelConfig", "ModelFiles", "TrunkLayout", "Whitening",
+           "find_model", "on_hub", "packaged_models", "read_onnx"]
 
 DEFAULT_MODEL = "delf-r18"
 PACKAGED = Path(__file__).parent
@@ -31,52 +37,11 @@ METADATA_KEY = "delf"
 OUTPUTS = ("feature_map", "attention", "global_descriptor")  # of the ONNX graph, in this order
 PCA_KEYS = ("pca.mean", "pca.components", "pca.variances")
 WHITENING_KEYS = ("whitening.mean", "whitening.projection", "whitening.smallest_scale")
-POOLING_NAMES = ("gem", "rmac")
-# How the reference in TensorFlow differs from delf, as values of the fields of `ModelConfig` that say so.
-CONVENTIONS = {"padding": ("torch", "tensorflow"), "resize": ("antialiased", "tensorflow"),
+POOLING_NAMES = ("gem", "rmac", "mac")
+# How other people's models differ from delf's own, as values of the fields of `ModelConfig` that say so.
+CONVENTIONS = {"padding": ("torch", "tensorflow", "keras"), "resize": ("antialiased", "tensorflow", "bilinear"),
                "precision": ("half", "single")}
-
-
-@dataclass(frozen=True)
-class TrunkLayout:
-    """The units of conv2 to conv5 of a ResNet, and whether a unit is a bottleneck.
-
-    width: channels of conv2. joined: channels in which conv3 and conv4 are joined at a stride of 8; 0 where local
-    features come from conv4 itself. strided_last: whether it is the last unit of conv2, conv3 and conv4 that halves
-    the map, as in TF-Slim, and not the first of conv3, conv4 and conv5, as in torchvision.
-    """
-
-    units: tuple[int, int, int, int]
-    bottleneck: bool
-    width: int = 64
-    joined: int = 0
-    strided_last: bool = False
-
-    @property
-    def channels(self) -> int:
-        """Channels of the map that local features come from."""
-        return 2 * self.joined or self.width * (16 if self.bottleneck else 4)
-
-    @property
-    def strides(self) -> tuple[int, ...]:
-        """Pixels from cell to cell; those of conv4 may be every second one."""
-        return (8,) if self.joined else (32,) if self.strided_last else (16, 32)
-
-    def step(self, stage: int, unit: int) -> int:
-        """The stride of a unit of a stage, both counted from 0; stage 0 is conv2."""
-        if self.strided_last:
-            return 2 if stage < 3 and unit == self.units[stage] - 1 else 1
-        return 2 if stage > 0 and unit == 0 else 1
-
-
-TRUNKS = {
-    "resnet18": TrunkLayout((2, 2, 2, 2), bottleneck=False),
-    "resnet34": TrunkLayout((3, 4, 6, 3), bottleneck=False),
-    "resnet50": TrunkLayout((3, 4, 6, 3), bottleneck=True),
-    "resnet101": TrunkLayout((3, 4, 23, 3), bottleneck=True),
-    "thin18": TrunkLayout((2, 2, 2, 2), bottleneck=False, width=32, joined=128),
-    "slim50": TrunkLayout((3, 4, 6, 3), bottleneck=True, strided_last=True),
-}
+_LATER = ("projection", "smoothing", "global_normalised", "global_scales", "source")  # fields that most models lack
 
 
 @dataclass(frozen=True)
@@ -86,20 +51,29 @@ class ModelConfig:
     trunk: a key of `TRUNKS`. stride: one of its strides.
     attention: whether a trained attention head is in the file; else the feature norm scores the features.
     mean, std: of RGB values in 0..255, subtracted and divided by before the trunk.
-    padding: of the maximum behind conv1: "torch", one cell on all sides, or "tensorflow", whose SAME has none above and
-        at the left of a map of even sides. Convolutions have the same in both.
-    resize: what the levels of the pyramid are: "antialiased", with half-pixel centres (`delf.images.resize`), or
-        "tensorflow", the bilinear one of TensorFlow 1 without them. It says where a pixel of a level lies in the photo
-        as well (`delf.features.pyramid`).
+    padding: of the maximum behind conv1: "torch", one cell on all sides; "tensorflow", whose SAME has none above and
+        at the left of a map of even sides; or "keras", where it has none at all, and conv1 itself has that SAME. Other
+        convolutions have the same in all three.
+    resize: what the levels of the pyramid are: "antialiased", with half-pixel centres (`delf.images.resize`);
+        "tensorflow", the bilinear one of TensorFlow 1 without them; or "bilinear", with them, but between the two
+        nearest pixels even where it shrinks, as in TensorFlow 2 and torch. It says where a pixel of a level lies in the
+        photo as well (`delf.features.pyramid`).
     precision: of the convolutions in its files: "half", or "single" where they were given and shall stay so.
-    pooling: "gem" or "rmac", the pooling of the global descriptor. conv5: it pools conv5 instead of conv4.
+    projection: channels that a convolution with a bias makes of the features, 1x1, and which are the map that local
+        features come from; 0 where that is the trunk's. Attention is of the trunk's features. smoothing: the side of
+        the window over which features are averaged before it; 0 is none.
+    pooling: "gem", "rmac" or "mac" (the maximum), the pooling of the global descriptor. conv5: it pools conv5 instead
+        of conv4.
+    global_normalised: whether what is pooled has unit length before the linear layer. global_scales: of the levels of
+        the pyramid that global descriptors are pooled from; empty for all.
     global_dimensions: of the global descriptor behind a learnt linear layer; 0 where there is no such layer.
     autoencoder: channels between the two layers of the autoencoder whose reconstruction the attention sees, as in
         DELG; 0 where it sees the features themselves.
     extraction: values that differ from the defaults of `delf.features.ExtractionOptions`.
     probability: weights of the evidence that two images show the same thing (`delf.ranking.probability`).
     probability_by_words: the same where a search by the words of the model tells how similar two images are.
-    about: one sentence on what it was trained from; licence: of the weights.
+    about: one sentence on what it was trained from; licence: of the weights. source: the SHA-256 of each file that it
+        was imported from, by name.
     fingerprint: SHA-256 over weights, PCA and whitening, the same in both files of a model; features of models with
         different fingerprints do not mix.
     """
@@ -119,11 +93,16 @@ class ModelConfig:
     conv5: bool = False
     global_dimensions: int = 0
     autoencoder: int = 0
+    projection: int = 0
+    smoothing: int = 0
+    global_normalised: bool = False
+    global_scales: tuple[float, ...] = ()
     extraction: Mapping[str, Any] = field(default_factory=dict)
     probability: Mapping[str, float] = field(default_factory=dict)
     probability_by_words: Mapping[str, float] = field(default_factory=dict)
     about: str = ""
     licence: str = ""
+    source: Mapping[str, str] = field(default_factory=dict)
     fingerprint: str = ""
 
     def __post_init__(self) -> None:
@@ -139,35 +118,51 @@ class ModelConfig:
                 raise ModelError(f"{name} is {' or '.join(known)}, not {getattr(self, name)!r}")
         if not isinstance(self.attention_hidden, int) or not 0 < self.attention_hidden <= 65536:
             raise ModelError(f"attention_hidden is a number of channels, not {self.attention_hidden!r}")
-        for name in ("global_dimensions", "autoencoder"):
+        for name in ("global_dimensions", "autoencoder", "projection"):
             if type(getattr(self, name)) is not int or not 0 <= getattr(self, name) <= 65536:
                 raise ModelError(f"{name} is a number of channels, not {getattr(self, name)!r}")
         for weights in (self.probability, self.probability_by_words):
             if not (isinstance(weights, Mapping) and all(
                     isinstance(value, (int, float)) and math.isfinite(value) for value in weights.values())):
                 raise ModelError(f"probability is a table of weights, not {weights!r}")
-        if type(self.conv5) is not bool:
-            raise ModelError(f"conv5 is true or false, not {self.conv5!r}")
+        for name in ("conv5", "global_normalised"):
+            if type(getattr(self, name)) is not bool:
+                raise ModelError(f"{name} is true or false, not {getattr(self, name)!r}")
+        if self.conv5 and TRUNKS[self.trunk].stages == 4:
+            raise ModelError(f"the features of a {self.trunk} are of conv5, so that its conv5 is false")
+        if type(self.smoothing) is not int or not (self.smoothing == 0 or self.smoothing in (3, 5, 7)):
+            raise ModelError(f"smoothing is 0, or a window of 3, 5 or 7 cells, not {self.smoothing!r}")
+        if not all(isinstance(scale, (int, float)) and 0 < scale <= 8 for scale in self.global_scales):
+            raise ModelError(f"global_scales are numbers above 0, not {self.global_scales!r}")
+        if not isinstance(self.source, Mapping) or not all(
+                isinstance(one, str) for pair in self.source.items() for one in pair):
+            raise ModelError(f"source is a table of names and sums, not {self.source!r}")
         if not (len(self.mean) == len(self.std) == 3 and all(map(math.isfinite, self.mean + self.std))
                 and min(self.std) > 0):
             raise ModelError(f"mean and std are three numbers each, std above 0, not {self.mean!r} and {self.std!r}")
 
     @property
     def channels(self) -> int:
-        """Channels of the feature map."""
+        """Channels of the feature map that local features come from."""
+        return self.projection or self.trunk_channels
+
+    @property
+    def trunk_channels(self) -> int:
+        """Channels of what the trunk gives."""
         return TRUNKS[self.trunk].channels
 
     @property
     def global_channels(self) -> int:
         """Length of what the network pools: the global descriptor before its whitening."""
-        return self.global_dimensions or self.channels * (2 if self.conv5 else 1)
+        return self.global_dimensions or self.trunk_channels * (2 if self.conv5 else 1)
 
     def to_json(self) -> str:
-        """The configuration as one line of JSON, which says of conventions only what is not usual: versions of delf
-        that know no others read it as well.
+        """The configuration as one line of JSON, which says of conventions, and of what came later, only what is not
+        usual: versions of delf that know no others read it as well.
         """
         return json.dumps({name: value for name, value in asdict(self).items()
-                           if name not in CONVENTIONS or value != CONVENTIONS[name][0]}, sort_keys=True)
+                           if (name not in CONVENTIONS or value != CONVENTIONS[name][0])
+                           and (name not in _LATER or value)}, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str, source: Path) -> ModelConfig:
@@ -178,7 +173,8 @@ class ModelConfig:
             if unknown:
                 raise ModelError("it was written by a newer version of delf, which knows "
                                  f"{', '.join(sorted(unknown))}; upgrade delf-retrieval")
-            return cls(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
+            lists = {name: tuple(values[name]) for name in ("mean", "std")}
+            return cls(**{**values, **lists, "global_scales": tuple(values.get("global_scales", ()))})
         except ModelError as error:
             raise ModelError(f"{source} cannot be used: {error}") from error
         except (ValueError, TypeError, KeyError, RecursionError) as error:
@@ -340,6 +336,13 @@ def find_model(model: str | Path = DEFAULT_MODEL) -> ModelFiles:
         return _beside(PACKAGED / f"{text}.onnx")
     raise ModelError(f"there is no model {text!r}: give a packaged name ({', '.join(packaged_models()) or 'none'}), "
                      "a .safetensors or .onnx file, a folder that holds one, or hub:OWNER/NAME")
+
+
+def on_hub(model: str | Path) -> str | Path:
+    """`hub:owner/name` for `owner/name`, unless there is such a path here; anything else as it is."""
+    text = str(model)
+    named = re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", text) and not text.endswith((".safetensors", ".onnx"))
+    return f"hub:{text}" if named and not Path(text).exists() else model
 
 
 def packaged_models() -> list[str]:

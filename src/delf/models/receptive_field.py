@@ -32,10 +32,11 @@ def receptive_field(trunk: str, *, stride: int | None = None) -> ReceptiveField:
     """
     layout = TRUNKS[trunk]
     layers = [(7, 2, 3), (3, 2, 1)]
-    for stage, units in enumerate(layout.units[:3]):
+    for stage, units in enumerate(layout.units[: layout.stages]):
         for unit in range(units):
             step = layout.step(stage, unit)
-            layers += [(1, 1, 0), (3, step, 1), (1, 1, 0)] if layout.bottleneck else [(3, step, 1), (3, 1, 1)]
+            first, middle = (step, 1) if layout.strided_first else (1, step)
+            layers += [(1, first, 0), (3, middle, 1), (1, 1, 0)] if layout.bottleneck else [(3, step, 1), (3, 1, 1)]
     if layout.joined:
         # Of conv4 a joined cell sees the cell that it lies in and one beside it, on one side or the other.
         layers.append((3, 1, 1))

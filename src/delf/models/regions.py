@@ -21,4 +21,4 @@ def regions(height: int, width: int, levels: int) -> list[tuple[int, int, int]]:
 def _starts(length: int, side: int, count: int) -> list[int]:
     if count == 1:
         return [(length - side) // 2]
-    return [round(i * (length - side) / (count - 1)) for i in range(count)]
+    return [i * (length - side) // (count - 1) for i in range(count)]

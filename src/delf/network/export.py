@@ -55,6 +55,30 @@ def export_onnx(model: DelfModel, path: Path) -> None:
         seal(temporary)
 
 
+def can_export(config: ModelConfig) -> bool:
+    """Whether an ONNX file can express the model."""
+    return config.pooling != "rmac" or not (config.conv5 or config.global_dimensions)
+
+
+def export_trunk(model: DelfModel, path: Path) -> int:
+    """Write the trunk of a model by torchvision's names, for others' code: a `.pth` or `.safetensors` file; how many
+    arrays.
+
+    Raises:
+        ModelError: the trunk is none that torchvision has.
+    """
+    if not model.config.trunk.startswith("resnet"):
+        raise ModelError(f"the trunk of {model.config.name!r} is a {model.config.trunk}, and torchvision has none such")
+    state = {key: tensor.detach().clone().contiguous() for key, tensor in model.trunk.state_dict().items()}
+    with replacing(path) as temporary:
+        if path.suffix == ".safetensors":
+            save_file(state, temporary)
+        else:
+            torch.save(state, temporary)
+        temporary.chmod(0o644)
+    return len(state)
+
+
 def write_config(path: Path, config: ModelConfig) -> None:
     """Replace the configuration in a model file of either kind, and leave the rest as it is."""
     if path.suffix == ".onnx":
@@ -88,7 +112,7 @@ def exportable(model: DelfModel) -> DelfModel:
     """
     if model.pca is None:
         raise ModelError(f"the model {model.config.name!r} has no PCA, so that it cannot describe features yet")
-    if model.config.pooling == "rmac" and (model.config.conv5 or model.config.global_dimensions):
+    if not can_export(model.config):
         raise ModelError(f"the model {model.config.name!r} pools R-MAC from conv5 or has a linear layer behind it, "
                          "which an ONNX file cannot express; use the runtime 'torch', or GeM pooling")
     folded = model.folded()

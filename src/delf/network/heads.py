@@ -87,4 +87,30 @@ class RMAC(nn.Module):
         return total
 
 
-POOLINGS: dict[str, Callable[[], nn.Module]] = {"gem": GeM, "rmac": RMAC}
+class MAC(nn.Module):
+    """Maximum activations of convolutions (Tolias et al., ICLR 2016): the largest value of each channel."""
+
+    def forward(self, feature_map: Tensor) -> Tensor:
+        """(B, C, h, w) features -> (B, C)."""
+        return feature_map.amax(dim=(2, 3))
+
+
+class Projection(nn.Module):
+    """What local features are made of the trunk's by a convolution with a bias, averaged over a window before it.
+
+    The autoencoder of DELG has the former alone (Cao et al., ECCV 2020); HOW both (Tolias et al., ECCV 2020).
+    """
+
+    def __init__(self, channels: int, dimensions: int, window: int) -> None:
+        super().__init__()
+        # At an edge the average is of those cells that there are.
+        self.smoothing: nn.Module = nn.AvgPool2d(window, 1, window // 2, count_include_pad=False) if window \
+            else nn.Identity()
+        self.conv = nn.Conv2d(channels, dimensions, 1)
+
+    def forward(self, feature_map: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, D, h, w) features."""
+        return self.conv(self.smoothing(feature_map))
+
+
+POOLINGS: dict[str, Callable[[], nn.Module]] = {"gem": GeM, "rmac": RMAC, "mac": MAC}

@@ -9,14 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from delf.errors import ModelError
 from delf.files import replacing
-from delf.models import METADATA_KEY, PCA, PCA_KEYS, TRUNKS, WHITENING_KEYS, ModelConfig, Whitening, find_model
-from delf.network.heads import POOLINGS, Attention, Autoencoder, FeatureNorm
+from delf.models import METADATA_KEY, PCA, PCA_KEYS, TRUNKS, WHITENING_KEYS, ModelConfig, Whitening, find_model, on_hub
+from delf.network.heads import POOLINGS, Attention, Autoencoder, FeatureNorm, Projection
 from delf.network.joined import trunk_of
 from delf.network.resnet import fold_batch_norm, unfold_batch_norm
 from delf.types import FloatArray
@@ -37,14 +38,17 @@ class DelfModel(nn.Module):
         self.trunk = trunk_of(config.trunk, conv5=config.conv5, padding=config.padding)
         self.attention: nn.Module = FeatureNorm()
         if config.attention:
-            self.attention = Attention(config.channels, config.attention_hidden,
+            self.attention = Attention(config.trunk_channels, config.attention_hidden,
                                        batch_norm=config.attention_batch_norm)
-        self.autoencoder: nn.Module = Autoencoder(config.channels, config.autoencoder) if config.autoencoder \
-            else nn.Identity()
+        self.autoencoder: nn.Module = Autoencoder(config.trunk_channels, config.autoencoder) \
+            if config.autoencoder else nn.Identity()
+        self.projection: nn.Module = nn.Identity()
+        if config.projection:
+            self.projection = Projection(config.trunk_channels, config.projection, config.smoothing)
         self.pooling = POOLINGS[config.pooling]()
         self.global_layer: nn.Module = nn.Identity()
         if config.global_dimensions:
-            self.global_layer = nn.Linear(config.channels * (2 if config.conv5 else 1), config.global_dimensions)
+            self.global_layer = nn.Linear(config.trunk_channels * (2 if config.conv5 else 1), config.global_dimensions)
         self.mean: Tensor
         self.std: Tensor
         self.register_buffer("mean", torch.tensor(config.mean).view(1, 3, 1, 1), persistent=False)
@@ -57,8 +61,11 @@ class DelfModel(nn.Module):
         step = self.config.stride // TRUNKS[self.config.trunk].strides[0]
         if step > 1:
             feature_map = feature_map[:, :, ::step, ::step]
-        global_descriptor = self.global_layer(self.pooling(feature_map if top is None else top))
-        return feature_map, self.attention(self.autoencoder(feature_map)), global_descriptor
+        pooled = self.pooling(feature_map if top is None else top)
+        if self.config.global_normalised:
+            pooled = F.normalize(pooled, dim=1)
+        attention = self.attention(self.autoencoder(feature_map))
+        return self.projection(feature_map), attention, self.global_layer(pooled)
 
     def folded(self) -> DelfModel:
         """A copy in evaluation mode whose batch norms are folded into the convolutions: same output, faster."""
@@ -69,12 +76,12 @@ class DelfModel(nn.Module):
 
     @classmethod
     def from_pretrained(cls, model: str | Path) -> DelfModel:
-        """Load a model by packaged name, file, folder or `hub:owner/name`, in evaluation mode.
+        """Load a model by packaged name, file or folder, or from the hub by `owner/name`, in evaluation mode.
 
         Raises:
             ModelError: the file is missing, damaged, or not a model of this package.
         """
-        path = find_model(model).require("safetensors")
+        path = find_model(on_hub(model)).require("safetensors")
         config, tensors = read_safetensors(path)
         if _fingerprint(tensors) != config.fingerprint:
             raise ModelError(f"the weights in {path} are not those that its fingerprint was made of: the file is "
@@ -95,16 +102,17 @@ class DelfModel(nn.Module):
         return instance.eval()
 
     @classmethod
-    def from_arrays(cls, config: ModelConfig, arrays: Mapping[str, FloatArray], pca: PCA | None = None) -> DelfModel:
+    def from_arrays(cls, config: ModelConfig, arrays: Mapping[str, FloatArray], pca: PCA | None = None,
+                    whitening: Whitening | None = None) -> DelfModel:
         """A model of weights by their names, in evaluation mode. The exponent of GeM may be left out.
 
         Raises:
             ModelError: some are missing, unknown, or of another shape.
         """
-        instance = cls(config, pca)
+        instance = cls(config, pca, whitening)
         own = {key: tuple(tensor.shape) for key, tensor in instance.state_dict().items()
                if not key.endswith("num_batches_tracked")}
-        given = {"pooling.p": ()} | {key: array.shape for key, array in arrays.items()}
+        given = ({"pooling.p": ()} if config.pooling == "gem" else {}) | {key: one.shape for key, one in arrays.items()}
         wrong = sorted(key for key in own.keys() | given.keys() if own.get(key) != given.get(key))
         if wrong:
             raise ModelError(f"these weights are not of a {config.trunk} as its configuration says: {len(wrong)} are "

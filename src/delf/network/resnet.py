@@ -30,7 +30,7 @@ class BasicBlock(nn.Module):
 
     expansion = 1
 
-    def __init__(self, inputs: int, width: int, stride: int) -> None:
+    def __init__(self, inputs: int, width: int, stride: int, *, first: bool = False) -> None:
         super().__init__()
         self.conv1 = _convolution(inputs, width, 3, stride)
         self.bn1 = nn.BatchNorm2d(width)
@@ -47,16 +47,18 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3, 1x1 convolutions with a shortcut: the unit of ResNet-50 and ResNet-101."""
+    """1x1, 3x3, 1x1 convolutions with a shortcut: the unit of ResNet-50 and ResNet-101. first: the stride is in the
+    first of them, not in the second.
+    """
 
     expansion = 4
 
-    def __init__(self, inputs: int, width: int, stride: int) -> None:
+    def __init__(self, inputs: int, width: int, stride: int, *, first: bool = False) -> None:
         super().__init__()
         outputs = width * self.expansion
-        self.conv1 = _convolution(inputs, width, 1)
+        self.conv1 = _convolution(inputs, width, 1, stride if first else 1)
         self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = _convolution(width, width, 3, stride)
+        self.conv2 = _convolution(width, width, 3, 1 if first else stride)
         self.bn2 = nn.BatchNorm2d(width)
         self.conv3 = _convolution(width, outputs, 1)
         self.bn3 = nn.BatchNorm2d(outputs)
@@ -86,6 +88,15 @@ class SamePool(nn.Module):
         return F.max_pool2d(padded, 3, stride=2)
 
 
+class SameConvolution(nn.Conv2d):
+    """A convolution of 7x7 pixels at a stride of 2, padded as TensorFlow's SAME: less at the start of an even side."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, D, ceil(H / 2), ceil(W / 2))."""
+        padded = F.pad(x, (2 + x.shape[3] % 2, 3, 2 + x.shape[2] % 2, 3))
+        return F.conv2d(padded, self.weight, self.bias, stride=2)
+
+
 class ResNetTrunk(nn.Module):
     """The convolutional part of a ResNet up to conv4 (`layer3`), or to conv5 (`layer4`).
 
@@ -99,24 +110,32 @@ class ResNetTrunk(nn.Module):
         super().__init__()
         layout = TRUNKS[name]
         block = Bottleneck if layout.bottleneck else BasicBlock
-        self.conv1 = nn.Conv2d(3, layout.width, 7, stride=2, padding=3, bias=False)
+        convolution = SameConvolution if padding == "keras" else nn.Conv2d
+        self.conv1 = convolution(3, layout.width, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(layout.width)
         self.relu = nn.ReLU(inplace=True)
-        self.maxpool: nn.Module = SamePool() if padding == "tensorflow" else nn.MaxPool2d(3, stride=2, padding=1)
+        self.maxpool: nn.Module = SamePool() if padding == "tensorflow" else nn.MaxPool2d(
+            3, stride=2, padding=0 if padding == "keras" else 1)
+        self.stages = layout.stages
         channels = layout.width
-        for stage, units in enumerate(layout.units if conv5 else layout.units[:3]):
+        for stage, units in enumerate(layout.units[: layout.stages + conv5]):
             width = layout.width * 2**stage
             blocks = []
             for unit in range(units):
-                blocks.append(block(channels, width, stride=layout.step(stage, unit)))
+                blocks.append(block(channels, width, layout.step(stage, unit), first=layout.strided_first))
                 channels = width * block.expansion
             self.add_module(f"layer{stage + 1}", nn.Sequential(*blocks))
         self.has_conv5 = conv5
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) normalised images -> (B, C, ceil(H / s), ceil(W / s)) output of conv4, s the least stride."""
+        """(B, 3, H, W) normalised images -> (B, C, ceil(H / s), ceil(W / s)) output of conv4, s the least stride.
+
+        (Keras, which does not pad the maximum, gives a cell less where that leaves out the last one.)
+        """
         x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
-        return self.get_submodule("layer3")(self.get_submodule("layer2")(self.get_submodule("layer1")(x)))
+        for stage in range(self.stages):
+            x = self.get_submodule(f"layer{stage + 1}")(x)
+        return x
 
     def forward_conv5(self, feature_map: Tensor) -> Tensor:
         """(B, C, h, w) output of conv4 -> (B, 2 C, ceil(h / 2), ceil(w / 2)) output of conv5.

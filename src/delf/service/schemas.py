@@ -28,6 +28,7 @@ ABOUT = {
     "hqe": "Visual words with query expansion, without geometry.",
     "hqe+sp": "Visual words find and match, with query expansion; photos with inliers come first.",
     "global": "One descriptor for each photo, without geometry: the quickest.",
+    "global+sp": "One descriptor for each photo finds; photos with inliers come first.",
     "global+qe": "One descriptor for each photo, with query expansion, without geometry.",
     "delf+global+qe": "Local and global descriptors joined, with query expansion.",
 }

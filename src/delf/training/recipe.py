@@ -20,8 +20,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import distributed
 
 from delf.errors import DelfError, ModelError, OptionError
@@ -42,6 +40,8 @@ from delf.training.joint import JointOptions, JointStage
 from delf.training.photos import LabelledPhoto, PhotoCache, SplitOptions, of_split, read_photos, readable, write_photos
 from delf.training.validation import retrieval_map
 from delf.training.whitening import WhiteningOptions, learn_whitening
+from delf.weights import Checkpoint
+from delf.weights.trunk import is_no_pca
 
 PATIENCE = timedelta(hours=12)
 PHOTOS_TO_VALIDATE = 60
@@ -145,8 +145,8 @@ def train_model(recipe: Recipe, photos: Sequence[LabelledPhoto], output: Path, *
     each mini-batch, and the first one writes.
 
     Args:
-        start: ImageNet weights with torchvision's names, or a model of this package; where the first stage distils, the
-            model that teaches.
+        start: ImageNet weights with torchvision's names, or a model of this package by its packaged name or its file;
+            where the first stage distils, the model that teaches.
         correspondences, held: of training photos and of held-out ones, for stages of that kind.
         run: the folder of checkpoints and logs; by default `OUTPUT.run` without the suffix of the output.
         about, licence: what the model file says of itself; by default what it said before, if nothing is trained.
@@ -321,20 +321,32 @@ def starting_model(path: Path, recipe: Recipe) -> DelfModel:
     config = recipe.model
     if recipe.stages and recipe.stages[0].kind == "distillation":
         return DelfModel(dataclasses.replace(config, attention=False)).eval()
-    try:
-        state = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path} cannot be read as a safetensors file ({error})") from error
-    if any(key.startswith("trunk.") for key in state):
+    state = _imagenet(path)
+    if state is None:
         model = DelfModel.from_pretrained(path)
         own, wanted = ((one.trunk, one.stride) for one in (model.config, config))
         if recipe.stages and own != wanted:
             raise ModelError(f"{path} is a {own[0]} of stride {own[1]}, and the recipe trains a {wanted[0]} of stride "
                              f"{wanted[1]}; start from weights of that, or say the model's trunk and stride in [model]")
-        return model
+        if model.pca is None or model.config.attention or not is_no_pca(model.pca):
+            return model
+        state = model.trunk.state_dict()  # weights of torchvision that were imported: nothing else of them was trained
     model = DelfModel(dataclasses.replace(config, attention=False, autoencoder=0, global_dimensions=0))
     model.trunk.load_torchvision(state)
     return model.eval()
+
+
+def _imagenet(path: Path) -> Mapping[str, torch.Tensor] | None:
+    """Weights by torchvision's names, in a file of safetensors or of torch; None where it is a model of this package,
+    by its packaged name, its file, or as `find_model` takes it otherwise.
+    """
+    if not path.is_file() or path.suffix == ".onnx":
+        return None
+    checkpoint = Checkpoint(path)
+    if any(name.startswith("trunk.") for name in checkpoint.shapes):
+        return None
+    return {name: torch.from_numpy(checkpoint.read(name, shape)) for name, shape in checkpoint.shapes.items()
+            if name.startswith(("conv1.", "bn1.", "layer")) and not name.endswith("num_batches_tracked")}
 
 
 def _result(plan: StagePlan, stage: Any, model: DelfModel) -> DelfModel:

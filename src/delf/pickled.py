@@ -1,4 +1,5 @@
-"""Pickles read as data: the ground-truth `.pkl` files of public benchmarks, without trusting them.
+"""Pickles read as data, without trusting them: the ground-truth `.pkl` files of public benchmarks, and, by a machine
+with more operations (`delf.weights.torchfile`), what torch has saved.
 
 Python's own unpickler calls what the file names. Here `pickletools` splits the file into operations and the
 few that build lists, dictionaries, text and numbers are carried out on a stack; numpy arrays and scalars are
@@ -18,14 +19,14 @@ import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Protocol, cast
 
 import numpy as np
 
 PER_BYTE = 32  # bytes of memory for each of the file; what benchmarks publish takes 5 to 20
 FREE = 4 << 20  # and so many more
 _SLOT, _CONTAINER, _REMEMBERED, _PAIR, _NUMBER, _TEXT = 10, 160, 110, 110, 40, 80  # bytes of memory, rounded up
-_MARK = object()
+MARK = object()
 _LITERALS = frozenset(
     ["INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT",
      "STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8",
@@ -33,21 +34,34 @@ _LITERALS = frozenset(
 
 
 @dataclass(frozen=True)
-class _Global:
+class Global:
     """A thing the file refers to by `module name`; only a label here."""
 
     name: str
 
 
 @dataclass
-class _DataType:
+class DataType:
     """numpy's dtype: a code such as `i8`, and the byte order that a later operation sets."""
 
     code: str
     order: str = "="
 
 
-class _Array(list[Any]):
+class Stream(Protocol):
+    """What several pickles are read from, one after the other."""
+
+    def read(self, count: int, /) -> bytes:
+        """So many bytes, or those that are left."""
+
+    def readline(self) -> bytes:
+        """A line."""
+
+    def tell(self) -> int:
+        """Where it is."""
+
+
+class Array(list[Any]):
     """A numpy array as the flat list of its values: ground truths hold only vectors."""
 
 
@@ -57,20 +71,32 @@ def loads(data: bytes) -> Any:
     Arrays (of integers, floats, text or objects) come back as flat lists. Understands protocols 0 to 5 and
     the module names of numpy 1 and 2. Raises ValueError, saying what is wrong, for everything else.
     """
-    machine = _Machine(FREE + PER_BYTE * len(data))
+    value = carry_out(data, Machine(FREE + PER_BYTE * len(data)))
+    _require_few(value, (FREE + PER_BYTE * len(data)) // _SLOT)
+    return value
+
+
+def carry_out(data: bytes | Stream, machine: Machine) -> Any:
+    """What the operations of one pickle make on the stack of a machine; a stream is read to the end of the pickle.
+
+    Raises ValueError, saying what is wrong.
+    """
     try:
         with warnings.catch_warnings(action="error"):  # pickletools warns of malformed text
-            for operation, argument, _ in pickletools.genops(data):
+            for operation, argument, _ in pickletools.genops(cast(Any, data)):
                 machine.run(operation.name, argument)
-        value = machine.stack.pop()
-        _require_few(value, (FREE + PER_BYTE * len(data)) // _SLOT)
-        return value
+        return machine.stack.pop()
     except (LookupError, TypeError, AttributeError, OverflowError, MemoryError, Warning) as error:
-        raise ValueError(f"its operations make no sense ({type(error).__name__}: {error})") from error
+        raise ValueError(f"its operations make no sense ({type(error).__name__}: {error!s:.80})") from error
 
 
-class _Machine:
-    """The stack and the memo of an unpickler; `run` carries out one operation. allowance: bytes that it may take."""
+class Machine:
+    """The stack and the memo of an unpickler; `run` carries out one operation. allowance: bytes that it may take.
+
+    What a file of another kind needs is a class of its own, with more of `operations` and `rebuild`. what: that kind.
+    """
+
+    what: ClassVar[str] = "ground truth"
 
     def __init__(self, allowance: int) -> None:
         self.stack: list[Any] = []
@@ -81,42 +107,57 @@ class _Machine:
         """Count what is about to be made; never given back, so that it bounds the time as well."""
         self._allowance -= size
         if self._allowance < 0:
-            raise ValueError("it would take many times the memory that a ground truth of its size does")
+            raise ValueError("it would take many times the memory that a file of its size does")
 
     def run(self, name: str, argument: Any) -> None:
+        """Carry out one operation."""
         self.spend(_SLOT)
         if name in _LITERALS:
             self.spend(sys.getsizeof(argument))
             self.stack.append(argument)
-        elif name in _OPERATIONS:
-            _OPERATIONS[name](self, argument)
+        elif name in self.operations():
+            self.operations()[name](self, argument)
         else:
-            raise ValueError(f"it uses the operation {name}, which no ground truth needs")
+            raise ValueError(f"it uses the operation {name}, which no {self.what} needs")
+
+    def operations(self) -> dict[str, Callable[[Any, Any], object]]:
+        """What each operation does, but for those that push what they hold."""
+        return OPERATIONS
+
+    def rebuild(self) -> dict[str, Callable[..., Any]]:
+        """What stands in for the functions that a file names."""
+        return REBUILD
 
     def push(self, value: Any) -> None:
+        """Put something on the stack."""
         if isinstance(value, list | tuple | dict):
             self.spend(_CONTAINER + _SLOT * len(value))
         self.stack.append(value)
 
     def remember(self, place: int) -> None:
+        """Keep the top of the stack in the memo."""
         self.spend(_REMEMBERED)
         self.memo[place] = self.stack[-1]
 
     def recall(self, place: int) -> None:
+        """Push what the memo holds."""
         self.stack.append(self.memo[place])
 
     def pop_items(self, count: int) -> list[Any]:
+        """So many from the top of the stack, the lowest first."""
         items = [self.stack.pop() for _ in range(count)]
         return items[::-1]
 
     def pop_to_mark(self) -> list[Any]:
+        """All that lies above the last mark."""
         items = []
-        while (item := self.stack.pop()) is not _MARK:
+        while (item := self.stack.pop()) is not MARK:
             items.append(item)
         self.spend(_SLOT * len(items))
         return items[::-1]
 
     def extend_list(self, items: list[Any]) -> None:
+        """Append to the list on top of the stack."""
         target = self.stack[-1]
         if not isinstance(target, list):
             raise ValueError("it appends to something that is not a list")
@@ -124,6 +165,7 @@ class _Machine:
         target.extend(items)
 
     def update_dictionary(self, items: list[Any]) -> None:
+        """Put keys and values, one after the other, into the dictionary on top of the stack."""
         target = self.stack[-1]
         # Text keys only: hashing a deeply nested tuple would overflow the C stack.
         keys, values = items[::2], items[1::2]
@@ -133,42 +175,46 @@ class _Machine:
         target.update(zip(keys, values, strict=True))
 
     def new_dictionary(self, items: list[Any]) -> None:
+        """Push a dictionary of keys and values."""
         self.push({})
         self.update_dictionary(items)
 
     def find_global(self, name: str) -> None:
+        """Push what stands for `module name`."""
         name = name.replace("numpy._core.", "numpy.core.", 1)
-        if name not in _REBUILD and name != "numpy ndarray":
-            raise ValueError(f"it asks for {name.replace(' ', '.')!r:.80}, which no ground truth needs")
+        if name not in self.rebuild() and name != "numpy ndarray":
+            raise ValueError(f"it asks for {name.replace(' ', '.')!r:.80}, which no {self.what} needs")
         self.spend(_CONTAINER + sys.getsizeof(name))
-        self.push(_Global(name))
+        self.push(Global(name))
 
     def call(self) -> None:
+        """Rebuild what a function of the file would have made."""
         function, arguments = self.pop_items(2)
-        if not isinstance(function, _Global) or not isinstance(arguments, tuple):
+        if not isinstance(function, Global) or not isinstance(arguments, tuple):
             raise ValueError("it calls something that is not a function")
         self.spend(2 * _CONTAINER)
-        self.push(_REBUILD[function.name](self, *arguments))
+        self.push(self.rebuild()[function.name](self, *arguments))
 
     def set_state(self) -> None:
+        """Fill what was rebuilt."""
         target, state = self.stack[-2], self.stack.pop()
-        if isinstance(target, _DataType):
+        if isinstance(target, DataType):
             target.order = state[1]
-        elif isinstance(target, _Array):
+        elif isinstance(target, Array):
             _version, _shape, data_type, _fortran, raw = state
             target[:] = _array_values(self, raw, data_type)
         else:
             raise ValueError("it sets the state of something that has none")
 
 
-_OPERATIONS: dict[str, Callable[[_Machine, Any], object]] = {
+OPERATIONS: dict[str, Callable[[Any, Any], object]] = {
     "PROTO": lambda machine, _: None,
     "FRAME": lambda machine, _: None,
     "STOP": lambda machine, _: None,  # pickletools sees to it that it comes, and last
     "NONE": lambda machine, _: machine.push(None),
     "NEWTRUE": lambda machine, _: machine.push(True),
     "NEWFALSE": lambda machine, _: machine.push(False),
-    "MARK": lambda machine, _: machine.push(_MARK),
+    "MARK": lambda machine, _: machine.push(MARK),
     "POP": lambda machine, _: machine.stack.pop(),
     "EMPTY_LIST": lambda machine, _: machine.push([]),
     "LIST": lambda machine, _: machine.push(machine.pop_to_mark()),
@@ -195,13 +241,13 @@ _OPERATIONS: dict[str, Callable[[_Machine, Any], object]] = {
 }
 
 
-def _data_type(_machine: _Machine, code: Any, *_flags: Any) -> _DataType:
+def _data_type(_machine: Machine, code: Any, *_flags: Any) -> DataType:
     if not isinstance(code, str) or not re.fullmatch(r"[iuf][1248]|[US][0-9]{1,6}|O[48]?", code):
         raise ValueError("it holds an array of something else than numbers or text")
-    return _DataType(code)
+    return DataType(code)
 
 
-def _raw_bytes(machine: _Machine, text: Any, encoding: Any = "latin1") -> bytes:
+def raw_bytes(machine: Machine, text: Any, encoding: Any = "latin1") -> bytes:
     """Bytes, which old protocols and Python 2 write as text with one character a byte."""
     if isinstance(text, bytes):
         return text
@@ -214,16 +260,16 @@ def _raw_bytes(machine: _Machine, text: Any, encoding: Any = "latin1") -> bytes:
     return text.encode("latin-1")
 
 
-def _array_values(machine: _Machine, raw: Any, data_type: Any) -> list[Any]:
+def _array_values(machine: Machine, raw: Any, data_type: Any) -> list[Any]:
     """The values of an array of `data_type` whose memory is `raw` (a list of objects, or bytes)."""
-    if not isinstance(data_type, _DataType):
+    if not isinstance(data_type, DataType):
         raise ValueError("it holds an array without a type")
     if data_type.code.startswith("O"):
         if not isinstance(raw, list):
             raise ValueError("it holds an array of objects without the objects")
         machine.spend(_SLOT * len(raw))
         return list(raw)
-    memory, big_endian = _raw_bytes(machine, raw), data_type.order == ">"
+    memory, big_endian = raw_bytes(machine, raw), data_type.order == ">"
     if data_type.code.startswith("U"):
         return _texts(machine, memory, 4 * int(data_type.code[1:]), "utf-32-be" if big_endian else "utf-32-le")
     if data_type.code.startswith("S"):
@@ -234,7 +280,7 @@ def _array_values(machine: _Machine, raw: Any, data_type: Any) -> list[Any]:
     return values
 
 
-def _texts(machine: _Machine, memory: bytes, width: int, encoding: str) -> list[str]:
+def _texts(machine: Machine, memory: bytes, width: int, encoding: str) -> list[str]:
     """Texts of `width` bytes each, filled up with zeros."""
     if width < 1:
         raise ValueError("it holds texts of no length")
@@ -242,13 +288,13 @@ def _texts(machine: _Machine, memory: bytes, width: int, encoding: str) -> list[
     return [memory[start:start + width].decode(encoding).rstrip("\0") for start in range(0, len(memory), width)]
 
 
-_REBUILD: dict[str, Callable[..., Any]] = {
+REBUILD: dict[str, Callable[..., Any]] = {
     "numpy dtype": _data_type,
-    "numpy.core.multiarray _reconstruct": lambda *_: _Array(),
+    "numpy.core.multiarray _reconstruct": lambda *_: Array(),
     "numpy.core.multiarray scalar": lambda machine, data_type, raw: _array_values(machine, raw, data_type)[0],
-    "numpy.core.numeric _frombuffer": lambda machine, raw, data_type, *_: _Array(
+    "numpy.core.numeric _frombuffer": lambda machine, raw, data_type, *_: Array(
         _array_values(machine, raw, data_type)),
-    "_codecs encode": _raw_bytes,
+    "_codecs encode": raw_bytes,
     **dict.fromkeys(("builtins bytes", "__builtin__ bytes"), lambda machine: b""),
 }
 
