@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from delf.errors import DelfError, ImageError, MissingDependencyError, OptionError
-from delf.features import Delf
+from delf.extractors import Own, as_extractor
 from delf.formats import FORMATS, write_features
 from delf.images import display_path, find_images, load_ahead
 from delf.types import ImageArray
@@ -23,7 +23,7 @@ class ExportReport:
     skipped: tuple[str, ...]
 
 
-def extract_files(photos: Iterable[str | Path], folder: Path, form: str, extractor: Delf, *,
+def extract_files(photos: Iterable[str | Path], folder: Path, form: str, extractor: Own, *,
                   exclude: Iterable[str] = (),
                   progress: Callable[[int, int], None] = lambda done, total: None) -> ExportReport:
     """Extract the features of the photos in files and folders into `folder`, one file each.
@@ -41,7 +41,7 @@ def extract_files(photos: Iterable[str | Path], folder: Path, form: str, extract
     """
     if f".{form}" not in FORMATS:
         raise OptionError(f"unknown format {form!r}; known are {', '.join(suffix[1:] for suffix in FORMATS)}")
-    skipped: list[str] = []
+    whole, skipped = as_extractor(extractor), list[str]()
     targets = _targets([Path(root) for root in photos], folder, form, list(exclude),
                        lambda error: skipped.append(str(error)))
     missing = [(target, source) for target, source in targets if not _is_newer(target, source)]
@@ -50,14 +50,14 @@ def extract_files(photos: Iterable[str | Path], folder: Path, form: str, extract
     in_flight: deque[tuple[Path, Path]] = deque()
 
     def pixels() -> Iterator[tuple[ImageArray, tuple[int, int]]]:
-        for pair, loaded in load_ahead(((pair, pair[1]) for pair in missing), threads=extractor.threads,
-                                       shrink_to=extractor.longest_side,
+        for pair, loaded in load_ahead(((pair, pair[1]) for pair in missing), threads=whole.threads,
+                                       shrink_to=whole.longest_side,
                                        on_error=lambda error: skipped.append(str(error))):
             in_flight.append(pair)
             yield loaded.pixels, loaded.size
 
     written = 0
-    for features in extractor.extract_many(pixels()):
+    for features in whole.extract_many(pixels()):
         target, source = in_flight.popleft()
         try:
             _make(target.parent)

@@ -16,13 +16,15 @@ from delf.cli.options import (
     Json,
     MaxFeatures,
     Model,
+    Own,
     Photos,
     Quiet,
     Runtime,
+    Settings,
     Strict,
     Threads,
-    given,
-    load_extractor,
+    load_any,
+    only_extraction,
 )
 
 
@@ -31,7 +33,8 @@ def match(
     image1: Annotated[Path, typer.Argument(metavar="B", help="Another photo.")],
     output: Annotated[Path | None, typer.Option("--output", "-o", metavar="PICTURE",
                                                 help="Draw the matched points into this .png or .jpg.")] = None,
-    model: Model = MODEL, runtime: Runtime = "auto", device: Device = "cpu", threads: Threads = None,
+    model: Model = MODEL, extractor: Own = None, settings: Settings = None,
+    runtime: Runtime = "auto", device: Device = "cpu", threads: Threads = None,
     json: Json = False, quiet: Quiet = False,
 ) -> None:
     """Match two photos: do they show the same thing, and which points are the same?
@@ -44,8 +47,8 @@ def match(
     from delf.report.drawing import save_matches
     from delf.verdicts import Verdicts
 
-    extractor = load_extractor(model, runtime, device, threads, quiet or json)
-    found = match_images(image0, image1, extractor)
+    own = load_any(extractor, model, runtime, device, threads, quiet or json, **only_extraction(settings))
+    found = match_images(image0, image1, own)
     if output is not None:
         save_matches(output, read_image(image0), read_image(image1), found, names=(image0.name, image1.name))
         say(f"The matched points are drawn in {display_path(output)}", quiet or json)
@@ -64,7 +67,8 @@ def extract(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where the feature files go.")],
     form: Annotated[str, typer.Option("--format", help="npz, delf (the reference's file), csv or h5.")] = "npz",
     exclude: Exclude = None, dimensions: Dimensions = None, max_features: MaxFeatures = None,
-    model: Model = MODEL, runtime: Runtime = "auto", device: Device = "cpu", threads: Threads = None,
+    model: Model = MODEL, extractor: Own = None, settings: Settings = None,
+    runtime: Runtime = "auto", device: Device = "cpu", threads: Threads = None,
     strict: Strict = False, quiet: Quiet = False,
 ) -> None:
     """Extract features to files that other programs read; photos whose file is there already are passed over.
@@ -74,10 +78,10 @@ def extract(
     from delf.exporting import extract_files
     from delf.images import display_path
 
-    extractor = load_extractor(model, runtime, device, threads, quiet,
-                               **given(dimensions=dimensions, max_features=max_features))
+    own = load_any(extractor, model, runtime, device, threads, quiet,
+                   **only_extraction(settings, dimensions=dimensions, max_features=max_features))
     with progress("Extracting", "photos", quiet) as update:
-        report = extract_files(photos, output, form, extractor, exclude=exclude or (), progress=update)
+        report = extract_files(photos, output, form, own, exclude=exclude or (), progress=update)
     print(f"{display_path(output)}: {counted(report.written, 'file')} written, {report.unchanged:,} there already")
     report_skipped(report.skipped, strict)
 
@@ -85,8 +89,8 @@ def extract(
 def attention(
     photo: Annotated[Path, typer.Argument(metavar="PHOTO", help="A photo.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="PICTURE", help="A .png or .jpg to write.")],
-    max_features: MaxFeatures = None, model: Model = MODEL, runtime: Runtime = "auto", device: Device = "cpu",
-    threads: Threads = None, quiet: Quiet = False,
+    max_features: MaxFeatures = None, model: Model = MODEL, extractor: Own = None, settings: Settings = None,
+    runtime: Runtime = "auto", device: Device = "cpu", threads: Threads = None, quiet: Quiet = False,
 ) -> None:
     """Draw what a model looks at: the photo, light where attention is high, and the features that it selects.
 
@@ -96,8 +100,10 @@ def attention(
     from delf.report.drawing import draw_attention, picture_format, save_picture
 
     picture_format(output)  # refuses another suffix before the work
-    extractor = load_extractor(model, runtime, device, threads, quiet, **given(max_features=max_features))
+    own = load_any(extractor, model, runtime, device, threads, quiet,
+                   **only_extraction(settings, max_features=max_features))
     image = read_image(photo)
-    features = extractor.extract(image)
-    save_picture(output, draw_attention(image, features, extractor.attention_map(image)))
+    seen = own.attention_map(image)
+    features = own.extract(image)
+    save_picture(output, draw_attention(image, features, seen))
     print(f"{output}: {counted(len(features), 'feature')}")

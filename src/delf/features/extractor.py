@@ -6,10 +6,9 @@ import json
 import math
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass, replace
-from numbers import Integral, Real
 from pathlib import Path
 from pickle import PicklingError
 from typing import Any, Self
@@ -19,8 +18,9 @@ from numpy.typing import NDArray
 
 from delf.errors import ImageError, ModelError, OptionError
 from delf.features.batching import Batch, in_order, of_one_size
+from delf.features.options import ExtractionOptions, default_options
 from delf.features.pooling import join_levels, pool_rmac
-from delf.features.pyramid import SMALLEST_SIDE, Pyramid
+from delf.features.pyramid import Pyramid
 from delf.features.reduction import reduce
 from delf.features.suppression import suppress
 from delf.features.texture import shows_something
@@ -30,78 +30,7 @@ from delf.pools import Pool
 from delf.runtimes import Runtime, open_runtime
 from delf.types import Features, FloatArray, ImageArray, IntArray
 
-SCALES = (0.25, 0.3536, 0.5, 0.7071, 1.0, 1.4142, 2.0)
-MOST_SCALES = 32
-
-
-@dataclass(frozen=True)
-class ExtractionOptions:
-    """How features are extracted. A model may carry other values than these (`ModelConfig.extraction`).
-
-    scales: factors of the pyramid, relative to the image after `max_image_size` and `min_image_size`.
-    max_image_size: longest side in pixels to which a larger image is reduced first; None leaves it.
-    min_image_size: longest side in pixels to which a smaller image is enlarged first; None leaves it.
-    length_weight: w in the score of a feature, attention^(1 - w) * length^w, where its length is that before any
-        normalisation. Attention says what is worth looking at, the length how much there is to see.
-    score_threshold: features with a lower score are left out; it belongs to the model.
-    max_features: the best so many are kept.
-    suppression_iou: patches that overlap more than this with a better one are left out; 1.0 is off.
-    dimensions: of the descriptors, at most as many as the model's PCA has.
-    whitening: divide each component by its standard deviation.
-    texture: cells with less around them, in grey levels per pixel (`delf.features.texture`), and those of bare margins
-        are left out; 0 takes all.
-    border: cells nearer to an edge of their level are left out, in its pixels: beyond it the network sees zeros.
-    """
-
-    scales: tuple[float, ...] = SCALES
-    max_image_size: int | None = 1024
-    length_weight: float = 0.0
-    score_threshold: float = 0.0
-    max_features: int = 1000
-    suppression_iou: float = 1.0
-    dimensions: int = 128
-    whitening: bool = False
-    texture: float = 0.0
-    border: float = 0.0
-    min_image_size: int | None = None
-
-    def __post_init__(self) -> None:
-        try:
-            object.__setattr__(self, "scales", tuple(self.scales))  # JSON and TOML have lists
-        except TypeError as error:
-            raise OptionError(f"scales must be numbers above 0 and at most 8, not {self.scales!r}") from error
-        if not self.scales or any(not _is_number(scale) or not 0 < scale <= 8 for scale in self.scales):
-            raise OptionError(f"scales must be numbers above 0 and at most 8, not {self.scales!r}")
-        if len(self.scales) > MOST_SCALES:
-            raise OptionError(f"scales are {MOST_SCALES} at most, not {len(self.scales)}")
-        for name in ("max_features", "dimensions"):
-            if not _is_whole(getattr(self, name), 1):
-                raise OptionError(f"{name} must be 1 or more, and a whole number, not {getattr(self, name)!r}")
-        if not _is_number(self.score_threshold) or not _is_number(self.suppression_iou) or self.suppression_iou < 0:
-            raise OptionError(f"score_threshold must be a number and suppression_iou one from 0 to 1, not "
-                              f"{self.score_threshold!r} and {self.suppression_iou!r}")
-        if not _is_number(self.length_weight) or not 0 <= self.length_weight <= 1:
-            raise OptionError(f"length_weight is from 0 to 1, not {self.length_weight!r}")
-        for name in ("texture", "border"):
-            if not _is_number(getattr(self, name)) or getattr(self, name) < 0:
-                raise OptionError(f"{name} must be 0 or more, not {getattr(self, name)!r}")
-        for name in ("max_image_size", "min_image_size"):
-            if getattr(self, name) is not None and not _is_whole(getattr(self, name), SMALLEST_SIDE):
-                raise OptionError(f"{name} must be {SMALLEST_SIDE} or more, and a whole number, not "
-                                  f"{getattr(self, name)!r}")
-        if (self.min_image_size or 0) > (self.max_image_size or math.inf):
-            raise OptionError(f"min_image_size must be at most max_image_size, {self.max_image_size}, not "
-                              f"{self.min_image_size}")
-        if not isinstance(self.whitening, bool | np.bool_):
-            raise OptionError(f"whitening is true or false, not {self.whitening!r}")
-
-
-def _is_number(value: object) -> bool:
-    return type(value) is not bool and isinstance(value, Real) and not math.isnan(value)
-
-
-def _is_whole(value: object, least: int) -> bool:
-    return type(value) is not bool and isinstance(value, Integral) and int(value) >= least
+LONGEST_SIDE = 16384  # pixels that are turned; OpenCV takes no picture of more than 32,767, and a diagonal is longer
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +45,7 @@ class _Level:
 
 
 class Delf:
-    """The feature extractor: a model in a runtime, with options.
+    """The feature extractor: a model in a runtime, with options; an `Extractor` (`delf.extractors`).
 
         extractor = Delf.load()
         features = extractor.extract(image)
@@ -124,6 +53,9 @@ class Delf:
     It may be used from several threads, and in processes that are forked; it can be pickled. The features of an image
     depend on nothing but the image, the model and the options.
     """
+
+    knows_attention = True  # without a trained one, the lengths of the features say where they are strong
+    knows_turns = False
 
     def __init__(self, runtime: Runtime, options: ExtractionOptions | None = None, *,
                  threads: int | None = None, model_file: Path | None = None) -> None:
@@ -193,6 +125,50 @@ class Delf:
         config = self.runtime.config
         return {"model": {"name": config.name, "fingerprint": config.fingerprint},
                 "options": json.loads(json.dumps(asdict(self.options)))}
+
+    @property
+    def name(self) -> str:
+        """Of the model."""
+        return self.runtime.config.name
+
+    @property
+    def dimensions(self) -> int:
+        """Of the descriptors."""
+        return self.options.dimensions
+
+    @property
+    def global_dimensions(self) -> int:
+        """Of the global descriptor."""
+        whitening = self.runtime.whitening
+        return self.runtime.config.global_channels if whitening is None else len(whitening.projection)
+
+    @property
+    def max_features(self) -> int | None:
+        """That are kept at most."""
+        return self.options.max_features
+
+    @property
+    def asked_by(self) -> tuple[str, str]:
+        """The option, and its value, by which a command is told to use it."""
+        return "--model", self.source
+
+    def weights(self, by_words: bool = False) -> Mapping[str, float]:
+        """What a probability is judged by; by_words: with their evidence as well."""
+        config = self.runtime.config
+        return config.probability_by_words if by_words else config.probability
+
+    def glancing(self, share: float, cells: int, side: int) -> tuple[Delf, int | None]:
+        """As `delf.extractors.Extractor.glancing`: the levels up to a scale, and so many cells at most. Levels are
+        relative to the photo as the level of scale 1 has it, however small the largest one is.
+        """
+        largest_scale = share * self.largest_scale
+        longest = self.limited(max(1.0, largest_scale)).longest_side
+        base = min(side, self.limited(1.0).longest_side or LONGEST_SIDE)
+        return self.limited(min(largest_scale, cells * self.stride / base)), longest
+
+    def keeping(self, count: int) -> Delf:
+        """The same extractor, which keeps so many features at most."""
+        return self.changed(max_features=count)
 
     @property
     def patch_size(self) -> float:
@@ -349,10 +325,9 @@ class Delf:
                         join_levels(pooled, self.options.scales, self.runtime.whitening))
 
     def _empty(self, size: tuple[int, int]) -> Features:
-        zeros, whitening = np.zeros(0, np.float32), self.runtime.whitening
-        length = self.runtime.config.global_channels if whitening is None else len(whitening.projection)
+        zeros = np.zeros(0, np.float32)
         return Features(zeros.reshape(0, 2), zeros, zeros, zeros.reshape(0, self.options.dimensions), size,
-                        np.zeros(length, np.float32))
+                        np.zeros(self.global_dimensions, np.float32))
 
 
 def _interpolated(values: FloatArray, places: NDArray[np.float64]) -> FloatArray:
@@ -375,12 +350,3 @@ def _loaded(kind: type[Delf], model: str, runtime: str, device: str, options: di
 def available_cores() -> int:
     """The cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def default_options(runtime: Runtime) -> ExtractionOptions:
-    """The options that a model carries, on top of the package's defaults."""
-    try:
-        return ExtractionOptions(**runtime.config.extraction)
-    except (TypeError, ValueError) as error:
-        raise ModelError(f"the model {runtime.config.name!r} carries extraction options that make no sense ({error}); "
-                         "get it again") from error
