@@ -56,12 +56,12 @@ def test_rootsift_is_found_by_its_name_with_the_options_of_the_collection(delf: 
     about = delf("info", places, "--json").object()
     assert (about["images"], about["options"]["max_features"], about["options"]["contrast"]) == (2, 200, 0.03)
     for own in ((), ("--extractor", "rootsift")):
-        found = delf("search", places, queries["coffee"].path, *own, "--json", "--candidates", "1", "--verifier",
+        found = delf("search", places, queries["coffee"].path, *own, "--json", "--candidates", "2", "--verifier",
                      "affine", "--turns", "none", "--set", "matching.ratio=0.9").object()
-        assert found["settings"] == {"verification.verifier": "affine", "candidates": 1, "turning.angles": [],
+        assert found["settings"] == {"verification.verifier": "affine", "candidates": 2, "turning.angles": [],
                                      "matching.ratio": 0.9}
         assert Path(found["results"][0]["image"]).stem == "coffee"
-        assert [one["examined"] for one in found["results"]].count(True) == 1
+        assert found["results"][0]["examined"]
     delf("search", places, queries["coffee"].path, "--set", "nosuch=1").failed("there is no option nosuch", code=2)
     delf("search", places, queries["coffee"].path, "--turns", "left").failed("--turns takes degrees", code=2)
     delf("search", places, queries["coffee"].path, "--candidates", "1", "--set", "candidates=2").failed("twice", code=2)

@@ -22,7 +22,12 @@ from typing import Any
 import numpy as np
 
 from delf.errors import ModelError, missing_dependency
+from delf.models.layouts import TRUNKS, ConvNextLayout, Layout, TrunkLayout, VitLayout
 from delf.types import FloatArray
+
+__all__ = ["CONVENTIONS", "DEFAULT_MODEL", "EIGHT_BIT", "METADATA_KEY", "OUTPUTS", "PACKAGED", "PCA", "PCA_KEYS",
+           "POOLING_NAMES", "TRUNKS", "WHITENING_KEYS", "ConvNextLayout", "Layout", "ModelConfig", "ModelFiles",
+           "TrunkLayout", "VitLayout", "Whitening", "find_model", "packaged_models", "read_onnx"]
 
 DEFAULT_MODEL = "delf-r18"
 PACKAGED = Path(__file__).parent
@@ -35,48 +40,6 @@ POOLING_NAMES = ("gem", "rmac")
 # How the reference in TensorFlow differs from delf, as values of the fields of `ModelConfig` that say so.
 CONVENTIONS = {"padding": ("torch", "tensorflow"), "resize": ("antialiased", "tensorflow"),
                "precision": ("half", "single")}
-
-
-@dataclass(frozen=True)
-class TrunkLayout:
-    """The units of conv2 to conv5 of a ResNet, and whether a unit is a bottleneck.
-
-    width: channels of conv2. joined: channels in which conv3 and conv4 are joined at a stride of 8; 0 where local
-    features come from conv4 itself. strided_last: whether it is the last unit of conv2, conv3 and conv4 that halves
-    the map, as in TF-Slim, and not the first of conv3, conv4 and conv5, as in torchvision.
-    """
-
-    units: tuple[int, int, int, int]
-    bottleneck: bool
-    width: int = 64
-    joined: int = 0
-    strided_last: bool = False
-
-    @property
-    def channels(self) -> int:
-        """Channels of the map that local features come from."""
-        return 2 * self.joined or self.width * (16 if self.bottleneck else 4)
-
-    @property
-    def strides(self) -> tuple[int, ...]:
-        """Pixels from cell to cell; those of conv4 may be every second one."""
-        return (8,) if self.joined else (32,) if self.strided_last else (16, 32)
-
-    def step(self, stage: int, unit: int) -> int:
-        """The stride of a unit of a stage, both counted from 0; stage 0 is conv2."""
-        if self.strided_last:
-            return 2 if stage < 3 and unit == self.units[stage] - 1 else 1
-        return 2 if stage > 0 and unit == 0 else 1
-
-
-TRUNKS = {
-    "resnet18": TrunkLayout((2, 2, 2, 2), bottleneck=False),
-    "resnet34": TrunkLayout((3, 4, 6, 3), bottleneck=False),
-    "resnet50": TrunkLayout((3, 4, 6, 3), bottleneck=True),
-    "resnet101": TrunkLayout((3, 4, 23, 3), bottleneck=True),
-    "thin18": TrunkLayout((2, 2, 2, 2), bottleneck=False, width=32, joined=128),
-    "slim50": TrunkLayout((3, 4, 6, 3), bottleneck=True, strided_last=True),
-}
 
 
 @dataclass(frozen=True)
@@ -132,6 +95,8 @@ class ModelConfig:
         strides = TRUNKS[self.trunk].strides
         if self.stride not in strides:
             raise ModelError(f"the stride of a {self.trunk} is {' or '.join(map(str, strides))}, not {self.stride!r}")
+        if not isinstance(TRUNKS[self.trunk], TrunkLayout) and (self.conv5 or self.padding != "torch"):
+            raise ModelError(f"a {self.trunk} has no conv5, and no padding to be chosen: both are of ResNets")
         if self.pooling not in POOLING_NAMES:
             raise ModelError(f"unknown pooling {self.pooling!r}; known are {', '.join(POOLING_NAMES)}")
         for name, known in CONVENTIONS.items():

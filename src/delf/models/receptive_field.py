@@ -31,17 +31,11 @@ def receptive_field(trunk: str, *, stride: int | None = None) -> ReceptiveField:
         stride: one of the trunk's; the smallest if not given. Taking every second cell leaves the field as it is.
     """
     layout = TRUNKS[trunk]
-    layers = [(7, 2, 3), (3, 2, 1)]
-    for stage, units in enumerate(layout.units[:3]):
-        for unit in range(units):
-            step = layout.step(stage, unit)
-            layers += [(1, 1, 0), (3, step, 1), (1, 1, 0)] if layout.bottleneck else [(3, step, 1), (3, 1, 1)]
-    if layout.joined:
-        # Of conv4 a joined cell sees the cell that it lies in and one beside it, on one side or the other.
-        layers.append((3, 1, 1))
     size, jump, offset = 1, 1, 0
-    for kernel, step, padding in layers:
+    for kernel, step, padding in layout.layers:
         size += (kernel - 1) * jump
         offset += padding * jump
         jump *= step
+    if layout.layers[0][2] == 0:  # patches side by side, which are padded by half of one (`delf.network.patches`)
+        offset += layout.strides[0] // 2
     return ReceptiveField(size, stride or layout.strides[0], offset)

@@ -17,8 +17,8 @@ from delf.errors import ModelError
 from delf.files import replacing
 from delf.models import METADATA_KEY, PCA, PCA_KEYS, TRUNKS, WHITENING_KEYS, ModelConfig, Whitening, find_model
 from delf.network.heads import POOLINGS, Attention, Autoencoder, FeatureNorm
-from delf.network.joined import trunk_of
 from delf.network.resnet import fold_batch_norm, unfold_batch_norm
+from delf.network.trunks import trunk_of
 from delf.types import FloatArray
 
 

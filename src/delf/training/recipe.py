@@ -145,8 +145,8 @@ def train_model(recipe: Recipe, photos: Sequence[LabelledPhoto], output: Path, *
     each mini-batch, and the first one writes.
 
     Args:
-        start: ImageNet weights with torchvision's names, or a model of this package; where the first stage distils, the
-            model that teaches.
+        start: weights with the names of torchvision, or of the authors of a trunk, or a model of this package; where
+            the first stage distils, the model that teaches.
         correspondences, held: of training photos and of held-out ones, for stages of that kind.
         run: the folder of checkpoints and logs; by default `OUTPUT.run` without the suffix of the output.
         about, licence: what the model file says of itself; by default what it said before, if nothing is trained.
@@ -333,7 +333,7 @@ def starting_model(path: Path, recipe: Recipe) -> DelfModel:
                              f"{wanted[1]}; start from weights of that, or say the model's trunk and stride in [model]")
         return model
     model = DelfModel(dataclasses.replace(config, attention=False, autoencoder=0, global_dimensions=0))
-    model.trunk.load_torchvision(state)
+    model.trunk.load_published(state)
     return model.eval()
 
 

@@ -19,7 +19,7 @@ from delf.errors import ModelError
 from delf.features import ExtractionOptions
 from delf.formats.files import require_file
 from delf.formats.protos import read_datum
-from delf.models import PCA, TRUNKS, ModelConfig
+from delf.models import PCA, TRUNKS, ModelConfig, TrunkLayout
 from delf.types import FloatArray
 from delf.weights.bundle import Bundle
 from delf.weights.pbtxt import MOST_CHARACTERS, Message, parse
@@ -75,6 +75,7 @@ def _in_our_order(array: FloatArray) -> FloatArray:
 def _variables() -> Iterator[tuple[str, str, Shape]]:
     """The name of each array in `DelfModel`, that of its variable, and the shape of the latter."""
     layout = TRUNKS[TRUNK]
+    assert isinstance(layout, TrunkLayout), "it is a ResNet"
     yield from _normed("trunk", "conv1", "bn1", "resnet_v1_50/conv1", (7, 7, 3, layout.width))
     channels = layout.width
     for stage, units in enumerate(layout.units[:3]):
