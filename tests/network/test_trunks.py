@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,10 @@ from delf.models import TRUNKS, ModelConfig, TrunkLayout
 from delf.models.receptive_field import receptive_field
 from delf.network.export import export_onnx
 from delf.network.model import DelfModel
+from delf.network.patches import in_whole_patches
+from delf.network.quantise import quantise_onnx
 from delf.network.resnet import fold_batch_norm, unfold_batch_norm
+from delf.network.trunk import Trunk
 from delf.network.trunks import KINDS, trunk_of
 
 OTHERS = [name for name, layout in TRUNKS.items() if not isinstance(layout, TrunkLayout)]
@@ -103,6 +107,8 @@ def test_a_model_is_saved_exported_and_extracts(name: str, make_model: Callable[
     assert load_file(path)[single].dtype == torch.float32
     loaded = DelfModel.from_pretrained(path)
     export_onnx(loaded, path.with_suffix(".onnx"))
+    with pytest.raises(ModelError, match="8 bits are for those alone"):
+        quantise_onnx(path.with_suffix(".onnx"), [photos / "coffee.jpg"], tmp_path / "own-int8.onnx")
     image = read_image(photos / "coffee.jpg")
     found = [Delf.load(path, runtime=runtime, threads=1).extract(image) for runtime in ("torch", "onnx")]
     assert len(found[0]) == len(found[1]) == 200
@@ -122,3 +128,52 @@ def test_what_only_resnets_have_is_refused() -> None:
         ModelConfig("m", trunk="dinov2-small")
     with pytest.raises(ModelError, match="only ResNets have a stage conv5"):
         trunk_of("deit-tiny").forward_conv5(torch.zeros(1))
+
+
+@dataclass(frozen=True)
+class OwnLayout:
+    """Of a network of someone's own."""
+
+    channels: int = 24
+    strides: tuple[int, ...] = (8,)
+    layers: tuple[tuple[int, int, int], ...] = ((8, 8, 0), (3, 1, 1))
+
+
+class OwnTrunk(Trunk):
+    def __init__(self, layout: OwnLayout) -> None:
+        super().__init__()
+        self.patches = torch.nn.Conv2d(3, layout.channels, 8, stride=8)
+        self.mixed = torch.nn.Conv2d(layout.channels, layout.channels, 3, padding=1)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.mixed(torch.relu(self.patches(in_whole_patches(images, 8))))
+
+
+def test_a_trunk_of_ones_own_becomes_a_model_for_everybody(make_model: Callable[..., Any], photos: Path, tmp_path: Path,
+                                                           monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "own.safetensors"
+    with pytest.raises(ModelError, match="unknown trunk 'own'"):
+        ModelConfig("m", trunk="own", stride=8)
+    with monkeypatch.context() as patch:
+        patch.setitem(TRUNKS, "own", OwnLayout())
+        patch.setitem(KINDS, OwnLayout, OwnTrunk)
+        model = make_model(trunk="own", stride=8, extraction={"scales": [0.5], "dimensions": 16, "max_features": 50})
+        model.save_pretrained(path)
+        export_onnx(DelfModel.from_pretrained(path), path.with_suffix(".onnx"))
+        image = read_image(photos / "cat.jpg")
+        expected = Delf.load(path, runtime="torch", threads=1)
+        before = expected.extract(image), expected.patch_size
+    found = Delf.load(path, runtime="onnx", threads=1)  # where nobody knows the network
+    assert found.patch_size == before[1] == 24
+    np.testing.assert_allclose(found.extract(image).scores, before[0].scores, rtol=1e-3)
+    with pytest.raises(ModelError, match="the trunk 'own' does not come with the package: use the ONNX file"):
+        Delf.load(path, runtime="torch")
+
+
+@pytest.mark.parametrize("layout", [{}, {"channels": 3}, {"channels": 3, "size": 9, "padding": 0},
+                                    {"channels": 10**9, "size": 9, "padding": 4},
+                                    {"channels": 3, "size": 9, "padding": 1.5},
+                                    {"channels": 3, "size": 9, "padding": 4, "more": 1}])
+def test_a_stranger_describes_a_trunk_within_bounds(layout: dict[str, Any]) -> None:
+    with pytest.raises(ModelError):
+        ModelConfig("m", trunk="own", stride=8, layout=layout)

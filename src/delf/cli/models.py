@@ -59,16 +59,16 @@ def _photos_of(data: Path) -> list[Path]:
 
 def train(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="'cpu', 'thin' (a tenth of the cost, from what "
-                                       "another model says), 'joint', 'paper', 'finish' (no training: threshold and "
-                                       "probability anew), or a TOML file.")],
+                                       "another model says), 'joint', 'paper', 'dinov2', 'finish' (no training: "
+                                       "threshold and probability anew), or a TOML file.")],
     data: Annotated[Path, typer.Option(metavar="PHOTOS", help="A folder with one folder of photos for each class; a "
                                        "CSV file with the columns file, class and, if you like, split (train, val, "
                                        "holdout); or train.csv or train_clean.csv of Google Landmarks.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="MODEL", help="The .safetensors file to write; its "
                                          ".onnx file goes beside it.")],
-    start: Annotated[Path | None, typer.Option(metavar="FILE", help="ImageNet weights with torchvision's names, as "
-                                               ".safetensors, or a model to go on from, or, for 'thin', to learn from."
-                                               )] = None,
+    start: Annotated[Path | None, typer.Option(metavar="FILE", help="Weights of the trunk under the names of "
+                                               "torchvision or of its authors, as .safetensors, or a model to go "
+                                               "on from, or, for 'thin', to learn from.")] = None,
     images: Annotated[Path | None, typer.Option(metavar="FOLDER", help="What the names in the CSV file are relative "
                                                 "to; by default its own folder.")] = None,
     pairs: Annotated[Path | None, typer.Option(metavar="FILE", help="Correspondences (.npz) of training photos, as "
@@ -109,8 +109,8 @@ def train(
     from delf.training.recipe import Recipe, join_processes, train_model
 
     if start is None:
-        raise OptionError("training starts from weights: give ImageNet ones with torchvision's names, or a model, "
-                          "with --start")
+        raise OptionError("training starts from weights: give those of the trunk, such as ImageNet ones with "
+                          "torchvision's names, or a model, with --start")
     join_processes(device)
     quiet = quiet or Part.own().rank > 0
     plan = Recipe.read(recipe)

@@ -66,7 +66,7 @@ class Delf:
         if self.options.dimensions > len(runtime.pca.components):
             raise OptionError(f"the model {runtime.config.name!r} has {len(runtime.pca.components)} dimensions, "
                               f"not {self.options.dimensions}")
-        self._field = receptive_field(runtime.config.trunk, stride=runtime.config.stride)
+        self._field = receptive_field(runtime.config.trunk_layout, stride=runtime.config.stride)
         self._pyramid = Pyramid(runtime.config.resize, self._field, self.options.scales, self.options.max_image_size,
                                 self.options.min_image_size)
         self._pool = Pool(self.threads, "delf-extract")

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from delf.errors import ModelError
+
 
 class Layout(Protocol):
     """What is known of any trunk."""
@@ -133,6 +135,35 @@ class VitLayout:
         return ((self.patch, self.patch, 0), (3, 1, 1))
 
 
+@dataclass(frozen=True)
+class OpenLayout:
+    """A trunk that is not known here, as its model file describes it: its ONNX file needs no more to be extracted with.
+
+    size, padding: of what a cell sees, as `delf.models.receptive_field` has them.
+    """
+
+    channels: int
+    stride: int
+    size: int
+    padding: int
+
+    def __post_init__(self) -> None:
+        for name in ("channels", "stride", "size", "padding"):
+            value = getattr(self, name)
+            if type(value) is not int or not 1 <= value <= 1_000_000:
+                raise ModelError(f"the {name} of a trunk is a whole number of 1 or more, not {value!r}")
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """The one that it has."""
+        return (self.stride,)
+
+    @property
+    def layers(self) -> tuple[tuple[int, int, int], ...]:
+        """All of them as one."""
+        return ((self.size, self.stride, self.padding),)
+
+
 TRUNKS: dict[str, Layout] = {
     "resnet18": TrunkLayout((2, 2, 2, 2), bottleneck=False),
     "resnet34": TrunkLayout((3, 4, 6, 3), bottleneck=False),
@@ -146,3 +177,6 @@ TRUNKS: dict[str, Layout] = {
     "dinov2-small": VitLayout(384, 12, 6),
     "dinov2-base": VitLayout(768, 12, 12),
 }
+"""What a model's trunk may be. More can be added at run time, with their modules in `delf.network.trunks.KINDS`."""
+
+SHIPPED = frozenset(TRUNKS)

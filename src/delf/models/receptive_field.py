@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from delf.models import TRUNKS
+from delf.models.layouts import TRUNKS, Layout
 
 
 @dataclass(frozen=True)
@@ -22,15 +22,15 @@ class ReceptiveField:
     padding: int
 
 
-def receptive_field(trunk: str, *, stride: int | None = None) -> ReceptiveField:
-    """The receptive field of the feature map of a trunk (a key of `delf.models.TRUNKS`).
+def receptive_field(trunk: str | Layout, *, stride: int | None = None) -> ReceptiveField:
+    """The receptive field of the feature map of a trunk (a key of `delf.models.TRUNKS`, or its layout).
 
     Where conv3 and conv4 are joined, a cell sees a part of it, which begins at one of its ends.
 
     Args:
         stride: one of the trunk's; the smallest if not given. Taking every second cell leaves the field as it is.
     """
-    layout = TRUNKS[trunk]
+    layout = TRUNKS[trunk] if isinstance(trunk, str) else trunk
     size, jump, offset = 1, 1, 0
     for kernel, step, padding in layout.layers:
         size += (kernel - 1) * jump

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from delf.errors import ModelError
 from delf.files import replacing
-from delf.models import METADATA_KEY, PCA, PCA_KEYS, TRUNKS, WHITENING_KEYS, ModelConfig, Whitening, find_model
+from delf.models import METADATA_KEY, PCA, PCA_KEYS, WHITENING_KEYS, ModelConfig, Whitening, find_model
 from delf.network.heads import POOLINGS, Attention, Autoencoder, FeatureNorm
 from delf.network.resnet import fold_batch_norm, unfold_batch_norm
 from delf.network.trunks import trunk_of
@@ -54,7 +54,7 @@ class DelfModel(nn.Module):
         """(B, 3, H, W) float RGB in 0..255 -> (B, C, h, w) map, (B, h, w) attention, (B, G) global descriptor."""
         feature_map = self.trunk((images - self.mean) / self.std)
         top = self.trunk.forward_conv5(feature_map) if self.config.conv5 else None
-        step = self.config.stride // TRUNKS[self.config.trunk].strides[0]
+        step = self.config.stride // self.config.trunk_layout.strides[0]
         if step > 1:
             feature_map = feature_map[:, :, ::step, ::step]
         global_descriptor = self.global_layer(self.pooling(feature_map if top is None else top))
