@@ -375,3 +375,17 @@ def test_reading_a_photo_gives_what_is_extracted(photos: Path) -> None:
     found = own.extract(image)
     assert found.image_size == (image.shape[1], image.shape[0])
     assert found.scales.min() >= 0.9  # half a pixel of a picture of half the size
+
+
+def test_words_of_ones_own_are_found(photos: Path, tmp_path: Path) -> None:
+    from delf.index import Codebook, CodebookOptions
+
+    class Worded(Tiny):
+        words = tmp_path / "corners.words"
+
+    with Collection.create(tmp_path / "places.delf", Worded()) as made:
+        made.add([photos / "cat.jpg", photos / "coffee.jpg"])
+        assert SearchEngine(made, Worded(), method="asmk").retriever.learnt
+        features = Worded().extract(read_image(photos / "rocket.jpg"))
+        Codebook.train(features.descriptors, CodebookOptions(words=4), model="1").save(Worded.words)
+        assert not SearchEngine(made, Worded(), method="asmk").retriever.learnt

@@ -62,6 +62,7 @@ def test_rootsift_is_found_by_its_name_with_the_options_of_the_collection(delf: 
                                      "matching.ratio": 0.9}
         assert Path(found["results"][0]["image"]).stem == "coffee"
         assert found["results"][0]["examined"]
+    delf("search", places, queries["coffee"].path, "--model", "delf-r18-int8").failed("no model; leave --model out")
     delf("search", places, queries["coffee"].path, "--set", "nosuch=1").failed("there is no option nosuch", code=2)
     delf("search", places, queries["coffee"].path, "--turns", "left").failed("--turns takes degrees", code=2)
     delf("search", places, queries["coffee"].path, "--candidates", "1", "--set", "candidates=2").failed("twice", code=2)

@@ -42,7 +42,9 @@ def load_stored(about: Mapping[str, Any], folder: Path, *, model: str | Path | N
         CollectionError: its model is not a packaged one, or it stores what are no options. ModelError: the model that
             the user names cannot be loaded.
     """
-    if model is None and about["model"]["name"] in EXTRACTORS:
+    if (name := about["model"]["name"]) in EXTRACTORS:
+        if model is not None:
+            raise CollectionError(f"{display_path(folder)} was made with {name}, which is no model; leave --model out")
         return load_shipped(about, folder, threads=threads)
     return Delf.load(model if model is not None else stored_model(about, folder), runtime=runtime, device=device,
                      threads=threads, **asdict(stored_options(about, folder)))
