@@ -29,8 +29,8 @@ def test_it_is_searched_added_to_and_has_no_attention(own: Any, hosted: Any, pho
         collection.add([photos / f"{name}.jpg" for name in ("coffee", "cat", "rocket")])
     library = Library(tmp_path / "own.delf", own)
     assert "global" not in library.methods, "it has no global descriptor"
-    options = ServiceOptions(token="token", uploads=tmp_path / "uploads")
     (tmp_path / "uploads").mkdir()
+    options = ServiceOptions(token="a-token-for-this-test", uploads=tmp_path / "uploads")
     http = hosted(create_app(library, options)).http
     query = {"image": queries["coffee"].path.read_bytes()}
     found = http.post("/api/v1/search", files=query).json()
@@ -39,7 +39,7 @@ def test_it_is_searched_added_to_and_has_no_attention(own: Any, hosted: Any, pho
     assert refused.status_code == 422
     assert "'tiny' knows no attention" in refused.json()["error"]["message"]
     added = http.post("/api/v1/images", files={"image": (photos / "coins.jpg").read_bytes()},
-                      headers={"Authorization": "Bearer token"})
+                      headers={"Authorization": "Bearer a-token-for-this-test"})
     assert added.status_code == 201
     assert http.get("/api/v1/collection").json()["images"] == 4
 
