@@ -163,12 +163,17 @@ class Shortened:
 
     def __init__(self, features: Iterator[Features], extractor: Delf) -> None:
         self.identity: dict[str, Any] = extractor.identity
+        self.global_dimensions = extractor.global_dimensions
         self._features, self._dimensions = features, extractor.options.dimensions
 
     def extract_many(self, images: Iterable[tuple[ImageArray, tuple[int, int]]]) -> Iterator[Features]:
         """The next stored features, whatever the images."""
         for _ in images:
             yield shortened(next(self._features), self._dimensions)
+
+    def extract(self, image: ImageArray, *, image_size: tuple[int, int] | None = None) -> Features:
+        """The next stored features, whatever the image."""
+        return shortened(next(self._features), self._dimensions)
 
 
 def shortened(features: Features, dimensions: int) -> Features:

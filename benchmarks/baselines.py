@@ -1,8 +1,9 @@
 """Two methods that everyone knows, to stand beside: RootSIFT with MAGSAC, and a global descriptor of ImageNet features.
 
 Each takes a benchmark folder and gives for every query the database indices, best first, with the seconds that all
-photos ("extract") and a query took, its features included (the median, "query", and "query_p95"). Neither shares code
-with the search of the package beyond decoding images, so that a fault there shows.
+photos ("extract") and a query took, its features included (the median, "query", and "query_p95"). RootSIFT is the
+extractor that ships with the package; beyond that and decoding images neither shares code with its search, so that a
+fault there shows.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import cv2
@@ -20,9 +21,11 @@ from numpy.typing import NDArray
 
 from delf.evaluate import find_named, first_queries, names_of, truth_file
 from delf.evaluation import read_ground_truth
+from delf.extractors import Extractor
+from delf.features import load_named
 from delf.images import crop, limit_size, read_image, resize
 from delf.runtimes import open_runtime
-from delf.types import FloatArray, ImageArray
+from delf.types import Features, FloatArray, ImageArray
 
 Progress = Callable[[int, int], None]
 Ranked = tuple[list[list[int]], dict[str, float]]
@@ -30,14 +33,6 @@ MAX_IMAGE_SIZE = 1024
 SIFT_FEATURES = 2000
 RATIO = 0.85  # Lowe's test on RootSIFT distances
 THRESHOLD = 5.0  # pixels
-
-
-@dataclass(frozen=True, eq=False)
-class Sift:
-    """RootSIFT of one image: points (N, 2), descriptors (N, 128) of unit length."""
-
-    points: FloatArray
-    descriptors: FloatArray
 
 
 def root_sift_magsac(folder: Path, limit: int | None, threads: int, progress: Progress) -> Ranked:
@@ -104,22 +99,23 @@ def reduced(image: ImageArray) -> ImageArray:
     return resize(image, limit_size(image.shape[1], image.shape[0], MAX_IMAGE_SIZE))
 
 
-def root_sift(image: ImageArray) -> Sift:
-    """SIFT with the square root of L1-normalised descriptors (Arandjelovic and Zisserman, CVPR 2012)."""
-    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    keypoints, raw = cv2.SIFT.create(nfeatures=SIFT_FEATURES).detectAndCompute(grey, None)
-    if not keypoints:
-        return Sift(np.zeros((0, 2), np.float32), np.zeros((0, 128), np.float32))
-    descriptors = np.sqrt(raw / np.maximum(raw.sum(axis=1, keepdims=True), 1e-12))
-    return Sift(np.array([keypoint.pt for keypoint in keypoints], np.float32), descriptors.astype(np.float32))
+def root_sift(image: ImageArray) -> Features:
+    """RootSIFT as the package has it, 2,000 features of a picture of 1024 pixels at most."""
+    return sift_extractor().extract(image)
 
 
-def magsac_inliers(query: Sift, database: Sift) -> int:
+@cache
+def sift_extractor() -> Extractor:
+    """What ships with the package."""
+    return load_named("rootsift", threads=1, max_features=SIFT_FEATURES, max_image_size=MAX_IMAGE_SIZE)
+
+
+def magsac_inliers(query: Features, database: Features) -> int:
     """How many mutual, ratio-tested matches agree with one homography.
 
     Matches must be mutual: many features matched to a single one always agree with a transform that collapses.
     """
-    if len(query.points) < 4 or len(database.points) < 4:
+    if min(len(query), len(database)) < 4:
         return 0
     similarities = query.descriptors @ database.descriptors.T
     nearest = np.argmax(similarities, axis=1)
@@ -128,6 +124,6 @@ def magsac_inliers(query: Sift, database: Sift) -> int:
     good &= np.argmax(similarities, axis=0)[nearest] == np.arange(len(nearest))
     if good.sum() < 4:
         return 0
-    _, mask = cv2.findHomography(query.points[good], database.points[nearest[good]], cv2.USAC_MAGSAC, THRESHOLD,
-                                 maxIters=2000, confidence=0.999)
+    _, mask = cv2.findHomography(query.keypoints[good], database.keypoints[nearest[good]], cv2.USAC_MAGSAC,
+                                 THRESHOLD, maxIters=2000, confidence=0.999)
     return 0 if mask is None else int(mask.sum())

@@ -87,6 +87,7 @@ class Made:
 
     def __init__(self, source: Collection, extractor: Delf, seed: int = 0) -> None:
         self.identity: dict[str, Any] = extractor.identity
+        self.global_dimensions = extractor.global_dimensions
         self._source = [source.features(int(ordinal)) for ordinal in np.flatnonzero(source.alive)]
         self._rng = np.random.default_rng(seed)
         self._given = 0
@@ -96,6 +97,10 @@ class Made:
         for _ in images:
             self._given += 1
             yield self._source[self._given - 1] if self._given <= len(self._source) else self._mixed()
+
+    def extract(self, image: ImageArray, *, image_size: tuple[int, int] | None = None) -> Features:
+        """The next features, whatever the image."""
+        return next(self.extract_many([(image, image_size or (1, 1))]))
 
     def _mixed(self) -> Features:
         one, other = (self._source[number] for number in self._rng.integers(len(self._source), size=2))

@@ -188,26 +188,14 @@ class StubExtractor:
     fingerprint: str = "00112233445566778899"
     options: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(dimensions=16, max_features=20))
     threads: int = 1
-    stride: int = 16
-    largest_scale: float = 2.0
     longest_side: int | None = None
-    model_file: Path | None = None
+    global_dimensions: int = 8
     interrupt_after: int | None = None
     extracted: int = 0
 
     @property
     def identity(self) -> dict[str, Any]:
         return {"model": {"name": self.name, "fingerprint": self.fingerprint}, "options": vars(self.options)}
-
-    @property
-    def runtime(self) -> Any:
-        return SimpleNamespace(config=SimpleNamespace(name=self.name, probability={}))
-
-    def limited(self, largest_scale: float) -> StubExtractor:
-        return self
-
-    def changed(self, **options: Any) -> StubExtractor:
-        return self
 
     def extract_many(self, images: Iterable[tuple[ImageArray, tuple[int, int]]]) -> Iterator[Features]:
         for pixels, size in images:

@@ -149,7 +149,7 @@ def test_what_else_is_told(benchmark: Path, stub: Any) -> None:
 def test_the_json_is_what_scripts_rely_on(benchmark: Path, stub: Any) -> None:
     result = json.loads(json.dumps(evaluate_folder(benchmark, stub, limit=1).to_json(), allow_nan=False))
     assert set(result) == {"dataset", "method", "model", "images", "queries", "map", "mp", "seconds",
-                           "bytes_per_image", "learnt", "skipped", "extracted", "peak_bytes"}
+                           "bytes_per_image", "learnt", "skipped", "extracted", "peak_bytes", "settings"}
     assert set(result["map"]) == {"easy", "medium", "hard"}
     assert set(result["mp"]["medium"]) == {"1", "5", "10"}
     assert result["queries"] == 1

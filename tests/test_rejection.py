@@ -165,7 +165,7 @@ def test_predictions_are_saved_with_what_they_are_of(benchmark: Path, other: Pat
     made = reject_methods(benchmark, stub, METHODS, others=[other], save_predictions={"delf": path})
     saved = read_predictions(path)
     assert saved.metadata == {"dataset": "tiny", "others": ["elsewhere"], "images": 8, "method": "delf",
-                              "threshold": 0.8, **stub.identity}
+                              "threshold": 0.8, "settings": {}, **stub.identity}
     for by in QUANTITIES:
         assert score_rejection(saved, by) == score_rejection(made["delf"], by)
     assert list(made) == METHODS

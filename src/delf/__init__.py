@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from delf.collection import Collection
     from delf.errors import DelfError
     from delf.evaluate import evaluate_folder
+    from delf.extractors import as_extractor
     from delf.features import Delf, ExtractionOptions
     from delf.images import read_image
     from delf.indexing import build_index
@@ -51,6 +52,7 @@ _HOMES = {
     "SearchEngine": "delf.search",
     "SearchOptions": "delf.methods",
     "SearchResult": "delf.types",
+    "as_extractor": "delf.extractors",
     "build_index": "delf.indexing",
     "check_collection": "delf.checking",
     "evaluate_folder": "delf.evaluate",
@@ -60,8 +62,8 @@ _HOMES = {
 
 __all__ = [
     "Client", "Collection", "Delf", "DelfError", "DictExtractor", "ExtractionOptions", "Feature2D", "Features",
-    "ImageMatch", "Result", "SearchEngine", "SearchOptions", "SearchResult", "build_index", "check_collection",
-    "evaluate_folder", "match", "read_image",
+    "ImageMatch", "Result", "SearchEngine", "SearchOptions", "SearchResult", "as_extractor", "build_index",
+    "check_collection", "evaluate_folder", "match", "read_image",
 ]
 
 switch_off()  # of telemetry; before a library is loaded that would begin with it

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from delf.evaluate import Observed
+from delf.evaluate import Evaluation, Observed
 from delf.evaluation import precision_recall, protocol_of, ranking_protocol
 from delf.images import read_image
-from delf.methods import METHODS
+from delf.methods import METHODS, method_options
 from delf.ranking import CHANCE, MATCH_PROBABILITY
 from delf.report.evaluation import (
     FATES,
@@ -61,11 +61,16 @@ def write_report(path: str | Path, observed: Observed, *,
     recalls, curves = precision_recall(observed.ranks, benchmark.truth, protocol,
                                        distractors=len(benchmark.distractors))
     page = EvaluationPage(
-        dataset=evaluation.dataset, method=evaluation.method, model=evaluation.model, images=evaluation.images,
+        dataset=evaluation.dataset, method=named(evaluation), model=evaluation.model, images=evaluation.images,
         main=main_setting(protocol), map=evaluation.scores.map, mp=evaluation.scores.mp, seconds=evaluation.seconds,
         recalls=recalls, precision=curves, reliability=reliability(diagnoses), queries=queries,
         files={key: benchmark.files[numbers[0]] for key, numbers in observed.numbers.items()})
     write_evaluation(path, page, load_image=read_image, options=options)
+
+
+def named(evaluation: Evaluation) -> str:
+    """The method of an evaluation, with the options that were other than its own."""
+    return " ".join([evaluation.method, *(f"{key}={value}" for key, value in evaluation.settings.items())])
 
 
 def main_setting(protocol: str) -> str:
@@ -78,8 +83,8 @@ def diagnose(observed: Observed) -> list[Diagnosis]:
     """What became of the images that each query should find, by the main setting of its protocol."""
     protocol = protocol_of(observed.benchmark.truth)
     setting = ranking_protocol(protocol).settings[main_setting(protocol)]
-    options = METHODS.get(observed.evaluation.method)
-    threshold = MATCH_PROBABILITY if options is None else options.minimum_probability
+    method, settings = observed.evaluation.method, observed.evaluation.settings
+    threshold = method_options(method, settings).minimum_probability if method in METHODS else MATCH_PROBABILITY
     keys = {number: key for key, numbers in observed.numbers.items() for number in numbers}
     diagnoses = []
     for answer, entry in zip(observed.answers, observed.benchmark.truth.entries, strict=True):

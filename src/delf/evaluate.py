@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,14 @@ import numpy as np
 from delf.collection import Collection
 from delf.errors import EvaluationError, OptionError
 from delf.evaluation import GroundTruth, Scores, protocol_of, read_ground_truth, score_ranks, write_ranking
-from delf.features import Delf
+from delf.extractors import Extractor, Own, as_extractor
 from delf.images import IMAGE_EXTENSIONS, display_path, find_images
 from delf.indexing import IndexOptions, build_index
-from delf.methods import DEFAULT_METHOD
+from delf.methods import DEFAULT_METHOD, SearchOptions, method_options
 from delf.query import Query
 from delf.ranking import Candidates
 from delf.search import SearchEngine
+from delf.settings import Settings
 from delf.types import SearchResult, require_top
 
 Progress = Callable[[int, int], None]
@@ -43,7 +44,7 @@ class Evaluation:
     searched images themselves, "words" or the kind of index whose quantisers were; else empty. skipped: a sentence for
     each image that could not be read. extracted: images whose extraction "extract" is the time of; a kept collection
     has the others. peak_bytes: the most memory that the process held, with all methods that were measured together;
-    None where the system does not say.
+    None where the system does not say. settings: options of the method that were other than its own, by dotted names.
     """
 
     dataset: str
@@ -58,6 +59,7 @@ class Evaluation:
     skipped: tuple[str, ...]
     extracted: int = 0
     peak_bytes: int | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The object that `delf evaluate --json` prints."""
@@ -66,10 +68,11 @@ class Evaluation:
         return {**values, "skipped": list(self.skipped), "map": scores["map"], "mp": scores["mp"]}
 
 
-def evaluate_folder(folder: str | Path, extractor: Delf, *, method: str = DEFAULT_METHOD,
+def evaluate_folder(folder: str | Path, extractor: Own, *, method: str = DEFAULT_METHOD,
                     collection: str | Path | None = None,
                     limit: int | None = None, distractors: Sequence[str | Path] = (),
                     save_predictions: str | Path | None = None, index: IndexOptions | None = None,
+                    settings: Settings | None = None,
                     extracting: Progress = ignored, searching: Progress = ignored) -> Evaluation:
     """Evaluate a search method on a folder with `images/` (or `jpg/`) and `gnd.json` (or `gnd_*.pkl`).
 
@@ -81,7 +84,7 @@ def evaluate_folder(folder: str | Path, extractor: Delf, *, method: str = DEFAUL
         limit: only the first so many queries.
         distractors: folders of images that no query shows, which are searched as well.
         save_predictions: where the rankings go, in the form that `delf score` reads.
-        index: which index to build.
+        index: which index to build. settings: other options than those of the method (`delf.methods.method_options`).
         extracting, searching: called with (done, total).
 
     Raises:
@@ -89,26 +92,27 @@ def evaluate_folder(folder: str | Path, extractor: Delf, *, method: str = DEFAUL
     """
     predictions = {} if save_predictions is None else {method: save_predictions}
     return evaluate_methods(folder, extractor, [method], collection=collection, limit=limit, distractors=distractors,
-                            save_predictions=predictions, index=index, extracting=extracting,
+                            save_predictions=predictions, index=index, settings=settings, extracting=extracting,
                             searching=searching)[method]
 
 
-def evaluate_methods(folder: str | Path, extractor: Delf, methods: Sequence[str], *,
+def evaluate_methods(folder: str | Path, extractor: Own, methods: Sequence[str], *,
                      collection: str | Path | None = None, limit: int | None = None,
                      distractors: Sequence[str | Path] = (),
                      save_predictions: Mapping[str, str | Path] | None = None,
-                     index: IndexOptions | None = None, extracting: Progress = ignored,
-                     searching: Progress = ignored,
+                     index: IndexOptions | None = None, settings: Settings | None = None,
+                     extracting: Progress = ignored, searching: Progress = ignored,
                      observe: Callable[[Observed], None] = lambda observed: None) -> dict[str, Evaluation]:
     """As `evaluate_folder`, for several search methods; the features of an image are extracted once for all of them.
 
     Args:
         save_predictions: where the rankings of a method go. observe: called with the answers of each method.
     """
-    benchmark = read_benchmark(folder, limit=limit, distractors=distractors)
+    benchmark, whole = read_benchmark(folder, limit=limit, distractors=distractors), as_extractor(extractor)
+    options = {method: method_options(method, settings) for method in methods}
     _forget_peak()
-    with indexed(benchmark, extractor, collection=collection, index=index, progress=extracting) as database:
-        engines, opened = _opened(database.collection, extractor, methods)
+    with indexed(benchmark, whole, collection=collection, index=index, progress=extracting) as database:
+        engines, opened = _opened(database.collection, whole, options)
         answers = _search_all(engines, benchmark, searching)
         facts = {engine.method: (database.bytes_for(engine), database.learnt_for(engine)) for engine in engines}
     peak, evaluations = _peak_bytes(), {}
@@ -119,26 +123,26 @@ def evaluate_methods(folder: str | Path, extractor: Delf, methods: Sequence[str]
                              distractors=len(benchmark.distractors))
         size, learnt = facts[method]
         one = evaluations[method] = Evaluation(
-            dataset=benchmark.name, method=method, model=extractor.runtime.config.name, images=len(benchmark.files),
+            dataset=benchmark.name, method=method, model=whole.name, images=len(benchmark.files),
             queries=len(answered), bytes_per_image=round(size / max(1, len(benchmark.files))), scores=scores,
             seconds={"extract": database.seconds, "index": database.index_seconds + opened[method],
                      **_latency(answered)}, skipped=database.skipped,
-            learnt=learnt, extracted=database.extracted, peak_bytes=peak)
+            learnt=learnt, extracted=database.extracted, peak_bytes=peak, settings=dict(settings or {}))
         if save_predictions is not None and method in save_predictions:
             about = {key: value for key, value in one.to_json().items() if key not in ("map", "mp")}
             write_ranking(save_predictions[method], ranks,
-                          {**about, "distractors": len(benchmark.distractors), **extractor.identity})
+                          {**about, "distractors": len(benchmark.distractors), **whole.identity})
         observe(Observed(one, benchmark, answered, ranks, database.numbers))
     return evaluations
 
 
-def _opened(collection: Collection, extractor: Delf,
-            methods: Sequence[str]) -> tuple[list[SearchEngine], dict[str, float]]:
+def _opened(collection: Collection, extractor: Extractor,
+            methods: Mapping[str, SearchOptions]) -> tuple[list[SearchEngine], dict[str, float]]:
     """The engine of each method, and the seconds that opening it took: some learn words, and make lists of them."""
     engines, seconds = [], {}
-    for method in methods:
+    for method, options in methods.items():
         start = time.perf_counter()
-        engines.append(SearchEngine(collection, extractor, method=method))
+        engines.append(SearchEngine(collection, extractor, method=method, options=options))
         seconds[method] = time.perf_counter() - start
     return engines, seconds
 
@@ -231,7 +235,7 @@ class Database:
 
 
 @contextmanager
-def indexed(benchmark: Benchmark, extractor: Delf, *, collection: str | Path | None = None,
+def indexed(benchmark: Benchmark, extractor: Own, *, collection: str | Path | None = None,
             index: IndexOptions | None = None, progress: Progress = ignored) -> Iterator[Database]:
     """The images of a benchmark in a collection with its index, which is kept in a folder if one is given."""
     with nullcontext(str(collection)) if collection else tempfile.TemporaryDirectory() as place:

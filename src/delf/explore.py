@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from delf.collection import Collection
-from delf.features import Delf
+from delf.extractors import Extractor, Own, as_extractor
 from delf.grouping import (
     Group,
     GroupOptions,
@@ -38,7 +38,7 @@ class Exploration:
     """
 
     collection: Collection
-    extractor: Delf
+    extractor: Extractor
     pairs: Pairs
     groups: tuple[Group, ...]
     alone: tuple[int, ...]
@@ -108,7 +108,7 @@ class Exploration:
         return self.collection.image(ordinal).path
 
 
-def explore_collection(collection: Collection, extractor: Delf | None = None, *,
+def explore_collection(collection: Collection, extractor: Own | None = None, *,
                        pair_options: PairOptions | None = None, options: GroupOptions | None = None,
                        progress: Progress = lambda done, total: None,
                        preparing: Progress = lambda done, total: None) -> Exploration:
@@ -122,11 +122,11 @@ def explore_collection(collection: Collection, extractor: Delf | None = None, *,
     Raises:
         CollectionError: the model of the collection is not to be had, or there is no room for the pairs.
     """
-    extractor = extractor or load_extractor(collection)
+    whole = load_extractor(collection) if extractor is None else as_extractor(extractor)
     pair_options, options = pair_options or PairOptions(), options or GroupOptions()
-    pairs = match_collection(collection, extractor, pair_options, progress=progress, preparing=preparing)
+    pairs = match_collection(collection, whole, pair_options, progress=progress, preparing=preparing)
     groups = find_groups(pairs, options)
     grouped = [image for group in groups for image in group.images]
     alone = np.setdiff1d(np.flatnonzero(collection.alive), np.array(grouped, np.int64)).tolist()
-    return Exploration(collection, extractor, joining(pairs, options), tuple(groups), tuple(alone), pair_options,
+    return Exploration(collection, whole, joining(pairs, options), tuple(groups), tuple(alone), pair_options,
                        options)

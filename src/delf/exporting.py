@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from delf.errors import DelfError, ImageError, MissingDependencyError, OptionError
-from delf.features import Delf
+from delf.extractors import Extractor, Own, as_extractor
 from delf.formats import FORMATS, write_features
 from delf.formats.container import require_text
 from delf.formats.gathering import Gathering
@@ -34,7 +34,7 @@ class ExportReport:
     skipped: tuple[str, ...]
 
 
-def extract_files(photos: Iterable[str | Path], folder: Path, form: str, extractor: Delf, *,
+def extract_files(photos: Iterable[str | Path], folder: Path, form: str, extractor: Own, *,
                   exclude: Iterable[str] = (), progress: Progress = silent) -> ExportReport:
     """Extract the features of the photos in files and folders into `folder`, one file each.
 
@@ -51,7 +51,7 @@ def extract_files(photos: Iterable[str | Path], folder: Path, form: str, extract
     """
     if f".{form}" not in FORMATS:
         raise OptionError(f"unknown format {form!r}; known are {', '.join(suffix[1:] for suffix in FORMATS)}")
-    skipped: list[str] = []
+    whole, skipped = as_extractor(extractor), list[str]()
     targets = _targets([Path(root) for root in photos], folder, form, list(exclude),
                        lambda error: skipped.append(str(error)))
     missing = [(target, source) for target, source in targets if not _is_newer(target, source)]
@@ -62,11 +62,11 @@ def extract_files(photos: Iterable[str | Path], folder: Path, form: str, extract
         _make(target.parent)
         write_features(target, features)
 
-    written = _extract(missing, extractor, write, skipped, progress)
+    written = _extract(missing, whole, write, skipped, progress)
     return ExportReport(written, len(targets) - len(missing), tuple(skipped))
 
 
-def extract_into(photos: Iterable[str | Path], path: Path, extractor: Delf, *, root: Path | None = None,
+def extract_into(photos: Iterable[str | Path], path: Path, extractor: Own, *, root: Path | None = None,
                  exclude: Iterable[str] = (), progress: Progress = silent) -> ExportReport:
     """Extract the features of the photos in files and folders into one file, in the layout of hloc where it is `.h5`.
 
@@ -83,8 +83,8 @@ def extract_into(photos: Iterable[str | Path], path: Path, extractor: Delf, *, r
         DelfError: the file is of another model or other options, two photos have one name, or it cannot be written.
         MissingDependencyError: what writes the format is not installed.
     """
-    skipped: list[str] = []
-    about = json.dumps({**extractor.identity, "pixels": "as stored"}, sort_keys=True)
+    whole, skipped = as_extractor(extractor), list[str]()
+    about = json.dumps({**whole.identity, "pixels": "as stored"}, sort_keys=True)
     with Gathering(path, about) as gathering:
         named = _named([Path(one) for one in photos], root, path, list(exclude), skipped)
         missing = [(name, source) for name, source in named.items() if not gathering.has(name, _written(source))]
@@ -93,12 +93,12 @@ def extract_into(photos: Iterable[str | Path], path: Path, extractor: Delf, *, r
             points, size = as_stored(features.keypoints, features.image_size, loaded.metadata.orientation)
             gathering.add(name, replace(features, keypoints=points, image_size=size))
 
-        written = _extract(missing, extractor, write, skipped, progress)
+        written = _extract(missing, whole, write, skipped, progress)
         gathering.finish()
     return ExportReport(written, len(named) - len(missing), tuple(skipped))
 
 
-def _extract(missing: list[tuple[_Target, Path]], extractor: Delf,
+def _extract(missing: list[tuple[_Target, Path]], extractor: Extractor,
              write: Callable[[_Target, Features, LoadedImage], None], skipped: list[str], progress: Progress) -> int:
     """Extract photos and write each; how many were. skipped: is told of those that were not."""
     in_flight: deque[tuple[_Target, Path, LoadedImage]] = deque()

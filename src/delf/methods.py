@@ -17,6 +17,7 @@ from delf.retrieval import (
     HqeRetrieval,
     VoteOptions,
 )
+from delf.settings import Settings, with_settings
 from delf.verification import DetailOptions, MatchingOptions, ScreeningOptions, VerificationOptions
 from delf.verification.matching import REFERENCE
 
@@ -114,3 +115,20 @@ words and have verified images first, as that study has them. `global` compares 
 """
 
 DEFAULT_METHOD = next(iter(METHODS))
+
+
+def method_options(method: str, settings: Settings | None = None) -> SearchOptions:
+    """The options of a method, with other values of some of them.
+
+    Args:
+        settings: values by dotted names, such as `{"verification.threshold": 10.0, "candidates": 50}`.
+
+    Raises:
+        OptionError: there is no such method or option, or a value makes no sense.
+    """
+    if method not in METHODS:
+        raise OptionError(f"unknown method {method!r}; known are {', '.join(METHODS)}")
+    try:
+        return with_settings(METHODS[method], settings or {})
+    except OptionError as error:
+        raise OptionError(f"{error} (the method is {method})") from error

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from delf.extractors import Extractor, Own, as_extractor
 from delf.features import Delf
 from delf.images import load, read_image
 from delf.ranking import DETAILS, detail_evidence, evidence, probability
@@ -15,13 +16,13 @@ from delf.types import Features, ImageArray, ImageMatch, Matches, Verification
 from delf.verification import DetailOptions, MatchingOptions, VerificationOptions, match_and_verify, verify_details
 
 
-def match(image0: ImageArray | str | Path, image1: ImageArray | str | Path, extractor: Delf | None = None, *,
+def match(image0: ImageArray | str | Path, image1: ImageArray | str | Path, extractor: Own | None = None, *,
           matching: MatchingOptions | None = None, verification: VerificationOptions | None = None) -> ImageMatch:
     """Match two images directly: the points of the first that were found in the second, and how sure one may be."""
-    extractor = extractor or Delf.load()
-    query, database = (_extract(extractor, image) for image in (image0, image1))
+    whole: Extractor = Delf.load() if extractor is None else as_extractor(extractor)
+    query, database = (_extract(whole, image) for image in (image0, image1))
     found = image_match(query, database, match_and_verify(query, database, matching, verification),
-                        verify_details(query, database, DetailOptions()), weights=extractor.runtime.config.probability)
+                        verify_details(query, database, DetailOptions()), weights=whole.weights())
     if isinstance(image0, np.ndarray) or isinstance(image1, np.ndarray):
         return found
     return replace(found, images=(str(image0), str(image1)))
@@ -55,7 +56,7 @@ def no_match(query: Features, images: int = 1, weights: Mapping[str, float] | No
     return image_match(query, query, nothing, images=images, weights=weights)
 
 
-def _extract(extractor: Delf, image: ImageArray | str | Path) -> Features:
+def _extract(extractor: Extractor, image: ImageArray | str | Path) -> Features:
     if isinstance(image, np.ndarray):
         return extractor.extract(read_image(image))
     loaded = load(image, shrink_to=extractor.longest_side)

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from delf.errors import DelfError
-from delf.features import Delf, extract_turned
-from delf.features.turning import LONGEST_SIDE
+from delf.extractors import Own, as_extractor
+from delf.features import extract_turned
+from delf.features.extractor import LONGEST_SIDE
 from delf.images import ImageOptions, crop, limit_size, load, read_image, resize
 from delf.pools import Lock
 from delf.types import Box, Features, ImageArray
@@ -90,7 +91,7 @@ class Query:
     name: of its photo, to be shown. box: the part that is searched for. seconds: what reading and extracting took.
     """
 
-    def __init__(self, extractor: Delf | None, read: Callable[[], QueryPhoto] | None, *, name: str = "",
+    def __init__(self, extractor: Own | None, read: Callable[[], QueryPhoto] | None, *, name: str = "",
                  box: Box | None = None, seen: Seen | None = None) -> None:
         """Nothing is read before it is needed.
 
@@ -100,15 +101,16 @@ class Query:
         """
         self.name, self.box = name, box
         self.seconds: dict[str, float] = {}
-        self._extractor, self._read, self._seen = extractor, read, seen or Seen()
+        self._extractor = None if extractor is None else as_extractor(extractor)
+        self._read, self._seen = read, seen or Seen()
         self._photo: QueryPhoto | None = None
 
     @classmethod
-    def of_photo(cls, extractor: Delf, image: ImageArray | str | Path, *, box: Box | None = None) -> Query:
+    def of_photo(cls, extractor: Own, image: ImageArray | str | Path, *, box: Box | None = None) -> Query:
         """The query of a photo: a path, or (H, W, 3) uint8 RGB; `box` as for `QueryPhoto.read`."""
         name = str(image) if isinstance(image, str | Path) else ""
-        return cls(extractor, lambda: QueryPhoto.read(image, longest_side=extractor.longest_side, box=box), name=name,
-                   box=box)
+        whole = as_extractor(extractor)
+        return cls(whole, lambda: QueryPhoto.read(image, longest_side=whole.longest_side, box=box), name=name, box=box)
 
     @classmethod
     def of_features(cls, features: Features, name: str = "") -> Query:
@@ -160,12 +162,7 @@ class Query:
                     photo = self._pixels()
                 except DelfError:
                     return None
-                # Levels are relative to the photo as the level of scale 1 has it, however small the largest one is.
-                largest_scale = share * self._extractor.largest_scale
-                longest_side = cells * self._extractor.stride
-                longest = self._extractor.limited(max(1.0, largest_scale)).longest_side
-                base = min(max(photo.pixels.shape[:2]), self._extractor.limited(1.0).longest_side or LONGEST_SIDE)
-                extractor = self._extractor.limited(min(largest_scale, longest_side / base))
+                extractor, longest = self._extractor.glancing(share, cells, max(photo.pixels.shape[:2]))
                 found = extract_turned(extractor, photo.pixels, photo.size, degrees, whole=whole, longest_side=longest,
                                        most=most)
                 details = None if self._seen.features is None else self._seen.features.details  # alike at any angle

@@ -37,10 +37,12 @@ from delf.evaluation.rejection import (
     telling_quantity,
 )
 from delf.evaluation.rejection import write_predictions as write
-from delf.features import Delf
+from delf.extractors import Own
 from delf.indexing import IndexOptions
+from delf.methods import method_options
 from delf.report.curves import Panel, draw_panels
 from delf.search import SearchEngine
+from delf.settings import Settings
 from delf.types import Box, SearchResult
 
 DEPTH = 100  # results that are kept of each answer: as many as are verified
@@ -63,9 +65,10 @@ class Question:
     exclude: frozenset[int] = frozenset()
 
 
-def reject_methods(folder: str | Path, extractor: Delf, methods: Sequence[str], *,
+def reject_methods(folder: str | Path, extractor: Own, methods: Sequence[str], *,
                    others: Sequence[str | Path] = (), collection: str | Path | None = None, limit: int | None = None,
                    save_predictions: Mapping[str, str | Path] | None = None, index: IndexOptions | None = None,
+                   settings: Settings | None = None,
                    extracting: Progress = ignored, searching: Progress = ignored) -> dict[str, Predictions]:
     """Ask the queries of a benchmark with and without their images in the database, and those of other benchmarks.
 
@@ -74,17 +77,19 @@ def reject_methods(folder: str | Path, extractor: Delf, methods: Sequence[str], 
 
     Args:
         others: benchmark folders of other places, whose queries have no match in this one.
-        collection, limit, index, extracting, searching: as for `delf.evaluate.evaluate_methods`.
+        collection, limit, index, settings, extracting, searching: as for `delf.evaluate.evaluate_methods`.
         save_predictions: where the answers of a method go, for `delf.evaluation.rejection.read_predictions`.
 
     Raises:
         EvaluationError: a folder is not a benchmark, or images are missing.
     """
     benchmark = read_benchmark(folder, limit=limit)
+    options = {method: method_options(method, settings) for method in methods}
     questions = questions_of(benchmark, others, limit)
     answers: dict[str, list[Answer]] = {method: [] for method in methods}
     with indexed(benchmark, extractor, collection=collection, index=index, progress=extracting) as database:
-        engines = [SearchEngine(database.collection, extractor, method=method) for method in methods]
+        engines = [SearchEngine(database.collection, extractor, method=method, options=options[method])
+                   for method in methods]
         ordinals = {number: ordinal for number, path in enumerate(benchmark.images)
                     if (ordinal := database.collection.ordinal_of(path)) is not None}
         for question, found in _ask(engines, questions, ordinals, searching):
@@ -94,7 +99,8 @@ def reject_methods(folder: str | Path, extractor: Delf, methods: Sequence[str], 
     for engine in engines:
         about = {"dataset": benchmark.name, "others": [Path(other).resolve().name for other in others],
                  "images": len(benchmark.images), "method": engine.method,
-                 "threshold": engine.options.minimum_probability, **extractor.identity}
+                 "threshold": engine.options.minimum_probability, "settings": dict(settings or {}),
+                 **engine.extractor.identity}
         predictions[engine.method] = Predictions(tuple(answers[engine.method]), about)
     for method, path in (save_predictions or {}).items():
         write(path, predictions[method])

@@ -17,11 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from delf.collection import Collection, Snapshot, Stored
-from delf.errors import CollectionError, OptionError
-from delf.features import Delf, load_stored
+from delf.errors import CollectionError
+from delf.extractors import Extractor, Own, as_extractor
+from delf.features import load_stored
 from delf.images import display_path
-from delf.looks import Effort, Look, Looking, seen_turned, turn_by_details, upright
-from delf.methods import DEFAULT_METHOD, METHODS, SearchOptions
+from delf.looks import Effort, Look, Looking, TurningOptions, seen_turned, turn_by_details, upright
+from delf.methods import DEFAULT_METHOD, SearchOptions, method_options
 from delf.pair import image_match
 from delf.pools import Pool
 from delf.query import Query, timed
@@ -65,25 +66,27 @@ class SearchEngine:
         answer = engine.search("query.jpg")
     """
 
-    def __init__(self, collection: Stored, extractor: Delf | None = None, *,
+    def __init__(self, collection: Stored, extractor: Own | None = None, *,
                  method: str = DEFAULT_METHOD, options: SearchOptions | None = None,
                  progress: Callable[[int, int], None] = lambda done, total: None) -> None:
         """Open the index of a collection; what the method needs beside the features is made where it is missing.
 
         Args:
-            extractor: of the very model and options that the collection was made with; loaded by name if not given.
+            extractor: of the very model and options that the collection was made with, `Delf` or any other
+                (`delf.extractors`); loaded by name if not given.
             method: a key of `METHODS`. options: instead of those of the method.
             progress: called with (segments done, segments to do) while something is made.
 
         Raises:
             OptionError: unknown method. CollectionError, ModelError: the model of the collection is not to be had.
         """
-        if method not in METHODS:
-            raise OptionError(f"unknown method {method!r}; known are {', '.join(METHODS)}")
         self.collection = collection
         self.method = method
-        self.options = options or METHODS[method]
-        self.extractor = extractor or load_extractor(collection)
+        usual = method_options(method)  # an unknown one is told
+        self.options = options or usual
+        self.extractor = load_extractor(collection) if extractor is None else as_extractor(extractor)
+        # Where features are the same at any angle, a turned query is nothing new.
+        self._turning = TurningOptions() if self.extractor.knows_turns else self.options.turning
         self._pool = Pool(self.extractor.threads, "delf-verify")
         self._state = self._opened(collection.snapshot, progress)
 
@@ -179,7 +182,7 @@ class SearchEngine:
         seconds = dict(query.seconds)
         alive, options = _alive(state.snapshot, exclude), self.options
         looking = Looking(state.retriever, state.verifier, alive, candidates=options.candidates,
-                          thorough=options.thorough, turning=options.turning, check=check)
+                          thorough=options.thorough, turning=self._turning, check=check)
         if candidates is None:
             with timed(seconds, "retrieve"):
                 candidates = state.retriever.candidates(features, alive)
@@ -187,7 +190,7 @@ class SearchEngine:
             first = looking.look(features, candidates)
         with timed(seconds, "rank"):
             ranked = self._ranked(state, [first], top)
-        if options.turning.angles:
+        if self._turning.angles:
             with timed(seconds, "turn"):
                 if not self._is_match(ranked) or first.turn_by_details is not None:
                     # Products so small gain nothing by two threads, which spin while they wait for the next one.
@@ -206,7 +209,7 @@ class SearchEngine:
     def match(self, query: Query | Features, ordinal: int, *, check: Check = unchecked) -> ImageMatch:
         """The evidence that one image shows what a query does, looked at as one of the best."""
         query = Query.of_features(query) if isinstance(query, Features) else query
-        state, turning = self._state, self.options.turning
+        state, turning = self._state, self._turning
         looked = state.verifier.look_at(query.features, ordinal)
         first = self._match(state, query.features, looked)
         degrees = turn_by_details(looked, query.features) if turning.angles else None
@@ -231,9 +234,9 @@ class SearchEngine:
         return max(first, again, key=lambda one: one.inliers)
 
     def _match(self, state: _State, query: Features, seen: Verified) -> ImageMatch:
-        if not (state.retriever.comparable and self.extractor.runtime.config.probability_by_words):
+        if not (state.retriever.comparable and self.extractor.weights(by_words=True)):
             return image_match(query, seen.features, seen.found, seen.details, images=len(state.snapshot),
-                               weights=self.extractor.runtime.config.probability)
+                               weights=self.extractor.weights())
         found = state.retriever.candidates(query, state.snapshot.alive)  # as sure as a search is, or nearly
         return self._evidence(state, Look(query, found, found, [seen]), seen, len(state.snapshot))
 
@@ -287,18 +290,18 @@ class SearchEngine:
 
     def _evidence(self, state: _State, look: Look, one: Verified, total: int) -> ImageMatch:
         """total: how many images were searched."""
-        config = self.extractor.runtime.config
-        more, weights = {}, config.probability
+        more, weights = {}, self.extractor.weights()
         if self.options.inliers == "distinct":
             more[DISTINCT] = math.log1p(look.distinct[one.ordinal])
         if state.retriever.comparable:
             more[WORDS] = look.words_of(one)
-            if one.confirmed and config.probability_by_words:  # without any, there is nothing that could be shown
-                weights, total = config.probability_by_words, max(total, SMALLEST)
+            by_words = self.extractor.weights(by_words=True)
+            if one.confirmed and by_words:  # without any, there is nothing that could be shown
+                weights, total = by_words, max(total, SMALLEST)
         return image_match(look.query, one.features, one.found, one.details, images=total, weights=weights, more=more)
 
 
-def _reopened(collection: Stored, extractor: Delf, method: str, options: SearchOptions) -> SearchEngine:
+def _reopened(collection: Stored, extractor: Extractor, method: str, options: SearchOptions) -> SearchEngine:
     """What was pickled."""
     return SearchEngine(collection, extractor, method=method, options=options)
 
@@ -321,7 +324,7 @@ def _result(snapshot: Snapshot, rank: int, one: _Ranked) -> Result:
                    inlier_points=match.inlier_points, evidence=match.evidence, examined=True)
 
 
-def load_extractor(collection: Stored) -> Delf:
+def load_extractor(collection: Stored) -> Extractor:
     """The extractor that a collection was made with, found by the name of its model.
 
     Raises:

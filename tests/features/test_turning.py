@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from delf.features import Delf, ExtractionOptions, extract_turned
+from delf.features import Delf, extract_turned
 from delf.images import read_image
 from delf.types import Features
 from delf.verification import match_and_verify
@@ -21,12 +21,12 @@ class Brightest:
     longest_side = 2048
 
     def __init__(self, max_features: int = 1000) -> None:
-        self.options = ExtractionOptions(max_features=max_features)
+        self.max_features = max_features
         self.seen: list[np.ndarray] = []
         self.asked: list[int] = []
 
-    def changed(self, max_features: int, details: int | None = None) -> Any:
-        self.asked.append(max_features)
+    def keeping(self, count: int) -> Any:
+        self.asked.append(count)
         return self
 
     def extract(self, image: np.ndarray) -> Features:

@@ -7,8 +7,9 @@ import torch
 
 from delf.errors import ModelError
 from delf.models import TRUNKS, ModelConfig
-from delf.network.joined import JoinedTrunk, take_channels, trunk_of
+from delf.network.joined import JoinedTrunk, take_channels
 from delf.network.resnet import BasicBlock, ResNetTrunk, fold_batch_norm, unfold_batch_norm
+from delf.network.trunks import trunk_of
 
 
 @pytest.mark.parametrize(("height", "width"), [(64, 48), (65, 47), (1, 17), (33, 16), (9, 8)])

@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from delf.models import TRUNKS
+from delf.models import TRUNKS, TrunkLayout
 from delf.models.receptive_field import receptive_field
-from delf.network.joined import trunk_of
 from delf.network.resnet import ResNetTrunk
+from delf.network.trunks import trunk_of
 
-RESNETS = [name for name, layout in TRUNKS.items() if not layout.joined]
+RESNETS = [name for name, layout in TRUNKS.items() if isinstance(layout, TrunkLayout) and not layout.joined]
 
 
 def geometry_only(name: str) -> ResNetTrunk:

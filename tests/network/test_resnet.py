@@ -19,7 +19,7 @@ from delf.network.resnet import ResNetTrunk, SamePool, fold_batch_norm, unfold_b
 PARAMETERS = {"resnet18": 11_689_512 - 513_000, "resnet34": 21_797_672 - 513_000,
               "resnet50": 25_557_032 - 2_049_000, "resnet101": 44_549_160 - 2_049_000,
               "slim50": 25_557_032 - 2_049_000}
-RESNETS = [name for name, layout in TRUNKS.items() if not layout.joined]
+RESNETS = [name for name, layout in TRUNKS.items() if isinstance(layout, TrunkLayout) and not layout.joined]
 NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 
 

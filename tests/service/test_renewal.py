@@ -46,7 +46,7 @@ def test_a_renewal_with_a_model_that_is_not_found_is_told(copied: Any, queries: 
     assert library.state is before
     assert library.notice == (f"{folder} was renewed with the model mine, which is not found by its name: the service "
                               "goes on with the state before. To search the new one, start it again, with --model and "
-                              "that model's file")
+                              "that model's file, or with --extractor")
     assert [sentence.startswith(library.notice) for sentence in told] == [True]
     assert not library.refresh(), "it is looked at once"
     assert before.engine("delf").search(queries["astronaut"].path, top=1).match

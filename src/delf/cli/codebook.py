@@ -16,18 +16,20 @@ from delf.cli.options import (
     Json,
     MaxFeatures,
     Model,
+    Own,
     Quiet,
     Runtime,
+    Settings,
     Strict,
     Threads,
-    given,
-    load_extractor,
+    load_any,
+    only_extraction,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from delf.features import Delf
+    from delf.extractors import Extractor
     from delf.types import FloatArray
 
 PER_WORD = 64  # descriptors of the sample for each word, unless said otherwise
@@ -47,7 +49,8 @@ def codebook(
     exclude: Exclude = None,
     iterations: Annotated[int, typer.Option(min=1, help="How many iterations of k-means are made.")] = 10,
     seed: Annotated[int, typer.Option(min=0, help="The same seed makes the same words.")] = 0,
-    model: Model = MODEL, dimensions: Dimensions = None, max_features: MaxFeatures = None,
+    model: Model = MODEL, extractor: Own = None, settings: Settings = None,
+    dimensions: Dimensions = None, max_features: MaxFeatures = None,
     runtime: Runtime = "auto", device: Device = "cpu", threads: Threads = None,
     strict: Strict = False, json: Json = False, quiet: Quiet = False,
 ) -> None:
@@ -70,11 +73,11 @@ def codebook(
             with Collection.open(photos[0]) as opened:
                 descriptors, fingerprint = training_sample(opened, size), opened.about["model"]["fingerprint"]
         else:
-            extractor = load_extractor(model, runtime, device, threads, quiet or json,
-                                       **given(dimensions=dimensions, max_features=max_features))
+            own = load_any(extractor, model, runtime, device, threads, quiet or json,
+                           **only_extraction(settings, dimensions=dimensions, max_features=max_features))
             paths = list(find_images(photos, exclude=exclude or (), on_error=lambda error: skipped.append(str(error))))
-            descriptors = _extracted(extractor, paths, photos_limit, size, seed, skipped, quiet or json)
-            fingerprint = extractor.identity["model"]["fingerprint"]
+            descriptors = _extracted(own, paths, photos_limit, size, seed, skipped, quiet or json)
+            fingerprint = own.identity["model"]["fingerprint"]
         learnt = Codebook.train(descriptors, options, model=fingerprint)
         learnt.save(temporary)
     if json:
@@ -86,7 +89,7 @@ def codebook(
     report_skipped(skipped, strict)
 
 
-def _extracted(extractor: Delf, paths: list[Path], limit: int | None, size: int, seed: int, skipped: list[str],
+def _extracted(extractor: Extractor, paths: list[Path], limit: int | None, size: int, seed: int, skipped: list[str],
                quiet: bool) -> FloatArray:
     """About `size` descriptors, as many of each photo."""
     import numpy as np

@@ -11,6 +11,7 @@ from delf.cli.console import counted, print_json, progress, report_passed_over, 
 from delf.cli.options import (
     METHOD,
     MODEL,
+    Candidates,
     Details,
     Device,
     Dimensions,
@@ -18,14 +19,20 @@ from delf.cli.options import (
     Json,
     MaxFeatures,
     Method,
+    Own,
     Quiet,
     Runtime,
+    Settings,
     Strict,
     Threads,
     Top,
-    given,
-    load_extractor,
+    Turns,
+    Verifier,
+    extraction_options,
+    load_any,
     load_stored_extractor,
+    only_extraction,
+    search_settings,
 )
 from delf.verdicts import ANSWERS, NO_MATCH
 
@@ -33,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from delf.collection import AddReport, Collection
-    from delf.features import Delf
+    from delf.extractors import Extractor
     from delf.types import Box, Result, SearchResult
 
 Folder = Annotated[Path, typer.Argument(metavar="COLLECTION", help="The folder of a collection.")]
@@ -46,7 +53,8 @@ def index(
     model: Annotated[str | None, typer.Option(help="A packaged model, a .safetensors or .onnx file, a folder that "
                                               "holds one, or hub:OWNER/NAME; by default that of the collection, and "
                                               f"{MODEL} for a new one or with --renew.")] = None,
-    dimensions: Dimensions = None, max_features: MaxFeatures = None, details: Details = None,
+    extractor: Own = None, dimensions: Dimensions = None, max_features: MaxFeatures = None, details: Details = None,
+    settings: Settings = None,
     exclude: Exclude = None,
     prune: Annotated[bool, typer.Option("--prune", help="Forget the photos below PHOTOS that are gone; with --renew, "
                                         "those of the collection that are gone.")] = False,
@@ -69,6 +77,8 @@ def index(
     Example: [bold]delf index ~/Pictures -o places.delf --exclude '*.gif'[/bold]
 
     Example: [bold]delf index -o places.delf --renew --model delf-r18[/bold]
+
+    Example: [bold]delf index ~/Pictures -o sift.delf --extractor rootsift --set extraction.contrast=0.02[/bold]
     """
     from delf.collection import Collection
     from delf.images import find_images
@@ -78,21 +88,20 @@ def index(
     _require_photos(photos or [], renew)
     if renew or not Collection.exists(output):
         find_images(photos or [], exclude=exclude or ())  # a missing one is told before anything is made
-    options = given(dimensions=dimensions, max_features=max_features)
+    options = only_extraction(settings, dimensions=dimensions, max_features=max_features)
     if details is not None:
         options["details"] = details or None
-    name = model or (MODEL if renew else _model_of(output))
-    extractor = load_extractor(name, runtime, device, threads, quiet or json, **options)
     if renew:
+        found = load_any(extractor, model, runtime, device, threads, quiet or json, **options)
         opened = Collection.open(output)
     else:
-        extractor = _as_before(output, extractor, options)
-        opened = Collection.open_or_create(output, extractor)
+        found = _as_before(output, extractor, model, runtime, device, threads, quiet or json, options)
+        opened = Collection.open_or_create(output, found)
     with opened as collection:
-        renewed = _renewed(collection, extractor, prune, json, quiet) if renew else None
+        renewed = _renewed(collection, found, prune, json, quiet) if renew else None
         report = _added(collection, photos or [], prune, exclude or (), json or quiet)
         if not report.interrupted:
-            _prepare(collection, extractor, kind, json or quiet)
+            _prepare(collection, found, kind, json or quiet)
         _print_added(collection, report, renewed, json)
     report_passed_over(report.passed_over)
     report_skipped((*(renewed.skipped if renewed else ()), *report.skipped), strict and not report.interrupted)
@@ -107,35 +116,33 @@ def _require_photos(photos: list[Path], renew: bool) -> None:
                                  "reads those of the collection again", param_hint="PHOTOS")
 
 
-def _model_of(output: Path) -> str:
-    """The model that a collection is added to with: its own, where that is a packaged one; so that a later version of
-    delf, with another default, goes on with it.
+def _as_before(output: Path, own: str | None, model: str | None, runtime: str, device: str, threads: int | None,
+               quiet: bool, options: dict[str, Any]) -> Extractor:
+    """The extractor by which a collection is added to: where none is named its own, if that comes with the package, so
+    that a later version of delf, with another default, goes on with it. One that was made with other options than the
+    extractor has now goes on with those. options: given now.
     """
-    from delf.collection import Collection
-    from delf.models import packaged_models
-
-    if not Collection.exists(output):
-        return MODEL
-    with Collection.open(output) as opened:
-        name = str(opened.about["model"]["name"])
-    return name if name in packaged_models() else MODEL
-
-
-def _as_before(output: Path, extractor: Delf, options: dict[str, Any]) -> Delf:
-    """A collection that was made with other options than the model has now goes on with those; options: given now."""
     from dataclasses import asdict
 
     from delf.collection import Collection
-    from delf.features import stored_options
+    from delf.features import EXTRACTORS, Delf, stored_options
+    from delf.models import packaged_models
 
-    if Collection.exists(output):
-        with Collection.open(output) as opened:
-            if opened.about["model"] == extractor.identity["model"]:
-                return extractor.changed(**{**asdict(stored_options(opened.about, output)), **options})
+    if not Collection.exists(output):
+        return load_any(own, model, runtime, device, threads, quiet, **options)
+    with Collection.open(output) as opened:
+        name = str(opened.about["model"]["name"])
+        if own is None and model is None:
+            own, model = name if name in EXTRACTORS else None, name if name in packaged_models() else MODEL
+        if own is not None:
+            return load_stored_extractor(opened, own, model, runtime, device, threads, quiet, **options)
+        extractor = load_any(None, model, runtime, device, threads, quiet, **options)
+        if isinstance(extractor, Delf) and opened.about["model"] == extractor.identity["model"]:
+            return extractor.changed(**{**asdict(stored_options(opened.about, output)), **options})
     return extractor
 
 
-def _renewed(collection: Collection, extractor: Delf, prune: bool, json: bool, quiet: bool) -> AddReport:
+def _renewed(collection: Collection, extractor: Extractor, prune: bool, json: bool, quiet: bool) -> AddReport:
     """Renew a collection and say so."""
     from delf.images import display_path
 
@@ -159,7 +166,7 @@ def _added(collection: Collection, photos: list[Path], prune: bool, exclude: Seq
         return collection.add(photos, progress=update, prune=prune, exclude=exclude)
 
 
-def _prepare(collection: Collection, extractor: Delf, kind: str | None, quiet: bool) -> None:
+def _prepare(collection: Collection, extractor: Extractor, kind: str | None, quiet: bool) -> None:
     """Build the index, and what the recommended method searches by."""
     from delf.indexing import build_index
     from delf.search import SearchEngine
@@ -197,7 +204,8 @@ def search(
     top: Top = 10, method: Method = METHOD,
     html: Annotated[Path | None, typer.Option(metavar="REPORT", help="Write a page with the matched points.")] = None,
     model: Annotated[str | None, typer.Option(help="The model file, where it is not a packaged one.")] = None,
-    runtime: Runtime = "auto", device: Device = "cpu", threads: Threads = None,
+    extractor: Own = None, verifier: Verifier = None, candidates: Candidates = None, turns: Turns = None,
+    settings: Settings = None, runtime: Runtime = "auto", device: Device = "cpu", threads: Threads = None,
     strict: Strict = False, json: Json = False, quiet: Quiet = False,
 ) -> None:
     """Search a collection with photos: which of its images show the same thing, and how sure that is.
@@ -207,13 +215,17 @@ def search(
     from delf.collection import Collection
     from delf.errors import DelfError, ImageError, OptionError
     from delf.images import display_path, parse_box
+    from delf.methods import method_options
     from delf.search import SearchEngine
 
     region = parse_box(box) if box is not None else None
+    extraction, others = extraction_options(settings)
+    said = search_settings(others, verifier, candidates, turns)
+    options = method_options(method, said)
     with Collection.open(collection) as opened:
-        extractor = load_stored_extractor(opened, model, runtime, device, threads, quiet or json)
+        found = load_stored_extractor(opened, extractor, model, runtime, device, threads, quiet or json, **extraction)
         with progress("Preparing", "segments", quiet or json) as update:
-            engine = SearchEngine(opened, extractor, method=method, progress=update)
+            engine = SearchEngine(opened, found, method=method, options=options, progress=update)
         answers, skipped = [], []
         for path in query:
             try:
@@ -224,7 +236,7 @@ def search(
             except OptionError as error:  # the box is not in this picture
                 skipped.append(f"{display_path(path)}: {error}")
                 continue
-            print_json(result_json(answers[-1])) if json else _print_answer(answers[-1])
+            print_json(result_json(answers[-1], said)) if json else _print_answer(answers[-1])
         if html is not None and answers:
             _write_report(html, answers, region, opened)
             say(f"The matched points are drawn in {display_path(html)}", quiet or json)
@@ -233,9 +245,10 @@ def search(
         raise DelfError("there was no query to search with")
 
 
-def result_json(answer: SearchResult) -> dict[str, Any]:
-    """An answer in the form that `delf search --json` prints."""
-    return {"query": answer.query, "method": answer.method, "match": answer.match, "verified": answer.verified,
+def result_json(answer: SearchResult, settings: dict[str, Any] | None = None) -> dict[str, Any]:
+    """An answer in the form that `delf search --json` prints. settings: other options than those of the method."""
+    return {**({"settings": settings} if settings else {}), "query": answer.query, "method": answer.method,
+            "match": answer.match, "verified": answer.verified,
             "verdict": answer.verdict, "order": answer.order, "seconds": answer.seconds,
             "results": [{"rank": result.rank, "image": result.image, "key": result.key, "file": result.shown,
                          "files": [str(path) for path in result.files], "score": result.score,
@@ -311,10 +324,12 @@ def info(collection: Folder, json: Json = False) -> None:
 def _runtime_of(collection: Collection) -> str | None:
     """What `--runtime auto` takes for the model of a collection; None where it is not found by its name."""
     from delf.errors import CollectionError
-    from delf.features import stored_model
+    from delf.features import EXTRACTORS, stored_model
     from delf.models import find_model
     from delf.runtimes import choose_runtime
 
+    if (name := collection.about["model"]["name"]) in EXTRACTORS:
+        return f"{name}, which comes with delf"
     try:
         return choose_runtime(find_model(stored_model(collection.about, collection.folder)))
     except CollectionError:

@@ -11,16 +11,22 @@ from delf.cli.console import counted, print_json, progress, report_skipped, say
 from delf.cli.options import (
     METHOD,
     MODEL,
+    Candidates,
     Device,
     Dimensions,
     Json,
     Method,
     Model,
+    Own,
     Quiet,
     Runtime,
+    Settings,
     Threads,
-    given,
-    load_extractor,
+    Turns,
+    Verifier,
+    extraction_options,
+    load_any,
+    search_settings,
 )
 
 
@@ -36,7 +42,8 @@ def evaluate(
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many queries.")] = None,
     distractors: Annotated[list[Path] | None, typer.Option(metavar="FOLDER", help="Photos that no query shows, which "
                                                            "are searched as well; may be given several times.")] = None,
-    model: Model = MODEL, dimensions: Dimensions = None,
+    model: Model = MODEL, extractor: Own = None, dimensions: Dimensions = None,
+    verifier: Verifier = None, candidates: Candidates = None, turns: Turns = None, settings: Settings = None,
     runtime: Runtime = "auto", device: Device = "cpu", threads: Threads = None,
     json: Json = False, quiet: Quiet = False,
 ) -> None:
@@ -50,6 +57,8 @@ def evaluate(
     image that they should find (not retrieved, not matched, not verified, or ranked below a wrong one).
 
     Example: [bold]delf evaluate roxford5k/ --html report.html --save-predictions ranks.json[/bold]
+
+    Example: [bold]delf evaluate roxford5k/ --verifier affine --candidates 50 --set verification.threshold=20[/bold]
     """
     from delf.evaluate import Observed, evaluate_methods
     from delf.methods import METHODS
@@ -65,10 +74,12 @@ def evaluate(
             write_report(page, observed)
             say(f"{page}: the page of {observed.evaluation.method}", quiet or json)
 
-    extractor = load_extractor(model, runtime, device, threads, quiet or json, **given(dimensions=dimensions))
+    options, others = extraction_options(settings, dimensions=dimensions)
+    said = search_settings(others, verifier, candidates, turns)
+    own = load_any(extractor, model, runtime, device, threads, quiet or json, **options)
     with progress("Extracting", "photos", quiet or json) as extracting, \
             progress("Searching", "queries", quiet or json) as searching:
-        results = evaluate_methods(folder, extractor, methods, collection=collection, limit=limit,
+        results = evaluate_methods(folder, own, methods, settings=said, collection=collection, limit=limit,
                                    distractors=distractors or (), save_predictions=predictions,
                                    extracting=extracting, searching=searching, observe=observe)
     result = results[methods[0]]
@@ -82,6 +93,8 @@ def evaluate(
         return
     print(f"{result.dataset}: {counted(result.images, 'image')}, "
           f"{'1 query' if result.queries == 1 else f'{result.queries:,} queries'}, model {result.model}")
+    if said:
+        print("with " + ", ".join(f"{key}={value}" for key, value in said.items()))
     for name, one in results.items():
         print(f"{name}: {one.seconds['query']:.2f} s a query (median), {one.bytes_per_image / 1000:,.1f} kB an image")
         _print_scores(one.to_json())

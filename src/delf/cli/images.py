@@ -16,17 +16,19 @@ from delf.cli.options import (
     Json,
     MaxFeatures,
     Model,
+    Own,
     Photos,
     Quiet,
     Runtime,
+    Settings,
     Strict,
     Threads,
-    given,
-    load_extractor,
+    load_any,
+    only_extraction,
 )
 
 if TYPE_CHECKING:
-    from delf.features import Delf
+    from delf.extractors import Extractor
 
 
 def match(
@@ -41,7 +43,8 @@ def match(
                                                   "default features.h5 in the folder of PAIRS.")] = None,
     verified: Annotated[bool, typer.Option("--verified", help="With --pairs: only matches that agree with one "
                                            "transform of the image plane.")] = False,
-    model: Model = MODEL, runtime: Runtime = "auto", device: Device = "cpu", threads: Threads = None,
+    model: Model = MODEL, extractor: Own = None, settings: Settings = None,
+    runtime: Runtime = "auto", device: Device = "cpu", threads: Threads = None,
     strict: Strict = False, json: Json = False, quiet: Quiet = False,
 ) -> None:
     """Match two photos: do they show the same thing, and which points are the same? Or many pairs, for hloc.
@@ -60,10 +63,11 @@ def match(
         raise OptionError("two photos are matched: name both, or give a file of pairs by --pairs")
     if features is not None or verified:
         raise OptionError("--features and --verified go with --pairs")
-    _match_two(image0, image1, output, load_extractor(model, runtime, device, threads, quiet or json), json, quiet)
+    own = load_any(extractor, model, runtime, device, threads, quiet or json, **only_extraction(settings))
+    _match_two(image0, image1, output, own, json, quiet)
 
 
-def _match_two(image0: Path, image1: Path, output: Path | None, extractor: Delf, json: bool, quiet: bool) -> None:
+def _match_two(image0: Path, image1: Path, output: Path | None, extractor: Extractor, json: bool, quiet: bool) -> None:
     from delf.images import display_path, read_image
     from delf.pair import match as match_images
     from delf.ranking import MATCH_PROBABILITY
@@ -109,7 +113,8 @@ def extract(
     root: Annotated[Path | None, typer.Option(metavar="FOLDER", help="With h5 and parquet: what the names of photos "
                                               "are relative to; by default the folder that is given.")] = None,
     exclude: Exclude = None, dimensions: Dimensions = None, max_features: MaxFeatures = None,
-    model: Model = MODEL, runtime: Runtime = "auto", device: Device = "cpu", threads: Threads = None,
+    model: Model = MODEL, extractor: Own = None, settings: Settings = None,
+    runtime: Runtime = "auto", device: Device = "cpu", threads: Threads = None,
     strict: Strict = False, quiet: Quiet = False,
 ) -> None:
     """Extract features to files that other programs read; photos whose features are there already are passed over.
@@ -129,13 +134,13 @@ def extract(
     if one_file:
         CONTAINERS[suffix].require()
         output = output if output.suffix.lower() == suffix else output / f"features{suffix}"
-    extractor = load_extractor(model, runtime, device, threads, quiet,
-                               **given(dimensions=dimensions, max_features=max_features))
+    own = load_any(extractor, model, runtime, device, threads, quiet,
+                   **only_extraction(settings, dimensions=dimensions, max_features=max_features))
     with progress("Extracting", "photos", quiet) as update:
         if one_file:
-            report = extract_into(photos, output, extractor, root=root, exclude=exclude or (), progress=update)
+            report = extract_into(photos, output, own, root=root, exclude=exclude or (), progress=update)
         else:
-            report = extract_files(photos, output, form, extractor, exclude=exclude or (), progress=update)
+            report = extract_files(photos, output, form, own, exclude=exclude or (), progress=update)
     noun = "photo" if one_file else "file"
     print(f"{display_path(output)}: {counted(report.written, noun)} written, {report.unchanged:,} there already")
     report_skipped(report.skipped, strict)
@@ -144,8 +149,8 @@ def extract(
 def attention(
     photo: Annotated[Path, typer.Argument(metavar="PHOTO", help="A photo.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="PICTURE", help="A .png or .jpg to write.")],
-    max_features: MaxFeatures = None, model: Model = MODEL, runtime: Runtime = "auto", device: Device = "cpu",
-    threads: Threads = None, quiet: Quiet = False,
+    max_features: MaxFeatures = None, model: Model = MODEL, extractor: Own = None, settings: Settings = None,
+    runtime: Runtime = "auto", device: Device = "cpu", threads: Threads = None, quiet: Quiet = False,
 ) -> None:
     """Draw what a model looks at: the photo, light where attention is high, and the features that it selects.
 
@@ -155,8 +160,10 @@ def attention(
     from delf.report.drawing import draw_attention, picture_format, save_picture
 
     picture_format(output)  # refuses another suffix before the work
-    extractor = load_extractor(model, runtime, device, threads, quiet, **given(max_features=max_features))
+    own = load_any(extractor, model, runtime, device, threads, quiet,
+                   **only_extraction(settings, max_features=max_features))
     image = read_image(photo)
-    features = extractor.extract(image)
-    save_picture(output, draw_attention(image, features, extractor.attention_map(image)))
+    seen = own.attention_map(image)
+    features = own.extract(image)
+    save_picture(output, draw_attention(image, features, seen))
     print(f"{output}: {counted(len(features), 'feature')}")

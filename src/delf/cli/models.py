@@ -62,17 +62,17 @@ def _photos_of(data: Path) -> list[Path]:
 
 def train(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="'cpu', 'thin' (a tenth of the cost, from what "
-                                       "another model says), 'joint', 'paper', 'finish' (no training: threshold and "
-                                       "probability anew), or a TOML file.")],
+                                       "another model says), 'joint', 'paper', 'dinov2', 'finish' (no training: "
+                                       "threshold and probability anew), or a TOML file.")],
     data: Annotated[Path, typer.Option(metavar="PHOTOS", help="A folder with one folder of photos for each class; a "
                                        "CSV file with the columns file, class and, if you like, split (train, val, "
                                        "holdout); or train.csv or train_clean.csv of Google Landmarks.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="MODEL", help="The .safetensors file to write; its "
                                          ".onnx file goes beside it.")],
-    start: Annotated[Path | None, typer.Option(metavar="FILE", help="ImageNet weights with torchvision's names, as "
-                                               ".pth or .safetensors ('delf weights get resnet18' has some), or a "
-                                               "model to go on from, or, for 'thin', to learn from: a file, or the "
-                                               "name of a packaged one.")] = None,
+    start: Annotated[Path | None, typer.Option(metavar="FILE", help="Weights of the trunk under the names of "
+                                               "torchvision or of its authors, as .pth or .safetensors ('delf weights "
+                                               "get resnet18' has some), or a model to go on from, or, for 'thin', to "
+                                               "learn from: a file, or the name of a packaged one.")] = None,
     images: Annotated[Path | None, typer.Option(metavar="FOLDER", help="What the names in the CSV file are relative "
                                                 "to; by default its own folder.")] = None,
     pairs: Annotated[Path | None, typer.Option(metavar="FILE", help="Correspondences (.npz) of training photos, as "
@@ -113,8 +113,9 @@ def train(
     from delf.training.recipe import Recipe, join_processes, train_model
 
     if start is None:
-        raise OptionError("training starts from weights: give ImageNet ones with torchvision's names, which 'delf "
-                          "weights get resnet18 -o resnet18.safetensors' gets, or a model, with --start")
+        raise OptionError("training starts from weights: give those of the trunk, such as ImageNet ones with "
+                          "torchvision's names, which 'delf weights get resnet18 -o resnet18.safetensors' gets, or a "
+                          "model, with --start")
     join_processes(device)
     quiet = quiet or Part.own().rank > 0
     plan = Recipe.read(recipe)

@@ -9,7 +9,24 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from delf.cli.console import print_json, progress, say
-from delf.cli.options import MODEL, Device, Dimensions, Json, Model, Quiet, Runtime, Threads, given, load_extractor
+from delf.cli.options import (
+    MODEL,
+    Candidates,
+    Device,
+    Dimensions,
+    Json,
+    Model,
+    Own,
+    Quiet,
+    Runtime,
+    Settings,
+    Threads,
+    Turns,
+    Verifier,
+    extraction_options,
+    load_any,
+    search_settings,
+)
 
 if TYPE_CHECKING:
     from delf.evaluation.rejection import Predictions, RejectionScores
@@ -30,7 +47,8 @@ def reject(
                                                           "all methods, one file for each.")] = None,
     collection: Annotated[Path | None, typer.Option(help="Keep the collection here, and use it again.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many queries of each folder.")] = None,
-    model: Model = MODEL, dimensions: Dimensions = None,
+    model: Model = MODEL, extractor: Own = None, dimensions: Dimensions = None,
+    verifier: Verifier = None, candidates: Candidates = None, turns: Turns = None, settings: Settings = None,
     runtime: Runtime = "auto", device: Device = "cpu", threads: Threads = None,
     json: Json = False, quiet: Quiet = False,
 ) -> None:
@@ -60,10 +78,12 @@ def reject(
         known = _named(places, [read_predictions(place) for place in places])
     elif len(places) == 1:
         methods, files = _methods(method, save_predictions)
-        extractor = load_extractor(model, runtime, device, threads, quiet or json, **given(dimensions=dimensions))
+        options, rest = extraction_options(settings, dimensions=dimensions)
+        said = search_settings(rest, verifier, candidates, turns)
+        own = load_any(extractor, model, runtime, device, threads, quiet or json, **options)
         with progress("Extracting", "photos", quiet or json) as extracting, \
                 progress("Searching", "queries", quiet or json) as searching:
-            known = reject_methods(places[0], extractor, methods, others=others or (), collection=collection,
+            known = reject_methods(places[0], own, methods, settings=said, others=others or (), collection=collection,
                                    limit=limit, save_predictions=files, extracting=extracting, searching=searching)
     else:
         raise OptionError("name one benchmark folder, or only files of saved predictions")

@@ -10,7 +10,17 @@ import typer
 
 from delf.cli.collections import Folder
 from delf.cli.console import counted, progress, say
-from delf.cli.options import Device, Quiet, Runtime, Threads, given, load_stored_extractor
+from delf.cli.options import (
+    Device,
+    Own,
+    Quiet,
+    Runtime,
+    Settings,
+    Threads,
+    given,
+    load_stored_extractor,
+    only_extraction,
+)
 from delf.errors import missing_dependency
 
 PACKAGES = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
@@ -43,6 +53,7 @@ def serve(
     upload_bytes: Annotated[int | None, typer.Option(min=1, help="How many bytes a photo may have.")] = None,
     pixels: Annotated[int | None, typer.Option(min=1, help="How many pixels an uploaded photo may have.")] = None,
     model: Annotated[str | None, typer.Option(help="The model file, where it is not a packaged one.")] = None,
+    extractor: Own = None, settings: Settings = None,
     runtime: Runtime = "auto", device: Device = "cpu", threads: Threads = None, quiet: Quiet = False,
 ) -> None:
     """Search a collection in the browser, and from programs over HTTP (needs the extra serve).
@@ -67,9 +78,10 @@ def serve(
     wanted = None if methods is None else chosen_methods(methods)
     with Collection.open(collection) as opened:
         images = len(opened)
-        extractor = load_stored_extractor(opened, model, runtime, device, threads, quiet)
+        found = load_stored_extractor(opened, extractor, model, runtime, device, threads, quiet,
+                                      **only_extraction(settings))
     with progress("Preparing", "segments", quiet):
-        library = Library(collection, extractor, wanted, told=say)
+        library = Library(collection, found, wanted, told=say)
 
     def started(address: str) -> None:
         print(f"{display_path(collection)}: {counted(images, 'image')} at {address}", flush=True)

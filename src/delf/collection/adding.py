@@ -8,35 +8,16 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
 
 from delf.collection.catalogue import Catalogue
 from delf.collection.records import FileRecord, ImageRecord
 from delf.collection.segment import Identity, new_segment, write_segment
-from delf.collection.snapshot import Identified
 from delf.errors import ImageError
+from delf.extractors import Extractor
 from delf.images import LoadedImage, PassedOver, find_images, load_ahead
 from delf.types import Features, ImageArray
 
 LINKS_AT_ONCE = 4096
-
-
-class Extractor(Identified, Protocol):
-    """What a collection needs of `delf.features.Delf`."""
-
-    @property
-    def longest_side(self) -> int | None:
-        """The longest side, in pixels, that extraction makes use of."""
-        ...
-
-    @property
-    def threads(self) -> int:
-        """How many images are in flight."""
-        ...
-
-    def extract_many(self, images: Iterable[tuple[ImageArray, tuple[int, int]]]) -> Iterator[Features]:
-        """The features of (pixels, original size) pairs, in order."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -141,7 +141,8 @@ class Catalogue:
             raise _damaged(self._folder, error) from error
         if not is_complete(about):
             raise _damaged(self._folder, "it does not say of which model and options it is")
-        about["options"] = {**UNSAID, **about["options"]}
+        if "scales" in about["options"]:  # of a pyramid, which other extractors need not have
+            about["options"] = {**UNSAID, **about["options"]}
         return about
 
     def segments(self) -> list[tuple[int, str]]:

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from delf.collection.adding import Adding, AddReport, Extractor, file_key, is_gone
+from delf.collection.adding import Adding, AddReport, file_key, is_gone
 from delf.collection.catalogue import Catalogue, exists
 from delf.collection.lock import WriterLock
 from delf.collection.renewal import renewed
 from delf.collection.segment import Identity, Segment, open_segment
-from delf.collection.snapshot import Snapshot, StoredImage
+from delf.collection.snapshot import Identified, Snapshot, StoredImage
 from delf.collection.upkeep import (
     SEGMENTS,
     bytes_by_kind,
@@ -29,6 +29,7 @@ from delf.collection.upkeep import (
     segment_folder,
 )
 from delf.errors import CollectionError
+from delf.extractors import Own, as_extractor
 from delf.images import display_path, find_images
 from delf.types import Features, FloatArray, IntArray
 
@@ -44,23 +45,22 @@ class Collection:
         collection.add(["photos/"])
     """
 
-    def __init__(self, folder: Path, catalogue: Catalogue, extractor: Extractor | None) -> None:
-        self.folder = folder
-        self._catalogue = catalogue
-        self._extractor = extractor
+    def __init__(self, folder: Path, catalogue: Catalogue, extractor: Own | None) -> None:
+        self.folder, self._catalogue = folder, catalogue
+        self._extractor = None if extractor is None else as_extractor(extractor)
         self._snapshot: Snapshot | None = None
         self.refresh()
-        if extractor is not None:
-            self.require(extractor)
+        if self._extractor is not None:
+            self.require(self._extractor)
 
     @classmethod
-    def create(cls, folder: str | Path, extractor: Extractor) -> Collection:
+    def create(cls, folder: str | Path, extractor: Own) -> Collection:
         """Make a new, empty collection in a folder that does not exist or is empty.
 
         Raises:
             CollectionError: there is something in the folder already, or it cannot be written.
         """
-        folder = Path(folder)
+        folder, extractor = Path(folder), as_extractor(extractor)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             if not is_unused(folder):
@@ -74,7 +74,7 @@ class Collection:
             raise CollectionError(f"cannot make a collection at {display_path(folder)}: {error.strerror}") from error
 
     @classmethod
-    def open(cls, folder: str | Path, extractor: Extractor | None = None) -> Collection:
+    def open(cls, folder: str | Path, extractor: Own | None = None) -> Collection:
         """Open a collection; an extractor is only needed to add to it.
 
         Raises:
@@ -85,7 +85,7 @@ class Collection:
         return cls(folder, Catalogue.open(folder), extractor)
 
     @classmethod
-    def open_or_create(cls, folder: str | Path, extractor: Extractor) -> Collection:
+    def open_or_create(cls, folder: str | Path, extractor: Own) -> Collection:
         """Open the collection in a folder, or make a new one there."""
         return cls.open(folder, extractor) if cls.exists(folder) else cls.create(folder, extractor)
 
@@ -303,7 +303,7 @@ class Collection:
             place = display_path(self.folder)
             raise CollectionError(f"cannot write to {place} ({error.strerror}); {comfort}") from error
 
-    def renew(self, extractor: Extractor, *, progress: Callable[[int, int], None] = lambda done, total: None,
+    def renew(self, extractor: Own, *, progress: Callable[[int, int], None] = lambda done, total: None,
               images_per_segment: int = IMAGES_PER_SEGMENT, prune: bool = False) -> AddReport:
         """Extract all images anew, with another model or other options, in the place of the features that there are.
 
@@ -325,9 +325,9 @@ class Collection:
                 do; or the disk cannot be written. What was extracted is kept.
         """
         with self._disk(), self.writing() as catalogue:
-            report = renewed(self, catalogue, extractor, progress, images_per_segment, prune)
+            report = renewed(self, catalogue, whole := as_extractor(extractor), progress, images_per_segment, prune)
             if not report.interrupted:
-                self._extractor = extractor
+                self._extractor = whole
             return report
 
     def _is_forgotten(self, root: Path) -> bool:
@@ -395,6 +395,6 @@ class Collection:
                                  progress=progress)
         return len(before.alive) - len(self.alive), len(before.segments) - len(self.segments)
 
-    def require(self, extractor: Extractor) -> None:
+    def require(self, extractor: Identified) -> None:
         """Make sure that an extractor is the one that the collection was made with; as `Snapshot.require`."""
         self.snapshot.require(extractor)

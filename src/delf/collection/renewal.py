@@ -16,11 +16,12 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from delf.collection.adding import AddReport, Extractor, is_gone
+from delf.collection.adding import AddReport, is_gone
 from delf.collection.catalogue import Catalogue
 from delf.collection.records import FileRecord
 from delf.collection.upkeep import delete_renewal, is_there, move_segments, remove_leftovers, renewal_folder, renewals
 from delf.errors import CollectionError
+from delf.extractors import Extractor
 from delf.images import display_path
 
 if TYPE_CHECKING:

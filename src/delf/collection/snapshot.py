@@ -180,7 +180,8 @@ class Snapshot:
         own, other = self.about["model"], extractor.identity["model"]
         if own != other:
             known = "by --model with its file" if own["name"] == other["name"] else (
-                f"by --model {own['name']} (searches find a packaged one by themselves)")
+                f"by --model {own['name']} (searches find a packaged one by themselves), or by --extractor where it is "
+                "one of your own")
             raise CollectionError(f"{display_path(self.folder)} was made with the model {own['name']} "
                                   f"({own['fingerprint'][:8]}), not {other['name']} ({other['fingerprint'][:8]}), and "
                                   f"features of two models do not mix. Use that model, {known}, or renew the "
@@ -193,8 +194,8 @@ class Snapshot:
     def _how_to_renew(self, extractor: Identified) -> str:
         """The command that extracts all images anew, as an extractor would do."""
         wanted = extractor.identity
-        words = ["delf", "index", "-o", display_path(self.folder), "--renew", "--model",
-                 getattr(extractor, "source", wanted["model"]["name"])]
+        words = ["delf", "index", "-o", display_path(self.folder), "--renew",
+                 *getattr(extractor, "asked_by", ("--model", wanted["model"]["name"]))]
         for name in ("dimensions", "max_features", "details"):  # others have no option of the command
             if name in wanted["options"]:
                 words += [f"--{name.replace('_', '-')}", str(wanted["options"][name] or 0)]

@@ -6,7 +6,7 @@ import json
 import math
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from delf.errors import ImageError, ModelError, OptionError
 from delf.features.batching import Batch, in_order, of_one_size
 from delf.features.details import find_details, place_details
-from delf.features.options import ExtractionOptions
+from delf.features.options import ExtractionOptions, default_options
 from delf.features.pooling import join_levels, pool_rmac
 from delf.features.pyramid import Pyramid
 from delf.features.reduction import reduce
@@ -31,6 +31,8 @@ from delf.models.receptive_field import receptive_field
 from delf.pools import Pool
 from delf.runtimes import Runtime, open_runtime
 from delf.types import Features, FloatArray, ImageArray, IntArray
+
+LONGEST_SIDE = 16384  # pixels that are turned; OpenCV takes no picture of more than 32,767, and a diagonal is longer
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +55,7 @@ class _Work:
 
 
 class Delf:
-    """The feature extractor: a model in a runtime, with options.
+    """The feature extractor: a model in a runtime, with options; an `Extractor` (`delf.extractors`).
 
         extractor = Delf.load()
         features = extractor.extract(image)
@@ -61,6 +63,9 @@ class Delf:
     It may be used from several threads, and in processes that are forked; it can be pickled. The features of an image
     depend on nothing but the image, the model and the options.
     """
+
+    knows_attention = True  # without a trained one, the lengths of the features say where they are strong
+    knows_turns = False
 
     def __init__(self, runtime: Runtime, options: ExtractionOptions | None = None, *,
                  threads: int | None = None, model_file: Path | None = None) -> None:
@@ -71,7 +76,7 @@ class Delf:
         if self.options.dimensions > len(runtime.pca.components):
             raise OptionError(f"the model {runtime.config.name!r} has {len(runtime.pca.components)} dimensions, "
                               f"not {self.options.dimensions}")
-        self._field = receptive_field(runtime.config.trunk, stride=runtime.config.stride)
+        self._field = receptive_field(runtime.config.trunk_layout, stride=runtime.config.stride)
         self._pyramid = Pyramid(runtime.config.resize, self._field, self.options.scales, self.options.max_image_size,
                                 self.options.min_image_size)
         self._pool = Pool(self.threads, "delf-extract")
@@ -139,6 +144,50 @@ class Delf:
         config = self.runtime.config
         return {"model": {"name": config.name, "fingerprint": config.fingerprint},
                 "options": json.loads(json.dumps(asdict(self.options)))}
+
+    @property
+    def name(self) -> str:
+        """Of the model."""
+        return self.runtime.config.name
+
+    @property
+    def dimensions(self) -> int:
+        """Of the descriptors."""
+        return self.options.dimensions
+
+    @property
+    def global_dimensions(self) -> int:
+        """Of the global descriptor."""
+        whitening = self.runtime.whitening
+        return self.runtime.config.global_channels if whitening is None else len(whitening.projection)
+
+    @property
+    def max_features(self) -> int | None:
+        """That are kept at most."""
+        return self.options.max_features
+
+    @property
+    def asked_by(self) -> tuple[str, str]:
+        """The option, and its value, by which a command is told to use it."""
+        return "--model", self.source
+
+    def weights(self, by_words: bool = False) -> Mapping[str, float]:
+        """What a probability is judged by; by_words: with their evidence as well."""
+        config = self.runtime.config
+        return config.probability_by_words if by_words else config.probability
+
+    def glancing(self, share: float, cells: int, side: int) -> tuple[Delf, int | None]:
+        """As `delf.extractors.Extractor.glancing`: the levels up to a scale, and so many cells at most. Levels are
+        relative to the photo as the level of scale 1 has it, however small the largest one is.
+        """
+        largest_scale = share * self.largest_scale
+        longest = self.limited(max(1.0, largest_scale)).longest_side
+        base = min(side, self.limited(1.0).longest_side or LONGEST_SIDE)
+        return self.limited(min(largest_scale, cells * self.stride / base)), longest
+
+    def keeping(self, count: int) -> Delf:
+        """The same extractor, which keeps so many features at most, and no details."""
+        return self.changed(max_features=count, details=None)
 
     @property
     def patch_size(self) -> float:
@@ -299,10 +348,9 @@ class Delf:
                                     self.runtime.config.global_scales))
 
     def _empty(self, size: tuple[int, int]) -> Features:
-        zeros, whitening = np.zeros(0, np.float32), self.runtime.whitening
-        length = self.runtime.config.global_channels if whitening is None else len(whitening.projection)
+        zeros = np.zeros(0, np.float32)
         return Features(zeros.reshape(0, 2), zeros, zeros, zeros.reshape(0, self.options.dimensions), size,
-                        np.zeros(length, np.float32))
+                        np.zeros(self.global_dimensions, np.float32))
 
 
 def _interpolated(values: FloatArray, places: NDArray[np.float64]) -> FloatArray:
@@ -325,12 +373,3 @@ def _loaded(kind: type[Delf], model: str, runtime: str, device: str, options: di
 def available_cores() -> int:
     """The cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def default_options(runtime: Runtime) -> ExtractionOptions:
-    """The options that a model carries, on top of the package's defaults."""
-    try:
-        return ExtractionOptions(**runtime.config.extraction)
-    except (TypeError, ValueError) as error:
-        raise ModelError(f"the model {runtime.config.name!r} carries extraction options that make no sense ({error}); "
-                         "get it again") from error

@@ -1,4 +1,4 @@
-"""How features are extracted."""
+"""How features are extracted: the options, and those that a model carries."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from numbers import Integral, Real
 
 import numpy as np
 
-from delf.errors import OptionError
+from delf.errors import ModelError, OptionError
 from delf.features.pyramid import SMALLEST_SIDE
+from delf.runtimes import Runtime
 
 SCALES = (0.25, 0.3536, 0.5, 0.7071, 1.0, 1.4142, 2.0)
 MOST_SCALES = 32
@@ -87,3 +88,12 @@ def _is_number(value: object) -> bool:
 
 def _is_whole(value: object, least: int) -> bool:
     return type(value) is not bool and isinstance(value, Integral) and int(value) >= least
+
+
+def default_options(runtime: Runtime) -> ExtractionOptions:
+    """The options that a model carries, on top of the package's defaults."""
+    try:
+        return ExtractionOptions(**runtime.config.extraction)
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"the model {runtime.config.name!r} carries extraction options that make no sense ({error}); "
+                         "get it again") from error

@@ -4,18 +4,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from delf.errors import ImageError, OptionError
-from delf.types import FloatArray, ImageArray
+from delf.features.extractor import available_cores
+from delf.images import limit_size, resize
+from delf.pools import Pool
+from delf.types import Features, FloatArray, ImageArray
 
 DIMENSIONS = 128
 SIGMA = 1.6  # blur of the pixels of an octave, in its own pixels: OpenCV's, and Lowe's
 SMALLEST_SIDE = 8  # pixels; OpenCV looks at nothing nearer than 5 pixels to a border, and takes no smaller octave
+FINGERPRINT = "rootsift-opencv-1"  # to be counted up where the same picture gives other features
 BYTES_PER_UNIT = 512.0  # as COLMAP stores them: few values are above a half, and those are cut
 
 
@@ -102,10 +111,15 @@ def from_bytes(codes: NDArray[np.uint8]) -> FloatArray:
     return np.asarray(vectors / np.maximum(lengths, 1.0)[:, None], np.float32)
 
 
-def _grey(image: ImageArray) -> ImageArray:
+def require_image(image: ImageArray) -> None:
+    """Raise an `ImageError` unless this is an (H, W, 3) uint8 RGB or an (H, W) uint8 grey image."""
     if image.dtype != np.uint8 or not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)):
         raise ImageError(f"an image is an (H, W, 3) uint8 RGB array, not {image.dtype} of shape {image.shape}: read it "
                          "with delf.read_image")
+
+
+def _grey(image: ImageArray) -> ImageArray:
+    require_image(image)
     if not image.size:
         return np.zeros((0, 0), np.uint8)
     return np.asarray(image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
@@ -114,3 +128,59 @@ def _grey(image: ImageArray) -> ImageArray:
 def _none() -> RootSift:
     zeros = np.zeros(0, np.float32)
     return RootSift(zeros.reshape(0, 2), zeros, zeros, zeros, zeros.reshape(0, DIMENSIONS))
+
+
+class RootSiftExtractor:
+    """RootSIFT as an extractor (`delf.extractors`), which is searched with as the package's own models are.
+
+        engine = SearchEngine(collection, RootSiftExtractor(max_features=2000))
+
+    The score of a feature is the contrast of its extremum. Orientations are in the descriptors, which are those of the
+    patch as it is turned, and are not kept beside them.
+    """
+
+    knows_turns = True
+
+    def __init__(self, *, max_image_size: int | None = 1024, threads: int | None = None, **options: Any) -> None:
+        """max_image_size: longest side in pixels to which a larger image is reduced first. options: of
+        `RootSiftOptions`.
+        """
+        try:
+            self.options = RootSiftOptions(**options)
+        except TypeError as error:
+            raise OptionError(f"unknown option of RootSIFT: {error}") from error
+        if max_image_size is not None and (type(max_image_size) is not int or max_image_size < SMALLEST_SIDE):
+            raise OptionError(f"max_image_size must be {SMALLEST_SIDE} or more, and a whole number, not "
+                              f"{max_image_size!r}")
+        self.longest_side = max_image_size
+        self.threads = threads or available_cores()
+        self._pool = Pool(self.threads, "delf-rootsift")
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """As `delf.extractors.Own` has it."""
+        return {"model": {"name": "rootsift", "fingerprint": FINGERPRINT},
+                "options": {"dimensions": DIMENSIONS, "max_image_size": self.longest_side, **asdict(self.options)}}
+
+    def extract(self, image: ImageArray, *, image_size: tuple[int, int] | None = None) -> Features:
+        """The features of one (H, W, 3) uint8 RGB image, strongest first, as `Delf.extract` has them."""
+        require_image(image)
+        height, width = image.shape[:2]
+        size = image_size or (width, height)
+        if self.longest_side is not None:
+            image = resize(image, limit_size(width, height, self.longest_side))
+        found = root_sift(image, self.options)
+        factors = np.array(size) / (max(image.shape[1], 1), max(image.shape[0], 1))
+        return Features(((found.keypoints + 0.5) * factors - 0.5).astype(np.float32),
+                        (found.scales * math.sqrt(factors.prod())).astype(np.float32), found.strengths,
+                        found.descriptors, size)
+
+    def extract_many(self, images: Iterable[tuple[ImageArray, tuple[int, int]]]) -> Iterator[Features]:
+        """The features of (pixels, (width, height) of the original) pairs, in their order, `threads` at a time."""
+        pending: deque[Future[Features]] = deque()
+        for image, size in images:
+            pending.append(self._pool.submit(self.extract, image, image_size=size))
+            if len(pending) > self.threads:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()

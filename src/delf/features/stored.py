@@ -1,30 +1,36 @@
 """The extractor that a collection names. A stranger may have made it: what it says is looked at, and not obeyed.
 
-The name of a model is that of a packaged one. Nothing is downloaded for a name, and none is looked for on this disk or
-on another machine: who has a model of their own names its file. Options are those of `ExtractionOptions` and no others,
-and may not ask for more than a machine can do.
+The name of a model is that of a packaged one, or of an extractor that ships with the package. Nothing is downloaded or
+imported for a name, and none is looked for on this disk or on another machine: who has a model of their own names its
+file, and who has an extractor of their own names that. Options are those of `ExtractionOptions`, or of the extractor
+that ships, and no others, and may not ask for more than a machine can do.
 """
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from delf.errors import CollectionError, OptionError
+from delf.errors import CollectionError, ModelError, OptionError
+from delf.extractors import Extractor
 from delf.features.extractor import Delf
+from delf.features.named import EXTRACTORS, load_named
 from delf.features.options import ExtractionOptions
 from delf.images import display_path
 from delf.models import packaged_models
 
 UNLIMITED_SIDE = 4096  # what the longest side of a photo is taken for where it is not limited
 MOST_PIXELS = 2**27  # of all levels of a photo together
+_NO_OPTIONS = ("{} stores options of its features that cannot be used: {}. It was made by a newer version of delf, or "
+               "is damaged")
 
 
 def load_stored(about: Mapping[str, Any], folder: Path, *, model: str | Path | None = None, runtime: str = "auto",
-                device: str = "cpu", threads: int | None = None) -> Delf:
+                device: str = "cpu", threads: int | None = None) -> Extractor:
     """The extractor of the collection in `folder`.
 
     Args:
@@ -36,8 +42,34 @@ def load_stored(about: Mapping[str, Any], folder: Path, *, model: str | Path | N
         CollectionError: its model is not a packaged one, or it stores what are no options. ModelError: the model that
             the user names cannot be loaded.
     """
+    if (name := about["model"]["name"]) in EXTRACTORS:
+        if model is not None:
+            raise CollectionError(f"{display_path(folder)} was made with {name}, which is no model; leave --model out")
+        return load_shipped(about, folder, threads=threads)
     return Delf.load(model if model is not None else stored_model(about, folder), runtime=runtime, device=device,
                      threads=threads, **asdict(stored_options(about, folder)))
+
+
+def load_shipped(about: Mapping[str, Any], folder: Path, *, threads: int | None = None, **options: Any) -> Extractor:
+    """The extractor of a collection that was made with one that ships with the package.
+
+    Args:
+        options: instead of those that the collection stores.
+
+    Raises:
+        CollectionError: it stores what are no options of it.
+    """
+    stored = {key: value for key, value in about["options"].items() if key != "dimensions"}  # they are not to be chosen
+    try:
+        side = stored.get("max_image_size", UNLIMITED_SIDE)
+        if side is not None and side > math.isqrt(MOST_PIXELS):
+            raise OptionError(f"a photo would be looked at in more than {MOST_PIXELS:,} pixels")
+        if set(stored) & {"threads", "device"}:
+            raise OptionError("threads and device are none")
+        load_named(about["model"]["name"], **stored)
+    except (OptionError, ModelError, TypeError, OverflowError) as error:
+        raise CollectionError(_NO_OPTIONS.format(display_path(folder), error)) from error
+    return load_named(about["model"]["name"], threads=threads, **{**stored, **options})
 
 
 def stored_model(about: Mapping[str, Any], folder: Path) -> str:
@@ -50,8 +82,9 @@ def stored_model(about: Mapping[str, Any], folder: Path) -> str:
     if name not in packaged_models():
         raise CollectionError(f"{display_path(folder)} was made with the model {name!r}, which is not found: by name, "
                               f"only packaged models are ({', '.join(packaged_models())}). Name its file with --model, "
-                              "or in Python give an extractor. Where that model is lost, renew the collection with "
-                              f"another one: {shlex.join(['delf', 'index', '-o', display_path(folder), '--renew'])}")
+                              "or an extractor of your own with --extractor; in Python give an extractor. Where that "
+                              "model is lost, renew the collection with another one: "
+                              f"{shlex.join(['delf', 'index', '-o', display_path(folder), '--renew'])}")
     return str(name)
 
 
@@ -72,6 +105,5 @@ def stored_options(about: Mapping[str, Any], folder: Path) -> ExtractionOptions:
             raise OptionError(f"a photo would be looked at in more than {MOST_PIXELS:,} pixels; to do so all the same, "
                               "give an extractor in Python")
     except (OptionError, TypeError, OverflowError) as error:
-        raise CollectionError(f"{display_path(folder)} stores options of its features that cannot be used: {error}. It "
-                              "was made by a newer version of delf, or is damaged") from error
+        raise CollectionError(_NO_OPTIONS.format(display_path(folder), error)) from error
     return options

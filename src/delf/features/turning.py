@@ -8,15 +8,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from delf.features.extractor import Delf
+from delf.extractors import Extractor
+from delf.features.extractor import LONGEST_SIDE
 from delf.images import limit_size, resize
 from delf.types import Features, ImageArray
 
-LONGEST_SIDE = 16384  # pixels that are turned; OpenCV takes no picture of more than 32,767, and a diagonal is longer
 SPARE = 3  # times as many features as are asked for, since some lie in what is mirrored
 
 
-def extract_turned(extractor: Delf, image: ImageArray, size: tuple[int, int], degrees: float, *,
+def extract_turned(extractor: Extractor, image: ImageArray, size: tuple[int, int], degrees: float, *,
                    whole: bool = True, longest_side: int | None = None, most: int | None = None) -> Features:
     """The features of an image that is turned left by an angle, as features of the image that is not.
 
@@ -38,11 +38,12 @@ def extract_turned(extractor: Delf, image: ImageArray, size: tuple[int, int], de
     height, width = image.shape[:2]
     turn, canvas = _turn(width, height, degrees, whole or not degrees % 90)
     turned = cv2.warpAffine(image, turn, canvas, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
-    all_of_them = extractor.options.max_features
-    wanted = min(most or all_of_them, all_of_them)
-    spare = math.ceil(all_of_them * canvas[0] * canvas[1] / (width * height))  # as many as the image itself may have
-    spare = min(spare, SPARE * wanted) if wanted < all_of_them else spare
-    found = extractor.changed(max_features=spare, details=None).extract(np.asarray(turned, np.uint8))
+    all_of_them, wanted = extractor.max_features, most
+    if all_of_them is not None:
+        wanted = min(most or all_of_them, all_of_them)
+        spare = math.ceil(all_of_them * canvas[0] * canvas[1] / (width * height))  # as many as the image may have
+        extractor = extractor.keeping(min(spare, SPARE * wanted) if wanted < all_of_them else spare)
+    found = extractor.extract(np.asarray(turned, np.uint8))
     places = (found.keypoints - turn[:, 2]) @ turn[:, :2]  # the inverse of a turn is its transpose
     borders = np.array([width, height]) - 0.5
     kept = np.flatnonzero(((places >= -0.5) & (places <= borders)).all(axis=1))[:wanted]

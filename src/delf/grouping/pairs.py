@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from delf.collection import Collection
 from delf.errors import OptionError
-from delf.features import Delf
+from delf.extractors import Extractor, Own, as_extractor
 from delf.grouping.store import Judged, Pairs, PairStore, state_of
 from delf.pair import image_match
 from delf.ranking import spanned_area
@@ -65,7 +65,7 @@ class PairOptions:
                               f"1 or more, not {self.candidates}, {self.round} and {self.confirmed}")
 
 
-def match_collection(collection: Collection, extractor: Delf | None = None, options: PairOptions | None = None, *,
+def match_collection(collection: Collection, extractor: Own | None = None, options: PairOptions | None = None, *,
                      progress: Progress = lambda done, total: None,
                      preparing: Progress = lambda done, total: None) -> Pairs:
     """The confirmed pairs of a collection.
@@ -84,15 +84,15 @@ def match_collection(collection: Collection, extractor: Delf | None = None, opti
         CollectionError: the model of the collection is not to be had, or there is no room for the pairs.
     """
     options = options or PairOptions()
-    extractor = extractor or load_extractor(collection)
-    collection.require(extractor)
+    whole = load_extractor(collection) if extractor is None else as_extractor(extractor)
+    collection.require(whole)
     ordinals = np.flatnonzero(collection.alive).tolist()
-    weights = dict(sorted(extractor.runtime.config.probability.items()))  # `delf calibrate` changes them, and only them
+    weights = dict(sorted(whole.weights().items()))  # `delf calibrate` changes them, and only them
     with PairStore.open(collection.folder, state_of(collection, repr((asdict(options), weights)))) as store:
         done = store.images()
         with suppress(KeyboardInterrupt):
-            matcher = _Matcher(collection, extractor, options, preparing)
-            with ThreadPoolExecutor(extractor.threads, thread_name_prefix="delf-pairs") as pool:
+            matcher = _Matcher(collection, whole, options, preparing)
+            with ThreadPoolExecutor(whole.threads, thread_name_prefix="delf-pairs") as pool:
                 for number, ordinal in enumerate(ordinals, start=1):
                     if ordinal not in done:
                         store.add(ordinal, matcher.judged(ordinal, store.known(ordinal), pool))
@@ -100,7 +100,7 @@ def match_collection(collection: Collection, extractor: Delf | None = None, opti
         return store.pairs(options.confirmed, images=len(ordinals))
 
 
-def match_pair(collection: Collection, first: int, second: int, extractor: Delf,
+def match_pair(collection: Collection, first: int, second: int, extractor: Extractor,
                options: PairOptions | None = None) -> ImageMatch:
     """One pair again, with its points: what is kept of a pair is only what it is judged by.
 
@@ -116,8 +116,7 @@ def match_pair(collection: Collection, first: int, second: int, extractor: Delf,
     details = verify_details(low, high, options.details)
     if first > second:
         found, details = _turned_round(found), None if details is None else _turned_round(details)
-    return image_match(*features, found, details, images=max(FEWEST, len(collection)),
-                       weights=extractor.runtime.config.probability)
+    return image_match(*features, found, details, images=max(FEWEST, len(collection)), weights=extractor.weights())
 
 
 def _turned_round(found: Verification) -> Verification:
@@ -130,9 +129,9 @@ def _turned_round(found: Verification) -> Verification:
 class _Matcher:
     """Finds and judges the pairs of one image after the other."""
 
-    def __init__(self, collection: Collection, extractor: Delf, options: PairOptions, preparing: Progress) -> None:
+    def __init__(self, collection: Collection, extractor: Extractor, options: PairOptions, preparing: Progress) -> None:
         self._snapshot, self._options = collection.snapshot, options
-        self._weights: Mapping[str, float] = extractor.runtime.config.probability
+        self._weights: Mapping[str, float] = extractor.weights()
         self._images = max(FEWEST, len(self._snapshot))
         self._retriever: Retriever = open_retriever(self._snapshot, options.retrieval, model_file=extractor.model_file,
                                                     progress=preparing)

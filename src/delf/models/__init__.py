@@ -23,12 +23,13 @@ from typing import Any
 import numpy as np
 
 from delf.errors import ModelError, missing_dependency
-from delf.models.trunks import TRUNKS, TrunkLayout
+from delf.models.layouts import SHIPPED, TRUNKS, ConvNextLayout, Layout, OpenLayout, TrunkLayout, VitLayout
+from delf.models.receptive_field import receptive_field
 from delf.types import FloatArray
 
 __all__ = ["CONVENTIONS", "DEFAULT_MODEL", "EIGHT_BIT", "METADATA_KEY", "OUTPUTS", "PACKAGED", "PCA", "PCA_KEYS",
-           "POOLING_NAMES", "TRUNKS", "WHITENING_KEYS", "ModelConfig", "ModelFiles", "TrunkLayout", "Whitening",
-           "find_model", "on_hub", "packaged_models", "read_onnx"]
+           "POOLING_NAMES", "TRUNKS", "WHITENING_KEYS", "ConvNextLayout", "Layout", "ModelConfig", "ModelFiles",
+           "TrunkLayout", "VitLayout", "Whitening", "find_model", "on_hub", "packaged_models", "read_onnx"]
 
 DEFAULT_MODEL = "delf-r18"
 PACKAGED = Path(__file__).parent
@@ -48,7 +49,8 @@ _LATER = ("projection", "smoothing", "global_normalised", "global_scales", "sour
 class ModelConfig:
     """What a model file says of itself.
 
-    trunk: a key of `TRUNKS`. stride: one of its strides.
+    trunk: a key of `TRUNKS`. stride: one of its strides. layout: of a trunk that does not come with the package, what
+        is to be known of it where it is not in `TRUNKS`: channels, and size and padding of what a cell sees.
     attention: whether a trained attention head is in the file; else the feature norm scores the features.
     mean, std: of RGB values in 0..255, subtracted and divided by before the trunk.
     padding: of the maximum behind conv1: "torch", one cell on all sides; "tensorflow", whose SAME has none above and
@@ -104,13 +106,14 @@ class ModelConfig:
     licence: str = ""
     source: Mapping[str, str] = field(default_factory=dict)
     fingerprint: str = ""
+    layout: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.trunk not in TRUNKS:
-            raise ModelError(f"unknown trunk {self.trunk!r}; known are {', '.join(TRUNKS)}")
-        strides = TRUNKS[self.trunk].strides
+        strides = self.trunk_layout.strides
         if self.stride not in strides:
             raise ModelError(f"the stride of a {self.trunk} is {' or '.join(map(str, strides))}, not {self.stride!r}")
+        if not isinstance(self.trunk_layout, TrunkLayout) and (self.conv5 or self.padding != "torch"):
+            raise ModelError(f"a {self.trunk} has no conv5, and no padding to be chosen: both are of ResNets")
         if self.pooling not in POOLING_NAMES:
             raise ModelError(f"unknown pooling {self.pooling!r}; known are {', '.join(POOLING_NAMES)}")
         for name, known in CONVENTIONS.items():
@@ -149,7 +152,16 @@ class ModelConfig:
     @property
     def trunk_channels(self) -> int:
         """Channels of what the trunk gives."""
-        return TRUNKS[self.trunk].channels
+        return self.trunk_layout.channels
+
+    @property
+    def trunk_layout(self) -> Layout:
+        """What is known of the trunk. Raises `ModelError` where nothing is."""
+        if self.trunk in TRUNKS:
+            return TRUNKS[self.trunk]
+        if set(self.layout) != {"channels", "size", "padding"}:
+            raise ModelError(f"unknown trunk {self.trunk!r}; known are {', '.join(TRUNKS)}")
+        return OpenLayout(stride=self.stride, **self.layout)
 
     @property
     def global_channels(self) -> int:
@@ -160,9 +172,13 @@ class ModelConfig:
         """The configuration as one line of JSON, which says of conventions, and of what came later, only what is not
         usual: versions of delf that know no others read it as well.
         """
-        return json.dumps({name: value for name, value in asdict(self).items()
-                           if (name not in CONVENTIONS or value != CONVENTIONS[name][0])
-                           and (name not in _LATER or value)}, sort_keys=True)
+        said = {name: value for name, value in asdict(self).items()
+                if (name not in CONVENTIONS or value != CONVENTIONS[name][0]) and (name not in _LATER or value)}
+        seen = receptive_field(self.trunk_layout)
+        said["layout"] = {"channels": self.trunk_channels, "size": seen.size, "padding": seen.padding}
+        if self.trunk in SHIPPED:
+            del said["layout"]
+        return json.dumps(said, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str, source: Path) -> ModelConfig:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from delf.models import TRUNKS
+from delf.models.layouts import TRUNKS, Layout
 
 
 @dataclass(frozen=True)
@@ -22,27 +22,20 @@ class ReceptiveField:
     padding: int
 
 
-def receptive_field(trunk: str, *, stride: int | None = None) -> ReceptiveField:
-    """The receptive field of the feature map of a trunk (a key of `delf.models.TRUNKS`).
+def receptive_field(trunk: str | Layout, *, stride: int | None = None) -> ReceptiveField:
+    """The receptive field of the feature map of a trunk (a key of `delf.models.TRUNKS`, or its layout).
 
     Where conv3 and conv4 are joined, a cell sees a part of it, which begins at one of its ends.
 
     Args:
         stride: one of the trunk's; the smallest if not given. Taking every second cell leaves the field as it is.
     """
-    layout = TRUNKS[trunk]
-    layers = [(7, 2, 3), (3, 2, 1)]
-    for stage, units in enumerate(layout.units[: layout.stages]):
-        for unit in range(units):
-            step = layout.step(stage, unit)
-            first, middle = (step, 1) if layout.strided_first else (1, step)
-            layers += [(1, first, 0), (3, middle, 1), (1, 1, 0)] if layout.bottleneck else [(3, step, 1), (3, 1, 1)]
-    if layout.joined:
-        # Of conv4 a joined cell sees the cell that it lies in and one beside it, on one side or the other.
-        layers.append((3, 1, 1))
+    layout = TRUNKS[trunk] if isinstance(trunk, str) else trunk
     size, jump, offset = 1, 1, 0
-    for kernel, step, padding in layers:
+    for kernel, step, padding in layout.layers:
         size += (kernel - 1) * jump
         offset += padding * jump
         jump *= step
+    if layout.layers[0][2] == 0:  # patches side by side, which are padded by half of one (`delf.network.patches`)
+        offset += layout.strides[0] // 2
     return ReceptiveField(size, stride or layout.strides[0], offset)

@@ -15,8 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from delf.models import TRUNKS
-from delf.network.resnet import BasicBlock, ResNetTrunk, fold_batch_norm
+from delf.errors import ModelError
+from delf.network.resnet import BasicBlock, ResNetTrunk, fold_batch_norm, resnet_layout
+from delf.network.trunk import Trunk
 
 
 class JoinedTrunk(ResNetTrunk):
@@ -28,7 +29,7 @@ class JoinedTrunk(ResNetTrunk):
 
     def __init__(self, name: str, *, padding: str = "torch") -> None:
         super().__init__(name, padding=padding)
-        layout = TRUNKS[name]
+        layout = resnet_layout(name)
         fine, coarse = 2 * layout.width, 4 * layout.width
         self.conv_fine = nn.Conv2d(fine, layout.joined, 1, bias=False)
         self.bn_fine = nn.BatchNorm2d(layout.joined)
@@ -50,19 +51,21 @@ class JoinedTrunk(ResNetTrunk):
         return self.relu(self.bn_out(self.conv_out(self.relu(self.bn_join(self.conv_join(joined))))))
 
 
-def trunk_of(name: str, *, conv5: bool = False, padding: str = "torch") -> ResNetTrunk:
-    """The trunk of a name, with fresh weights."""
-    if TRUNKS[name].joined:
+def resnet_of(name: str, *, conv5: bool = False, padding: str = "torch") -> ResNetTrunk:
+    """The ResNet of a name, with fresh weights."""
+    if resnet_layout(name).joined:
         return JoinedTrunk(name, padding=padding)
     return ResNetTrunk(name, conv5=conv5, padding=padding)
 
 
 @torch.no_grad()
-def take_channels(thin: ResNetTrunk, wide: ResNetTrunk) -> None:
+def take_channels(thin: Trunk, wide: Trunk) -> None:
     """Let a thin trunk begin with those channels of a wide one that have the largest weights, up to conv4.
 
     A start that training soon leaves, but a better one than chance (channels are cut so by Li et al., ICLR 2017).
     """
+    if not isinstance(thin, ResNetTrunk) or not isinstance(wide, ResNetTrunk):
+        raise ModelError("only a ResNet can begin with the channels of another one")
     wide = fold_batch_norm(wide)
     taken = _largest([wide.conv1], thin.conv1)
     _take(thin.conv1, wide.conv1, taken)

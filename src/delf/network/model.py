@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from delf.errors import ModelError
 from delf.files import replacing
-from delf.models import METADATA_KEY, PCA, PCA_KEYS, TRUNKS, WHITENING_KEYS, ModelConfig, Whitening, find_model, on_hub
+from delf.models import METADATA_KEY, PCA, PCA_KEYS, WHITENING_KEYS, ModelConfig, Whitening, find_model, on_hub
 from delf.network.heads import POOLINGS, Attention, Autoencoder, FeatureNorm, Projection
-from delf.network.joined import trunk_of
 from delf.network.resnet import fold_batch_norm, unfold_batch_norm
+from delf.network.trunks import trunk_of
 from delf.types import FloatArray
 
 
@@ -58,7 +58,7 @@ class DelfModel(nn.Module):
         """(B, 3, H, W) float RGB in 0..255 -> (B, C, h, w) map, (B, h, w) attention, (B, G) global descriptor."""
         feature_map = self.trunk((images - self.mean) / self.std)
         top = self.trunk.forward_conv5(feature_map) if self.config.conv5 else None
-        step = self.config.stride // TRUNKS[self.config.trunk].strides[0]
+        step = self.config.stride // self.config.trunk_layout.strides[0]
         if step > 1:
             feature_map = feature_map[:, :, ::step, ::step]
         pooled = self.pooling(feature_map if top is None else top)

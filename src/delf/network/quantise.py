@@ -22,6 +22,7 @@ import numpy as np
 from delf.errors import ImageError, ModelError, missing_dependency
 from delf.files import replacing
 from delf.images import read_image, resize
+from delf.models import METADATA_KEY, ModelConfig, TrunkLayout
 from delf.models.digest import seal
 from delf.network.rounding import round_weights
 from delf.types import FloatArray
@@ -51,6 +52,9 @@ def quantise_onnx(source: Path, photos: Sequence[Path], target: Path, *, count: 
         graph = onnx.load(source)
     except Exception as error:  # protobuf has errors of its own
         raise ModelError(f"{source} cannot be read as an ONNX model; get it again") from error
+    about = {entry.key: entry.value for entry in graph.metadata_props}.get(METADATA_KEY)
+    if about is not None and not isinstance(ModelConfig.from_json(about, source).trunk_layout, TrunkLayout):
+        raise ModelError(f"{source} has a trunk that is no ResNet, and 8 bits are for those alone")
     trunk = [node.name for node in graph.graph.node if node.name.startswith("/trunk/")]
     if not trunk:
         raise ModelError(f"{source} has no trunk to quantise; give a file that 'delf export' has made")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 from collections import OrderedDict
 from collections.abc import Mapping
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +19,10 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from delf.errors import ModelError
-from delf.models import TRUNKS
+from delf.models import TRUNKS, TrunkLayout
+from delf.network.trunk import Trunk
+
+AnyTrunk = TypeVar("AnyTrunk", bound=Trunk)
 
 
 def _convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
@@ -97,7 +101,7 @@ class SameConvolution(nn.Conv2d):
         return F.conv2d(padded, self.weight, self.bias, stride=2)
 
 
-class ResNetTrunk(nn.Module):
+class ResNetTrunk(Trunk):
     """The convolutional part of a ResNet up to conv4 (`layer3`), or to conv5 (`layer4`).
 
     Args:
@@ -108,7 +112,7 @@ class ResNetTrunk(nn.Module):
 
     def __init__(self, name: str, *, conv5: bool = False, padding: str = "torch") -> None:
         super().__init__()
-        layout = TRUNKS[name]
+        layout = resnet_layout(name)
         block = Bottleneck if layout.bottleneck else BasicBlock
         convolution = SameConvolution if padding == "keras" else nn.Conv2d
         self.conv1 = convolution(3, layout.width, 7, stride=2, padding=3, bias=False)
@@ -145,18 +149,16 @@ class ResNetTrunk(nn.Module):
         return self.get_submodule("layer4")(feature_map)
 
     def load_torchvision(self, state: Mapping[str, Tensor]) -> None:
-        """Load a torchvision state dict; the classifier and stages that this trunk lacks are left aside.
+        """Load a torchvision state dict, as `load_published`; the classifier is left aside."""
+        self.load_published(state)
 
-        Raises:
-            ModelError: a tensor is missing or has another shape, i.e. the file is of another architecture.
-        """
-        own = self.state_dict()
-        wanted = {key: state[key] for key in own if key in state and state[key].shape == own[key].shape}
-        missing = [key for key in own if key not in wanted and not key.endswith("num_batches_tracked")]
-        if missing:
-            raise ModelError(f"these weights do not fit the trunk: {len(missing)} tensors are missing or of another "
-                             f"shape, the first is {missing[0]!r}; check the name of the architecture")
-        self.load_state_dict(wanted, strict=False)
+
+def resnet_layout(name: str) -> TrunkLayout:
+    """The layout of a ResNet. Raises `ModelError` for another trunk."""
+    layout = TRUNKS[name]
+    if not isinstance(layout, TrunkLayout):
+        raise ModelError(f"{name} is no ResNet")
+    return layout
 
 
 def _conv_bn_pairs(module: nn.Module) -> list[tuple[nn.Module, str, str]]:
@@ -171,20 +173,27 @@ def _conv_bn_pairs(module: nn.Module) -> list[tuple[nn.Module, str, str]]:
     return pairs
 
 
-def fold_batch_norm(trunk: ResNetTrunk) -> ResNetTrunk:
-    """A copy with each batch norm folded into the convolution before it: the same function, less memory traffic."""
+def fold_batch_norm(trunk: AnyTrunk) -> AnyTrunk:
+    """A copy with each batch norm folded into the convolution before it: the same function, less memory traffic.
+
+    Of a trunk that is no ResNet, a copy as it is.
+    """
     folded = copy.deepcopy(trunk).eval()
+    if not isinstance(folded, ResNetTrunk):
+        return folded
     for parent, conv, norm in _conv_bn_pairs(folded):
         setattr(parent, conv, fuse_conv_bn_eval(getattr(parent, conv), getattr(parent, norm)))
         setattr(parent, norm, nn.Identity())
     return folded
 
 
-def unfold_batch_norm(folded: ResNetTrunk) -> dict[str, Tensor]:
+def unfold_batch_norm(folded: Trunk) -> dict[str, Tensor]:
     """The state dict, with torchvision's names, of a trunk that computes what the folded one does.
 
     Each bias becomes the shift of a batch norm whose statistics are zero mean and unit variance.
     """
+    if not isinstance(folded, ResNetTrunk):
+        return {name: tensor.detach().clone() for name, tensor in folded.state_dict().items()}
     state: dict[str, Tensor] = OrderedDict()
     names = {module: name for name, module in folded.named_modules()}
     for parent, conv, norm in _conv_bn_pairs(folded):

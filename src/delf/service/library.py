@@ -17,6 +17,7 @@ import numpy as np
 from delf.collection import Collection, Snapshot
 from delf.collection.catalogue import NAME
 from delf.errors import CollectionError, DelfError, OptionError
+from delf.extractors import Extractor, Own, as_extractor
 from delf.features import Delf, load_stored
 from delf.images import display_path
 from delf.methods import DEFAULT_METHOD, METHODS
@@ -55,7 +56,7 @@ class _Keeper:
 class State:
     """One state of a collection, with the engines that search it; one for each method, made when it is asked for."""
 
-    def __init__(self, snapshot: Snapshot, extractor: Delf, keeper: object) -> None:
+    def __init__(self, snapshot: Snapshot, extractor: Extractor, keeper: object) -> None:
         """keeper: as long as it lives, the catalogue of the snapshot is open."""
         self.snapshot, self._keeper = snapshot, keeper
         self.extractor = extractor
@@ -156,7 +157,7 @@ class _NotPreparedError(Exception):
 class Library:
     """A collection that may change while it is searched, by the methods that were prepared when it was opened."""
 
-    def __init__(self, folder: Path, extractor: Delf, methods: Sequence[str] | None = None, *,
+    def __init__(self, folder: Path, extractor: Own, methods: Sequence[str] | None = None, *,
                  told: Callable[[str], None] = lambda sentence: None) -> None:
         """Open the collection and make what the methods need. Raises as `SearchEngine` does.
 
@@ -171,7 +172,7 @@ class Library:
         self._open()
         self._seen = self._version()
         self._collection.refresh()
-        self._state = State(self._collection.snapshot, extractor, self._keeper)
+        self._state = State(self._collection.snapshot, as_extractor(extractor), self._keeper)
         prepared = tuple(dict.fromkeys(methods or [DEFAULT_METHOD]))
         for method in prepared:
             self._state.engine(method)
@@ -184,7 +185,7 @@ class Library:
         return self._state
 
     @property
-    def extractor(self) -> Delf:
+    def extractor(self) -> Extractor:
         """That of the state of now."""
         return self._state.extractor
 
@@ -221,14 +222,14 @@ class Library:
                         self._told(f"{self._renewed(newest)}, by which it is searched from now on")
             self._seen = version
 
-    def _prepared(self, snapshot: Snapshot, extractor: Delf) -> State:
+    def _prepared(self, snapshot: Snapshot, extractor: Extractor) -> State:
         """A state that can be searched by all that was searched by until now."""
         state = State(snapshot, extractor, self._keeper)
         for method in self._state.methods:
             state.engine(method)
         return state
 
-    def _extractor_of(self, snapshot: Snapshot) -> Delf | None:
+    def _extractor_of(self, snapshot: Snapshot) -> Extractor | None:
         """What searches a state: the extractor of now, or, where another process has renewed the collection, a packaged
         model, found by its name. None where there is no such model.
         """
@@ -237,13 +238,15 @@ class Library:
             self.notice = None
             return now
         try:
-            runtime = "auto" if now.runtime.device == "cpu" else now.runtime.name  # another model has other files
-            found = load_stored(snapshot.about, self.folder, runtime=runtime, device=now.runtime.device,
-                                threads=now.threads)
+            runtime, device = "auto", "cpu"
+            if isinstance(now, Delf) and now.runtime.device != "cpu":  # else auto: another model has other files
+                runtime, device = now.runtime.name, now.runtime.device
+            found = load_stored(snapshot.about, self.folder, runtime=runtime, device=device, threads=now.threads)
             snapshot.require(found)
         except DelfError as error:
             self.notice = (f"{self._renewed(snapshot)}, which is not found by its name: the service goes on with the "
-                           "state before. To search the new one, start it again, with --model and that model's file")
+                           "state before. To search the new one, start it again, with --model and that model's file, "
+                           "or with --extractor")
             self._told(f"{self.notice} ({error})")
             return None
         self.notice = None

@@ -18,7 +18,8 @@ from delf.errors import DelfError
 from delf.images import resize
 from delf.network.heads import Attention
 from delf.network.model import DelfModel
-from delf.network.resnet import ResNetTrunk, fold_batch_norm
+from delf.network.resnet import fold_batch_norm
+from delf.network.trunk import Trunk
 from delf.training.classification import LabelledCrops, classification_losses
 from delf.training.engine import Part
 from delf.training.photos import LabelledPhoto, PhotoCache, Sampler
@@ -87,7 +88,7 @@ class AttentionStage:
         torch.manual_seed(seed)
         self.module = AttentionClassifier(model, len(self._data.names), options.hidden)
         self.guessing = math.log(len(self._data.names))
-        self._trunk: ResNetTrunk = fold_batch_norm(model.trunk).requires_grad_(False)
+        self._trunk: Trunk = fold_batch_norm(model.trunk).requires_grad_(False)
         self._mean, self._std = model.mean, model.std
         self._kept: dict[tuple[int, int, float], Tensor] = {}
         self._room = options.memory

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from delf.errors import DelfError
 from delf.network.model import DelfModel
-from delf.network.resnet import ResNetTrunk, fold_batch_norm
+from delf.network.resnet import fold_batch_norm
+from delf.network.trunk import Trunk
 from delf.training.engine import Part
 from delf.training.photos import LabelledPhoto, PhotoCache, Sampler, centre_square, of_split
 from delf.types import ImageArray
@@ -43,7 +44,7 @@ class Classifier(nn.Module):
 
     def __init__(self, model: DelfModel, classes: int) -> None:
         super().__init__()
-        self.trunk: ResNetTrunk = fold_batch_norm(model.trunk)
+        self.trunk: Trunk = fold_batch_norm(model.trunk)
         self.head = nn.Linear(model.config.channels, classes)
         self.mean: Tensor
         self.std: Tensor

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from delf.errors import DelfError
 from delf.models import PCA
 from delf.network.model import DelfModel
-from delf.network.resnet import ResNetTrunk, fold_batch_norm
+from delf.network.resnet import fold_batch_norm
+from delf.network.trunk import Trunk
 
 
 class Describer(nn.Module):
@@ -25,7 +26,7 @@ class Describer(nn.Module):
         if model.pca is None:
             raise DelfError("learning descriptors starts from a PCA, which this model lacks")
         self.stride = model.config.stride
-        self.trunk: ResNetTrunk = fold_batch_norm(model.trunk) if folded else model.trunk
+        self.trunk: Trunk = fold_batch_norm(model.trunk) if folded else model.trunk
         self.projection = nn.Parameter(torch.from_numpy(model.pca.components.copy()))
         self.mean: Tensor
         self.image_mean: Tensor

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from delf.models import PCA, ModelConfig
 from delf.network.heads import Attention, Autoencoder, GeM
 from delf.network.model import DelfModel
-from delf.network.resnet import ResNetTrunk, fold_batch_norm, unfold_batch_norm
+from delf.network.resnet import fold_batch_norm, unfold_batch_norm
+from delf.network.trunk import Trunk
 from delf.training.classification import LabelledBatch, LabelledCrops
 from delf.training.engine import Part
 from delf.training.photos import LabelledPhoto, PhotoCache
@@ -73,7 +74,7 @@ class JointNetwork(nn.Module):
         super().__init__()
         channels = model.config.channels
         self.conv5 = options.conv5
-        self.trunk: ResNetTrunk = fold_batch_norm(model.trunk)
+        self.trunk: Trunk = fold_batch_norm(model.trunk)
         self.pooling = GeM()
         self.global_layer = nn.Linear(channels * (2 if options.conv5 else 1), options.global_dimensions)
         self.global_classes = ArcFace(options.global_dimensions, classes, options.margin, options.scale)

@@ -145,8 +145,8 @@ def train_model(recipe: Recipe, photos: Sequence[LabelledPhoto], output: Path, *
     each mini-batch, and the first one writes.
 
     Args:
-        start: ImageNet weights with torchvision's names, or a model of this package by its packaged name or its file;
-            where the first stage distils, the model that teaches.
+        start: weights with the names of torchvision, or of the authors of a trunk, or a model of this package by its
+            packaged name or its file; where the first stage distils, the model that teaches.
         correspondences, held: of training photos and of held-out ones, for stages of that kind.
         run: the folder of checkpoints and logs; by default `OUTPUT.run` without the suffix of the output.
         about, licence: what the model file says of itself; by default what it said before, if nothing is trained.
@@ -332,7 +332,7 @@ def starting_model(path: Path, recipe: Recipe) -> DelfModel:
             return model
         state = model.trunk.state_dict()  # weights of torchvision that were imported: nothing else of them was trained
     model = DelfModel(dataclasses.replace(config, attention=False, autoencoder=0, global_dimensions=0))
-    model.trunk.load_torchvision(state)
+    model.trunk.load_published(state)
     return model.eval()
 
 

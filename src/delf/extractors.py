@@ -1,0 +1,342 @@
+"""What a feature extractor promises to search, collections, evaluation and the service: `Extractor`.
+
+Two members are needed, and a class that has them needs no base class:
+
+    class Mine:
+        identity = {"model": {"name": "mine", "fingerprint": "v1"}, "options": {"dimensions": 64}}
+
+        def extract(self, image, *, image_size=None):
+            ...
+            return Features(keypoints, scales, scores, descriptors, image_size or (width, height))
+
+It may have more (`OPTIONAL`); what it lacks of that is filled in by `as_extractor`, through which whatever takes an
+extractor goes. What an extractor gives is looked at there, and what is wrong with it is said in a sentence.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from delf.errors import ModelError, OptionError
+from delf.pools import Lock
+from delf.types import Features, FloatArray, ImageArray
+
+OPTIONAL: Mapping[str, str] = {
+    "extract_many": "(images) -> the features of (pixels, (width, height) of the original) pairs, in their order; by "
+                    "default one after the other",
+    "threads": "how many images it computes at once; an extractor that does not say is called by one thread at a time",
+    "longest_side": "in pixels, of the pictures that it makes use of: larger ones are reduced when they are read",
+    "global_dimensions": "length of the global descriptor; 0 by default: it has none",
+    "attention_map": "(image) -> (H, W) float32, where attention is high",
+    "words": "the file of visual words that were learnt for it (delf codebook); by default a collection learns its own",
+    "knows_turns": "whether turning a picture leaves its descriptors as they are: a query is not looked at turned then",
+    "weights": "(by_words) -> what a probability is judged by (delf.training.calibration); by default a fit of the "
+               "number of inliers alone",
+}
+"""What an extractor may have beside `identity` and `extract`."""
+
+STRIDE = 16  # pixels for which a cell is taken where an extractor has none, in the quick looks at a turned query
+UNIT = 1e-3  # by how much the length of a descriptor may differ from one
+Sized = tuple[ImageArray, tuple[int, int]]
+
+
+class Own(Protocol):
+    """What anyone's extractor has at least. It may have what `OPTIONAL` names as well."""
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """`{"model": {"name": str, "fingerprint": str}, "options": {"dimensions": int, ...}}`.
+
+        What must be equal for features to be comparable: the fingerprint changes whenever weights or code do that
+        features depend on. All of it is stored with a collection, as JSON.
+        """
+        ...
+
+    def extract(self, image: ImageArray, *, image_size: tuple[int, int] | None = None) -> Features:
+        """The features of one (H, W, 3) uint8 RGB image, best score first.
+
+        Args:
+            image_size: (width, height) of the original, if `image` is a reduced copy: keypoints are in its pixels.
+        """
+        ...
+
+
+@runtime_checkable
+class Extractor(Protocol):
+    """What search, collections, evaluation and the service need of an extractor: `Delf`, or `as_extractor(...)`.
+
+    Who has a local feature of their own writes what `Own` has, and of `OPTIONAL` what it knows.
+    """
+
+    @property
+    def name(self) -> str:
+        """Of the model."""
+        ...
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """As `Own` has it."""
+        ...
+
+    @property
+    def dimensions(self) -> int:
+        """Of the descriptors."""
+        ...
+
+    @property
+    def global_dimensions(self) -> int:
+        """Of the global descriptor; 0 where there is none."""
+        ...
+
+    @property
+    def max_features(self) -> int | None:
+        """That are kept at most; None where that is not known."""
+        ...
+
+    @property
+    def threads(self) -> int:
+        """How many images, levels or pairs are computed at once."""
+        ...
+
+    @property
+    def longest_side(self) -> int | None:
+        """In pixels, of what is looked at: larger pictures are reduced. None where there is no limit."""
+        ...
+
+    @property
+    def model_file(self) -> Path | None:
+        """Beside which NAME.words may lie; None where there is none."""
+        ...
+
+    @property
+    def knows_attention(self) -> bool:
+        """Whether `attention_map` has an answer."""
+        ...
+
+    @property
+    def knows_turns(self) -> bool:
+        """Whether turning a picture leaves its descriptors as they are."""
+        ...
+
+    @property
+    def asked_by(self) -> tuple[str, str]:
+        """The option, and its value, by which a command is told to use it."""
+        ...
+
+    def extract(self, image: ImageArray, *, image_size: tuple[int, int] | None = None) -> Features:
+        """As `Own` has it."""
+        ...
+
+    def extract_many(self, images: Iterable[Any]) -> Iterator[Features]:
+        """The features of images, or of (pixels, (width, height) of the original) pairs, in their order."""
+        ...
+
+    def attention_map(self, image: ImageArray) -> FloatArray:
+        """(H, W) float32, where attention is high. Raises `OptionError` where there is none."""
+        ...
+
+    def weights(self, by_words: bool = False) -> Mapping[str, float]:
+        """What a probability is judged by, as for `delf.ranking.probability`; by_words: with their evidence as well,
+        empty where the model was not calibrated with it.
+        """
+        ...
+
+    def glancing(self, share: float, cells: int, side: int) -> tuple[Extractor, int | None]:
+        """What takes a quick look at a picture: an extractor, and to which longest side the picture is reduced first.
+
+        Args:
+            share: of the largest scale that is looked at otherwise. cells: of the longest side of the feature map, at
+                most. side: the longest of the picture, in pixels.
+        """
+        ...
+
+    def keeping(self, count: int) -> Extractor:
+        """The same extractor, which keeps so many features at most, where it has a say in that."""
+        ...
+
+
+def as_extractor(own: Own, *, source: str = "", threads: int | None = None) -> Extractor:
+    """An extractor with all that `Extractor` has; one that has it already is given back as it is.
+
+    Args:
+        source: how it was named, for messages. threads: how many searches use, where the extractor does not say.
+
+    Raises:
+        OptionError: it lacks what every extractor needs; the text says what.
+    """
+    if isinstance(own, Extractor):
+        return own
+    kind = type(own).__name__
+    if isinstance(own, type):
+        raise OptionError(f"the class {own.__name__} was given as an extractor; give an object of it, {own.__name__}()")
+    lacking = [name for name in ("identity", "extract") if not hasattr(own, name)]
+    if lacking or not callable(own.extract):
+        raise OptionError(f"{kind} is no extractor: it lacks {' and '.join(lacking) or 'a method extract'}. One "
+                          "has identity and extract(image, *, image_size=None); delf.extractors has an example")
+    return _Completed(own, source, threads)
+
+
+class _Completed:
+    """An extractor of someone's own, with what it lacks filled in, and a look at what it gives."""
+
+    def __init__(self, own: Own, source: str, threads: int | None) -> None:
+        self._own, self._source, self._threads = own, source, threads
+        self._lock = Lock()
+        assert self.identity
+
+    def __repr__(self) -> str:
+        return f"as_extractor({self._own!r})"
+
+    @property
+    def name(self) -> str:
+        return str(self.identity["model"]["name"])
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        return checked_identity(self._own)
+
+    @property
+    def dimensions(self) -> int:
+        return int(self.identity["options"]["dimensions"])
+
+    @property
+    def global_dimensions(self) -> int:
+        return int(getattr(self._own, "global_dimensions", 0))
+
+    @property
+    def max_features(self) -> int | None:
+        most = self.identity["options"].get("max_features")
+        return most if type(most) is int else None
+
+    @property
+    def threads(self) -> int:
+        return int(self._threads or getattr(self._own, "threads", None) or 1)
+
+    @property
+    def longest_side(self) -> int | None:
+        return getattr(self._own, "longest_side", None)
+
+    @property
+    def model_file(self) -> Path | None:
+        words = getattr(self._own, "words", None)
+        return None if words is None else Path(words)
+
+    @property
+    def knows_attention(self) -> bool:
+        return callable(getattr(self._own, "attention_map", None))
+
+    @property
+    def knows_turns(self) -> bool:
+        return bool(getattr(self._own, "knows_turns", False))
+
+    @property
+    def asked_by(self) -> tuple[str, str]:
+        return "--extractor", self._source or "MODULE:FACTORY"
+
+    def extract(self, image: ImageArray, *, image_size: tuple[int, int] | None = None) -> Features:
+        size = image_size or (image.shape[1], image.shape[0])
+        if hasattr(self._own, "threads"):
+            return require_features(self._own.extract(image, image_size=size), self, size)
+        with self._lock:
+            return require_features(self._own.extract(image, image_size=size), self, size)
+
+    def extract_many(self, images: Iterable[ImageArray | Sized]) -> Iterator[Features]:
+        sized = ((one, (one.shape[1], one.shape[0])) if isinstance(one, np.ndarray) else one for one in images)
+        many = getattr(self._own, "extract_many", None)
+        if many is None:
+            for image, size in sized:
+                yield self.extract(image, image_size=size)
+        else:
+            for features in many(sized):
+                yield require_features(features, self)
+
+    def attention_map(self, image: ImageArray) -> FloatArray:
+        if not self.knows_attention:
+            raise OptionError(f"the extractor {self.name!r} knows no attention, so that there is nothing to show of it")
+        return np.asarray(self._own.attention_map(image), np.float32)  # type: ignore[attr-defined]
+
+    def weights(self, by_words: bool = False) -> Mapping[str, float]:
+        own = getattr(self._own, "weights", None)
+        return {} if own is None else own(by_words)
+
+    def glancing(self, share: float, cells: int, side: int) -> tuple[Extractor, int | None]:
+        return self, max(1, min(round(share * min(side, self.longest_side or side)), cells * STRIDE))
+
+    def keeping(self, count: int) -> Extractor:
+        return self
+
+
+def checked_identity(own: Own) -> dict[str, Any]:
+    """The identity of an extractor, as a collection stores it.
+
+    Raises:
+        OptionError: it is none; the text says what is wrong.
+    """
+    kind, said = type(own).__name__, own.identity
+    try:
+        found = json.loads(json.dumps({"model": dict(said["model"]), "options": dict(said.get("options", {}))},
+                                      allow_nan=False))
+        found["options"].setdefault("dimensions", getattr(own, "dimensions", None))
+        named = [found["model"].get(key) for key in ("name", "fingerprint")]
+    except (TypeError, KeyError, ValueError, AttributeError) as error:
+        raise OptionError(f"the identity of {kind} is not one that can be stored ({error}): it is "
+                          '{"model": {"name": ..., "fingerprint": ...}, "options": {"dimensions": ...}}, of what JSON '
+                          "has") from error
+    if not all(isinstance(one, str) and one for one in named):
+        raise OptionError(f"the identity of {kind} lacks the name or the fingerprint of its model; both are texts")
+    dimensions = found["options"]["dimensions"]
+    if type(dimensions) is not int or dimensions < 1:
+        raise OptionError(f"{kind} does not say how many dimensions its descriptors have: its options lack "
+                          f"'dimensions', a whole number of 1 or more (it is {dimensions!r})")
+    return found
+
+
+def require_features(found: Features, extractor: Extractor, size: tuple[int, int] | None = None) -> Features:
+    """What an extractor gave, if that is what `Features` says.
+
+    Args:
+        size: (width, height) of the picture, if it is known.
+
+    Raises:
+        ModelError: something is wrong with it; the text says what.
+    """
+    wrong = _wrong(found, extractor.dimensions, extractor.global_dimensions, size)
+    if wrong:
+        raise ModelError(f"the extractor {extractor.name!r} does not give what an extractor gives: {wrong}")
+    return found
+
+
+def _wrong(found: object, dimensions: int, global_dimensions: int, size: tuple[int, int] | None) -> str:
+    """What is wrong with features, in words; empty where nothing is."""
+    if not isinstance(found, Features):
+        return f"extract returned {type(found).__name__}, not delf.Features"
+    arrays = {name: getattr(found, name) for name in ("keypoints", "scales", "scores", "descriptors")}
+    for name, array in arrays.items():
+        if array.dtype != np.float32:
+            return f"{name} are {array.dtype}, not float32"
+        if not np.isfinite(array).all():
+            return f"{name} are not all finite numbers"
+    if found.descriptors.shape[1] != dimensions:
+        return f"descriptors have {found.descriptors.shape[1]} dimensions, and its identity says {dimensions}"
+    lengths = np.linalg.norm(found.descriptors, axis=1)
+    if len(found) and np.abs(lengths - 1).max() > UNIT:
+        return (f"descriptors have lengths from {lengths.min():.3g} to {lengths.max():.3g}; divide each by its own, so "
+                "that a similarity is a cosine")
+    if (np.diff(found.scores) > 0).any():
+        return "scores are not in order; the best feature comes first"
+    if (found.scales <= 0).any():
+        return "scales are not all above 0"
+    if size is not None and tuple(found.image_size) != tuple(size):
+        return f"image_size is {found.image_size}, and the picture is one of {size}"
+    if (found.keypoints < -1).any() or (found.keypoints > np.array(found.image_size)).any():
+        return f"keypoints lie outside of the picture, {found.image_size[0]} x {found.image_size[1]} pixels"
+    vector = found.global_descriptor
+    length = 0 if vector is None else len(vector)
+    if length != global_dimensions:
+        return f"the global descriptor has {length} dimensions, and global_dimensions says {global_dimensions}"
+    return ""

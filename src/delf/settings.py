@@ -1,0 +1,98 @@
+"""Options by dotted names: `verification.threshold=10` says it to frozen dataclasses, however deep they lie."""
+
+from __future__ import annotations
+
+import json
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, TypeVar
+
+from delf.errors import OptionError
+
+Settings = Mapping[str, Any]
+_Options = TypeVar("_Options")
+
+
+def parse_settings(words: Iterable[str]) -> dict[str, Any]:
+    """KEY=VALUE words -> values by their keys. A value is JSON, and where it is none, text as it stands.
+
+    Raises:
+        OptionError: a word has no key, or one has been given before.
+    """
+    found: dict[str, Any] = {}
+    for word in words:
+        key, equals, text = word.partition("=")
+        key = key.strip()
+        if not equals or not all(part.isidentifier() for part in key.split(".")):
+            raise OptionError(f"a setting is KEY=VALUE, such as verification.threshold=10, not {word!r}")
+        if key in found:
+            raise OptionError(f"the setting {key} is given twice")
+        try:
+            found[key] = json.loads(text)
+        except (ValueError, RecursionError):
+            found[key] = text
+    return found
+
+
+def part_of(settings: Settings, place: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The settings below a place, without its name, and the others."""
+    below = {key.removeprefix(f"{place}."): value for key, value in settings.items() if key.startswith(f"{place}.")}
+    return below, {key: value for key, value in settings.items() if not key.startswith(f"{place}.")}
+
+
+def with_settings(options: _Options, settings: Settings) -> _Options:
+    """Options with other values of some of their fields, and of fields of the options in them.
+
+    Raises:
+        OptionError: there is no such option, or a value makes no sense.
+    """
+    for key, value in settings.items():
+        options = _with(options, key.split("."), value, key)
+    return options
+
+
+def _with(options: Any, path: list[str], value: Any, key: str) -> Any:
+    if not is_dataclass(options) or isinstance(options, type):
+        place = ".".join(key.split(".")[: -len(path)])
+        raise OptionError(f"there is no option {key}: {place} is {_told(options)}, and has no options of its own")
+    known = {field.name for field in fields(options)}
+    if path[0] not in known:
+        raise OptionError(f"there is no option {key}: {type(options).__name__} has {', '.join(sorted(known))}")
+    if len(path) > 1:
+        return replace(options, **{path[0]: _with(getattr(options, path[0]), path[1:], value, key)})
+    if isinstance(value, list):
+        value = _frozen(value)
+    _require_kind(options, path[0], value, key)
+    try:
+        return replace(options, **{path[0]: value})
+    except OptionError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise OptionError(f"the option {key} cannot be {value!r}: {error}") from error
+
+
+def _require_kind(options: Any, name: str, value: Any, key: str) -> None:
+    """Raise an `OptionError` where a value is not of the kind that a field says it has."""
+    wanted = typing.get_type_hints(type(options))[name]
+    kinds = typing.get_args(wanted) if isinstance(wanted, types.UnionType) else (wanted,)
+    kinds = tuple(typing.get_origin(kind) or kind for kind in kinds)
+    if Any in kinds or any(_is(value, kind) for kind in kinds):
+        return
+    names = " or ".join("nothing (null)" if kind is type(None) else kind.__name__ for kind in kinds)
+    raise OptionError(f"the option {key} is {names}, not {value!r}")
+
+
+def _is(value: Any, kind: Any) -> bool:
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, (int, float) if kind is float else kind)
+
+
+def _told(value: Any) -> str:
+    return "off" if value is None else repr(value)
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(_frozen(one) for one in value) if isinstance(value, list) else value

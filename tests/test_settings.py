@@ -1,0 +1,68 @@
+"""Options of search methods by dotted names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from delf.errors import OptionError
+from delf.looks import TurningOptions
+from delf.methods import METHODS, method_options
+from delf.settings import parse_settings, part_of
+
+
+def test_words_become_values() -> None:
+    words = ["candidates=5", "verification.verifier=affine", "screening=null", "matching.ratio=0.85", "sure_first=true",
+             "turning.angles=[[90, 180]]", "a=b=c", "empty="]
+    assert parse_settings(words) == {"candidates": 5, "verification.verifier": "affine", "screening": None,
+                                     "matching.ratio": 0.85, "sure_first": True, "turning.angles": [[90, 180]],
+                                     "a": "b=c", "empty": ""}
+
+
+@pytest.mark.parametrize("word", ["candidates", "=5", "a..b=1", ".a=1", "a b=1", "1a=2"])
+def test_words_without_a_key_are_refused(word: str) -> None:
+    with pytest.raises(OptionError, match="KEY=VALUE"):
+        parse_settings([word])
+    with pytest.raises(OptionError, match="candidates is given twice"):
+        parse_settings(["candidates=1", "candidates=1"])
+
+
+def test_parts() -> None:
+    assert part_of({"extraction.a": 1, "extraction": 2, "b": 3}, "extraction") == ({"a": 1}, {"extraction": 2, "b": 3})
+
+
+def test_values_are_set_however_deep_and_the_method_stays() -> None:
+    before = METHODS["delf-asmk"]
+    found = method_options("delf-asmk", {"candidates": 5, "verification.verifier": "affine", "screening": None,
+                                         "verification.overlays": None, "turning.glance.features": 50,
+                                         "turning.angles": [[90, 180], [45]], "matching.ratio": 1})
+    assert (found.candidates, found.verification.verifier, found.screening) == (5, "affine", None)
+    assert (found.turning.glance.features, found.turning.angles) == (50, ((90, 180), (45,)))
+    assert found.verification.overlays is None
+    assert METHODS["delf-asmk"] is before
+    assert before.turning.glance.features == 100
+    assert method_options("delf", {"turning.angles": []}).turning == TurningOptions()
+
+
+@pytest.mark.parametrize(("key", "value", "said"), [
+    ("nosuch", 1, "there is no option nosuch: SearchOptions has candidates"),
+    ("verification.nosuch", 1, "VerificationOptions has"), ("candidates.more", 1, "has no options of its own"),
+    ("screening.features", 1, r"screening is off"), ("candidates", "many", "candidates is int, not 'many'"),
+    ("candidates", True, "candidates is int, not True"), ("candidates", -1, "0 or more"),
+    ("candidates", None, "is int, not None"), ("verification.verifier", "nosuch", "must be one of"),
+    ("verification.threshold", "wide", "is float, not 'wide'"), ("matching.ratio", "x", r"float or nothing \(null\)"),
+    ("retrieval", "x", "retrieval is one of"), ("ranking", 3, "ranking is str"), ("turning.angles", 90, "is tuple"),
+    ("turning.angles", [90], "cannot be"),
+])
+def test_what_makes_no_sense_is_refused(key: str, value: Any, said: str) -> None:
+    with pytest.raises(OptionError, match=said) as error:
+        method_options("delf", {key: value})
+    assert "(the method is delf)" in str(error.value)
+
+
+def test_every_method_can_be_set() -> None:
+    for method in METHODS:
+        assert method_options(method, {"candidates": 3, "verification.seed": 4}).candidates == 3
+    with pytest.raises(OptionError, match="unknown method 'nosuch'"):
+        method_options("nosuch")
