@@ -13,6 +13,7 @@ from delf.cli.options import (
     Device,
     Exclude,
     Method,
+    Own,
     Quiet,
     Runtime,
     Strict,
@@ -35,8 +36,8 @@ def retrieve(
     top: Annotated[int, typer.Option(min=1, help="How many images for each query.")] = 20,
     method: Method = METHOD, exclude: Exclude = None,
     model: Annotated[str | None, typer.Option(help="The model file, where it is not a packaged one.")] = None,
-    runtime: Runtime = "auto", device: Device = "cpu", threads: Threads = None, strict: Strict = False,
-    quiet: Quiet = False,
+    own: Own = None, runtime: Runtime = "auto", device: Device = "cpu", threads: Threads = None,
+    strict: Strict = False, quiet: Quiet = False,
 ) -> None:
     """Search a collection with many photos, and write which images to match with each, as hloc reads it.
 
@@ -51,7 +52,7 @@ def retrieve(
     from delf.search import SearchEngine
 
     with Collection.open(collection) as opened:
-        extractor = load_stored_extractor(opened, model, runtime, device, threads, quiet)
+        extractor = load_stored_extractor(opened, own, model, runtime, device, threads, quiet)
         with progress("Preparing", "segments", quiet) as update:
             engine = SearchEngine(opened, extractor, method=method, progress=update)
         with progress("Searching", "photos", quiet) as update:

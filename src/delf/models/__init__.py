@@ -23,13 +23,23 @@ from typing import Any
 import numpy as np
 
 from delf.errors import ModelError, missing_dependency
-from delf.models.layouts import SHIPPED, TRUNKS, ConvNextLayout, Layout, OpenLayout, TrunkLayout, VitLayout
+from delf.models.layouts import (
+    SHIPPED,
+    TRUNKS,
+    ConvNextLayout,
+    Layout,
+    OpenLayout,
+    TrunkLayout,
+    VitLayout,
+    resnet_layout,
+)
 from delf.models.receptive_field import receptive_field
 from delf.types import FloatArray
 
 __all__ = ["CONVENTIONS", "DEFAULT_MODEL", "EIGHT_BIT", "METADATA_KEY", "OUTPUTS", "PACKAGED", "PCA", "PCA_KEYS",
            "POOLING_NAMES", "TRUNKS", "WHITENING_KEYS", "ConvNextLayout", "Layout", "ModelConfig", "ModelFiles",
-           "TrunkLayout", "VitLayout", "Whitening", "find_model", "on_hub", "packaged_models", "read_onnx"]
+           "TrunkLayout", "VitLayout", "Whitening", "find_model", "on_hub", "packaged_models", "read_onnx",
+           "resnet_layout"]
 
 DEFAULT_MODEL = "delf-r18"
 PACKAGED = Path(__file__).parent
@@ -131,7 +141,7 @@ class ModelConfig:
         for name in ("conv5", "global_normalised"):
             if type(getattr(self, name)) is not bool:
                 raise ModelError(f"{name} is true or false, not {getattr(self, name)!r}")
-        if self.conv5 and TRUNKS[self.trunk].stages == 4:
+        if self.conv5 and isinstance(self.trunk_layout, TrunkLayout) and self.trunk_layout.stages == 4:
             raise ModelError(f"the features of a {self.trunk} are of conv5, so that its conv5 is false")
         if type(self.smoothing) is not int or not (self.smoothing == 0 or self.smoothing in (3, 5, 7)):
             raise ModelError(f"smoothing is 0, or a window of 3, 5 or 7 cells, not {self.smoothing!r}")

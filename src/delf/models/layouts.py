@@ -189,3 +189,11 @@ TRUNKS: dict[str, Layout] = {
 """What a model's trunk may be. More can be added at run time, with their modules in `delf.network.trunks.KINDS`."""
 
 SHIPPED = frozenset(TRUNKS)
+
+
+def resnet_layout(name: str) -> TrunkLayout:
+    """The layout of a ResNet. Raises `ModelError` for another trunk."""
+    layout = TRUNKS[name]
+    if not isinstance(layout, TrunkLayout):
+        raise ModelError(f"{name} is no ResNet")
+    return layout

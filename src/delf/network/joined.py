@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from delf.errors import ModelError
-from delf.network.resnet import BasicBlock, ResNetTrunk, fold_batch_norm, resnet_layout
+from delf.models import resnet_layout
+from delf.network.resnet import BasicBlock, ResNetTrunk, fold_batch_norm
 from delf.network.trunk import Trunk
 
 

@@ -18,8 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from delf.errors import ModelError
-from delf.models import TRUNKS, TrunkLayout
+from delf.models import resnet_layout
 from delf.network.trunk import Trunk
 
 AnyTrunk = TypeVar("AnyTrunk", bound=Trunk)
@@ -151,14 +150,6 @@ class ResNetTrunk(Trunk):
     def load_torchvision(self, state: Mapping[str, Tensor]) -> None:
         """Load a torchvision state dict, as `load_published`; the classifier is left aside."""
         self.load_published(state)
-
-
-def resnet_layout(name: str) -> TrunkLayout:
-    """The layout of a ResNet. Raises `ModelError` for another trunk."""
-    layout = TRUNKS[name]
-    if not isinstance(layout, TrunkLayout):
-        raise ModelError(f"{name} is no ResNet")
-    return layout
 
 
 def _conv_bn_pairs(module: nn.Module) -> list[tuple[nn.Module, str, str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from delf.errors import ModelError
-from delf.models import TRUNKS, ModelConfig
+from delf.models import TRUNKS, ModelConfig, resnet_layout
 from delf.weights.checkpoint import Checkpoint
 from delf.weights.imported import ImportedModel, ImportOptions
 from delf.weights.trunk import no_pca, torch_variables
@@ -45,7 +45,8 @@ def trunk_of(checkpoint: Checkpoint, stages: Sequence[str] = ("layer1", "layer2"
         units.append(len({name.split(".")[0] for name in rest}))
     bottleneck = f"{stages[0]}.0.conv3.weight" in checkpoint.shapes
     for name in ("resnet18", "resnet34", "resnet50", "resnet101"):
-        if (list(TRUNKS[name].units[:3]), TRUNKS[name].bottleneck) == (units, bottleneck):
+        layout = resnet_layout(name)
+        if (list(layout.units[:3]), layout.bottleneck) == (units, bottleneck):
             return name
     raise ModelError(f"the stages of the network in {str(checkpoint.path)!r} have {', '.join(map(str, units))} units, "
                      "as none does that is known here: a ResNet-18, 34, 50 or 101 is")

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from delf.models import PCA, TRUNKS, TrunkLayout
+from delf.models import PCA, TrunkLayout, resnet_layout
 
 Shape = tuple[int, ...]
 NORMS = ("weight", "bias", "running_mean", "running_var")
@@ -22,8 +22,8 @@ class Convolution(NamedTuple):
 
 
 def convolutions(trunk: str, *, conv5: bool = False) -> Iterator[Convolution]:
-    """Those of a trunk (a key of `delf.models.TRUNKS`), from the image on. conv5: with those of conv5."""
-    layout = TRUNKS[trunk]
+    """Those of a trunk (a ResNet of `delf.models.TRUNKS`), from the image on. conv5: with those of conv5."""
+    layout = resnet_layout(trunk)
     yield Convolution("conv1", "bn1", (layout.width, 3, 7, 7))
     channels = layout.width
     for stage, units in enumerate(layout.units[: layout.stages + conv5]):
