@@ -93,3 +93,8 @@ class Lock:
     @property
     def _held(self) -> threading.RLock:
         return self._locks.get(forks()) or self._locks.setdefault(forks(), threading.RLock())
+
+
+def available_cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -12,13 +12,14 @@ import pytest
 
 from delf.errors import OptionError
 from delf.features import Delf, ExtractionOptions, extract_turned
-from delf.features.details import LONGEST_SIDE, find_details, place_details
+from delf.features.details import LONGEST_SIDE, find_details
+from delf.features.rootsift import in_original
 from delf.query import Query
 from delf.types import Features
 
 
 def details_of(image: np.ndarray, most: int = 100, size: tuple[int, int] | None = None) -> Features:
-    return place_details(*find_details(image, most), size or (image.shape[1], image.shape[0]))
+    return in_original(*find_details(image, most), size or (image.shape[1], image.shape[0]))
 
 
 @pytest.fixture

@@ -13,10 +13,10 @@ import pytest
 
 from delf.errors import ImageError, ModelError, OptionError
 from delf.features import Delf, ExtractionOptions
-from delf.features.extractor import available_cores
 from delf.features.texture import shows_something
 from delf.images import limit_size, read_image, resize
 from delf.pair import match
+from delf.pools import available_cores
 from delf.ranking.confidence import MATCH_PROBABILITY
 from delf.runtimes import open_runtime
 from delf.types import Features

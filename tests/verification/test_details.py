@@ -9,7 +9,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from delf.features.details import find_details, place_details
+from delf.features.details import find_details
+from delf.features.rootsift import in_original
 from delf.images import read_image
 from delf.types import Features
 from delf.verification import DetailOptions, angle, verify_details
@@ -25,7 +26,7 @@ def samples(photos: Path) -> SimpleNamespace:
 def features_of(image: np.ndarray) -> Features:
     size, zeros = (image.shape[1], image.shape[0]), np.zeros(0, np.float32)
     return Features(zeros.reshape(0, 2), zeros, zeros, zeros.reshape(0, 4), size,
-                    details=place_details(*find_details(image, 400), size))
+                    details=in_original(*find_details(image, 400), size))
 
 
 @pytest.mark.parametrize("quarters", [0, 1, 2, 3])

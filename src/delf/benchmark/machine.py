@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from delf.features.extractor import available_cores
+from delf.pools import available_cores
 from delf.verification import single_threaded_products
 
 PACKAGES = ("delf-retrieval", "numpy", "onnxruntime", "openvino", "torch", "opencv-python-headless", "faiss-cpu",

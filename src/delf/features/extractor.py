@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -18,17 +17,17 @@ from numpy.typing import NDArray
 
 from delf.errors import ImageError, ModelError, OptionError
 from delf.features.batching import Batch, in_order, of_one_size
-from delf.features.details import find_details, place_details
+from delf.features.details import find_details
 from delf.features.options import ExtractionOptions, default_options
 from delf.features.pooling import join_levels, pool_rmac
 from delf.features.pyramid import Pyramid
 from delf.features.reduction import reduce
-from delf.features.rootsift import RootSift
+from delf.features.rootsift import RootSift, in_original
 from delf.features.suppression import suppress
 from delf.features.texture import shows_something
 from delf.models import DEFAULT_MODEL, PACKAGED, find_model, on_hub
 from delf.models.receptive_field import receptive_field
-from delf.pools import Pool
+from delf.pools import Pool, available_cores
 from delf.runtimes import Runtime, open_runtime
 from delf.types import Features, FloatArray, ImageArray, IntArray
 
@@ -324,7 +323,7 @@ class Delf:
         for i, (number, image, image_size) in enumerate(batch):
             size = image_size or (image.shape[1], image.shape[0])
             found = self._join([level[i] for level in levels], (image.shape[1], image.shape[0]), size)
-            yield number, replace(found, details=place_details(*details[i], size)) if details else found
+            yield number, replace(found, details=in_original(*details[i], size)) if details else found
 
     def _join(self, levels: Sequence[_Level], given: tuple[int, int], image_size: tuple[int, int]) -> Features:
         """Join the levels of an image: select by score over all of them, then reduce only what was selected.
@@ -368,8 +367,3 @@ def _loaded(kind: type[Delf], model: str, runtime: str, device: str, options: di
         raise ModelError(f"the model {model!r} is another one here than where the extractor was pickled; get that of "
                          f"the fingerprint {identity['fingerprint'][:12]}")
     return made
-
-
-def available_cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -16,9 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from delf.errors import ImageError, OptionError
-from delf.features.extractor import available_cores
 from delf.images import limit_size, resize
-from delf.pools import Pool
+from delf.pools import Pool, available_cores
 from delf.types import Features, FloatArray, ImageArray
 
 DIMENSIONS = 128
@@ -99,6 +98,14 @@ def root_sift(image: ImageArray, options: RootSiftOptions | None = None) -> Root
                     np.ascontiguousarray(points[:, 4]), descriptors)
 
 
+def in_original(found: RootSift, given: tuple[int, int], size: tuple[int, int]) -> Features:
+    """What was found in a reduced copy of (width, height), as features of the original of another."""
+    factors = np.array(size) / np.maximum(given, 1)
+    return Features(((found.keypoints + 0.5) * factors - 0.5).astype(np.float32),
+                    (found.scales * math.sqrt(factors.prod())).astype(np.float32), found.strengths, found.descriptors,
+                    size)
+
+
 def as_bytes(descriptors: FloatArray) -> NDArray[np.uint8]:
     """(N, 128) float32 RootSIFT descriptors -> (N, 128) uint8: 512 times their values, at most 255."""
     return np.minimum(np.rint(descriptors * BYTES_PER_UNIT), 255).astype(np.uint8)
@@ -169,11 +176,7 @@ class RootSiftExtractor:
         size = image_size or (width, height)
         if self.longest_side is not None:
             image = resize(image, limit_size(width, height, self.longest_side))
-        found = root_sift(image, self.options)
-        factors = np.array(size) / (max(image.shape[1], 1), max(image.shape[0], 1))
-        return Features(((found.keypoints + 0.5) * factors - 0.5).astype(np.float32),
-                        (found.scales * math.sqrt(factors.prod())).astype(np.float32), found.strengths,
-                        found.descriptors, size)
+        return in_original(root_sift(image, self.options), (image.shape[1], image.shape[0]), size)
 
     def extract_many(self, images: Iterable[tuple[ImageArray, tuple[int, int]]]) -> Iterator[Features]:
         """The features of (pixels, (width, height) of the original) pairs, in their order, `threads` at a time."""
