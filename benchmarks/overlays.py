@@ -27,12 +27,11 @@ from PIL import Image
 from delf.collection import Collection
 from delf.features import Delf
 from delf.images import read_image
-from delf.pair import image_match
+from delf.pair import match_extracted
 from delf.search import SearchEngine
 from delf.training.blanks import blank_pictures, compressed
 from delf.training.overlays import OVERLAYS, UNTUNED, Overlay
 from delf.types import Features, ImageArray
-from delf.verification import match_and_verify
 
 SURE = 0.5
 Pair = tuple[Path, Path]
@@ -143,8 +142,7 @@ class Judge:
 
     def sure(self, one: Features, other: Features) -> bool:
         """Whether the probability that two pictures show the same thing is above a half."""
-        return image_match(one, other, match_and_verify(one, other),
-                           weights=self.extractor.runtime.config.probability).probability > SURE
+        return match_extracted(one, other, weights=self.extractor.weights()).probability > SURE
 
     def share(self, photos: list[Pair], marks: list[Overlay] | None = None, others: list[Overlay] | None = None) -> str:
         """Of pairs that it is sure of, each with an overlay on the first, and one on the second."""

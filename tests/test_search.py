@@ -172,6 +172,30 @@ def test_a_query_that_lies_askew_is_turned_upright(engine: SearchEngine, queries
     assert [one.image for one in answer.results[:2]] == [one.image for one in straight.results[:2]]
 
 
+def test_details_say_at_once_how_a_query_lies(engine: SearchEngine, queries: Any) -> None:
+    lying = Lying(engine, queries["coins"].path, 160)
+    answer = engine.answer(lying)
+    assert lying.quick == [], "no glances are needed"
+    assert abs((lying.thorough[0] + 160 + 180) % 360 - 180) < 12
+    assert answer.match
+    assert answer.results[0].image == str(queries["coins"].photo)
+    alone = replace(METHODS[DEFAULT_METHOD], turning=TurningOptions())
+    unturned = SearchEngine(engine.collection, engine.extractor, options=alone).search(queries["coins"].path)
+    assert answer.results[0].inliers > 0.5 * unturned.results[0].inliers
+    pair = engine.match(Lying(engine, queries["coins"].path, 160), answer.results[0].ordinal)
+    assert pair.inliers > 0.5 * unturned.results[0].inliers
+
+
+def test_details_are_evidence_of_their_own(engine: SearchEngine, queries: Any, unknown_query: Path) -> None:
+    found = engine.search(queries["coins"].path).results[0]
+    assert found.evidence["details"] > 2
+    without = replace(METHODS[DEFAULT_METHOD], details=None)
+    blind = SearchEngine(engine.collection, engine.extractor, options=without).search(queries["coins"].path).results[0]
+    assert "details" not in blind.evidence
+    assert blind.inliers < found.inliers == len(found.inlier_points)
+    assert all(result.evidence["details"] < 2 for result in engine.search(unknown_query).results if result.examined)
+
+
 def test_eighths_are_looked_at_where_quarters_find_nothing(engine: SearchEngine, unknown_query: Path) -> None:
     lying = Lying(engine, unknown_query, 0)
     assert not engine.answer(lying).match

@@ -21,11 +21,18 @@ def match(image0: ImageArray | str | Path, image1: ImageArray | str | Path, extr
     """Match two images directly: the points of the first that were found in the second, and how sure one may be."""
     whole: Extractor = Delf.load() if extractor is None else as_extractor(extractor)
     query, database = (_extract(whole, image) for image in (image0, image1))
-    found = image_match(query, database, match_and_verify(query, database, matching, verification),
-                        verify_details(query, database, DetailOptions()), weights=whole.weights())
+    found = match_extracted(query, database, matching=matching, verification=verification, weights=whole.weights())
     if isinstance(image0, np.ndarray) or isinstance(image1, np.ndarray):
         return found
     return replace(found, images=(str(image0), str(image1)))
+
+
+def match_extracted(query: Features, database: Features, *, matching: MatchingOptions | None = None,
+                    verification: VerificationOptions | None = None,
+                    weights: Mapping[str, float] | None = None) -> ImageMatch:
+    """As `match`, of features that are extracted already. weights: as for `delf.ranking.probability`."""
+    return image_match(query, database, match_and_verify(query, database, matching, verification),
+                       verify_details(query, database, DetailOptions()), weights=weights)
 
 
 def image_match(query: Features, database: Features, verification: Verification, details: Verification | None = None, *,

@@ -147,10 +147,24 @@ def test_options_of_the_collection_are_used_again(delf: Run, own: Path, queries:
     assert delf("info", folder, "--json").object()["options"] == about["options"]
 
 
+def test_details_are_kept_unless_nobody_wants_them(delf: Run, own: Path, tmp_path: Path) -> None:
+    for name, asked in (("with", []), ("without", ["--details", "0"])):
+        delf("index", own / "coins.jpg", "-o", tmp_path / name, *asked).ok()
+    more, fewer = (delf("info", tmp_path / name, "--json").object() for name in ("with", "without"))
+    assert more["options"]["details"] > 100
+    assert fewer["options"]["details"] is None
+    assert more["bytes"]["details"] > 100 * 134
+    assert "details" not in fewer["bytes"]
+    delf("index", own / "cell.jpg", "-o", tmp_path / "without", "--details", "50").failed("details None (now 50)")
+    delf("index", own / "cell.jpg", "-o", tmp_path / "without").ok()
+    delf("index", "-o", tmp_path / "without", "--renew", "--details", "50").ok()
+    assert delf("info", tmp_path / "without", "--json").object()["options"]["details"] == 50
+
+
 def test_a_collection_from_before_some_options_were_there(delf: Run, own: Path, queries: dict[str, Any],
                                                      tmp_path: Path) -> None:
     folder = tmp_path / "old.delf"
-    before = {"length_weight": 0.0, "texture": 0.0, "border": 0.0}
+    before: dict[str, Any] = {"length_weight": 0.0, "texture": 0.0, "border": 0.0, "details": None}
     with Collection.create(folder, Delf.load(**before, score_threshold=32.0)) as collection:
         collection.add([own / "cell.jpg"])
     with sqlite3.connect(folder / "catalogue.sqlite") as connection:

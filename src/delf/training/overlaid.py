@@ -15,9 +15,8 @@ import numpy as np
 from delf.errors import ImageError
 from delf.features import Delf
 from delf.images import read_image
-from delf.pair import image_match
+from delf.pair import match_extracted
 from delf.training.overlays import TUNED, Overlay
-from delf.verification import DetailOptions, match_and_verify, verify_details
 
 Sample = tuple[dict[str, float], bool]
 EACH = 2  # unrelated pairs of each photo
@@ -49,8 +48,7 @@ def overlaid_samples(extractor: Delf, photo: Path, same: Path | None, others: Se
         drawn = [overlay.draw(picture).pixels if overlay else picture
                  for overlay, picture in zip((first, second), pixels, strict=True)]
         query, database = (extractor.extract(np.asarray(picture, np.uint8)) for picture in drawn)
-        found = image_match(query, database, match_and_verify(query, database),
-                            verify_details(query, database, DetailOptions()))
+        found = match_extracted(query, database)
         if found.inliers:
             samples.append((dict(found.evidence), right))
     return samples
