@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from delf.cli.dataset import _Lines, _progress
+from delf.cli.dataset import _Lines, download_progress
 from delf.datasets import DATASETS
 from delf.datasets.registry import Truth
 
@@ -168,11 +168,11 @@ def test_progress_in_a_terminal(monkeypatch: pytest.MonkeyPatch, capfd: pytest.C
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "200")
-    with _progress(quiet=False) as update:
+    with download_progress(quiet=False) as update:
         update("a.tgz", 500_000, 1_000_000)
         update("a.tgz", 1_000_000, 1_000_000)
         update("unpacking a.tgz", 10, None)
-    with _progress(quiet=False, unit="images") as update:
+    with download_progress(quiet=False, unit="images") as update:
         update("checking images", 3, 3)
     out, err = capfd.readouterr()
     assert out == ""

@@ -18,8 +18,10 @@ from delf.network.resnet import ResNetTrunk, SamePool, fold_batch_norm, unfold_b
 # Parameters of torchvision's models, without the classifier (512 or 2048 inputs, 1000 classes).
 PARAMETERS = {"resnet18": 11_689_512 - 513_000, "resnet34": 21_797_672 - 513_000,
               "resnet50": 25_557_032 - 2_049_000, "resnet101": 44_549_160 - 2_049_000,
-              "slim50": 25_557_032 - 2_049_000}
-RESNETS = [name for name, layout in TRUNKS.items() if isinstance(layout, TrunkLayout) and not layout.joined]
+              "slim50": 25_557_032 - 2_049_000, "slim101": 44_549_160 - 2_049_000, "keras50": 25_557_032 - 2_049_000,
+              "keras101": 44_549_160 - 2_049_000, "resnet18-conv5": 11_689_512 - 513_000}
+LAYOUTS = {name: layout for name, layout in TRUNKS.items() if isinstance(layout, TrunkLayout) and not layout.joined}
+RESNETS = list(LAYOUTS)
 NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 
 
@@ -41,9 +43,10 @@ def torchvision_names(layout: TrunkLayout, stages: int) -> Iterator[str]:
 @pytest.mark.parametrize("name", RESNETS)
 def test_names_are_torchvisions(name: str) -> None:
     with torch.device("meta"):
-        assert list(ResNetTrunk(name).state_dict()) == list(torchvision_names(TRUNKS[name], 3))
-        whole = ResNetTrunk(name, conv5=True)
-    assert list(whole.state_dict()) == list(torchvision_names(TRUNKS[name], 4))
+        layout = LAYOUTS[name]
+        assert list(ResNetTrunk(name).state_dict()) == list(torchvision_names(layout, layout.stages))
+        whole = ResNetTrunk(name, conv5=layout.stages == 3)
+    assert list(whole.state_dict()) == list(torchvision_names(layout, 4))
     assert sum(parameter.numel() for parameter in whole.parameters()) == PARAMETERS[name]
 
 
@@ -60,13 +63,16 @@ def test_the_imagenet_file_fits(shared: Path) -> None:
 @pytest.mark.parametrize("name", RESNETS)
 @pytest.mark.parametrize(("height", "width"), [(64, 48), (65, 47), (1, 17), (33, 16)])
 def test_shapes(name: str, height: int, width: int) -> None:
+    layout = LAYOUTS[name]
     with torch.device("meta"):
-        trunk = ResNetTrunk(name, conv5=True).eval()
+        trunk = ResNetTrunk(name, conv5=layout.stages == 3).eval()
         feature_map = trunk(torch.zeros(2, 3, height, width))
-        conv5 = trunk.forward_conv5(feature_map)
-    layout = TRUNKS[name]
     rows, columns = -(-height // layout.strides[0]), -(-width // layout.strides[0])
     assert feature_map.shape == (2, layout.channels, rows, columns)
+    if layout.stages == 4:  # it is of conv5 itself
+        return
+    with torch.device("meta"):
+        conv5 = trunk.forward_conv5(feature_map)
     halved = 1 if layout.strided_last else 2
     assert conv5.shape == (2, 2 * layout.channels, -(-rows // halved), -(-columns // halved))
 

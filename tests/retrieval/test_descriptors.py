@@ -35,7 +35,7 @@ def features(vector: np.ndarray | None) -> Features:
 @pytest.fixture
 def nine(tmp_path: Path, stub: Any, draw: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Collection:
     """Nine images in three segments, with those vectors."""
-    given = iter(VECTORS)
+    given, stub.global_dimensions = iter(VECTORS), len(VECTORS[0])
     extract = type(stub).extract_many
     monkeypatch.setattr(type(stub), "extract_many", lambda self, images: (
         replace(found, global_descriptor=next(given)) for found in extract(self, images)))
@@ -165,7 +165,7 @@ def test_a_query_without_a_fitting_descriptor(nine: Collection, vector: np.ndarr
 
 def test_a_collection_without_global_descriptors(tmp_path: Path, stub: Any, draw: Callable[..., Path],
                                                  monkeypatch: pytest.MonkeyPatch) -> None:
-    extract = type(stub).extract_many
+    extract, stub.global_dimensions = type(stub).extract_many, 0
     monkeypatch.setattr(type(stub), "extract_many", lambda self, images: (
         replace(found, global_descriptor=None) for found in extract(self, images)))
     with Collection.create(tmp_path / "c.delf", stub) as collection:

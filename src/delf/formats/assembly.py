@@ -45,7 +45,7 @@ def writable(features: Features, path: Path) -> Features:
         DelfError: they do not keep the conventions, so that they could not be read back.
     """
     try:
-        return assemble(**vars(features))
+        return assemble(**{name: value for name, value in vars(features).items() if name != "details"})
     except ValueError as error:
         raise DelfError(f"The features for {str(path)!r} cannot be written ({error}): extract them again.") from error
 
