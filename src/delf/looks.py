@@ -1,7 +1,8 @@
 """Looks at a query: as it is and, where nothing is a match then, turned.
 
 The features know other angles only in part. A quick look, with few small levels of the pyramid, says by the transforms
-of the images that it confirms how a query lies; it is then turned upright by that, and looked at thoroughly.
+of the images that it confirms how a query lies; it is then turned upright by that, and looked at thoroughly. Details
+know any angle: where those of an image agree, they say it at once.
 """
 
 from __future__ import annotations
