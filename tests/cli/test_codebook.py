@@ -31,7 +31,7 @@ def drawn(tmp_path: Path, stub: Any, draw: Draw) -> Iterator[Collection]:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch, make_stub: Any) -> None:
     """Features that take no time."""
-    monkeypatch.setattr("delf.cli.codebook.load_extractor", lambda *_, **__: make_stub())
+    monkeypatch.setattr("delf.cli.codebook.load_any", lambda *_, **__: make_stub())
 
 
 def test_words_of_a_collection(drawn: Collection, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,7 +18,7 @@ Run = Callable[..., Any]
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch, make_stub: Any) -> None:
     """Features without a network."""
-    monkeypatch.setattr("delf.cli.rejection.load_extractor", lambda *_, **__: make_stub())
+    monkeypatch.setattr("delf.cli.rejection.load_any", lambda *_, **__: make_stub())
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import pytest
 
 from delf.cli import collections
 from delf.collection import Collection
+from delf.errors import ModelError
 
 Run = Callable[..., Any]
 SMALL = ("--max-features", "60", "--threads", "1")
@@ -32,7 +33,7 @@ def test_the_command_that_is_told_renews(delf: Run, few: Path) -> None:
     delf("index", "few", "-o", "my places.delf", *SMALL).ok()
     sentence = delf("index", "few", "-o", "my places.delf", "--dimensions", "40", *SMALL).failed(
         "was made with other options: dimensions 128 (now 40)", "or renew the collection")
-    [command] = re.findall(r"'(delf index -o .*--max-features \d+)'", sentence)
+    [command] = re.findall(r"'(delf index -o .*--max-features \d+ --details \d+)'", sentence)
     words = shlex.split(command)
     assert words[1:5] == ["index", "-o", "my places.delf", "--renew"]
 
@@ -93,8 +94,17 @@ def test_without_photos(delf: Run) -> None:
 
 def test_a_collection_is_added_to_with_its_own_model(delf: Run, few: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     delf("index", "few", "-o", "places.delf", *SMALL).ok()
+    asked: list[str | None] = []
+
+    def load_any(own: str | None, model: str | None, *others: Any, **options: Any) -> Any:
+        asked.append(model)
+        raise ModelError("that is all")
+
+    monkeypatch.setattr(collections, "load_any", load_any)
     monkeypatch.setattr(collections, "MODEL", "delf-of-later")
-    assert collections._model_of(Path("places.delf")) == "delf-r18"
-    assert collections._model_of(Path("new.delf")) == "delf-of-later"
+    delf("index", "few", "-o", "places.delf").failed("that is all")
+    delf("index", "few", "-o", "new.delf").failed("that is all")
     monkeypatch.setattr("delf.models.packaged_models", lambda: ["delf-of-later"])
-    assert collections._model_of(Path("places.delf")) == "delf-of-later"  # which is refused, and the cure is said
+    delf("index", "few", "-o", "places.delf").failed("that is all")
+    # None is the default, which a collection that is of another model refuses, with the cure.
+    assert [model or "delf-of-later" for model in asked] == ["delf-r18", "delf-of-later", "delf-of-later"]

@@ -52,17 +52,16 @@ def match(
     Example: [bold]delf match a.jpg b.jpg -o matches.png[/bold], or
     [bold]delf match --pairs pairs.txt --features features.h5 -o matches.h5[/bold]
     """
-    from delf.errors import OptionError
-
     if pairs is not None:
         if image0 is not None or output is None:
-            raise OptionError("with --pairs, give no photos, and a .h5 file by --output")
+            raise typer.BadParameter("with it, give no photos, and a .h5 file by --output", param_hint="--pairs")
         _match_pairs(pairs, features or pairs.with_name("features.h5"), output, verified, threads, strict, quiet)
         return
     if image0 is None or image1 is None:
-        raise OptionError("two photos are matched: name both, or give a file of pairs by --pairs")
+        raise typer.BadParameter("two photos are matched: name both, or give a file of pairs by --pairs",
+                                 param_hint="A and B")
     if features is not None or verified:
-        raise OptionError("--features and --verified go with --pairs")
+        raise typer.BadParameter("they go with --pairs", param_hint="--features and --verified")
     own = load_any(extractor, model, runtime, device, threads, quiet or json, **only_extraction(settings))
     _match_two(image0, image1, output, own, json, quiet)
 
