@@ -55,7 +55,7 @@ def _(shown: Match, query: Photo | None = None, database: Photo | None = None) -
 
 @draw.register
 def _(shown: Result, query: Photo, box: Box | None = None) -> Picture:
-    match = Match(shown.inlier_points, shown.transform, shown.inliers, _tentative(shown), shown.probability or 0.0)
+    match = Match(shown.inlier_points, shown.transform, shown.inliers, shown.tentative, shown.probability or 0.0)
     return _matches(match, query, shown.shown, box)
 
 
@@ -190,12 +190,6 @@ def _matches(match: Match, query: Photo, database: Photo, box: Box | None) -> Pi
     images = read_image(_readable(query)), read_image(_readable(database))
     pixels = draw_matches(*images, match, names=names, box=box, options=OPTIONS)
     return Picture(pixels, f"{counted(match.inliers, 'matched point')} of {names[0]} and {names[1]}")
-
-
-def _tentative(result: Result) -> int:
-    """How many tentative matches a result had: its evidence has the share of them that are inliers."""
-    share = result.evidence.get("share", 0.0)
-    return round(result.inliers / share) if share > 0 else result.inliers
 
 
 def _readable(image: Photo) -> Any:

@@ -321,7 +321,8 @@ def _result(snapshot: Snapshot, rank: int, one: _Ranked) -> Result:
     if match is None:
         return found
     return replace(found, inliers=match.inliers, probability=match.probability, transform=match.transform,
-                   inlier_points=match.inlier_points, evidence=match.evidence, examined=True)
+                   inlier_points=match.inlier_points, evidence=match.evidence, examined=True,
+                   tentative=match.tentative)
 
 
 def load_extractor(collection: Stored) -> Extractor:

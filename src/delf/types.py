@@ -243,6 +243,7 @@ class Result(Shown):
     key: str = ""
     file: Path | None = None
     files: tuple[Path, ...] = ()
+    tentative: int = 0
 
     def __repr__(self) -> str:
         looked = "" if self.probability is None else f", {self.inliers} inliers, probability {self.probability:.3f}"

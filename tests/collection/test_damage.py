@@ -172,7 +172,7 @@ def test_arrays_that_do_not_fit_each_other(intact: Path, name: str, array: np.nd
 
 
 @pytest.mark.parametrize(("changed", "words"), [
-    ({"format": 3}, "has format 3, and this version of delf reads up to 2"), ({"format": "1"}, "has format '1'"),
+    ({"format": 4}, "has format 4, and this version of delf reads up to 3"), ({"format": "1"}, "has format '1'"),
     ({"model": "ffff"}, "is of another model than its collection"), ({"images": 3}, "does not fit the arrays"),
     ({"features": 39}, "does not fit the arrays"), ({"features": None}, "does not fit the arrays"),
 ])

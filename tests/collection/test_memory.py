@@ -20,8 +20,11 @@ CODE = """if True:
     from delf.types import Features
 
     class Random:
-        longest_side, threads = 32, 1
+        longest_side, threads, global_dimensions = 32, 1, 4
         identity = {"model": {"name": "random", "fingerprint": "00"}, "options": {"dimensions": 128}}
+
+        def extract(self, image, *, image_size=None):
+            return next(self.extract_many([image]))
 
         def extract_many(self, images):
             rng = np.random.default_rng(0)

@@ -145,9 +145,8 @@ class FoundImage(Image):
     @classmethod
     def found(cls, result: Result, photo: Photo, verdict: str, points: bool) -> Self:
         """verdict: what is to be said of it. points: whether to carry them."""
-        share = result.evidence.get("share", 0.0)  # of the tentative matches, that are inliers
         return cls.of(photo, rank=result.rank, score=result.score, examined=result.examined, inliers=result.inliers,
-                      tentative=round(result.inliers / share) if share else None, probability=result.probability,
+                      tentative=result.tentative if result.inliers else None, probability=result.probability,
                       verdict=verdict,
                       transform=None if result.transform is None else result.transform.tolist(),
                       inlier_points=rounded(result.inlier_points) if points else None)
