@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from delf.collection import Collection
+from delf.collection.catalogue import Catalogue
 from delf.duplicates.finding import DuplicateFile, Duplicates, look_at
 from delf.duplicates.table import UNDO, Move, read_moves, write_moves
 from delf.errors import DelfError
@@ -133,8 +133,8 @@ def _made(folder: str | Path, found: Duplicates) -> Path:
     if place == collection or collection in place.parents:
         raise DelfError(f"{display_path(folder)} lies in the collection, which is no place for photos: name another "
                         "folder")
-    with Collection.open(found.folder) as opened:
-        if opened.catalogue.has_below(os.fsencode(place)):
+    with Catalogue.open(found.folder) as catalogue:
+        if catalogue.has_below(os.fsencode(place)):
             raise DelfError(f"{display_path(folder)} holds photos of the collection: name another folder, so that "
                             "those which are moved lie apart")
     try:
