@@ -121,7 +121,7 @@ def undo_moves(folder: str | Path, *, progress: Progress = lambda done, total: N
                 progress(number, len(moves))
         except KeyboardInterrupt:
             return UndoReport(place, tuple(restored), tuple(left), interrupted=True)
-        _remove_empty(place, restored)
+        _remove_empty(place, moves)
         _rewrite(place, stay)
     return UndoReport(place, tuple(restored), tuple(left))
 
@@ -294,7 +294,7 @@ def _rewrite(place: Path, moves: list[Move]) -> None:
 
 
 def _remove_empty(place: Path, moves: Iterable[Move]) -> None:
-    """Remove the folders that were made for files which are back, where nothing else is in them."""
+    """Remove the folders that were made for moves, where nothing is in them any more."""
     folders = {place / above for move in moves for above in move.target.parents} - {place}
     for folder in sorted(folders, key=lambda path: len(path.parts), reverse=True):
         with suppress(OSError):
