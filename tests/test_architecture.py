@@ -221,7 +221,7 @@ def _undocumented(node: ast.Module | ast.ClassDef) -> Iterator[str]:
 
 
 FOLDERS_PUBLISHED_WHOLE = {"delf.collection.segment", "delf.datasets.unpacking"}  # flushed and moved as one
-RENAMES = {"delf.files": 1, "delf.collection.segment": 1, "delf.collection.upkeep": 2, "delf.checking": 1,
+RENAMES = {"delf.files": 2, "delf.collection.segment": 1, "delf.collection.upkeep": 2, "delf.checking": 1,
            "delf.datasets.getting": 1, "delf.datasets.unpacking": 1,
            "delf.weights.released": 1}  # but for the first, of folders and from them
 OTHER_FILES = {  # that are no results: what is appended to, what the system keeps, and parts that go at once

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import filecmp
 import os
 import re
 import secrets
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -124,6 +126,68 @@ def flush_tree(folder: Path) -> None:
         for name in names:
             flush_file(Path(place, name))
         flush_folder(Path(place))
+
+
+def move_file(source: Path, target: Path) -> None:
+    """Give a file another name, which nothing may have; its times and permissions stay.
+
+    At any instant the file is whole under one of the two names, also after a power cut. Work that is cut short leaves
+    at most an empty file at `target`, or, on another disk, a second whole one.
+
+    Raises:
+        FileExistsError: there is something at `target`. OSError: it cannot be done; the file is where it was.
+    """
+    os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY, 0o666))  # now the name is nobody else's
+    try:
+        try:
+            source.replace(target)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            _copy_over(source, target)
+            source.unlink()
+    except OSError:
+        if os.path.lexists(source) and target.stat().st_size == 0:
+            target.unlink()
+        raise
+    for folder in (target.parent, source.parent):
+        flush_folder(folder)
+
+
+def _copy_over(source: Path, target: Path) -> None:
+    """Have a whole copy of a file of another disk in the place of an empty one."""
+    with whole_file(target) as temporary:
+        shutil.copy2(source, temporary, follow_symlinks=False)
+        if not filecmp.cmp(source, temporary, shallow=False):
+            raise OSError(errno.EBUSY, "it changed while it was copied")
+
+
+@contextlib.contextmanager
+def locked_folder(folder: Path, *, error: type[DelfError] = DelfError) -> Iterator[None]:
+    """While the block runs, no other process has the folder this way. The lock ends with the process.
+
+    Raises:
+        error: another process has it, or it cannot be opened.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as problem:
+        raise error(f"{str(folder)!r} cannot be opened ({problem.strerror}): name a folder that you may "
+                    "read.") from problem
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as problem:
+            raise error(f"another process is working on {str(folder)!r}: try again when that has ended.") from problem
+        except OSError as problem:
+            if problem.errno not in _UNFLUSHED:  # a file system without locks
+                raise
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def remove_abandoned(temporary: Path) -> None:

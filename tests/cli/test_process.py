@@ -20,9 +20,9 @@ from delf.collection import AddReport, Collection
 from delf.demo.samples import read_sample
 
 Run = Callable[..., Any]
-COMMANDS = ("index", "search", "serve", "match", "explore", "attention", "extract", "retrieve", "convert", "info",
-            "remove", "compact", "check", "evaluate", "score", "reject", "reproduce", "benchmark", "demo", "train",
-            "calibrate", "pairs", "codebook", "export")
+COMMANDS = ("index", "search", "serve", "match", "explore", "duplicates", "attention", "extract", "retrieve",
+            "convert", "info", "remove", "compact", "check", "evaluate", "score", "reject", "reproduce", "benchmark",
+            "demo", "train", "calibrate", "pairs", "codebook", "export")
 
 
 # --- help

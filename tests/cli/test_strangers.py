@@ -15,7 +15,8 @@ from delf.runtimes import open_runtime
 
 COMMANDS = {"index": ("index", "PHOTO", "-o", "FOLDER", "--model", "delf-r18-int8"),
             "search": ("search", "FOLDER", "PHOTO"), "serve": ("serve", "FOLDER", "--port", "0"),
-            "explore": ("explore", "FOLDER"), "info": ("info", "FOLDER", "--json")}
+            "explore": ("explore", "FOLDER"), "duplicates": ("duplicates", "FOLDER"),
+            "info": ("info", "FOLDER", "--json")}
 
 
 @pytest.fixture

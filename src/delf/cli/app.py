@@ -15,6 +15,7 @@ from delf.cli.codebook import codebook
 from delf.cli.collections import index, info, search
 from delf.cli.dataset import dataset
 from delf.cli.demo import demo
+from delf.cli.duplicates import duplicates
 from delf.cli.evaluation import evaluate, score
 from delf.cli.explore import explore
 from delf.cli.formats import colmap, convert, retrieve
@@ -43,8 +44,9 @@ def _version(version: bool = typer.Option(False, "--version", help="Print the ve
         raise typer.Exit
 
 
-for command in (index, search, serve, match, explore, attention, extract, retrieve, convert, info, remove, compact,
-                check, evaluate, score, reject, reproduce, benchmark, demo, train, calibrate, pairs, codebook, export):
+for command in (index, search, serve, match, explore, duplicates, attention, extract, retrieve, convert, info, remove,
+                compact, check, evaluate, score, reject, reproduce, benchmark, demo, train, calibrate, pairs, codebook,
+                export):
     app.command()(command)
 app.add_typer(colmap)
 app.add_typer(dataset)

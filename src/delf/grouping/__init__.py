@@ -8,9 +8,18 @@
 chains of weak links are cut.
 """
 
-from delf.grouping.groups import DuplicateOptions, Group, GroupOptions, Member, find_groups, joining
+from delf.grouping.groups import (
+    DuplicateOptions,
+    Group,
+    GroupOptions,
+    Member,
+    find_groups,
+    joining,
+    near_duplicates,
+    originals,
+)
 from delf.grouping.pairs import PairOptions, match_collection, match_pair
 from delf.grouping.store import Pairs
 
 __all__ = ["DuplicateOptions", "Group", "GroupOptions", "Member", "PairOptions", "Pairs", "find_groups", "joining",
-           "match_collection", "match_pair"]
+           "match_collection", "match_pair", "near_duplicates", "originals"]

@@ -10,6 +10,7 @@ joins nothing: what hangs on it is a group of its own, or a photo in no group.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -139,27 +140,46 @@ def _group(pairs: Pairs, options: DuplicateOptions) -> Group:
     order = np.lexsort((others, -inliers, ends))  # image by image, and of each the closest first
     closest, most = others[order][starts], inliers[order][starts]
     totals = np.add.reduceat(inliers[order], starts)
-    same = _near_duplicates(pairs, options)
-    kept: list[int] = []
-    members = []
-    for place in np.lexsort((images, -totals, -partners)).tolist():
-        image = int(images[place])
-        original = next((other for other in kept if other in same.get(image, ())), None)
-        if original is None:
-            kept.append(image)
-        members.append(Member(image, int(partners[place]), int(closest[place]), int(most[place]), original))
+    order = np.lexsort((images, -totals, -partners))
+    found = originals(images[order].tolist(), near_duplicates(pairs, options))
+    members = [Member(int(images[place]), int(partners[place]), int(closest[place]), int(most[place]),
+                      found[int(images[place])]) for place in order.tolist()]
     return Group(tuple(members), len(pairs))
 
 
-def _near_duplicates(pairs: Pairs, options: DuplicateOptions) -> dict[int, set[int]]:
-    """The images that are nearly the same picture as an image."""
+def originals(images: Iterable[int], same: Mapping[int, Collection[int]]) -> dict[int, int | None]:
+    """For each image, the one that it is a near-duplicate of, or None where it is kept itself.
+
+    Those that come first are kept, so that an image is a near-duplicate of one that is kept: in a chain a, b, c in
+    which only neighbours are nearly the same picture, c is kept beside a, although b lies between them.
+
+    Args:
+        images: the best first. same: what `near_duplicates` gives.
+    """
+    places: dict[int, int] = {}  # of those that are kept
+    found: dict[int, int | None] = {}
+    for image in images:
+        found[image] = min((other for other in same.get(image, ()) if other in places), key=places.__getitem__,
+                           default=None)
+        if found[image] is None:
+            places[image] = len(places)
+    return found
+
+
+def near_duplicates(pairs: Pairs, options: DuplicateOptions | None = None) -> dict[int, set[int]]:
+    """The images that are nearly the same picture as an image; only those that have some are keys.
+
+    Args:
+        pairs: those that join photos (`joining`).
+    """
+    options = options or DuplicateOptions()
     same: dict[int, set[int]] = defaultdict(set)
     near = ((pairs.share >= options.share) & (pairs.area >= options.area)
             & (pairs.displacement <= options.displacement))
     for first, second in zip(pairs.first[near].tolist(), pairs.second[near].tolist(), strict=True):
         same[first].add(second)
         same[second].add(first)
-    return same
+    return dict(same)
 
 
 def components(first: IntArray, second: IntArray) -> IntArray:

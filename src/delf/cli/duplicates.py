@@ -1,0 +1,125 @@
+"""`delf duplicates`: photos that a collection has more than once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from delf.cli.collections import Folder
+from delf.cli.console import counted, print_json, progress, report_skipped, say
+from delf.cli.options import Json, Own, Quiet, Settings, Strict, Threads, load_stored_extractor, only_extraction
+from delf.errors import OptionError
+
+if TYPE_CHECKING:
+    from delf.duplicates import DuplicateGroup, Duplicates
+
+KINDS = {"copy": "exact copies", "near": "nearly the same picture"}
+
+
+def duplicates(
+    collection: Folder,
+    copies: Annotated[bool, typer.Option("--copies", help="Exact copies only, which takes no time.")] = False,
+    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the groups as a table as well.")] = None,
+    move: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Move all but the best file of each group into "
+                                              "this folder, and note there what was moved.")] = None,
+    undo: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Move the files in this folder back to where they "
+                                              "were, and do nothing else.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Move without asking first.")] = False,
+    model: Annotated[str | None, typer.Option(help="The model file, where it is not a packaged one.")] = None,
+    extractor: Own = None, settings: Settings = None, threads: Threads = None,
+    strict: Strict = False, json: Json = False, quiet: Quiet = False,
+) -> None:
+    """Find photos that a collection has more than once: exact copies, and those saved again, smaller, lighter, cropped.
+
+    Each group has its best file first: the one with most pixels, then most bytes, then the earliest date. Nothing is
+    changed unless --move says so, and then nothing is deleted: --undo moves everything back.
+
+    Example: [bold]delf duplicates places.delf --move ~/duplicates[/bold]
+    """
+    from delf.collection import Collection
+    from delf.duplicates import find_duplicates
+
+    silent = quiet or json
+    if undo is not None:
+        if move is not None or csv is not None or copies:
+            raise OptionError("--undo moves files back and does nothing else: leave --move, --csv and --copies out")
+        _undo(undo, strict, json, silent)
+        return
+    with Collection.open(collection) as opened:
+        own = None if copies else load_stored_extractor(opened, extractor, model, "auto", "cpu", threads, silent,
+                                                        **only_extraction(settings))
+        with progress("Preparing", "segments", silent) as preparing, progress("Matching", "photos", silent) as matching:
+            found = find_duplicates(opened, own, near=not copies, progress=matching, preparing=preparing)
+    if csv is not None:
+        found.write_csv(csv)
+    print_json(found.to_json()) if json else _print(found)
+    report_skipped(found.left_out, strict and not found.interrupted)
+    if found.interrupted:
+        say(f"{found.done:,} of {found.images:,} photos were looked at; run the same command to go on.")
+        raise typer.Exit(130)
+    if move is not None and found.groups:
+        _move(found, move, yes, strict, silent)
+
+
+def _print(found: Duplicates) -> None:
+    from delf.images import display_path
+
+    for group in found.groups:
+        _print_group(group)
+    print(f"{display_path(found.folder)}: {counted(len(found.groups), 'group')}, {counted(found.spare, 'file')} to "
+          f"spare, {found.bytes:,} bytes")
+
+
+def _print_group(group: DuplicateGroup) -> None:
+    from delf.images import display_path
+
+    print(f"{counted(len(group.files), 'file')}, {KINDS[group.kind]}")
+    for file in group.files:
+        word = "keep" if file is group.keep else ""
+        print(f"  {word:<4}  {f'{file.width} x {file.height}':>13}  {file.size:>13,} bytes  {display_path(file.path)}")
+
+
+def _move(found: Duplicates, folder: Path, yes: bool, strict: bool, silent: bool) -> None:
+    from delf.duplicates import move_duplicates
+    from delf.images import display_path
+
+    if not yes and not _agreed(f"Move {counted(found.spare, 'file')} to {display_path(folder)}?"):
+        say("Nothing was moved.")
+        raise typer.Exit(1)
+    with progress("Moving", "files", silent) as moving:
+        report = move_duplicates(found, folder, progress=moving)
+    shown = display_path(folder)
+    say(f"{counted(len(report.moved), 'file')} moved to {shown}, {report.bytes:,} bytes; 'delf duplicates "
+        f"{display_path(found.folder)} --undo {shown}' moves them back, and 'delf index PHOTOS -o "
+        f"{display_path(found.folder)} --prune' has the collection forget them.", silent and not report.interrupted)
+    _end(report.left, strict, report.interrupted)
+
+
+def _agreed(question: str) -> bool:
+    try:
+        return typer.confirm(question, err=True)
+    except typer.Abort:  # nobody is there to answer
+        return False
+
+
+def _undo(folder: Path, strict: bool, json: bool, silent: bool) -> None:
+    from delf.duplicates import undo_moves
+    from delf.images import display_path
+
+    with progress("Moving", "files", silent) as moving:
+        report = undo_moves(folder, progress=moving)
+    if json:
+        print_json({"folder": str(folder), "restored": [str(move.source) for move in report.restored],
+                    "left": list(report.left)})
+    else:
+        print(f"{display_path(folder)}: {counted(len(report.restored), 'file')} moved back, {len(report.left):,} left")
+    _end(report.left, strict, report.interrupted)
+
+
+def _end(left: tuple[str, ...], strict: bool, interrupted: bool) -> None:
+    report_skipped(left, strict and not interrupted)
+    if interrupted:
+        say("Run the same command to go on.")
+        raise typer.Exit(130)
