@@ -266,10 +266,11 @@ def test_points_lie_in_the_photo_as_it_is_stored(tmp_path: Path, draw: Draw, stu
 
     def extract(image: Any, *, image_size: Any = None) -> Features:
         y, x = np.argwhere(image[:, :, 0] > 128)[0]
-        return Features(np.array([[x, y]], np.float32), *np.ones((2, 1), np.float32), np.ones((1, 4), np.float32),
+        return Features(np.array([[x, y]], np.float32), *np.ones((2, 1), np.float32), np.eye(1, 16, dtype=np.float32),
                         (image.shape[1], image.shape[0]))
 
     monkeypatch.setattr(stub, "extract", extract)
+    stub.global_dimensions = 0
     extract_into([tmp_path / "a.png"], tmp_path / "f.h5", stub)
     with open_images(tmp_path / "f.h5") as images:
         assert images["a.png"].keypoints.tolist() == [[11, 4]]
