@@ -166,8 +166,8 @@ class Matches:
 class Verification:
     """What geometry says of two images.
 
-    inliers: (I, 2) int64, each row a (query, database) pair of features that agree with the transform,
-        one-to-one, most similar first.
+    inliers: (I, 2) int64, each row a (query, database) pair of features that agree with the transform, or with what
+        else the verifier has estimated, one-to-one, most similar first.
     transform: (3, 3) float64 from query to database pixels, or None where no transform was found.
     matches: the tentative matches that were tried.
     overlay: (O, 2) int64, pairs as in `inliers` that agreed as well, and were taken for an overlay's.

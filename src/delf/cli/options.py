@@ -21,8 +21,9 @@ Own = Annotated[str | None, typer.Option(
 Settings = Annotated[list[str] | None, typer.Option(
     "--set", metavar="KEY=VALUE", help="An option of the library, such as extraction.max_image_size=640; may be given "
                                        "several times, and is kept with what it makes.")]
-Verifier = Annotated[str | None, typer.Option(help="What fits matches by one transform; a wrong name lists all. By "
-                                                   "default what the method says.")]
+Verifier = Annotated[str | None, typer.Option(help="What fits matches: homography, affine, reference, similarity, "
+                                                   "or fundamental, for scenes with depth. By default what the method "
+                                                   "says.")]
 Candidates = Annotated[int | None, typer.Option(min=0, help="How many images geometry looks at; 0 leaves the order of "
                                                             "retrieval.")]
 Turns = Annotated[str | None, typer.Option(metavar="DEGREES,...", help="At which angles a query without a match is "

@@ -1,8 +1,9 @@
-"""Spatial verification: which tentative matches agree with one transform of the image plane.
+"""Spatial verification: which tentative matches agree with one transform of the image plane, or with one geometry of
+two views.
 
-A verifier estimates the transform of correspondences given in the order of their similarity. All the rest is
-common to all: `verify` puts the matches in their canonical order, refuses transforms that no pair of photos has, and
-takes as inliers the matches within the threshold, each feature at most once.
+A verifier estimates the transform of correspondences given in the order of their similarity, and says which agree. All
+the rest is common to all: `verify` puts the matches in their canonical order, refuses transforms that no pair of photos
+has, and takes as inliers the matches that agree, each feature at most once.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from numpy.typing import NDArray
 
 from delf.errors import OptionError
 from delf.types import Features, IntArray, Matches, Verification
+from delf.verification.epipolar import with_depth
 from delf.verification.matching import ordered
 from delf.verification.overlays import OverlayOptions, without_overlay
-from delf.verification.plane import Correspondences, Points, Transform, agreeing, plausible, spread, square
+from delf.verification.plane import Correspondences, Estimate, Points, Transform, agreeing, plausible, spread, square
 from delf.verification.recurrence import Mask, RecurrenceOptions
 from delf.verification.similarity import similarity
 
@@ -34,6 +36,8 @@ class VerificationOptions:
     match. iterations: the most hypotheses that are tried. confidence: of having tried a sample without
     outliers, at which the search stops early ("reference" always tries them all). seed: of the random
     samples. "similarity" draws none: each match is one hypothesis, the most similar ones up to `iterations`.
+    "fundamental" is the homography, unless a fundamental matrix explains clearly more (`verification.epipolar`); the
+    threshold is then how far a point may lie from its line.
     overlays: how captions, frames and the like are told from what photos show; None takes them for content.
     recurrence: how they are told by several images of one search; None looks at each alone.
     """
@@ -93,16 +97,15 @@ def _verified(query: Features, database: Features, matches: Matches, options: Ve
     """The inliers of one transform, whatever they are of."""
     pairs = _correspondences(query, database, matches)
     threshold = threshold_in(options, database)
-    transform = None
+    found = None
     if len(pairs) >= options.minimum_inliers and spread(pairs.source) and spread(pairs.target):
-        transform = VERIFIERS[options.verifier](pairs, threshold, options)
-    if transform is None:
+        found = VERIFIERS[options.verifier](pairs, threshold, options)
+    if found is None:
         return _nothing(matches)
-    agree = agreeing(transform, pairs.source, pairs.target, threshold)
-    inliers = one_to_one(pairs.rows[agree])
-    if not plausible(transform, pairs.source[agree]) or len(inliers) < options.minimum_inliers:
+    inliers = one_to_one(pairs.rows[found.agree])
+    if not plausible(found.transform, pairs.source[found.agree]) or len(inliers) < options.minimum_inliers:
         return _nothing(matches)
-    return Verification(inliers, transform, matches)
+    return Verification(inliers, found.transform, matches)
 
 
 def verify_again(query: Features, database: Features, found: Verification, gone: Mask, side: int,
@@ -192,11 +195,31 @@ def from_one_match(pairs: Correspondences, threshold: float, options: Verificati
     return similarity(pairs, threshold, options.iterations)
 
 
-Verifier = Callable[[Correspondences, float, VerificationOptions], Transform | None]
-VERIFIERS: dict[str, Verifier] = {"homography": homography, "affine": affine, "reference": reference,
-                                  "similarity": from_one_match}
-"""Each verifier by its name: correspondences, and the threshold in pixels of the database image -> a transform,
-or None."""
+def fundamental(pairs: Correspondences, threshold: float, options: VerificationOptions) -> Estimate | None:
+    """The homography, or a fundamental matrix where it clearly explains more; see `verification.epipolar`."""
+    flat = of_plane(homography)(pairs, threshold, options)
+    return with_depth(pairs, threshold, flat, options.iterations, options.confidence, options.seed)
+
+
+Verifier = Callable[[Correspondences, float, VerificationOptions], Estimate | None]
+
+
+def of_plane(estimator: Callable[[Correspondences, float, VerificationOptions], Transform | None]) -> Verifier:
+    """A verifier of a transform, with which the matches agree that it brings within the threshold."""
+    def verifier(pairs: Correspondences, threshold: float, options: VerificationOptions) -> Estimate | None:
+        transform = estimator(pairs, threshold, options)
+        if transform is None:
+            return None
+        return Estimate(transform, agreeing(transform, pairs.source, pairs.target, threshold))
+
+    return verifier
+
+
+VERIFIERS: dict[str, Verifier] = {"homography": of_plane(homography), "affine": of_plane(affine),
+                                  "reference": of_plane(reference), "similarity": of_plane(from_one_match),
+                                  "fundamental": fundamental}
+"""Each verifier by its name: correspondences, and the threshold in pixels of the database image -> a transform and what
+agrees, or None."""
 
 REFERENCE = VerificationOptions(verifier="reference", threshold=20.0, iterations=1000, overlays=None)
 """The match_images script of the TensorFlow reference (its 20 pixels do not grow with the image)."""

@@ -35,6 +35,24 @@ class Correspondences:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def distinct(self, agree: NDArray[np.bool_]) -> int:
+        """How many different features some of them (M,) have: of the query or of the database image, whichever are
+        fewer.
+        """
+        return min(len(np.unique(self.rows[agree, side])) for side in (0, 1))
+
+
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    """What a verifier makes of correspondences.
+
+    transform: (3, 3) float64 from the plane of the query to that of the database image. agree: (M,) bool, which of them
+    agree with what was estimated: with the transform itself, unless the verifier estimates something else as well.
+    """
+
+    transform: Transform
+    agree: NDArray[np.bool_]
+
 
 def transformed(transform: Transform, points: Points) -> Points:
     """(M, 2) points -> (M, 2); not finite where a point goes to infinity."""
