@@ -481,10 +481,9 @@ def test_the_command_is_told(folder: Path, make_stub: Any, other: Any) -> None:
         return str(error.value)
 
     command = f"'delf index -o {folder} --renew --extractor MODULE:FACTORY"
-    assert ("by --model stub (searches find a packaged one by themselves), or by --extractor where it is one of your own, "
-            f"or renew the collection with the other one: {command} --dimensions 16 --max-features 20', or "
+    assert ("by --model stub (searches find a packaged one by themselves), or by --extractor where it is one of your "
+            f"own, or renew the collection with the other one: {command} --dimensions 16 --max-features 20', or "
             "Collection.renew in Python") in told(other)
-    assert "by --model with its file, or by --extractor where it is one of your own, or renew" in told(
-        make_stub(fingerprint="ffee"))
+    assert "by --model with its file, or renew" in told(make_stub(fingerprint="ffee"))
     assert f"(now 9); use those, or renew the collection: {command} --dimensions 16 --max-features 9'" in told(
         make_stub(options=SimpleNamespace(dimensions=16, max_features=9)))
