@@ -71,8 +71,6 @@ def test_a_folder_gets_the_one_file(delf: Run, draw: Callable[..., Path], tmp_pa
 
 
 @pytest.mark.parametrize(("arguments", "words", "code"), [
-    (["match", "a.jpg"], ["name both"], 2), (["match", "a.jpg", "--pairs", "p.txt", "-o", "m.h5"], ["no photos"], 2),
-    (["match", "--pairs", "p.txt"], ["--output"], 2), (["match", "a", "b", "--verified"], ["--pairs"], 2),
     (["match", "--pairs", "gone.txt", "-o", "m.h5"], ["gone.txt"], 1),
     (["match", "--pairs", "p.txt", "-o", "m.h5"], ["features.h5"], 1),
     (["extract", "a.jpg", "-o", "out", "--root", "."], ["--root goes with"], 2),
@@ -86,6 +84,16 @@ def test_what_cannot_be_done(delf: Run, tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "p.txt").write_text("a b\n")
     delf(*arguments).failed(*words, code=code)
     assert [path.name for path in tmp_path.iterdir()] == ["p.txt"]
+
+
+@pytest.mark.parametrize(("arguments", "words"), [
+    (["a.jpg"], "name both"), (["a.jpg", "--pairs", "p.txt", "-o", "m.h5"], "no photos"),
+    (["--pairs", "p.txt"], "--output"), (["a", "b", "--verified"], "--pairs")])
+def test_photos_and_pairs_are_two_things(delf: Run, arguments: list[str], words: str) -> None:
+    done = delf("match", *arguments)
+    assert (done.code, done.out) == (2, "")
+    assert "delf match [OPTIONS]" in done.err and "Invalid value for" in done.err
+    assert words in " ".join(done.err.replace("│", " ").split())
 
 
 @pytest.mark.parametrize("command", ["export", "import"])
