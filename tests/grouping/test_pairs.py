@@ -18,7 +18,7 @@ from delf.errors import CollectionError, OptionError
 from delf.grouping import PairOptions, Pairs, find_groups, match_collection, match_pair
 from delf.grouping.pairs import displacement
 from delf.grouping.store import state_of
-from delf.verification import match_and_verify, match_features, verify
+from delf.verification import DetailOptions, match_and_verify, match_features, verify, verify_details
 
 QUICK = PairOptions(candidates=3, round=2)
 COLUMNS = ("first", "second", "inliers", "probability", "share", "area", "displacement")
@@ -81,7 +81,9 @@ def test_each_pair_is_what_verification_says_from_the_lower_ordinal(own: Collect
         low, high = own.features(first), own.features(second)
         assert len(verify(low, high, match_features(low, high))) == inliers
         there, back = match_pair(own, first, second, extractor), match_pair(own, second, first, extractor)
-        assert (there.inliers, back.inliers) == (inliers, inliers)
+        details = verify_details(low, high, DetailOptions())
+        assert details is not None
+        assert there.inliers == back.inliers == inliers + len(details)
         np.testing.assert_array_equal(there.inlier_points, back.inlier_points[:, [2, 3, 0, 1]])
         assert there.transform is not None and back.transform is not None
         identity = there.transform @ back.transform

@@ -24,7 +24,7 @@ from delf.features import Delf
 from delf.images import read_image
 from delf.models import PACKAGED, ModelConfig
 from delf.network.model import DelfModel
-from delf.ranking.confidence import EVIDENCE, probability
+from delf.ranking.confidence import DETAILS, EVIDENCE, probability
 from delf.training.calibration import BY_WORDS, Samples, fit, read_reliability, reliability
 from delf.training.correspondences import Correspondences
 from delf.training.engine import run_stage
@@ -214,8 +214,8 @@ def test_a_model_is_calibrated_where_it_lies(labelled: list[LabelledPhoto], held
     files = [PACKAGED / "delf-r18.safetensors", tmp_path / "m.safetensors"]
     old, new = (DelfModel.from_pretrained(path) for path in files)
     assert new.config.fingerprint == old.config.fingerprint
-    assert set(new.config.probability_by_words) == {*BY_WORDS, "intercept"}
-    assert set(new.config.probability) == {*EVIDENCE, "intercept"}
+    assert set(new.config.probability_by_words) == {*BY_WORDS, DETAILS, "intercept"}
+    assert set(new.config.probability) == {*EVIDENCE, DETAILS, "intercept"}
     assert new.config.probability != old.config.probability
     assert new.config.extraction == {**old.config.extraction, "border": 12.0}
     assert all(Delf.load(tmp_path / name).runtime.config == new.config for name in ("m.onnx", "m-int8.onnx"))

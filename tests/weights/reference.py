@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from delf.models import TRUNKS
+from delf.models import TRUNKS, TrunkLayout
 
 WIDTH = 4
 UNITS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3), "resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3)}
@@ -25,7 +25,7 @@ State = dict[str, Tensor]
 def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make all trunks of delf narrow too."""
     for name, layout in TRUNKS.items():
-        if not layout.joined:
+        if isinstance(layout, TrunkLayout) and not layout.joined:
             monkeypatch.setitem(TRUNKS, name, replace(layout, width=WIDTH))
 
 

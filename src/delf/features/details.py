@@ -16,4 +16,5 @@ LONGEST_SIDE = 1024  # pixels; finer details than those are not looked at
 def find_details(image: ImageArray, most: int) -> tuple[RootSift, tuple[int, int]]:
     """The strongest details of an (H, W, 3) uint8 RGB image, and the (width, height) in whose pixels they lie."""
     size = limit_size(image.shape[1], image.shape[0], LONGEST_SIDE)
-    return root_sift(resize(image, size), RootSiftOptions(max_features=most)), size
+    reduced = resize(image, size) if image.size else image
+    return root_sift(reduced, RootSiftOptions(max_features=most)), size

@@ -337,8 +337,8 @@ def starting_model(path: Path, recipe: Recipe) -> DelfModel:
 
 
 def _imagenet(path: Path) -> Mapping[str, torch.Tensor] | None:
-    """Weights by torchvision's names, in a file of safetensors or of torch; None where it is a model of this package,
-    by its packaged name, its file, or as `find_model` takes it otherwise.
+    """Weights by the names of torchvision, or of the authors of a trunk, in a file of safetensors or of torch; None
+    where it is a model of this package, by its packaged name, its file, or as `find_model` takes it otherwise.
     """
     if not path.is_file() or path.suffix == ".onnx":
         return None
@@ -346,7 +346,7 @@ def _imagenet(path: Path) -> Mapping[str, torch.Tensor] | None:
     if any(name.startswith("trunk.") for name in checkpoint.shapes):
         return None
     return {name: torch.from_numpy(checkpoint.read(name, shape)) for name, shape in checkpoint.shapes.items()
-            if name.startswith(("conv1.", "bn1.", "layer")) and not name.endswith("num_batches_tracked")}
+            if not name.endswith("num_batches_tracked")}
 
 
 def _result(plan: StagePlan, stage: Any, model: DelfModel) -> DelfModel:
