@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from delf.formats import open_images, pairs
+from delf.formats import open_images, pairs, read_features
 
 h5py: Any = pytest.importorskip("h5py", reason="the optional package h5py is not installed")
 
@@ -62,12 +62,17 @@ def test_retrieve(delf: Run, places: Path, photos: Path, tmp_path: Path) -> None
     assert pairs.read(tmp_path / "p.txt") == [("coffee.jpg", "coffee-side.jpg"), ("rocket.jpg", "rocket-side.jpg")]
 
 
-def test_a_folder_gets_the_one_file(delf: Run, draw: Callable[..., Path], tmp_path: Path) -> None:
+def test_one_file_for_all_photos_or_a_folder_with_one_for_each(delf: Run, draw: Callable[..., Path],
+                                                               tmp_path: Path) -> None:
     photo = draw("in/a b.png", 1)
-    assert delf("extract", photo, "-o", tmp_path / "out", "--format", "h5", "--root", tmp_path).ok().startswith(
-        f"{tmp_path}/out/features.h5: 1 photo written")
-    with open_images(tmp_path / "out" / "features.h5") as images:
+    assert delf("extract", photo, "-o", tmp_path / "f.h5", "--format", "h5", "--root", tmp_path).ok().startswith(
+        f"{tmp_path}/f.h5: 1 photo written")
+    with open_images(tmp_path / "f.h5") as images:
         assert list(images) == ["in/a b.png"]
+    assert delf("extract", photo, "-o", tmp_path / "out", "--format", "h5").ok().startswith(
+        f"{tmp_path}/out: 1 file written")
+    [made] = (tmp_path / "out").rglob("*.h5")
+    assert len(read_features(made)) > 0
 
 
 @pytest.mark.parametrize(("arguments", "words", "code"), [

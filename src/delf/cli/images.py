@@ -105,11 +105,11 @@ def _match_pairs(pairs: Path, features: Path, output: Path, verified: bool, thre
 
 def extract(
     photos: Photos,
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where the feature files go. With h5 "
-                                         "and parquet, the one file for all photos, or the folder for it.")],
-    form: Annotated[str, typer.Option("--format", help="npz, delf (the reference's file) or csv, one file for each "
-                                      "photo; h5 (what hloc reads) or parquet, one file for all.")] = "npz",
-    root: Annotated[Path | None, typer.Option(metavar="FOLDER", help="With h5 and parquet: what the names of photos "
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="The folder for a file of each photo; "
+                                         "or, for h5 and parquet, one file for all of them, such as features.h5.")],
+    form: Annotated[str, typer.Option("--format", help="npz, delf (the reference's file), csv, h5 (one file for all "
+                                      "is what hloc reads) or parquet.")] = "npz",
+    root: Annotated[Path | None, typer.Option(metavar="FOLDER", help="With one file for all photos: what their names "
                                               "are relative to; by default the folder that is given.")] = None,
     exclude: Exclude = None, dimensions: Dimensions = None, max_features: MaxFeatures = None,
     model: Model = MODEL, extractor: Own = None, settings: Settings = None,
@@ -127,12 +127,12 @@ def extract(
     from delf.images import display_path
 
     suffix = f".{form}"
-    one_file = suffix in CONTAINERS
+    one_file = suffix in CONTAINERS and output.suffix.lower() == suffix
     if root is not None and not one_file:
-        raise OptionError(f"--root goes with --format h5 or parquet, whose files hold many photos, not with {form!r}")
-    if one_file:
+        raise OptionError("--root goes with one file for many photos, such as -o features.h5 --format h5, not with "
+                          f"{form!r} in a folder")
+    if suffix in CONTAINERS:
         CONTAINERS[suffix].require()
-        output = output if output.suffix.lower() == suffix else output / f"features{suffix}"
     own = load_any(extractor, model, runtime, device, threads, quiet,
                    **only_extraction(settings, dimensions=dimensions, max_features=max_features))
     with progress("Extracting", "photos", quiet) as update:
