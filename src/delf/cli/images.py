@@ -105,7 +105,7 @@ def _match_pairs(pairs: Path, features: Path, output: Path, verified: bool, thre
 
 def extract(
     photos: Photos,
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="The folder for a file of each photo; "
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="The folder for a file of each photo "
                                          "or, for h5 and parquet, one file for all of them, such as features.h5.")],
     form: Annotated[str, typer.Option("--format", help="npz, delf (the reference's file), csv, h5 (one file for all "
                                       "is what hloc reads) or parquet.")] = "npz",

@@ -76,7 +76,7 @@ def import_(
                                                "the file by default.")] = None,
     stride: Annotated[int, typer.Option(help="Of a SavedModel of Keras (DELG): 16 or 32 pixels, which its graph alone "
                                         "says.")] = 32,
-    pca: Annotated[Path | None, typer.Option(metavar="FILE", help="Of a nashory model: its pca.h5.")] = None,
+    pca: Annotated[Path | None, typer.Option(metavar="FILE", help="The pca.h5 of a nashory model.")] = None,
     whitening: Annotated[str | None, typer.Option(help="Of cirtorch and DIR: the name of a whitening in the file; '' "
                                                   "for none.")] = None,
     whitening_power: Annotated[float, typer.Option(help="Of DIR: of the variances by which it divides.")] = 0.25,

@@ -23,22 +23,13 @@ from typing import Any
 import numpy as np
 
 from delf.errors import ModelError, missing_dependency
-from delf.models.layouts import (
-    SHIPPED,
-    TRUNKS,
-    ConvNextLayout,
-    Layout,
-    OpenLayout,
-    TrunkLayout,
-    VitLayout,
-    resnet_layout,
-)
+from delf.models.layouts import SHIPPED, TRUNKS, Layout, OpenLayout, TrunkLayout, resnet_layout
 from delf.models.receptive_field import receptive_field
 from delf.types import FloatArray
 
 __all__ = ["CONVENTIONS", "DEFAULT_MODEL", "EIGHT_BIT", "METADATA_KEY", "OUTPUTS", "PACKAGED", "PCA", "PCA_KEYS",
-           "POOLING_NAMES", "TRUNKS", "WHITENING_KEYS", "ConvNextLayout", "Layout", "ModelConfig", "ModelFiles",
-           "TrunkLayout", "VitLayout", "Whitening", "find_model", "on_hub", "packaged_models", "read_onnx",
+           "POOLING_NAMES", "TRUNKS", "WHITENING_KEYS", "Layout", "ModelConfig", "ModelFiles",
+           "TrunkLayout", "Whitening", "find_model", "on_hub", "packaged_models", "read_onnx",
            "resnet_layout"]
 
 DEFAULT_MODEL = "delf-r18"

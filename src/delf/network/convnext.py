@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from delf.models import ConvNextLayout
+from delf.models.layouts import ConvNextLayout
 from delf.network.patches import in_whole_patches
 from delf.network.trunk import Trunk
 

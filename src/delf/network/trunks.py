@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from delf.errors import ModelError
-from delf.models import TRUNKS, ConvNextLayout, VitLayout
+from delf.models import TRUNKS
+from delf.models.layouts import ConvNextLayout, VitLayout
 from delf.network.convnext import ConvNextTrunk
 from delf.network.joined import resnet_of
 from delf.network.trunk import Trunk

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from delf.models import VitLayout
+from delf.models.layouts import VitLayout
 from delf.network.patches import in_whole_patches
 from delf.network.trunk import Trunk
 
