@@ -26,7 +26,7 @@ Verifier = Annotated[str | None, typer.Option(help="What fits matches: homograph
                                                    "says.")]
 Candidates = Annotated[int | None, typer.Option(min=0, help="How many images geometry looks at; 0 leaves the order of "
                                                             "retrieval.")]
-Turns = Annotated[str | None, typer.Option(metavar="DEGREES,...", help="At which angles a query without a match is "
+Turns = Annotated[str | None, typer.Option(metavar="DEGREES,...", help="The angles at which a query without a match is "
                                            "looked at again, such as 90,180,270, or none.")]
 Runtime = Annotated[str, typer.Option(help="What computes the network: auto (the fastest that is installed), "
                                          "onnx, onnx-int8, openvino, openvino-bf16, torch or torch-bf16.")]

@@ -17,4 +17,4 @@ def find_details(image: ImageArray, most: int) -> tuple[RootSift, tuple[int, int
     """The strongest details of an (H, W, 3) uint8 RGB image, and the (width, height) in whose pixels they lie."""
     size = limit_size(image.shape[1], image.shape[0], LONGEST_SIDE)
     reduced = resize(image, size) if image.size else image
-    return root_sift(reduced, RootSiftOptions(max_features=most)), size
+    return root_sift(reduced, RootSiftOptions(max_features=int(most))), size

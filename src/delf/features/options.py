@@ -14,6 +14,7 @@ from delf.runtimes import Runtime
 
 SCALES = (0.25, 0.3536, 0.5, 0.7071, 1.0, 1.4142, 2.0)
 MOST_SCALES = 32
+MOST_DETAILS = 65536
 
 
 @dataclass(frozen=True)
@@ -76,8 +77,9 @@ class ExtractionOptions:
         if (self.min_image_size or 0) > (self.max_image_size or math.inf):
             raise OptionError(f"min_image_size must be at most max_image_size, {self.max_image_size}, not "
                               f"{self.min_image_size}")
-        if self.details is not None and not _is_whole(self.details, 1):
-            raise OptionError(f"details must be 1 or more, and a whole number, or None, not {self.details!r}")
+        if self.details is not None and not (_is_whole(self.details, 1) and self.details <= MOST_DETAILS):
+            raise OptionError(f"details must be 1 or more, at most {MOST_DETAILS}, and a whole number, or None, not "
+                              f"{self.details!r}")
         if not isinstance(self.whitening, bool | np.bool_):
             raise OptionError(f"whitening is true or false, not {self.whitening!r}")
 
