@@ -30,7 +30,7 @@ from delf.search import SearchEngine
 from delf.types import Features
 
 ACTORS = Path(__file__).with_name("actors.py")
-KILLS = 50
+KILLS = 20
 MINUTE = 60.0  # seconds that readers and a writer are at it at most
 
 

@@ -32,9 +32,9 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture
-def labelled(photos: Path) -> list[LabelledPhoto]:
+def labelled(half_size: Path) -> list[LabelledPhoto]:
     """Three classes of two photos each; one photo of each class is for validation as well."""
-    return [LabelledPhoto(photos / f"{name}.jpg", thing, split) for split in ("train", "val")
+    return [LabelledPhoto(half_size / f"{name}.jpg", thing, split) for split in ("train", "val")
             for name, thing in THINGS.items() if split == "train" or "side" not in name]
 
 
@@ -52,9 +52,9 @@ def trunk_file(packaged: DelfModel, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture
-def correspondences(photos: Path) -> Correspondences:
+def correspondences(half_size: Path) -> Correspondences:
     """Points of photos on themselves, and two photos of one thing whose points are made up."""
-    files = [photos / "astronaut.jpg", photos / "coffee.jpg", photos / "rocket.jpg"]
+    files = [half_size / "astronaut.jpg", half_size / "coffee.jpg", half_size / "rocket.jpg"]
     grid = np.stack(np.meshgrid(np.arange(40, 200, 20), np.arange(40, 200, 20)), axis=-1).reshape(-1, 2)
     points = np.tile(np.hstack([grid, grid]), (3, 1)).astype(np.float32)
     return Correspondences(files, np.array([[0, 0], [1, 1], [2, 2]]), np.arange(4) * len(grid), points)

@@ -148,7 +148,7 @@ def test_who_cannot_teach(packaged: DelfModel, labelled: list[LabelledPhoto]) ->
         DistillationStage(thin(), thin(), labelled, PhotoCache(), 2, SHORT)
 
 
-def test_a_recipe_makes_a_thin_model(labelled: list[LabelledPhoto], photos: Path, correspondences: Any,
+def test_a_recipe_makes_a_thin_model(labelled: list[LabelledPhoto], half_size: Path, correspondences: Any,
                                      tmp_path: Path) -> None:
     (tmp_path / "recipe.toml").write_text(RECIPE)
     target = tmp_path / "thin.safetensors"
@@ -164,6 +164,6 @@ def test_a_recipe_makes_a_thin_model(labelled: list[LabelledPhoto], photos: Path
                     correspondences=correspondences, validate=False)
     model = DelfModel.from_pretrained(target)
     assert (model.config.trunk, model.config.stride, model.config.attention_hidden) == ("thin18", 8, 8)
-    features = Delf.load(target, dimensions=24, scales=(0.5, 1.0)).extract(read_image(photos / "cat.jpg"))
+    features = Delf.load(target, dimensions=24, scales=(0.5, 1.0)).extract(read_image(half_size / "cat.jpg"))
     assert features.descriptors.shape == (len(features.scores), 24)
     assert len(features.scores) > 10

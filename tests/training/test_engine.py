@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -16,7 +17,9 @@ pytest.importorskip("torch")
 
 import torch
 from torch import Tensor, nn
+from typer.testing import CliRunner
 
+from delf.cli.app import app
 from delf.errors import DelfError, OptionError
 from delf.models import find_model
 from delf.network.model import DelfModel
@@ -130,11 +133,11 @@ def test_an_interrupted_loop_goes_on_to_the_same_curve(tmp_path: Path) -> None:
     assert torch.equal(whole.module.weight, finished.module.weight)
 
 
-def test_a_killed_process_goes_on_to_the_same_curve(photos: Path, tmp_path: Path) -> None:
+def test_a_killed_process_goes_on_to_the_same_curve(half_size: Path, tmp_path: Path) -> None:
     def start(folder: Path) -> subprocess.Popen[bytes]:
-        return subprocess.Popen([sys.executable, ACTOR, "classify", photos, folder])
+        return subprocess.Popen([sys.executable, ACTOR, "classify", half_size, folder])
 
-    assert start(tmp_path / "whole").wait() == 0
+    runpy.run_path(str(ACTOR))["classify"](half_size, tmp_path / "whole")
     torn = start(tmp_path / "torn")
     log = tmp_path / "torn" / "classification.csv"
     while torn.poll() is None and not (log.exists() and len(read_log(log)) > 8):
@@ -165,15 +168,16 @@ def test_two_processes_train_what_one_does(labelled: list[LabelledPhoto], packag
     """The whole command, below torchrun, with the same batches."""
     (tmp_path / "recipe.toml").write_text(SHARED)
     write_photos(labelled, tmp_path / "photos.csv")
+    command = ["train", tmp_path / "recipe.toml", "--data", tmp_path / "photos.csv", "--start",
+               find_model().require("safetensors"), "-o"]
+    alone = CliRunner().invoke(app, [*map(str, command), f"{tmp_path}/one.safetensors"])
+    assert alone.exit_code == 0, alone.output
     launch = ["-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1", "--nproc-per-node=2", "-m",
               "--"]  # else torchrun takes --start for one of its own options
-    for name, launcher in (("one", ["-m"]), ("two", launch)):
-        done = subprocess.run([sys.executable, *launcher, "delf", "train", tmp_path / "recipe.toml", "--data",
-                               tmp_path / "photos.csv", "--start", find_model().require("safetensors"), "-o",
-                               tmp_path / f"{name}.safetensors"], check=True, timeout=300, capture_output=True,
-                              env={**os.environ, "OMP_NUM_THREADS": "1"}, text=True)
-        assert done.stdout == f"{tmp_path / name}.safetensors and {name}.onnx\n", "one process speaks for all"
-        assert done.stderr.count("finishing the model") == 1
+    done = subprocess.run([sys.executable, *launch, "delf", *command, tmp_path / "two.safetensors"], check=True,
+                          timeout=300, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, text=True)
+    assert done.stdout == f"{tmp_path / 'two'}.safetensors and two.onnx\n", "one process speaks for all"
+    assert done.stderr.count("finishing the model") == 1
     one, two = (torch.load(tmp_path / f"{name}.run/1-classification/classification.checkpoint",
                            weights_only=True)["module"] for name in ("one", "two"))
     start = {f"trunk.{key}": tensor for key, tensor in fold_batch_norm(packaged.trunk).state_dict().items()}

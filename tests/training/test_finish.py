@@ -31,8 +31,8 @@ def raw(model: DelfModel, folder: Path) -> Delf:
                 ExtractionOptions(dimensions=channels, length_weight=model.config.extraction["length_weight"]))
 
 
-def test_the_pca_is_that_of_the_selected_features(packaged: DelfModel, photos: Path, tmp_path: Path) -> None:
-    chosen = sorted(photos.glob("*.jpg"))[:4]
+def test_the_pca_is_that_of_the_selected_features(packaged: DelfModel, half_size: Path, tmp_path: Path) -> None:
+    chosen = sorted(half_size.glob("*.jpg"))[:4]
     finished = finish(packaged, chosen, FinishOptions(dimensions=16, photos=4))
     assert finished.pca is not None
     threshold = finished.config.extraction["score_threshold"]
@@ -48,8 +48,8 @@ def test_the_pca_is_that_of_the_selected_features(packaged: DelfModel, photos: P
     assert all(row[np.abs(row).argmax()] > 0 for row in finished.pca.components)
 
 
-def test_finishing_is_deterministic(packaged: DelfModel, photos: Path) -> None:
-    listed = sorted(photos.glob("*.jpg"))
+def test_finishing_is_deterministic(packaged: DelfModel, half_size: Path) -> None:
+    listed = sorted(half_size.glob("*.jpg"))
     options = FinishOptions(dimensions=8, photos=3, seed=5)
     once, again = (finish(packaged, listed, options) for _ in range(2))
     assert once.pca is not None
@@ -58,16 +58,16 @@ def test_finishing_is_deterministic(packaged: DelfModel, photos: Path) -> None:
     assert once.config == again.config
 
 
-def test_the_threshold_leaves_out_the_asked_share_of_cells(packaged: DelfModel, photos: Path) -> None:
-    listed = sorted(photos.glob("*.jpg"))[:3]
+def test_the_threshold_leaves_out_the_asked_share_of_cells(packaged: DelfModel, half_size: Path) -> None:
+    listed = sorted(half_size.glob("*.jpg"))[:3]
     shares = [finish(packaged, listed, FinishOptions(dimensions=8, photos=3, threshold_percentile=percentile))
               .config.extraction["score_threshold"] for percentile in (5.0, 50.0)]
     assert 0 < shares[0] < shares[1]
 
 
-def test_damaged_photos_are_left_out_of_the_pca(packaged: DelfModel, photos: Path, tmp_path: Path) -> None:
+def test_damaged_photos_are_left_out_of_the_pca(packaged: DelfModel, half_size: Path, tmp_path: Path) -> None:
     (tmp_path / "damaged.jpg").write_bytes(b"no picture")
-    listed = [tmp_path / "damaged.jpg", photos / "cat.jpg"]
+    listed = [tmp_path / "damaged.jpg", half_size / "cat.jpg"]
     sentences: list[str] = []
     finished = finish(packaged, listed, FinishOptions(dimensions=8, photos=2), report=sentences.append)
     assert finished.pca is not None
@@ -80,13 +80,13 @@ def test_too_few_features_for_a_pca(packaged: DelfModel, tmp_path: Path) -> None
         finish(packaged, [tmp_path / "grey.png"])
 
 
-def test_a_kept_projection_is_only_turned(packaged: DelfModel, photos: Path) -> None:
+def test_a_kept_projection_is_only_turned(packaged: DelfModel, half_size: Path) -> None:
     rng = np.random.default_rng(0)
     skewed = PCA(rng.normal(0, 0.01, 256).astype(np.float32), rng.normal(size=(24, 256)).astype(np.float32),
                  np.ones(24, np.float32))
     model = DelfModel(packaged.config, skewed)
     model.load_state_dict(packaged.state_dict())
-    finished = finish(model, sorted(photos.glob("*.jpg"))[:3], FinishOptions(photos=3, projection="keep"))
+    finished = finish(model, sorted(half_size.glob("*.jpg"))[:3], FinishOptions(photos=3, projection="keep"))
     assert finished.pca is not None
     vectors = rng.normal(size=(50, 256)).astype(np.float32)
 
@@ -99,8 +99,8 @@ def test_a_kept_projection_is_only_turned(packaged: DelfModel, photos: Path) -> 
     assert not np.allclose(after, before, atol=1e-2)
 
 
-def test_a_fixed_projection_stays_while_scores_change(packaged: DelfModel, photos: Path) -> None:
-    listed = sorted(photos.glob("*.jpg"))[:3]
+def test_a_fixed_projection_stays_while_scores_change(packaged: DelfModel, half_size: Path) -> None:
+    listed = sorted(half_size.glob("*.jpg"))[:3]
     plain, weighted = (finish(packaged, listed, FinishOptions(photos=3, projection="fixed", length_weight=weight))
                     for weight in (0.0, 0.8))
     assert plain.pca is packaged.pca is weighted.pca

@@ -173,11 +173,11 @@ def test_damaged_photos_are_left_out_and_named(labelled: list[LabelledPhoto], tm
     assert ["damaged.jpg" in sentences[0], "gone.jpg" in sentences[1], len(sentences)] == [True, True, 2]
 
 
-def test_the_cache_keeps_what_it_has_room_for(photos: Path) -> None:
+def test_the_cache_keeps_what_it_has_room_for(half_size: Path) -> None:
     cache = PhotoCache(limit=10)
-    assert cache.read(photos / "cat.jpg") is not cache.read(photos / "cat.jpg")
+    assert cache.read(half_size / "cat.jpg") is not cache.read(half_size / "cat.jpg")
     roomy = PhotoCache()
-    assert roomy.read(photos / "cat.jpg") is roomy.read(photos / "cat.jpg")
+    assert roomy.read(half_size / "cat.jpg") is roomy.read(half_size / "cat.jpg")
 
 
 @pytest.mark.parametrize(("power", "share"), [(1.0, 0.9), (0.5, 0.75), (0.0, 0.5)])

@@ -88,17 +88,17 @@ def test_the_paper_recipe_trains(labelled: list[LabelledPhoto]) -> None:
         assert all(np.isfinite(found))
 
 
-def test_a_model_from_weights_and_photos(labelled: list[LabelledPhoto], trunk_file: Path, photos: Path,
+def test_a_model_from_weights_and_photos(labelled: list[LabelledPhoto], trunk_file: Path, half_size: Path,
                                          correspondences: Correspondences, tmp_path: Path) -> None:
     target = tmp_path / "own.safetensors"
     reports: list[Report] = []
-    held = [LabelledPhoto(photos / f"{name}.jpg", name.partition("-")[0], "holdout")
-            for name in ("cat", "cat-side", "coins", "coins-side") if (photos / f"{name}.jpg").exists()]
+    held = [LabelledPhoto(half_size / f"{name}.jpg", name.partition("-")[0], "holdout")
+            for name in ("cat", "cat-side", "coins", "coins-side") if (half_size / f"{name}.jpg").exists()]
     train_model(recipe(tmp_path), [*labelled, *held], target, start=trunk_file, correspondences=correspondences,
                 held=correspondences, about="Three things.", licence="CC0-1.0", report=reports.append)
     model = DelfModel.from_pretrained(target)
     assert (model.config.about, model.config.licence, model.config.attention) == ("Three things.", "CC0-1.0", True)
-    features = Delf.load(target, dimensions=24).extract(read_image(photos / "cat.jpg"))
+    features = Delf.load(target, dimensions=24).extract(read_image(half_size / "cat.jpg"))
     assert features.descriptors.shape == (len(features.scores), 24)
     np.testing.assert_allclose(np.linalg.norm(features.descriptors, axis=1), 1, atol=1e-5)
     run = tmp_path / "own.run"
@@ -121,19 +121,19 @@ precision = "float32"
 
 
 @pytest.fixture
-def held(photos: Path) -> list[LabelledPhoto]:
+def held(half_size: Path) -> list[LabelledPhoto]:
     """Four classes that no training sees, of two photos each: a thing, and a part of it."""
     return [LabelledPhoto(path, name, "holdout") for name in ("cat", "cell", "coins", "gravel")
-            for path in (photos / f"{name}.jpg", photos.parent / f"{photos.name}-parts" / f"{name}.jpg")]
+            for path in (half_size / f"{name}.jpg", half_size.parent / f"{half_size.name}-parts" / f"{name}.jpg")]
 
 
 @pytest.fixture(autouse=True, scope="module")
-def parts(photos: Path) -> None:
+def parts(half_size: Path) -> None:
     """The parts, beside the folder of photos, which is not to be changed."""
-    folder = photos.parent / f"{photos.name}-parts"
+    folder = half_size.parent / f"{half_size.name}-parts"
     folder.mkdir(exist_ok=True)
     for name in ("cat", "cell", "coins", "gravel"):
-        with Image.open(photos / f"{name}.jpg") as image:
+        with Image.open(half_size / f"{name}.jpg") as image:
             image.crop((image.width // 8, 0, image.width, image.height)).save(folder / f"{name}.jpg", quality=92)
 
 
@@ -160,13 +160,13 @@ def test_every_stage_is_measured_and_starts_from_what_it_needs(
 
 
 def test_other_photos_than_those_of_the_checkpoints_are_refused(labelled: list[LabelledPhoto], trunk_file: Path,
-                                                                photos: Path, tmp_path: Path) -> None:
+                                                                half_size: Path, tmp_path: Path) -> None:
     plan = recipe(tmp_path, CLASSIFY.format(steps=1) + "[finish]\nphotos = 2\ndimensions = 8\n")
     target = tmp_path / "m.safetensors"
     train_model(plan, labelled, target, start=trunk_file, validate=False)
     listed = tmp_path / "m.run" / "photos.csv"
     before = listed.read_bytes()
-    more = [*labelled, LabelledPhoto(photos / "cat.jpg", "cup")]
+    more = [*labelled, LabelledPhoto(half_size / "cat.jpg", "cup")]
     with pytest.raises(DelfError, match=rf"m\.run has checkpoints of other photos.*go on with '--data {listed}'"):
         train_model(plan, more, target, start=trunk_file, validate=False)
     assert listed.read_bytes() == before
@@ -174,7 +174,7 @@ def test_other_photos_than_those_of_the_checkpoints_are_refused(labelled: list[L
 
 
 def test_a_model_is_finished_anew_without_training(labelled: list[LabelledPhoto], held: list[LabelledPhoto],
-                                                   packaged: DelfModel, photos: Path, tmp_path: Path,
+                                                   packaged: DelfModel, half_size: Path, tmp_path: Path,
                                                    monkeypatch: pytest.MonkeyPatch) -> None:
     """`finish` keeps the descriptors, and fits the probability on half of the held-out classes."""
     used: dict[str, set[str]] = {}
@@ -191,7 +191,7 @@ def test_a_model_is_finished_anew_without_training(labelled: list[LabelledPhoto]
     rows = read_reliability(tmp_path / "m.run" / "reliability.csv")
     assert sum(count for *_, count in rows) >= 20
     assert all(0 <= mean <= 1 and 0 <= share <= 1 for mean, share, _ in rows)
-    image = read_image(photos / "cat.jpg")
+    image = read_image(half_size / "cat.jpg")
     new, old = (Delf.load(path, runtime="torch", score_threshold=-np.inf, threads=1).extract(image)
                 for path in (tmp_path / "m.safetensors", PACKAGED / "delf-r18.safetensors"))
     np.testing.assert_array_equal(new.keypoints, old.keypoints)
@@ -311,12 +311,12 @@ def test_averages_begin_and_end_at_the_two_models(packaged: DelfModel,
 
 
 @pytest.fixture
-def views(photos: Path, tmp_path: Path) -> list[LabelledPhoto]:
+def views(half_size: Path, tmp_path: Path) -> list[LabelledPhoto]:
     """Three things, each also as a crop and darker."""
     listed = []
     for name in ("astronaut", "coffee", "rocket"):
         (tmp_path / name).mkdir()
-        with Image.open(photos / f"{name}.jpg") as image:
+        with Image.open(half_size / f"{name}.jpg") as image:
             width, height = image.size
             image.save(tmp_path / name / "0.png")
             image.crop((width // 10, height // 12, width, height)).save(tmp_path / name / "1.png")
@@ -347,8 +347,8 @@ def test_pairs_are_found_in_a_class(views: list[LabelledPhoto], extractor: Delf,
     assert max(np.bincount(few.pairs.ravel())) == 1
 
 
-def test_no_pairs(photos: Path, extractor: Delf) -> None:
-    unlike = [LabelledPhoto(photos / f"{name}.jpg", "all") for name in ("astronaut", "coffee")]
+def test_no_pairs(half_size: Path, extractor: Delf) -> None:
+    unlike = [LabelledPhoto(half_size / f"{name}.jpg", "all") for name in ("astronaut", "coffee")]
     with pytest.raises(DelfError, match="could be verified"):
         make_correspondences(unlike, extractor)
 

@@ -80,10 +80,10 @@ def test_classes_that_cannot_be_told_apart(packaged: DelfModel, labelled: list[L
         ClassificationStage(packaged, people, PhotoCache(), 4, CLASSIFY)
 
 
-def test_a_class_that_is_only_validated(packaged: DelfModel, labelled: list[LabelledPhoto], photos: Path) -> None:
+def test_a_class_that_is_only_validated(packaged: DelfModel, labelled: list[LabelledPhoto], half_size: Path) -> None:
     with pytest.raises(DelfError, match=r"not trained \(animal\)"):
-        ClassificationStage(packaged, [*labelled, LabelledPhoto(photos / "cat.jpg", "animal", "val")], PhotoCache(), 4,
-                            CLASSIFY)
+        ClassificationStage(packaged, [*labelled, LabelledPhoto(half_size / "cat.jpg", "animal", "val")],
+                            PhotoCache(), 4, CLASSIFY)
 
 
 def test_batches_follow_the_seed_and_the_step(packaged: DelfModel, labelled: list[LabelledPhoto]) -> None:
@@ -133,14 +133,14 @@ def test_one_scale_for_each_mini_batch(packaged: DelfModel, labelled: list[Label
 
 
 def test_the_joint_model_gives_local_and_global_features(packaged: DelfModel, labelled: list[LabelledPhoto],
-                                                         photos: Path, tmp_path: Path) -> None:
+                                                         half_size: Path, tmp_path: Path) -> None:
     stage = JointStage(packaged, labelled, PhotoCache(), 4, JOIN)
     losses = learn(stage, 20, optimizer="sgd")
     assert np.mean(losses[-4:]) < 0.7 * np.mean(losses[:4])
     model = stage.result(packaged)
     model.save_pretrained(tmp_path / "joint.safetensors")
     loaded = DelfModel.from_pretrained(tmp_path / "joint.safetensors")
-    pixels = torch.from_numpy(read_image(photos / "cat.jpg")).permute(2, 0, 1)[None].float()
+    pixels = torch.from_numpy(read_image(half_size / "cat.jpg")).permute(2, 0, 1)[None].float()
     with torch.inference_mode():
         feature_map, attention, global_descriptor = loaded(pixels)
         features, descriptors = stage.module(pixels)
@@ -202,8 +202,8 @@ def test_features_are_sampled_as_extraction_places_them() -> None:
     assert found.tolist() == [0.0, 11.0, 0.5, 19.0, 19.0]
 
 
-def test_light_changes_and_follows_the_seed(photos: Path) -> None:
-    image = read_image(photos / "cat.jpg")
+def test_light_changes_and_follows_the_seed(half_size: Path) -> None:
+    image = read_image(half_size / "cat.jpg")
     changed = [other_light(image, np.random.default_rng(seed)) for seed in (0, 0, 1)]
     assert {(one.shape, one.dtype) for one in changed} == {(image.shape, image.dtype)}
     assert np.array_equal(changed[0], changed[1])
@@ -239,13 +239,13 @@ def test_what_lies_near_a_match_is_no_negative(packaged: DelfModel, corresponden
     assert found["first"].item() == 1.0
 
 
-def test_a_batch_has_pairs_of_different_classes(packaged: DelfModel, tmp_path: Path, photos: Path) -> None:
+def test_a_batch_has_pairs_of_different_classes(packaged: DelfModel, tmp_path: Path, half_size: Path) -> None:
     files = []
     for name in ("a", "b", "c"):
         (tmp_path / name).mkdir()
         for number in range(2):
             files.append(tmp_path / name / f"{number}.jpg")
-            files[-1].symlink_to(photos / "cat.jpg")
+            files[-1].symlink_to(half_size / "cat.jpg")
     pairs = np.array([[0, 1], [2, 3], [4, 5], [1, 0], [3, 2]])
     data = Correspondences(files, pairs, np.arange(6) * 4, np.full((20, 4), 60, np.float32))
     assert data.labels().tolist() == [0, 1, 2, 0, 1]
@@ -259,10 +259,10 @@ def test_a_batch_has_pairs_of_different_classes(packaged: DelfModel, tmp_path: P
 
 @pytest.mark.parametrize("inside", [True, False])
 @pytest.mark.parametrize("classes", [None, ["a", "b", "a"]])
-def test_correspondences_are_written_and_read(correspondences: Correspondences, photos: Path, tmp_path: Path,
+def test_correspondences_are_written_and_read(correspondences: Correspondences, half_size: Path, tmp_path: Path,
                                               inside: bool, classes: list[str] | None) -> None:
     given = replace(correspondences, points=correspondences.points * 50, classes=classes)  # of a photo of 9,500 pixels
-    folder = photos if inside else tmp_path / "elsewhere"
+    folder = half_size if inside else tmp_path / "elsewhere"
     given.write(tmp_path / "pairs", folder)
     read = Correspondences.read(tmp_path / "pairs", folder)
     assert (read.files, read.classes) == (given.files, classes)
@@ -285,10 +285,10 @@ def test_pairs_of_photos_that_cannot_be_read_are_left_out(correspondences: Corre
 
 
 @pytest.mark.parametrize("harm", ["claim", "bomb"])
-def test_correspondences_take_no_more_memory_than_is_there(correspondences: Correspondences, photos: Path,
+def test_correspondences_take_no_more_memory_than_is_there(correspondences: Correspondences, half_size: Path,
                                                            tmp_path: Path, harm: str) -> None:
     path = tmp_path / "c.npz"
-    correspondences.write(path, photos)
+    correspondences.write(path, half_size)
     arrays = dict(np.load(path))
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, {"descr": "<i4", "fortran_order": False, "shape": (10**9, 4)})
@@ -301,17 +301,17 @@ def test_correspondences_take_no_more_memory_than_is_there(correspondences: Corr
     tracemalloc.start()
     try:
         with pytest.raises(DelfError, match="does not fit its header" if harm == "claim" else "unpacks to more than"):
-            Correspondences.read(path, photos)
+            Correspondences.read(path, half_size)
         assert tracemalloc.get_traced_memory()[1] < 4 << 20
     finally:
         tracemalloc.stop()
 
 
 @pytest.mark.parametrize("harm", ["bytes", "missing", "offsets", "pairs", "pickle", "classes"])
-def test_damaged_correspondences_are_named(correspondences: Correspondences, photos: Path, tmp_path: Path,
+def test_damaged_correspondences_are_named(correspondences: Correspondences, half_size: Path, tmp_path: Path,
                                            harm: str) -> None:
     path = tmp_path / "c.npz"
-    correspondences.write(path, photos)
+    correspondences.write(path, half_size)
     arrays = dict(np.load(path))
     if harm == "bytes":
         path.write_bytes(path.read_bytes()[:200])
@@ -322,7 +322,7 @@ def test_damaged_correspondences_are_named(correspondences: Correspondences, pho
                    "classes": np.array(["a"]), "pickle": np.array([{}], dtype=object)}[harm]
         np.savez(path, **{**arrays, "files" if harm == "pickle" else harm: changed})
     with pytest.raises(DelfError, match=r"c\.npz"):
-        Correspondences.read(path, photos)
+        Correspondences.read(path, half_size)
 
 
 def test_negatives_are_of_a_known_kind() -> None:

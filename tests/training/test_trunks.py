@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -14,6 +13,7 @@ from safetensors.torch import save_file
 
 from delf.collection import Collection
 from delf.features import Delf
+from delf.images import read_image
 from delf.network.model import DelfModel
 from delf.network.trunks import trunk_of
 from delf.search import SearchEngine
@@ -46,7 +46,7 @@ dimensions = 32
 
 
 @pytest.mark.parametrize("name", ["convnext-atto", "deit-tiny"])
-def test_a_recipe_makes_a_model_of_it(name: str, labelled: list[LabelledPhoto], photos: Path, queries: Any,
+def test_a_recipe_makes_a_model_of_it(name: str, labelled: list[LabelledPhoto], half_size: Path,
                                       tmp_path: Path) -> None:
     torch.manual_seed(3)
     fresh = trunk_of(name)
@@ -61,9 +61,9 @@ def test_a_recipe_makes_a_model_of_it(name: str, labelled: list[LabelledPhoto], 
     moved = [key for key, tensor in fresh.state_dict().items() if tensor.ndim != 4 and not tensor.equal(trained[key])]
     assert len(moved) > len(trained) / 2, "the trunk has learnt, and not only its heads"
 
-    extractor = Delf.load(target, runtime="torch", threads=1, scales=(0.5, 1.0), max_features=200, dimensions=32)
+    extractor = Delf.load(target, runtime="torch", threads=1, scales=(1.0, 2.0), max_features=200, dimensions=32)
     with Collection.create(tmp_path / "own.delf", extractor) as collection:
-        collection.add([photos / f"{one}.jpg" for one in ("coffee", "cat", "rocket")])
-        answer = SearchEngine(collection, extractor, method="delf").search(photos / "rocket.jpg")
+        collection.add([half_size / f"{one}.jpg" for one in ("coffee", "cat", "rocket")])
+        answer = SearchEngine(collection, extractor, method="delf").search(half_size / "rocket.jpg")
     assert Path(answer.results[0].image).stem == "rocket"
-    assert answer.results[0].inliers > 100
+    assert answer.results[0].inliers > 0.4 * len(extractor.extract(read_image(half_size / "rocket.jpg")))

@@ -99,9 +99,9 @@ def plain(packaged: DelfModel) -> DelfModel:
 
 
 @pytest.fixture(scope="module")
-def whitened(plain: DelfModel, photos: Path) -> tuple[DelfModel, list[LabelledPhoto]]:
+def whitened(plain: DelfModel, half_size: Path) -> tuple[DelfModel, list[LabelledPhoto]]:
     """That model with a whitening learnt from six photos of three things."""
-    listed = [LabelledPhoto(photos / f"{name}{side}.jpg", name) for name in ("astronaut", "coffee", "rocket")
+    listed = [LabelledPhoto(half_size / f"{name}{side}.jpg", name) for name in ("astronaut", "coffee", "rocket")
               for side in ("", "-side")]
     return learn_whitening(plain, listed, WhiteningOptions(photos=6)), listed
 
@@ -148,10 +148,10 @@ def test_a_whitening_takes_the_place_of_another(whitened: tuple[DelfModel, list[
     np.testing.assert_allclose(similar[0], similar[1], rtol=1e-3, atol=1e-3 * np.abs(similar[1]).max())
 
 
-def test_a_whitening_of_rmac(plain: DelfModel, photos: Path, tmp_path: Path) -> None:
+def test_a_whitening_of_rmac(plain: DelfModel, half_size: Path, tmp_path: Path) -> None:
     model = DelfModel(replace(plain.config, pooling="rmac"), plain.pca)
     model.load_state_dict({key: value for key, value in plain.state_dict().items() if key != "pooling.p"})
-    listed = [LabelledPhoto(photos / f"{name}.jpg", "rocket") for name in ("rocket", "rocket-side")]
+    listed = [LabelledPhoto(half_size / f"{name}.jpg", "rocket") for name in ("rocket", "rocket-side")]
     made = learn_whitening(model.eval(), listed, WhiteningOptions(photos=2))
     assert made.whitening is not None
     assert made.config.pooling == "rmac"
@@ -161,9 +161,9 @@ def test_a_whitening_of_rmac(plain: DelfModel, photos: Path, tmp_path: Path) -> 
     np.testing.assert_allclose(made.whitening.mean, np.mean(unwhitened, axis=0), atol=1e-5)
 
 
-def test_photos_of_different_things_teach_nothing(plain: DelfModel, photos: Path) -> None:
+def test_photos_of_different_things_teach_nothing(plain: DelfModel, half_size: Path) -> None:
     with pytest.raises(DelfError, match="no two of 2 photos are of the same class"):
-        learn_whitening(plain, [LabelledPhoto(photos / f"{name}.jpg", name) for name in ("cat", "coins")])
+        learn_whitening(plain, [LabelledPhoto(half_size / f"{name}.jpg", name) for name in ("cat", "coins")])
 
 
 def test_a_recipe_asks_for_a_whitening(plain: DelfModel, labelled: list[LabelledPhoto], tmp_path: Path,
@@ -171,8 +171,8 @@ def test_a_recipe_asks_for_a_whitening(plain: DelfModel, labelled: list[Labelled
     (tmp_path / "white.toml").write_text("[finish]\nphotos = 2\ndimensions = 8\nwhitening_photos = 4\n")
     asked: list[Any] = []
 
-    def learn(model: DelfModel, photos: list[LabelledPhoto], options: WhiteningOptions, **_: Any) -> DelfModel:
-        asked.append(({photo.split for photo in photos}, options.photos))
+    def learn(model: DelfModel, half_size: list[LabelledPhoto], options: WhiteningOptions, **_: Any) -> DelfModel:
+        asked.append(({photo.split for photo in half_size}, options.photos))
         model.whitening = Whitening(np.zeros(256, np.float32), np.eye(3, 256, dtype=np.float32))
         return model
 
