@@ -1,0 +1,30 @@
+"""From an archive of photos to a data set, as Google-Landmarks was made: groups of what photos show, found by the index
+of the archive itself, with positions where there are any, and with what a person decides.
+
+    built = build_dataset(["photos/"], "landmarks/", Delf.load())   # groups.csv and more (`tables`)
+    append_decision(built.folder / "decisions.csv", Decision("merge", "12", "31"))
+    build_dataset([], "landmarks/", Delf.load())                    # honours it, and matches nothing again
+
+`geography` and `positions` have where photos were taken, `joining` what pairs join, `decisions` and `resolving` what a
+person says, `tables` the files, `building` the whole.
+"""
+
+from delf.archive.building import BuildOptions, Built, build_dataset
+from delf.archive.decisions import ACTIONS, Decision, append_decision, read_decisions, undo_decision
+from delf.archive.joining import Bridge, Joined, JoinOptions, join_pairs
+from delf.archive.positions import PlaceOptions, Places
+from delf.archive.tables import (
+    COLLECTION,
+    DECISIONS,
+    BridgeRow,
+    LandmarkRow,
+    PhotoRow,
+    read_bridges,
+    read_landmarks,
+    read_photos,
+)
+
+__all__ = ["ACTIONS", "COLLECTION", "DECISIONS", "Bridge", "BridgeRow", "BuildOptions", "Built", "Decision",
+           "JoinOptions", "Joined", "LandmarkRow", "PhotoRow", "PlaceOptions", "Places", "append_decision",
+           "build_dataset", "join_pairs", "read_bridges", "read_decisions", "read_landmarks", "read_photos",
+           "undo_decision"]

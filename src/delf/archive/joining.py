@@ -1,0 +1,273 @@
+"""Groups of photos from verified pairs: joined where enough pairs say so, the surest first.
+
+Pairs are not independent: two towers that look alike do so in many photos. So what two groups need to become one grows
+with the smaller of them: the evidence of one sure pair for its first photo, and of a likely one for each further. A
+single pair, however sure, joins no two groups of several photos; such bridges are cut and told. Copies of a photo say
+nothing that the photo does not.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from delf.archive.geography import distances_km
+from delf.archive.positions import Places
+from delf.errors import OptionError
+from delf.grouping import DuplicateOptions, GroupOptions, Pairs, near_duplicates, originals
+
+Links = Iterable[tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class JoinOptions:
+    """Which pairs join which photos.
+
+    A pair of probability p is evidence of -log(1 - p), `most` at most, and none where p is below `likely`. Two groups
+    become one where their pairs have evidence of `enough` (2.3 is one pair of 90 %), and of `each` more for every
+    photo but the first of the smaller one. (Chosen on classes of landmarks, `benchmarks/CHOICES.md`.)
+
+    near, far: what the odds of a pair are multiplied by where both photos were taken in one place, and where they are
+    `far_km` apart or more. Positions are wrong now and then, so that pairs outweigh them. (Guesses, not measured.)
+    """
+
+    likely: float = 0.6
+    enough: float = 2.3
+    each: float = 2.0
+    most: float = 5.0
+    near: float = 3.0
+    far: float = 0.1
+    far_km: float = 25.0
+    duplicates: DuplicateOptions = field(default_factory=DuplicateOptions)
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.likely <= 1 and 0 < self.enough <= self.most and self.each >= 0):
+            raise OptionError("a likely pair has a probability from 0 to 1, enough evidence is above 0 and at most "
+                              f"that of one pair, and each is 0 or more, not {self.likely}, {self.enough}, "
+                              f"{self.most}, {self.each}")
+        if min(self.near, self.far) <= 0 or self.far_km < 0:
+            raise OptionError(f"near and far are above 0, not {self.near} and {self.far}")
+
+
+@dataclass(frozen=True)
+class Bridge:
+    """A pair that would join two groups and does not. first, second: images. evidence: of all pairs of the two groups;
+    needed: what they would need. decided: whether a person keeps them apart.
+    """
+
+    first: int
+    second: int
+    probability: float
+    inliers: int
+    evidence: float
+    needed: float
+    decided: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Joined:
+    """What pairs have joined.
+
+    groups: (M,) images of each, at least two, the representative first, then by how central they are; largest group
+    first. originals: of each near-duplicate, the image that it is one of. partners: of each image in a group, with how
+    many of its photos it makes a pair. bridges: the surest of each two groups first.
+    """
+
+    groups: tuple[tuple[int, ...], ...]
+    originals: Mapping[int, int]
+    partners: Mapping[int, int]
+    bridges: tuple[Bridge, ...]
+
+
+def join_pairs(pairs: Pairs, *, options: JoinOptions | None = None, places: Places | None = None, merge: Links = (),
+               split: Links = (), without: Collection[int] = ()) -> Joined:
+    """The groups that verified pairs join.
+
+    Args:
+        places: where the photos were taken, as far as that is known.
+        merge, split: images that a person has put together, and kept apart; no two are both, and both may be chains.
+        without: images that are in no group.
+    """
+    options = options or JoinOptions()
+    out = np.array(sorted(without), np.int64)
+    pairs = pairs.select(~(np.isin(pairs.first, out) | np.isin(pairs.second, out)))
+    probability = adjusted(pairs, options, places)
+    split = [pair for pair in split if not set(pair) & set(without)]
+    copies = _copies(pairs, probability, options, {image for pair in split for image in pair})
+    kept = probability >= options.likely
+    graph = _Graph(options)
+    for one, other, sure in zip(pairs.first[kept].tolist(), pairs.second[kept].tolist(), probability[kept].tolist(),
+                                strict=True):
+        graph.add(copies.get(one, one), copies.get(other, other), sure)
+    for one, other in split:
+        graph.keep_apart(one, other)
+    for one, other in merge:
+        if not {one, other} & set(without):
+            graph.put_together(copies.get(one, one), copies.get(other, other))
+    graph.join()
+    members = [part for part in graph.parts(copies) if len(part) > 1]
+    label = {image: number for number, part in enumerate(members) for image in part}
+    likely = pairs.select(kept)
+    partners, strength = _centrality(likely, probability[kept], label)
+    ordered = [tuple(sorted(part, key=lambda image: (image in copies, -strength[image], image))) for part in members]
+    ordered.sort(key=lambda part: (-len(part), part[0]))
+    return Joined(tuple(ordered), copies, partners, tuple(_bridges(likely, probability[kept], graph, copies, options)))
+
+
+def adjusted(pairs: Pairs, options: JoinOptions, places: Places | None) -> NDArray[np.float64]:
+    """(P,) float64 the probability of each pair, with what is known of where its photos were taken."""
+    probability = np.clip(pairs.probability.astype(np.float64), 0, 1 - 1e-9)
+    if places is None or not len(pairs):
+        return probability
+    known = places.telling[pairs.first] & places.telling[pairs.second]
+    same = known & (places.clusters[pairs.first] == places.clusters[pairs.second]) & (places.clusters[pairs.first] >= 0)
+    apart = np.zeros(len(pairs), bool)
+    apart[known] = distances_km(places.positions[pairs.first[known]],
+                                places.positions[pairs.second[known]]) >= options.far_km
+    odds = probability / (1 - probability) * np.where(same, options.near, 1.0) * np.where(apart, options.far, 1.0)
+    return np.asarray(odds / (1 + odds), np.float64)
+
+
+def _copies(pairs: Pairs, probability: NDArray[np.float64], options: JoinOptions, single: set[int]) -> dict[int, int]:
+    """Of each near-duplicate, the image that is kept: that with most partners. single: those that a person named, which
+    are never taken for another one.
+    """
+    sure = pairs.select(probability >= GroupOptions().sure)
+    same = {image: others - single for image, others in near_duplicates(sure, options.duplicates).items()
+            if image not in single}
+    images, counts = np.unique(np.concatenate([pairs.first, pairs.second]), return_counts=True)
+    order = images[np.lexsort((images, -counts))].tolist()
+    return {image: kept for image, kept in originals(order, same).items() if kept is not None}
+
+
+def _centrality(pairs: Pairs, probability: NDArray[np.float64],
+                label: Mapping[int, int]) -> tuple[dict[int, int], dict[int, float]]:
+    """How many photos of its group an image makes a pair with, and the sum of their probabilities (the degree and the
+    strength of a vertex).
+    """
+    partners: dict[int, int] = dict.fromkeys(label, 0)
+    strength: dict[int, float] = dict.fromkeys(label, 0.0)
+    for one, other, sure in zip(pairs.first.tolist(), pairs.second.tolist(), probability.tolist(), strict=True):
+        if one in label and label[one] == label.get(other):
+            for image in (one, other):
+                partners[image] += 1
+                strength[image] += sure
+    return partners, strength
+
+
+def _bridges(pairs: Pairs, probability: NDArray[np.float64], graph: _Graph, copies: Mapping[int, int],
+             options: JoinOptions) -> list[Bridge]:
+    """The surest pair of each two groups that pairs would join if one sure pair were enough."""
+    surest: dict[tuple[int, int], int] = {}
+    for row in np.argsort(-probability, kind="stable").tolist():
+        one, other = (graph.root(copies.get(image, image)) for image in (int(pairs.first[row]), int(pairs.second[row])))
+        if one != other:
+            surest.setdefault((min(one, other), max(one, other)), row)
+    found = []
+    for (one, other), row in surest.items():
+        evidence, decided = graph.evidence(one, other), graph.are_apart(one, other)
+        if evidence >= options.enough or decided:
+            found.append(Bridge(int(pairs.first[row]), int(pairs.second[row]), float(probability[row]),
+                                int(pairs.inliers[row]), evidence, graph.needed(one, other), decided))
+    return sorted(found, key=lambda bridge: (-bridge.evidence, bridge.first, bridge.second))
+
+
+class _Graph:
+    """Groups that become one, those first that have most evidence beyond what they need."""
+
+    def __init__(self, options: JoinOptions) -> None:
+        self._options = options
+        self._parents: dict[int, int] = {}
+        self._sizes: dict[int, int] = {}
+        self._evidence: dict[int, dict[int, float]] = defaultdict(dict)  # between roots
+        self._apart: dict[int, set[int]] = defaultdict(set)
+
+    def add(self, one: int, other: int, probability: float) -> None:
+        """A pair of two photos. Of several, of their copies, the surest counts."""
+        if one != other:
+            weight = min(-float(np.log1p(-probability)), self._options.most)
+            weight = max(weight, self._evidence[self._known(one)].get(self._known(other), 0.0))
+            self._evidence[one][other] = self._evidence[other][one] = weight
+
+    def keep_apart(self, one: int, other: int) -> None:
+        """Two photos are never joined."""
+        self._apart[self._known(one)].add(self._known(other))
+        self._apart[other].add(one)
+
+    def put_together(self, one: int, other: int) -> None:
+        """Two photos are joined."""
+        first, second = self.root(self._known(one)), self.root(self._known(other))
+        if first != second:
+            self._unite(first, second)
+
+    def join(self) -> None:
+        """Join what has enough evidence. The order of the pairs makes no difference."""
+        waiting = [(-self._beyond(one, other), one, other) for one, others in self._evidence.items()
+                   for other in others if one < other]
+        heapq.heapify(waiting)
+        while waiting:
+            beyond, one, other = heapq.heappop(waiting)
+            if beyond > 0:
+                break
+            there = one in self._sizes and other in self._sizes and other in self._evidence[one]
+            if not there or self.are_apart(one, other) or self._beyond(one, other) != -beyond:
+                continue  # it has become another one, which waits as that
+            root = self._unite(one, other)
+            for third in self._evidence[root]:
+                heapq.heappush(waiting, (-self._beyond(root, third), min(root, third), max(root, third)))
+
+    def evidence(self, one: int, other: int) -> float:
+        """Of all pairs of two groups."""
+        return self._evidence[one].get(other, 0.0)
+
+    def needed(self, one: int, other: int) -> float:
+        """The evidence that two groups need to become one."""
+        return self._options.enough + self._options.each * (min(self._sizes[one], self._sizes[other]) - 1)
+
+    def are_apart(self, one: int, other: int) -> bool:
+        """Whether two groups have photos that are kept apart."""
+        return other in self._apart[one]
+
+    def root(self, image: int) -> int:
+        """What stands for the group of a photo."""
+        while self._parents.get(image, image) != image:
+            self._parents[image] = image = self._parents.get(self._parents[image], self._parents[image])
+        return image
+
+    def parts(self, copies: Mapping[int, int]) -> list[list[int]]:
+        """The images of each group, copies included."""
+        parts: dict[int, list[int]] = defaultdict(list)
+        for image in sorted({*self._parents, *copies, *copies.values()}):
+            parts[self.root(copies.get(image, image))].append(image)
+        return list(parts.values())
+
+    def _known(self, image: int) -> int:
+        self._parents.setdefault(image, image)
+        self._sizes.setdefault(image, 1)
+        return image
+
+    def _beyond(self, one: int, other: int) -> float:
+        return self._evidence[one][other] - self.needed(one, other)
+
+    def _unite(self, one: int, other: int) -> int:
+        """Make one group of two; returns what stands for it: the lower one, whatever their order was."""
+        low, high = sorted((one, other))
+        self._parents[high] = low
+        self._sizes[low] += self._sizes.pop(high)
+        for links in (self._evidence[low], self._evidence[high]):
+            links.pop(low, None)
+            links.pop(high, None)
+        for third, weight in self._evidence.pop(high).items():
+            del self._evidence[third][high]
+            total = self._evidence[low].get(third, 0.0) + weight
+            self._evidence[low][third] = self._evidence[third][low] = total
+        for third in self._apart.pop(high, set()):
+            self._apart[third].discard(high)
+            self._apart[third].add(low)
+            self._apart[low].add(third)
+        return low

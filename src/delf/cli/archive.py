@@ -1,0 +1,105 @@
+"""`delf dataset build`, `clean` and `split`: from photos of one's own to a data set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from delf.cli.collections import as_before
+from delf.cli.console import counted, print_json, progress, report_passed_over, report_skipped, say
+from delf.cli.options import (
+    MODEL,
+    Device,
+    Exclude,
+    Json,
+    Own,
+    Quiet,
+    Runtime,
+    Settings,
+    Strict,
+    Threads,
+    extraction_options,
+)
+
+if TYPE_CHECKING:
+    from delf.archive import Built
+
+SHOWN = 10
+
+Built_ = Annotated[Path, typer.Argument(metavar="FOLDER", help="A data set that 'delf dataset build' has made.")]
+
+
+def build(
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="The data set to make, or to add to: "
+                                         "groups keep their numbers, and decisions.csv is honoured.")],
+    photos: Annotated[list[Path] | None, typer.Argument(metavar="PHOTOS", help="Files and folders of photos. Without "
+                                                        "any, the photos that are there are grouped anew, after a "
+                                                        "change of decisions.csv.")] = None,
+    positions: Annotated[Path | None, typer.Option(metavar="CSV", help="Where photos were taken: file,latitude,"
+                                                   "longitude, in degrees. EXIF is read where the file says "
+                                                   "nothing.")] = None,
+    collection: Annotated[Path | None, typer.Option(help="A collection to use, or to make, instead of one in FOLDER; "
+                                                    "all its photos count.")] = None,
+    exclude: Exclude = None,
+    prune: Annotated[bool, typer.Option("--prune", help="Forget the photos below PHOTOS that are gone.")] = False,
+    model: Annotated[str | None, typer.Option(help="A packaged model, a .safetensors or .onnx file, or a folder that "
+                                              f"holds one; by default that of the collection, and {MODEL} for a new "
+                                              "one.")] = None,
+    extractor: Own = None, settings: Settings = None,
+    runtime: Runtime = "auto", device: Device = "cpu", threads: Threads = None,
+    strict: Strict = False, json: Json = False, quiet: Quiet = False,
+) -> None:
+    """Find which of your photos show the same thing, and make a data set of them: groups, representatives, doubts.
+
+    FOLDER/groups.csv has a line for each photo, file and group, the group empty where a photo has none. photos.csv and
+    landmarks.csv say more, bridges.csv what nearly joined. Write what you know better into decisions.csv, and run it
+    again: merge, split, rename, remove, landmark, no-landmark. Run it with new photos, and they join the groups.
+
+    Positions are not needed. It may be interrupted at any time, and goes on from there.
+
+    Example: [bold]delf dataset build ~/Pictures -o landmarks/[/bold]
+
+    Example: [bold]delf dataset build -o landmarks/ --set joining.enough=3 --set places.radius_km=0.5[/bold]
+    """
+    from delf.archive import COLLECTION, BuildOptions, build_dataset
+    from delf.settings import with_settings
+
+    silent = quiet or json
+    extraction, others = extraction_options(settings)
+    options = with_settings(BuildOptions(), others)
+    own = as_before(collection or output / COLLECTION, extractor, model, runtime, device, threads, silent, extraction)
+    with progress("Extracting", "photos", silent) as extracting, \
+            progress("Preparing", "segments", silent) as preparing, \
+            progress("Matching", "photos", silent) as matching:
+        built = build_dataset(photos or [], output, own, collection=collection, positions=positions, options=options,
+                              exclude=exclude or (), prune=prune, extracting=extracting, preparing=preparing,
+                              matching=matching)
+    if built.interrupted:
+        say("What has been extracted and matched is kept; run the same command to go on.")
+        raise typer.Exit(130)
+    for remark in built.remarks:
+        say(f"Note: {remark}", quiet)
+    print_json(built.to_json()) if json else _print_built(built)
+    report_passed_over(built.added.passed_over)
+    report_skipped(built.added.skipped, strict)
+
+
+def _print_built(built: Built) -> None:
+    from delf.images import display_path
+
+    roles = built.to_json()["roles"]
+    grouped = sum(row.group is not None for row in built.photos)
+    print(f"{display_path(built.folder)}: {counted(len(built.landmarks), 'group')} of {counted(grouped, 'photo')}, of "
+          f"these {roles.get('duplicate', 0):,} near-duplicates and {roles.get('copy', 0):,} exact copies; "
+          f"{len(built.photos) - grouped:,} in no group")
+    if built.landmarks:
+        print("photos  group  representative")
+    for row in sorted(built.landmarks, key=lambda row: (-row.photos, row.group))[:SHOWN]:
+        print(f"{row.photos:>6}  {display_path(row.label):<5}  {display_path(row.representative)}")
+    if len(built.landmarks) > SHOWN:
+        print(f"and {counted(len(built.landmarks) - SHOWN, 'smaller group')}")
+    if built.bridges:
+        print(f"{counted(len(built.bridges), 'pair')} would join two groups and did not: look at bridges.csv, and say "
+              "what you know in decisions.csv")
