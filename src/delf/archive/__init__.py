@@ -6,13 +6,16 @@ of the archive itself, with positions where there are any, and with what a perso
     build_dataset([], "landmarks/", Delf.load())                    # honours it, and matches nothing again
 
 `geography` and `positions` have where photos were taken, `joining` what pairs join, `decisions` and `resolving` what a
-person says, `tables` the files, `building` the whole.
+person says, `tables` the files, `building` the whole. `splitting` makes sets of the groups, `publishing` and `card` a
+folder of them.
 """
 
 from delf.archive.building import BuildOptions, Built, build_dataset
 from delf.archive.decisions import ACTIONS, Decision, append_decision, read_decisions, undo_decision
 from delf.archive.joining import Bridge, Joined, JoinOptions, join_pairs
 from delf.archive.positions import PlaceOptions, Places
+from delf.archive.publishing import write_split
+from delf.archive.splitting import Split, SplitOptions, split_dataset
 from delf.archive.tables import (
     COLLECTION,
     DECISIONS,
@@ -25,6 +28,6 @@ from delf.archive.tables import (
 )
 
 __all__ = ["ACTIONS", "COLLECTION", "DECISIONS", "Bridge", "BridgeRow", "BuildOptions", "Built", "Decision",
-           "JoinOptions", "Joined", "LandmarkRow", "PhotoRow", "PlaceOptions", "Places", "append_decision",
-           "build_dataset", "join_pairs", "read_bridges", "read_decisions", "read_landmarks", "read_photos",
-           "undo_decision"]
+           "JoinOptions", "Joined", "LandmarkRow", "PhotoRow", "PlaceOptions", "Places", "Split", "SplitOptions",
+           "append_decision", "build_dataset", "join_pairs", "read_bridges", "read_decisions", "read_landmarks",
+           "read_photos", "split_dataset", "undo_decision", "write_split"]

@@ -36,8 +36,9 @@ class SplitOptions:
     minimum: different photos that a group needs to be learnt from or asked for. queries: share of a test group's photos
     that are queries, one at least. unanswerable: queries without an answer, for each one that has one, at most.
     related: the probability from which a pair of two groups makes them one family; doubtful: from which a photo may
-    show what another does, so that it is neither right nor wrong; silent: below which nothing verifies. near_km: to the
-    nearest photo of the index, of a query without an answer that counts as near.
+    show what another does, so that it is neither right nor wrong; silent: below which nothing verifies; leaking: from
+    which a pair of two sets is told. near_km: to the nearest photo of the index, of a query without an answer that
+    counts as near.
     """
 
     holdout: float = 0.15
@@ -49,6 +50,7 @@ class SplitOptions:
     related: float = 0.8
     doubtful: float = 0.3
     silent: float = 0.1
+    leaking: float = 0.6
     near_km: float = 25.0
     seed: int = 0
 
@@ -292,7 +294,7 @@ def _leaks(photos: Mapping[str, PhotoRow], sets: Mapping[str, str], pairs: _Pair
         for second, (sure, inliers) in pairs.of[first].items():
             one, other = sets[first], sets[second]
             apart = "unused" not in (one, other) and meets[one] != meets[other]
-            if first < second and sure >= options.doubtful and apart:
+            if first < second and sure >= options.leaking and apart:
                 found.append(Leak(photos[first].file, photos[second].file, one, other, sure, inliers))
     return sorted(found, key=lambda leak: (-leak.probability, leak.first, leak.second))
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 SHOWN = 10
 
-Built_ = Annotated[Path, typer.Argument(metavar="FOLDER", help="A data set that 'delf dataset build' has made.")]
+Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="A data set that 'delf dataset build' has made.")]
 
 
 def build(
@@ -103,3 +103,45 @@ def _print_built(built: Built) -> None:
     if built.bridges:
         print(f"{counted(len(built.bridges), 'pair')} would join two groups and did not: look at bridges.csv, and say "
               "what you know in decisions.csv")
+
+
+def split(
+    folder: Folder,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where it goes: a new folder, or "
+                                         "one that was split before.")],
+    copy: Annotated[bool, typer.Option("--copy", help="Copy the photos of the index and the queries into images/; else "
+                                       "links lead to where they are.")] = False,
+    title: Annotated[str, typer.Option(help="For the card.")] = "",
+    licence: Annotated[str, typer.Option(help="For the card: the licence of the photos.")] = "",
+    source: Annotated[str, typer.Option(help="For the card: where the photos came from.")] = "",
+    settings: Settings = None,
+    json: Json = False, quiet: Quiet = False,
+) -> None:
+    """Split a data set into training, validation, index and queries, disjoint by group, as Google-Landmarks has them.
+
+    Groups that verified pairs connect go to one set together; pairs across sets that are left are told. Some photos
+    with which nothing verifies become queries without an answer. 'delf train --data' reads photos.csv, 'delf evaluate'
+    the folder, with --protocol landmarks as well. README.md is the card: read it, and say what you know of licences.
+
+    Example: [bold]delf dataset split landmarks/ -o benchmark/ --set test=0.5 --set minimum=4[/bold]
+    """
+    from delf.archive import SplitOptions, split_dataset, write_split
+    from delf.images import display_path
+    from delf.settings import parse_settings, with_settings
+
+    made = split_dataset(folder, with_settings(SplitOptions(), parse_settings(settings or ())))
+    with progress("Writing", "photos", quiet or json) as update:
+        write_split(made, output, copy=copy, about={"title": title, "licence": licence, "source": source},
+                    progress=update)
+    counts = made.counts()
+    if json:
+        print_json({"folder": str(output), **counts, "leaks": [vars(leak) for leak in made.leaks]})
+        return
+    print(f"{display_path(output)}: {counted(counts['train'], 'photo')} to train on and {counts['val']:,} to watch it "
+          f"by, {counts['holdout']:,} held out; {counts['index']:,} in the index, "
+          f"{counts['answerable']:,} queries with an answer and {counts['query'] - counts['answerable']:,} without; "
+          f"{counts['unused']:,} in no set")
+    if made.leaks:
+        say(f"{counted(len(made.leaks), 'verified pair')} lead{'s' if len(made.leaks) == 1 else ''} from one set to "
+            "another that should have nothing in common: leaks.csv. Merge their groups in decisions.csv, or throw "
+            "photos out, if that is so", quiet)
