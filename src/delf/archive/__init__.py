@@ -11,10 +11,12 @@ folder of them.
 """
 
 from delf.archive.building import BuildOptions, Built, build_dataset
+from delf.archive.cleaning import Cleaned, CleanOptions, Judgement, clean_photos, judge_labels
 from delf.archive.decisions import ACTIONS, Decision, append_decision, read_decisions, undo_decision
 from delf.archive.joining import Bridge, Joined, JoinOptions, join_pairs
 from delf.archive.positions import PlaceOptions, Places
 from delf.archive.publishing import write_split
+from delf.archive.reviewing import Review
 from delf.archive.splitting import Split, SplitOptions, split_dataset
 from delf.archive.tables import (
     COLLECTION,
@@ -22,12 +24,14 @@ from delf.archive.tables import (
     BridgeRow,
     LandmarkRow,
     PhotoRow,
+    collection_of,
     read_bridges,
     read_landmarks,
     read_photos,
 )
 
-__all__ = ["ACTIONS", "COLLECTION", "DECISIONS", "Bridge", "BridgeRow", "BuildOptions", "Built", "Decision",
-           "JoinOptions", "Joined", "LandmarkRow", "PhotoRow", "PlaceOptions", "Places", "Split", "SplitOptions",
-           "append_decision", "build_dataset", "join_pairs", "read_bridges", "read_decisions", "read_landmarks",
+__all__ = ["ACTIONS", "COLLECTION", "DECISIONS", "Bridge", "BridgeRow", "BuildOptions", "Built", "CleanOptions",
+           "Cleaned", "Decision", "JoinOptions", "Joined", "Judgement", "LandmarkRow", "PhotoRow", "PlaceOptions",
+           "Places", "Review", "Split", "SplitOptions", "append_decision", "build_dataset", "clean_photos",
+           "collection_of", "join_pairs", "judge_labels", "read_bridges", "read_decisions", "read_landmarks",
            "read_photos", "split_dataset", "undo_decision", "write_split"]

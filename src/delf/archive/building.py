@@ -6,15 +6,15 @@ import glob
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from delf.archive.decisions import COLUMNS, read_decisions
-from delf.archive.geography import centre_of
-from delf.archive.joining import Joined, JoinOptions, join_pairs
+from delf.archive.joining import JoinOptions, join_pairs
+from delf.archive.numbering import Numbered
 from delf.archive.positions import PlaceOptions, Places, find_places, read_positions
 from delf.archive.resolving import Effects, resolve
 from delf.archive.tables import (
@@ -26,6 +26,7 @@ from delf.archive.tables import (
     LandmarkRow,
     PhotoRow,
     State,
+    collection_of,
     read_photos,
     read_state,
     write_bridges,
@@ -98,7 +99,8 @@ def build_dataset(photos: Sequence[str | Path], folder: str | Path, extractor: O
 
     Args:
         photos: files and folders; none to group anew what is there, after other decisions.
-        collection: a collection to use or make, in the place of `collection.delf` in the folder. All its photos count.
+        collection: a collection to use or make, in the place of `collection.delf` in the folder; it is remembered. All
+            its photos count.
         positions: a CSV `file,latitude,longitude`, which goes before EXIF.
         exclude, prune: as for `Collection.add`. extracting, preparing, matching: called with (done, total).
 
@@ -113,8 +115,7 @@ def build_dataset(photos: Sequence[str | Path], folder: str | Path, extractor: O
     folder.mkdir(parents=True, exist_ok=True)
     with locked_folder(folder):
         read_decisions(folder / DECISIONS)
-        place = folder / COLLECTION if collection is None else Path(collection)
-        with Collection.open_or_create(place, whole) as opened:
+        with Collection.open_or_create(collection_of(folder, collection), whole) as opened:
             added = (opened.add(photos, progress=extracting, exclude=excluded, prune=prune) if photos
                      else NOTHING_ADDED)
             if not len(opened):
@@ -133,11 +134,12 @@ def build_dataset(photos: Sequence[str | Path], folder: str | Path, extractor: O
 def _require_usable(folder: Path, photos: Sequence[str | Path], collection: str | Path | None) -> None:
     if folder.exists() and not folder.is_dir():
         raise DelfError(f"{str(folder)!r} is a file: name a folder for the data set")
+    place = collection_of(folder, collection)
     ours = Collection.exists(folder / COLLECTION) or (folder / PHOTOS).exists() or (folder / DECISIONS).exists()
     if folder.is_dir() and not ours and any(not one.name.startswith(".") and one.name != COLLECTION
                                             for one in folder.iterdir()):
         raise DelfError(f"{str(folder)!r} holds other files, and no data set: name a new folder")
-    if not photos and not Collection.exists(folder / COLLECTION if collection is None else collection):
+    if not photos and not Collection.exists(place):
         raise DelfError(f"{str(folder)!r} has no photos yet: say which to build it from")
 
 
@@ -163,42 +165,21 @@ class _Known:
 def _written(folder: Path, added: AddReport, collection: Collection, pairs: Pairs, known: _Known,
              options: BuildOptions, shown: Mapping[bytes, str]) -> Built:
     """Join the pairs and write the tables."""
-    snapshot, effects = collection.snapshot, known.effects
-    files = _files(collection, shown)
+    effects = known.effects
     joined = join_pairs(pairs, options=options.joining, places=known.places, merge=effects.merge, split=effects.split,
                         without=effects.removed)
-    groups = _with_copies(joined, files, effects.removed)
-    group_of = {image: at for at, group in enumerate(groups) for image in group}
-    thrown = {group_of[image] for image, _ in effects.removed_groups if image in group_of}
-    numbers, state = _numbered(groups, known.state, snapshot.key_of, snapshot.ordinal_of_key)
-    remarks = [*known.remarks, *_without_effect(effects, group_of, folder / DECISIONS)]
-    names = _names(effects, group_of, numbers, thrown, remarks)
-    said = {group_of[image]: "yes" if decision.action == "landmark" else "no" for image, decision in effects.landmarks
-            if image in group_of}
-    landmarks = sorted((_landmark(group, numbers[at], names.get(at, ""), said.get(at, ""), joined, files, known.places)
-                        for at, group in enumerate(groups) if at not in thrown), key=lambda row: row.group)
-    rows = []
-    for image, paths in files.items():
-        at = group_of.get(image)
-        number = None if at is None or at in thrown else numbers[at]
-        role = "removed" if at in thrown or image in effects.removed else _role(image, None if at is None else
-                                                                               groups[at], joined)
-        of = files[joined.originals[image]][0] if role == "duplicate" else ""
-        rows += _photo_rows(image, paths, number, role, of, joined, known.places, snapshot)
-    rows.sort(key=lambda row: os.fsencode(row.file))
-    def number_of(image: int) -> int | None:
-        return numbers[group_of[image]] if image in group_of else None
-
-    bridges = [BridgeRow(files[one.first][0], files[one.second][0], number_of(one.first), number_of(one.second),
-                         one.probability, one.inliers, one.evidence, one.needed,
-                         "decision" if one.decided else "evidence") for one in joined.bridges]
-    write_state(folder, state)  # first, so that no number is ever given twice
+    made = Numbered.of(joined, collection.snapshot, _files(collection, shown), effects, known.places, known.state)
+    landmarks, rows, bridges = made.landmarks(), made.photos(), made.bridges()
+    inside = collection.folder.absolute() == (folder / COLLECTION).absolute()
+    place = None if inside else str(collection.folder.absolute())
+    write_state(folder, replace(made.state, collection=place))  # first, so that no number is ever given twice
     write_photos(folder, rows, {row.group: row.label for row in landmarks})
     write_landmarks(folder, landmarks)
     write_bridges(folder, bridges)
     if not (folder / DECISIONS).exists():
         write_atomically(folder / DECISIONS, f"{','.join(COLUMNS)}\n".encode())
-    return Built(folder, added, (pairs.done, pairs.images), rows, landmarks, bridges, remarks)
+    return Built(folder, added, (pairs.done, pairs.images), rows, landmarks, bridges,
+                 [*known.remarks, *made.without_effect(folder / DECISIONS), *made.names()[1]])
 
 
 def _shown(photos: Sequence[str | Path], exclude: Sequence[str]) -> dict[bytes, str]:
@@ -219,83 +200,3 @@ def _files(collection: Collection, shown: Mapping[bytes, str]) -> dict[int, list
             name = shown.get(record.path) or (given if leads else os.fsdecode(record.path))
             files[ordinals[key]].append((record.path, name))
     return {image: [name for _, name in sorted(paths)] for image, paths in sorted(files.items())}
-
-
-def _with_copies(joined: Joined, files: Mapping[int, Sequence[str]], removed: Iterable[int]) -> list[tuple[int, ...]]:
-    """The groups, and those of one image of which there are several files."""
-    grouped = {image for group in joined.groups for image in group} | set(removed)
-    groups = [tuple(image for image in group if image in files) for group in joined.groups]
-    copied = [(image,) for image, paths in files.items() if len(paths) > 1 and image not in grouped]
-    return [*filter(None, groups), *copied]
-
-
-def _numbered(groups: Sequence[tuple[int, ...]], state: State, key_of: Callable[[int], str],
-              ordinal_of: Callable[[str], int | None]) -> tuple[list[int], State]:
-    """The number of each group: that of the photo that it is known by, of several the lowest, or a new one."""
-    group_of = {image: at for at, group in enumerate(groups) for image in group}
-    numbers: dict[int, int] = {}
-    for number, key in sorted(state.anchors.items()):
-        image = ordinal_of(key)
-        if image in group_of:
-            numbers.setdefault(group_of[image], number)
-    anchors, new = dict(state.anchors), state.next
-    for at, group in enumerate(groups):
-        if at not in numbers:
-            numbers[at], anchors[new], new = new, key_of(group[0]), new + 1
-    return [numbers[at] for at in range(len(groups))], State(anchors, new)
-
-
-def _without_effect(effects: Effects, group_of: Mapping[int, int], source: Path) -> list[str]:
-    """A sentence for each decision on a group that is none now."""
-    told = sorted([*effects.removed_groups, *effects.landmarks, *effects.names], key=lambda one: one[1].line)
-    return [f"line {decision.line} of {source.name} ({decision.action} {decision.first}) is about a group that there "
-            "is not any more: it has no effect" for image, decision in told if image not in group_of]
-
-
-def _names(effects: Effects, group_of: Mapping[int, int], numbers: Sequence[int], thrown: Iterable[int],
-           remarks: list[str]) -> dict[int, str]:
-    """The name of each group that has one; of several names for a group the last counts, and a name is of one group."""
-    names = {group_of[image]: decision.second for image, decision in effects.names if image in group_of}
-    owners: dict[str, int] = {}
-    for at, name in sorted(names.items(), key=lambda one: numbers[one[0]]):
-        if at in thrown:
-            continue
-        if name in owners:
-            remarks.append(f"the groups {numbers[owners[name]]} and {numbers[at]} have one name, {name!r}, and the "
-                           "latter goes without: merge them, or give it another name")
-        else:
-            owners[name] = at
-    return {at: name for name, at in owners.items()}
-
-
-def _landmark(group: Sequence[int], number: int, name: str, said: str, joined: Joined,
-              files: Mapping[int, Sequence[str]], places: Places) -> LandmarkRow:
-    images = np.array(group)
-    there = images[places.known[images]]
-    latitude, longitude = centre_of(places.positions[there]) if len(there) else (None, None)
-    clusters = set(places.clusters[there].tolist()) - {-1}
-    return LandmarkRow(number, name, said, sum(len(files[image]) for image in group),
-                       sum(image not in joined.originals for image in group), files[group[0]][0], latitude, longitude,
-                       len(clusters))
-
-
-def _role(image: int, group: Sequence[int] | None, joined: Joined) -> str:
-    if group is None:
-        return "alone"
-    if image == group[0]:
-        return "representative"
-    return "duplicate" if image in joined.originals else "member"
-
-
-def _photo_rows(image: int, paths: Sequence[str], number: int | None, role: str, of: str, joined: Joined,
-                places: Places, snapshot: Any) -> list[PhotoRow]:
-    """A row for each file of an image; all but the first are copies of it."""
-    key, facts = snapshot.key_of(image), snapshot.lookup.facts_of(bytes.fromhex(snapshot.key_of(image)))
-    known = bool(places.known[image])
-    latitude, longitude = places.positions[image].tolist() if known else (None, None)
-    place = int(places.clusters[image])
-    common = (joined.partners.get(image, 0), place if place >= 0 else None, latitude, longitude,
-              facts.captured_at if facts else None)
-    first = PhotoRow(paths[0], key, number, role, of, *common)
-    other = "removed" if role == "removed" else "copy"
-    return [first, *(PhotoRow(path, key, number, other, paths[0], *common) for path in paths[1:])]

@@ -1,9 +1,9 @@
 """Groups of photos from verified pairs: joined where enough pairs say so, the surest first.
 
 Pairs are not independent: two towers that look alike do so in many photos. So what two groups need to become one grows
-with the smaller of them: the evidence of one sure pair for its first photo, and of a likely one for each further. A
-single pair, however sure, joins no two groups of several photos; such bridges are cut and told. Copies of a photo say
-nothing that the photo does not.
+with the smaller of them: the evidence of one sure pair for its first photo, and of a likely one for each further. Pairs
+that a third photo confirms join first. So a single pair, however sure, joins no two groups of several photos; such
+bridges are cut and told. Copies of a photo say nothing that the photo does not.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from delf.archive.geography import distances_km
 from delf.archive.positions import Places
 from delf.errors import OptionError
 from delf.grouping import DuplicateOptions, GroupOptions, Pairs, near_duplicates, originals
+from delf.grouping.groups import common_partners
 
 Links = Iterable[tuple[int, int]]
 
@@ -101,15 +102,15 @@ def join_pairs(pairs: Pairs, *, options: JoinOptions | None = None, places: Plac
     copies = _copies(pairs, probability, options, {image for pair in split for image in pair})
     kept = probability >= options.likely
     graph = _Graph(options)
-    for one, other, sure in zip(pairs.first[kept].tolist(), pairs.second[kept].tolist(), probability[kept].tolist(),
-                                strict=True):
-        graph.add(copies.get(one, one), copies.get(other, other), sure)
     for one, other in split:
         graph.keep_apart(one, other)
     for one, other in merge:
         if not {one, other} & set(without):
             graph.put_together(copies.get(one, one), copies.get(other, other))
-    graph.join()
+    for links in _confirmed_first(_without_copies(pairs.select(kept), probability[kept], copies)):
+        for (one, other), sure in links.items():
+            graph.add(one, other, sure)
+        graph.join()
     members = [part for part in graph.parts(copies) if len(part) > 1]
     label = {image: number for number, part in enumerate(members) for image in part}
     likely = pairs.select(kept)
@@ -143,6 +144,27 @@ def _copies(pairs: Pairs, probability: NDArray[np.float64], options: JoinOptions
     images, counts = np.unique(np.concatenate([pairs.first, pairs.second]), return_counts=True)
     order = images[np.lexsort((images, -counts))].tolist()
     return {image: kept for image, kept in originals(order, same).items() if kept is not None}
+
+
+def _without_copies(pairs: Pairs, probability: NDArray[np.float64],
+                    copies: Mapping[int, int]) -> dict[tuple[int, int], float]:
+    """Pairs of photos that are no copies, the lower one first; of several, of their copies, the surest."""
+    surest: dict[tuple[int, int], float] = {}
+    for first, second, sure in zip(pairs.first.tolist(), pairs.second.tolist(), probability.tolist(), strict=True):
+        one, other = sorted((copies.get(first, first), copies.get(second, second)))
+        if one != other:
+            surest[one, other] = max(sure, surest.get((one, other), 0.0))
+    return surest
+
+
+def _confirmed_first(links: Mapping[tuple[int, int], float]) -> Iterable[dict[tuple[int, int], float]]:
+    """Pairs that a third photo confirms, which makes one with both, and then the others: what is a bridge shows when
+    there are groups on either side.
+    """
+    ends = np.array(list(links), np.int64).reshape(-1, 2)
+    confirmed = (common_partners(ends[:, 0], ends[:, 1]) > 0).tolist()
+    for wanted in (True, False):
+        yield {pair: sure for (pair, sure), there in zip(links.items(), confirmed, strict=True) if there == wanted}
 
 
 def _centrality(pairs: Pairs, probability: NDArray[np.float64],
@@ -188,11 +210,11 @@ class _Graph:
         self._apart: dict[int, set[int]] = defaultdict(set)
 
     def add(self, one: int, other: int, probability: float) -> None:
-        """A pair of two photos. Of several, of their copies, the surest counts."""
-        if one != other:
-            weight = min(-float(np.log1p(-probability)), self._options.most)
-            weight = max(weight, self._evidence[self._known(one)].get(self._known(other), 0.0))
-            self._evidence[one][other] = self._evidence[other][one] = weight
+        """A pair of two photos, no pair twice."""
+        first, second = self.root(self._known(one)), self.root(self._known(other))
+        if first != second:
+            weight = min(-float(np.log1p(-probability)), self._options.most) + self.evidence(first, second)
+            self._evidence[first][second] = self._evidence[second][first] = weight
 
     def keep_apart(self, one: int, other: int) -> None:
         """Two photos are never joined."""

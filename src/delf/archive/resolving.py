@@ -128,7 +128,7 @@ def _require_consistent(merge: Sequence[tuple[int, int, Decision]], split: Seque
             raise DelfError(
                 f"{display_path(source)} contradicts itself: {decision} keeps apart what "
                 f"line{'' if one else 's'} {', '.join(map(str, lines))} put{'s' if one else ''} together. Delete one "
-                "of these lines, and run it again; nothing was changed")
+                "of these lines, and run it again; groups are as they were")
 
 
 def _way(neighbours: Mapping[int, Sequence[tuple[int, Decision]]], first: int, second: int) -> list[Decision]:

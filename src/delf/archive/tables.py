@@ -115,10 +115,13 @@ class BridgeRow:
 
 @dataclass(frozen=True)
 class State:
-    """By which photo each group is known: the key of the first one that stood for it. next: the number of a new one."""
+    """By which photo each group is known: the key of the first one that stood for it. next: the number of a new one.
+    collection: where that is, if it is not in the folder.
+    """
 
     anchors: Mapping[int, str] = field(default_factory=dict)
     next: int = 1
+    collection: str | None = None
 
 
 def write_photos(folder: Path, rows: list[PhotoRow], labels: Mapping[int, str]) -> None:
@@ -163,8 +166,8 @@ def read_bridges(folder: Path) -> list[BridgeRow]:
 
 def write_state(folder: Path, state: State) -> None:
     """state.json."""
-    content = {"format": FORMAT, "next": state.next, "groups": {str(number): key for number, key in
-                                                                sorted(state.anchors.items())}}
+    groups = {str(number): key for number, key in sorted(state.anchors.items())}
+    content = {"format": FORMAT, "collection": state.collection, "next": state.next, "groups": groups}
     write_atomically(folder / STATE, f"{json.dumps(content, indent=1)}\n".encode())
 
 
@@ -176,13 +179,21 @@ def read_state(folder: Path) -> State:
         if content["format"] != FORMAT:
             raise DelfError(f"{display_path(path)} is of another version of delf: use that, or build into a new folder")
         anchors = {int(number): str(key) for number, key in content["groups"].items()}
-        return State(anchors, max([int(content["next"]), *(number + 1 for number in anchors)]))
+        place = content.get("collection")
+        return State(anchors, max([int(content["next"]), *(number + 1 for number in anchors)]),
+                     None if place is None else str(place))
     except FileNotFoundError:
         return State()
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DelfError(f"{display_path(path)} cannot be read ({error}): it says which number each group has. Restore "
                         "it, or delete it, and groups get new numbers, to which decisions on numbers do not "
                         "fit") from error
+
+
+def collection_of(folder: Path, given: str | Path | None = None) -> Path:
+    """Where the collection of a data set is: as given, or as it was given first, or else in the folder."""
+    kept = read_state(folder).collection if given is None else str(given)
+    return folder / COLLECTION if kept is None else Path(kept)
 
 
 def _read(path: Path, columns: tuple[str, ...]) -> Iterator[Row]:

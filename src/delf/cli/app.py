@@ -10,7 +10,7 @@ from typing import TextIO
 
 import typer
 
-from delf.cli.archive import build, split
+from delf.cli.archive import build, clean, split
 from delf.cli.benchmark import benchmark
 from delf.cli.codebook import codebook
 from delf.cli.collections import index, info, search
@@ -50,6 +50,7 @@ for command in (index, search, serve, match, explore, duplicates, attention, ext
                 export):
     app.command()(command)
 dataset.command()(build)
+dataset.command()(clean)
 dataset.command()(split)
 app.add_typer(colmap)
 app.add_typer(dataset)

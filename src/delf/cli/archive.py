@@ -63,13 +63,14 @@ def build(
 
     Example: [bold]delf dataset build -o landmarks/ --set joining.enough=3 --set places.radius_km=0.5[/bold]
     """
-    from delf.archive import COLLECTION, BuildOptions, build_dataset
+    from delf.archive import BuildOptions, build_dataset, collection_of
     from delf.settings import with_settings
 
     silent = quiet or json
     extraction, others = extraction_options(settings)
     options = with_settings(BuildOptions(), others)
-    own = as_before(collection or output / COLLECTION, extractor, model, runtime, device, threads, silent, extraction)
+    place = collection_of(output, collection)
+    own = as_before(place, extractor, model, runtime, device, threads, silent, extraction)
     with progress("Extracting", "photos", silent) as extracting, \
             progress("Preparing", "segments", silent) as preparing, \
             progress("Matching", "photos", silent) as matching:
@@ -145,3 +146,55 @@ def split(
         say(f"{counted(len(made.leaks), 'verified pair')} lead{'s' if len(made.leaks) == 1 else ''} from one set to "
             "another that should have nothing in common: leaks.csv. Merge their groups in decisions.csv, or throw "
             "photos out, if that is so", quiet)
+
+
+def clean(
+    photos: Annotated[Path, typer.Argument(metavar="PHOTOS", help="Labelled photos, as for 'delf train --data': a "
+                                           "folder with one folder for each class, or a CSV file.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="CSV", help="Where the list of what stays goes; "
+                                         "what does not goes beside it, with the reason.")],
+    images: Annotated[Path | None, typer.Option(metavar="FOLDER", help="What the names in a CSV file are relative to; "
+                                                "by default its own folder.")] = None,
+    collection: Annotated[Path | None, typer.Option(help="Where the features are kept; by default CSV with the suffix "
+                                                    ".delf.")] = None,
+    model: Annotated[str | None, typer.Option(help="A packaged model, or a file; by default that of the collection, "
+                                              f"and {MODEL} for a new one.")] = None,
+    extractor: Own = None, settings: Settings = None,
+    runtime: Runtime = "auto", device: Device = "cpu", threads: Threads = None,
+    json: Json = False, quiet: Quiet = False,
+) -> None:
+    """Take wrong photos out of labelled ones: what stays is what enough others of its class verify.
+
+    Photos from the web have wrong labels, inside views and portraits among them. The list of what stays is what 'delf
+    train --data' reads; the list beside it says why each other photo was left out, and which class it may be of.
+
+    Example: [bold]delf dataset clean photos/ -o clean.csv[/bold], then
+    [bold]delf train cpu --data clean.csv --start resnet18.safetensors -o landmarks.safetensors[/bold]
+    """
+    from delf.archive import CleanOptions, clean_photos
+    from delf.images import display_path
+    from delf.settings import with_settings
+    from delf.training.photos import SplitOptions, read_photos
+
+    silent = quiet or json
+    extraction, others = extraction_options(settings)
+    options = with_settings(CleanOptions(), others)
+    labelled = read_photos(photos, images, SplitOptions(minimum=1), report=lambda sentence: say(sentence, silent))
+    place = collection or output.with_suffix(".delf")
+    own = as_before(place, extractor, model, runtime, device, threads, silent, extraction)
+    with progress("Extracting", "photos", silent) as extracting, \
+            progress("Preparing", "segments", silent) as preparing, \
+            progress("Matching", "photos", silent) as matching:
+        found = clean_photos(labelled, place, own, options=options, extracting=extracting, preparing=preparing,
+                             matching=matching)
+    if found.interrupted:
+        say("What has been extracted and matched is kept; run the same command to go on.")
+        raise typer.Exit(130)
+    left_out = found.write(output)
+    if json:
+        print_json({"photos": len(found.judged), "kept": len(found.kept), "left_out": [
+            {"file": str(one.photo.path), "class": one.photo.label, "why": one.why, "evidence": one.evidence,
+             "partners": one.partners, "likelier": one.likelier} for one in found.judged if one.why]})
+        return
+    print(f"{display_path(output)}: {counted(len(found.kept), 'photo')} of {len(found.judged):,} stay")
+    say(f"Why the others do not is in {display_path(left_out)}", quiet)
