@@ -5,13 +5,11 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-from delf.collection import Collection
-from delf.grouping import Pairs, match_collection
+from delf.grouping import Pairs
 
 
 @pytest.fixture(scope="session")
@@ -26,15 +24,6 @@ def pairs_of() -> Callable[..., Pairs]:
         return Pairs(first, second, inliers, *singles, images, images)
 
     return make
-
-
-@pytest.fixture(scope="session")
-def matched(collection: Any, extractor: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the collection of real photos, matched with itself. Read only."""
-    copy = Path(shutil.copytree(collection.folder, tmp_path_factory.mktemp("matched") / "copy.delf"))
-    with Collection.open(copy) as opened:
-        match_collection(opened, extractor)
-    return copy
 
 
 @pytest.fixture

@@ -40,8 +40,13 @@ def test_one_pair_joins_no_two_groups_and_is_told(pairs_of: Make) -> None:
     joined = join_pairs(pairs_of(*clique(0, 1, 2, 3), *clique(10, 11, 12), (3, 10, 0.99)))
     assert [sorted(group) for group in joined.groups] == [[0, 1, 2, 3], [10, 11, 12]]
     [bridge] = joined.bridges
-    assert (bridge.first, bridge.second, bridge.decided) == (3, 10, False)
-    assert 0 < bridge.evidence < bridge.needed
+    assert (bridge.first, bridge.second, bridge.why) == (3, 10, "single")
+    assert bridge.evidence == pytest.approx(4.6, abs=0.1) and bridge.needed > 4
+    large = [*clique(0, 1, 2, 3), *clique(10, 11, 12, 13)]
+    likely = join_pairs(pairs_of(*large, *((image, image + 10, 0.9) for image in range(4))))
+    assert (len(likely.groups), likely.bridges[0].why) == (2, "sure"), "four likely pairs, and none that is sure"
+    few = join_pairs(pairs_of(*large, (0, 10, 0.95), (1, 11, 0.7)))
+    assert (len(few.groups), few.bridges[0].why) == (2, "evidence")
     many = [(3, 10, 0.99), (2, 11, 0.95), (1, 12, 0.9)]
     assert groups(pairs_of(*clique(0, 1, 2, 3), *clique(10, 11, 12), *many)) == [[0, 1, 2, 3, 10, 11, 12]]
 
@@ -69,7 +74,7 @@ def test_a_person_puts_together_and_keeps_apart(pairs_of: Make) -> None:
     assert groups(pairs, merge=[(0, 30)]) == [[0, 1, 2, 30], [10, 11, 12]], "a photo that no pair has"
     joined = join_pairs(pairs_of(*clique(0, 1, 2, 3), (3, 4, 0.95), (2, 4, 0.95)), split=[(0, 4)])
     assert [sorted(group) for group in joined.groups] == [[0, 1, 2, 3]]
-    assert [(bridge.second, bridge.decided) for bridge in joined.bridges] == [(4, True)]
+    assert [(bridge.second, bridge.why) for bridge in joined.bridges] == [(4, "decision")]
     assert groups(pairs, without=[0, 10]) == [[1, 2], [11, 12]]
     twins = pairs_of((0, 1, 0.99, *SAME), (0, 2, 0.97), (1, 2, 0.97))
     assert not any({0, 1} <= set(group) for group in groups(twins, split=[(0, 1)])), "near-duplicates, too"

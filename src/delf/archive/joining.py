@@ -1,15 +1,14 @@
 """Groups of photos from verified pairs: joined where enough pairs say so, the surest first.
 
 Pairs are not independent: two towers that look alike do so in many photos. So what two groups need to become one grows
-with the smaller of them: the evidence of one sure pair for its first photo, and of a likely one for each further. Pairs
-that a third photo confirms join first. So a single pair, however sure, joins no two groups of several photos; such
-bridges are cut and told. Copies of a photo say nothing that the photo does not.
+with the smaller of them: the evidence of one sure pair for its first photo, and of a likely one for each further; and
+two large ones need a pair that is sure by itself, too. Pairs that a third photo confirms join first. So a single pair
+joins no two groups of several photos, however sure it is; such bridges are cut and told. Copies of a photo say nothing
+that the photo does not. (`delf.archive.merging` has how groups become one.)
 """
 
 from __future__ import annotations
 
-import heapq
-from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from delf.archive.geography import distances_km
+from delf.archive.merging import Merging
 from delf.archive.positions import Places
 from delf.errors import OptionError
 from delf.grouping import DuplicateOptions, GroupOptions, Pairs, near_duplicates, originals
@@ -31,7 +31,8 @@ class JoinOptions:
 
     A pair of probability p is evidence of -log(1 - p), `most` at most, and none where p is below `likely`. Two groups
     become one where their pairs have evidence of `enough` (2.3 is one pair of 90 %), and of `each` more for every
-    photo but the first of the smaller one. (Chosen on classes of landmarks, `benchmarks/CHOICES.md`.)
+    photo but the first of the smaller one. One pair alone joins no two groups of two photos or more; where both have
+    `several` or more, one of the pairs must be `sure`. (Chosen on classes of landmarks, `benchmarks/CHOICES.md`.)
 
     near, far: what the odds of a pair are multiplied by where both photos were taken in one place, and where they are
     `far_km` apart or more. Positions are wrong now and then, so that pairs outweigh them. (Guesses, not measured.)
@@ -39,18 +40,20 @@ class JoinOptions:
 
     likely: float = 0.6
     enough: float = 2.3
-    each: float = 2.0
+    each: float = 1.0
     most: float = 5.0
+    sure: float = 0.95
+    several: int = 4
     near: float = 3.0
     far: float = 0.1
     far_km: float = 25.0
     duplicates: DuplicateOptions = field(default_factory=DuplicateOptions)
 
     def __post_init__(self) -> None:
-        if not (0 <= self.likely <= 1 and 0 < self.enough <= self.most and self.each >= 0):
-            raise OptionError("a likely pair has a probability from 0 to 1, enough evidence is above 0 and at most "
-                              f"that of one pair, and each is 0 or more, not {self.likely}, {self.enough}, "
-                              f"{self.most}, {self.each}")
+        if not (0 <= self.likely <= self.sure <= 1 and 0 < self.enough <= self.most and self.each >= 0):
+            raise OptionError("the probabilities of a likely and a sure pair satisfy 0 <= likely <= sure <= 1, enough "
+                              "evidence is above 0 and at most that of one pair, and each is 0 or more, not "
+                              f"{self.likely}, {self.sure}, {self.enough}, {self.most} and {self.each}")
         if min(self.near, self.far) <= 0 or self.far_km < 0:
             raise OptionError(f"near and far are above 0, not {self.near} and {self.far}")
 
@@ -58,7 +61,8 @@ class JoinOptions:
 @dataclass(frozen=True)
 class Bridge:
     """A pair that would join two groups and does not. first, second: images. evidence: of all pairs of the two groups;
-    needed: what they would need. decided: whether a person keeps them apart.
+    needed: what they would need. why: "single" where it is the only one, "sure" where large groups have no sure pair,
+    "evidence" where there is too little, "decision" where a person keeps them apart.
     """
 
     first: int
@@ -67,7 +71,7 @@ class Bridge:
     inliers: int
     evidence: float
     needed: float
-    decided: bool = False
+    why: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +105,7 @@ def join_pairs(pairs: Pairs, *, options: JoinOptions | None = None, places: Plac
     split = [pair for pair in split if not set(pair) & set(without)]
     copies = _copies(pairs, probability, options, {image for pair in split for image in pair})
     kept = probability >= options.likely
-    graph = _Graph(options)
+    graph = Merging(options.enough, options.each, options.most, options.sure, options.several)
     for one, other in split:
         graph.keep_apart(one, other)
     for one, other in merge:
@@ -182,7 +186,7 @@ def _centrality(pairs: Pairs, probability: NDArray[np.float64],
     return partners, strength
 
 
-def _bridges(pairs: Pairs, probability: NDArray[np.float64], graph: _Graph, copies: Mapping[int, int],
+def _bridges(pairs: Pairs, probability: NDArray[np.float64], graph: Merging, copies: Mapping[int, int],
              options: JoinOptions) -> list[Bridge]:
     """The surest pair of each two groups that pairs would join if one sure pair were enough."""
     surest: dict[tuple[int, int], int] = {}
@@ -192,104 +196,9 @@ def _bridges(pairs: Pairs, probability: NDArray[np.float64], graph: _Graph, copi
             surest.setdefault((min(one, other), max(one, other)), row)
     found = []
     for (one, other), row in surest.items():
-        evidence, decided = graph.evidence(one, other), graph.are_apart(one, other)
+        evidence, needed, decided = graph.evidence(one, other), graph.needed(one, other), graph.are_apart(one, other)
         if evidence >= options.enough or decided:
+            why = "decision" if decided else "evidence" if evidence < needed else graph.obstacle(one, other)
             found.append(Bridge(int(pairs.first[row]), int(pairs.second[row]), float(probability[row]),
-                                int(pairs.inliers[row]), evidence, graph.needed(one, other), decided))
+                                int(pairs.inliers[row]), evidence, needed, why))
     return sorted(found, key=lambda bridge: (-bridge.evidence, bridge.first, bridge.second))
-
-
-class _Graph:
-    """Groups that become one, those first that have most evidence beyond what they need."""
-
-    def __init__(self, options: JoinOptions) -> None:
-        self._options = options
-        self._parents: dict[int, int] = {}
-        self._sizes: dict[int, int] = {}
-        self._evidence: dict[int, dict[int, float]] = defaultdict(dict)  # between roots
-        self._apart: dict[int, set[int]] = defaultdict(set)
-
-    def add(self, one: int, other: int, probability: float) -> None:
-        """A pair of two photos, no pair twice."""
-        first, second = self.root(self._known(one)), self.root(self._known(other))
-        if first != second:
-            weight = min(-float(np.log1p(-probability)), self._options.most) + self.evidence(first, second)
-            self._evidence[first][second] = self._evidence[second][first] = weight
-
-    def keep_apart(self, one: int, other: int) -> None:
-        """Two photos are never joined."""
-        self._apart[self._known(one)].add(self._known(other))
-        self._apart[other].add(one)
-
-    def put_together(self, one: int, other: int) -> None:
-        """Two photos are joined."""
-        first, second = self.root(self._known(one)), self.root(self._known(other))
-        if first != second:
-            self._unite(first, second)
-
-    def join(self) -> None:
-        """Join what has enough evidence. The order of the pairs makes no difference."""
-        waiting = [(-self._beyond(one, other), one, other) for one, others in self._evidence.items()
-                   for other in others if one < other]
-        heapq.heapify(waiting)
-        while waiting:
-            beyond, one, other = heapq.heappop(waiting)
-            if beyond > 0:
-                break
-            there = one in self._sizes and other in self._sizes and other in self._evidence[one]
-            if not there or self.are_apart(one, other) or self._beyond(one, other) != -beyond:
-                continue  # it has become another one, which waits as that
-            root = self._unite(one, other)
-            for third in self._evidence[root]:
-                heapq.heappush(waiting, (-self._beyond(root, third), min(root, third), max(root, third)))
-
-    def evidence(self, one: int, other: int) -> float:
-        """Of all pairs of two groups."""
-        return self._evidence[one].get(other, 0.0)
-
-    def needed(self, one: int, other: int) -> float:
-        """The evidence that two groups need to become one."""
-        return self._options.enough + self._options.each * (min(self._sizes[one], self._sizes[other]) - 1)
-
-    def are_apart(self, one: int, other: int) -> bool:
-        """Whether two groups have photos that are kept apart."""
-        return other in self._apart[one]
-
-    def root(self, image: int) -> int:
-        """What stands for the group of a photo."""
-        while self._parents.get(image, image) != image:
-            self._parents[image] = image = self._parents.get(self._parents[image], self._parents[image])
-        return image
-
-    def parts(self, copies: Mapping[int, int]) -> list[list[int]]:
-        """The images of each group, copies included."""
-        parts: dict[int, list[int]] = defaultdict(list)
-        for image in sorted({*self._parents, *copies, *copies.values()}):
-            parts[self.root(copies.get(image, image))].append(image)
-        return list(parts.values())
-
-    def _known(self, image: int) -> int:
-        self._parents.setdefault(image, image)
-        self._sizes.setdefault(image, 1)
-        return image
-
-    def _beyond(self, one: int, other: int) -> float:
-        return self._evidence[one][other] - self.needed(one, other)
-
-    def _unite(self, one: int, other: int) -> int:
-        """Make one group of two; returns what stands for it: the lower one, whatever their order was."""
-        low, high = sorted((one, other))
-        self._parents[high] = low
-        self._sizes[low] += self._sizes.pop(high)
-        for links in (self._evidence[low], self._evidence[high]):
-            links.pop(low, None)
-            links.pop(high, None)
-        for third, weight in self._evidence.pop(high).items():
-            del self._evidence[third][high]
-            total = self._evidence[low].get(third, 0.0) + weight
-            self._evidence[low][third] = self._evidence[third][low] = total
-        for third in self._apart.pop(high, set()):
-            self._apart[third].discard(high)
-            self._apart[third].add(low)
-            self._apart[low].add(third)
-        return low

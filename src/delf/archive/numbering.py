@@ -104,7 +104,7 @@ class Numbered:
         """The pairs that would join groups."""
         return [BridgeRow(self.files[one.first][0], self.files[one.second][0], self.number_of(one.first),
                           self.number_of(one.second), one.probability, one.inliers, one.evidence, one.needed,
-                          "decision" if one.decided else "evidence") for one in self.joined.bridges]
+                          one.why) for one in self.joined.bridges]
 
     def _landmark(self, at: int) -> LandmarkRow:
         group = self.groups[at]

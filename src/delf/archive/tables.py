@@ -93,8 +93,7 @@ class LandmarkRow:
 class BridgeRow:
     """A pair that would join two groups, a line of bridges.csv. Groups are None where a photo has none.
 
-    evidence, needed: of all pairs of the two, and what they would need (`delf.archive.joining`). why: "evidence" where
-    that is too little, "decision" where a person keeps them apart.
+    evidence, needed, why: as for `delf.archive.joining.Bridge`.
     """
 
     first: str
