@@ -4,9 +4,9 @@
     delf dataset build PHOTOS -o landmarks/
     python benchmarks/archive.py landmarks/ --labels LABELS.csv [--planted]
 
-LABELS.csv has `file,class`, and `half` if you like; a photo is known by the name of its file. Precision: of the pairs of
-photos that share a group, those of one class. Recall: of the pairs of one class, those that share a group; a class is a
-site, which has sides and rooms that no photo shows together. A photo in no group is a group of its own in the
+LABELS.csv has `file,class`, and `half` if you like; a photo is known by the name of its file. Precision: of the pairs
+of photos that share a group, those of one class. Recall: of the pairs of one class, those that share one; a class is
+a site, which has sides and rooms that no photo shows together. A photo in no group is a group of its own in the
 normalised mutual information. Classes whose `half` is "choose" are those that options were chosen on, the others judge
 them; where the file does not say, every other class by name is of the first half. Pairs with photos of other classes
 count as wrong.
