@@ -26,7 +26,7 @@ LABELS = (
 
 
 def card_of(split: Split, about: Mapping[str, Any]) -> dict[str, Any]:
-    """The card as plain JSON. about: title, licence, source, model, as far as they are known."""
+    """The card as plain JSON. about: title, licence and source, as far as they are known."""
     counts = split.counts()
     groups = {name: len({row.group for row in split.of(name)} - {None}) for name in ("train", "holdout", "index")}
     folders = Counter(os.fspath(Path(row.file).parent) for row in split.photos.values())
@@ -34,7 +34,7 @@ def card_of(split: Split, about: Mapping[str, Any]) -> dict[str, Any]:
         "title": about.get("title") or "Photos of landmarks",
         "licence": about.get("licence") or UNKNOWN,
         "source": about.get("source") or "the folders of the photos",
-        "model": about.get("model"),
+        "model": split.model,
         "photos": {name: counts[name] for name in ("train", "val", "holdout", "index", "query", "unused")},
         "groups": groups,
         "queries": {name: counts[name] for name in ("answerable", "near", "far", "unknown")},

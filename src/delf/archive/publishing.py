@@ -46,7 +46,7 @@ def write_split(split: Split, folder: str | Path, *, copy: bool = False, about: 
 
     Args:
         copy: whether images/ has the photos themselves; else links to where they are. about: what the card says beside
-            what the split knows: title, licence, source, model.
+            what the split knows: title, licence, source.
         progress: called with (photos done, photos to do) of images/.
 
     Raises:

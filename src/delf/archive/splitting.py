@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from delf.archive.geography import distances_km
-from delf.archive.tables import PAIRS, LandmarkRow, PhotoRow, read_landmarks, read_photos
+from delf.archive.tables import PAIRS, LandmarkRow, PhotoRow, collection_of, read_landmarks, read_photos
+from delf.collection import Collection
 from delf.errors import DelfError, OptionError
 from delf.grouping.carrying import Carried, load_carried
 from delf.grouping.groups import components
@@ -96,7 +97,7 @@ class Split:
     """A data set that is split. Photos are named by their key.
 
     photos: by key, one file for each content. sets: one of `SETS` for each. queries: with what they should find. leaks:
-    verified pairs across sets.
+    verified pairs across sets. model: by whose features groups were made, where that is still known.
     """
 
     photos: Mapping[str, PhotoRow]
@@ -105,6 +106,7 @@ class Split:
     queries: tuple[Query, ...]
     leaks: tuple[Leak, ...]
     options: SplitOptions
+    model: str | None = None
 
     def of(self, *names: str) -> list[PhotoRow]:
         """The photos of some sets, by the bytes of their keys."""
@@ -142,7 +144,16 @@ def split_dataset(folder: str | Path, options: SplitOptions | None = None) -> Sp
                                      for partner in pairs.partners(key, options.doubtful)):
             sets[key] = "unused"
     queries = _with_silent(_answerable(photos, sets, pairs, options), photos, sets, pairs, options)
-    return Split(photos, landmarks, sets, tuple(queries), tuple(_leaks(photos, sets, pairs, options)), options)
+    leaks = tuple(_leaks(photos, sets, pairs, options))
+    return Split(photos, landmarks, sets, tuple(queries), leaks, options, _model_of(folder))
+
+
+def _model_of(folder: Path) -> str | None:
+    if not Collection.exists(place := collection_of(folder)):
+        return None
+    with Collection.open(place) as collection:
+        model = collection.about["model"]
+        return f"{model['name']} ({model['fingerprint'][:12]})"
 
 
 class _Pairs:
