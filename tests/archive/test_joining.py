@@ -62,6 +62,13 @@ def test_copies_say_nothing_that_the_photo_does_not(pairs_of: Make) -> None:
     assert representative not in joined.originals
 
 
+def test_photos_that_are_all_alike_are_one_group(pairs_of: Make) -> None:
+    ring = [(image, (image + step) % 30, 0.99, *SAME) for image in range(30) for step in (1, 2)]
+    joined = join_pairs(pairs_of(*(tuple(sorted(row[:2])) + row[2:] for row in ring)))
+    assert [len(group) for group in joined.groups] == [30]
+    assert 10 <= len(joined.originals) < 30
+
+
 def test_the_representative_is_the_most_central_photo(pairs_of: Make) -> None:
     joined = join_pairs(pairs_of((1, 2, 0.95), (2, 3, 0.95), (2, 4, 0.95), (3, 4, 0.93)))
     assert joined.groups[0][0] == 2

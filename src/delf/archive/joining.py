@@ -103,7 +103,8 @@ def join_pairs(pairs: Pairs, *, options: JoinOptions | None = None, places: Plac
     pairs = pairs.select(~(np.isin(pairs.first, out) | np.isin(pairs.second, out)))
     probability = adjusted(pairs, options, places)
     split = [pair for pair in split if not set(pair) & set(without)]
-    copies = _copies(pairs, probability, options, {image for pair in split for image in pair})
+    same = _near_duplicates(pairs, probability, options, {image for pair in split for image in pair})
+    copies = _copies(pairs, same)
     kept = probability >= options.likely
     graph = Merging(options.enough, options.each, options.most, options.sure, options.several)
     for one, other in split:
@@ -111,6 +112,9 @@ def join_pairs(pairs: Pairs, *, options: JoinOptions | None = None, places: Plac
     for one, other in merge:
         if not {one, other} & set(without):
             graph.put_together(copies.get(one, one), copies.get(other, other))
+    for image, others in sorted(same.items()):  # a chain of pictures is of one thing, although no single one is kept
+        for other in sorted(others):
+            graph.put_together(copies.get(image, image), copies.get(other, other))
     for links in _confirmed_first(_without_copies(pairs.select(kept), probability[kept], copies)):
         for (one, other), sure in links.items():
             graph.add(one, other, sure)
@@ -138,13 +142,15 @@ def adjusted(pairs: Pairs, options: JoinOptions, places: Places | None) -> NDArr
     return np.asarray(odds / (1 + odds), np.float64)
 
 
-def _copies(pairs: Pairs, probability: NDArray[np.float64], options: JoinOptions, single: set[int]) -> dict[int, int]:
-    """Of each near-duplicate, the image that is kept: that with most partners. single: those that a person named, which
-    are never taken for another one.
-    """
-    sure = pairs.select(probability >= GroupOptions().sure)
-    same = {image: others - single for image, others in near_duplicates(sure, options.duplicates).items()
-            if image not in single}
+def _near_duplicates(pairs: Pairs, probability: NDArray[np.float64], options: JoinOptions,
+                     single: set[int]) -> dict[int, set[int]]:
+    """The near-duplicates of each image. single: those that a person keeps apart from others, which have none."""
+    found = near_duplicates(pairs.select(probability >= GroupOptions().sure), options.duplicates)
+    return {image: others - single for image, others in found.items() if image not in single}
+
+
+def _copies(pairs: Pairs, same: Mapping[int, Collection[int]]) -> dict[int, int]:
+    """Of each near-duplicate, the image that is kept: that with most partners."""
     images, counts = np.unique(np.concatenate([pairs.first, pairs.second]), return_counts=True)
     order = images[np.lexsort((images, -counts))].tolist()
     return {image: kept for image, kept in originals(order, same).items() if kept is not None}

@@ -62,7 +62,7 @@ def write_split(split: Split, folder: str | Path, *, copy: bool = False, about: 
     _write_index(split, folder, names)
     _write_queries(split, folder, names)
     card = card_of(split, about or {})
-    write_atomically(folder / "README.md", card_text(card).encode())
+    write_atomically(folder / "README.md", card_text(card).encode("utf-8", "surrogateescape"))
     write_atomically(folder / CARD, f"{json.dumps(card, indent=1)}\n".encode())
     return folder
 

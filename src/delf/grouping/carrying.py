@@ -70,7 +70,7 @@ def read_carried(path: Path, collection: Collection, judged_by: str) -> Earlier:
 def load_carried(path: Path) -> Carried | None:
     """What a file holds; None where there is none, or it is damaged."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             keys, looked, pairs = (file[name] for name in ("keys", "looked", "pairs"))
             inliers, values = file["inliers"], tuple(file[name] for name in VALUES)
             if len(keys) != len(looked) or {len(pairs), *map(len, values)} != {len(inliers)}:
@@ -79,7 +79,7 @@ def load_carried(path: Path) -> Carried | None:
                 return None
             return Carried(tuple(bytes(key).hex() for key in keys), looked, pairs, inliers, values,
                            str(file["judged_by"]))
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error):
         return None
 
 
