@@ -161,9 +161,23 @@ def test_positions_are_believed_as_far_as_they_can_be(stub: Any, draw: Callable[
     told = " ".join(built.remarks)
     for words in ("1 line of", "line 60", "3 lines", "lines 58, 59, 62".replace("lines ", "line "), "52 photos lie at"):
         assert words in told, told
+    assert build_dataset([], tmp_path / "out", stub).photos == built.photos, "positions are remembered"
     (tmp_path / "where.csv").write_text("name,lat\n")
     with pytest.raises(DelfError, match="file,latitude,longitude"):
         build_dataset([], tmp_path / "out", stub, positions=tmp_path / "where.csv")
+    (tmp_path / "where.csv").unlink()
+    with pytest.raises(DelfError, match="cannot be read"):
+        build_dataset([], tmp_path / "out", stub)
+
+
+def test_photos_that_are_gone_are_forgotten_on_request(stub: Any, draw: Callable[..., Path], tmp_path: Path) -> None:
+    files = [draw(f"in/{number}.png", number) for number in range(4)]
+    build_dataset([tmp_path / "in"], tmp_path / "out", stub)
+    files[0].unlink()
+    assert len(build_dataset([tmp_path / "in"], tmp_path / "out", stub).photos) == 4
+    assert len(build_dataset([tmp_path / "in"], tmp_path / "out", stub, prune=True).photos) == 3
+    files[1].unlink()
+    assert len(build_dataset(files[1:3], tmp_path / "out", stub, prune=True).photos) == 2, "the path itself is gone"
 
 
 def test_interrupted_it_goes_on(make_stub: Callable[..., Any], draw: Callable[..., Path], tmp_path: Path) -> None:

@@ -85,6 +85,7 @@ class Built:
                 "skipped": list(self.added.skipped), "photos": len(self.photos), "groups": len(self.landmarks),
                 "grouped": sum(row.group is not None for row in self.photos), "roles": dict(sorted(roles.items())),
                 "positions": sum(row.latitude is not None for row in self.photos),
+                "landmarks": [asdict(row) for row in self.landmarks],
                 "bridges": [asdict(bridge) for bridge in self.bridges], "remarks": list(self.remarks)}
 
 
@@ -101,7 +102,7 @@ def build_dataset(photos: Sequence[str | Path], folder: str | Path, extractor: O
         photos: files and folders; none to group anew what is there, after other decisions.
         collection: a collection to use or make, in the place of `collection.delf` in the folder; it is remembered. All
             its photos count.
-        positions: a CSV `file,latitude,longitude`, which goes before EXIF.
+        positions: a CSV `file,latitude,longitude`, which goes before EXIF; it is remembered, and read again.
         exclude, prune: as for `Collection.add`. extracting, preparing, matching: called with (done, total).
 
     Raises:
@@ -111,7 +112,8 @@ def build_dataset(photos: Sequence[str | Path], folder: str | Path, extractor: O
     folder, options, whole = Path(folder), options or BuildOptions(), as_extractor(extractor)
     _require_usable(folder, photos, collection)
     excluded = [*exclude, glob.escape(os.path.abspath(folder))]  # noqa: PTH100 (resolve would follow links)
-    find_images(photos, exclude=excluded)  # a missing one is told before anything is made
+    if not prune:
+        find_images(photos, exclude=excluded)  # a missing one is told before anything is made
     folder.mkdir(parents=True, exist_ok=True)
     with locked_folder(folder):
         read_decisions(folder / DECISIONS)
@@ -157,7 +159,12 @@ class _Known:
         before = read_photos(folder) if (folder / PHOTOS).exists() else []
         state, snapshot, source = read_state(folder), collection.snapshot, folder / DECISIONS
         effects = resolve(read_decisions(source), snapshot, state, before, source)
-        given, remarks = ({}, []) if positions is None else read_positions(Path(positions), snapshot)
+        given: dict[str, tuple[float, float] | None] = {}
+        remarks: list[str] = []
+        if positions is not None:
+            state = replace(state, positions=os.path.abspath(positions))  # noqa: PTH100 (resolve would follow links)
+        if state.positions is not None:
+            given, remarks = read_positions(Path(state.positions), snapshot)
         places = find_places(collection, given, options.places)
         return cls(state, effects, places, [*effects.remarks, *remarks, *places.remarks])
 
@@ -185,7 +192,8 @@ def _written(folder: Path, added: AddReport, collection: Collection, pairs: Pair
 def _shown(photos: Sequence[str | Path], exclude: Sequence[str]) -> dict[bytes, str]:
     """How each file of the given photos is found now, by its absolute path."""
     return {os.fsencode(os.path.abspath(path)): str(path)  # noqa: PTH100 (resolve would follow links)
-            for path in find_images(photos, exclude=exclude, on_error=lambda _: None)}
+            for path in find_images([path for path in photos if os.path.lexists(path)], exclude=exclude,
+                                    on_error=lambda _: None)}
 
 
 def _files(collection: Collection, shown: Mapping[bytes, str]) -> dict[int, list[str]]:

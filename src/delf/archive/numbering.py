@@ -156,4 +156,4 @@ def _numbered(groups: Sequence[tuple[int, ...]], state: State, snapshot: Snapsho
     for at, group in enumerate(groups):
         if at not in numbers:
             numbers[at], anchors[new], new = new, snapshot.key_of(group[0]), new + 1
-    return [numbers[at] for at in range(len(groups))], State(anchors, new)
+    return [numbers[at] for at in range(len(groups))], replace(state, anchors=anchors, next=new)

@@ -115,12 +115,13 @@ class BridgeRow:
 @dataclass(frozen=True)
 class State:
     """By which photo each group is known: the key of the first one that stood for it. next: the number of a new one.
-    collection: where that is, if it is not in the folder.
+    collection: where that is, if it is not in the folder. positions: the CSV that was given last.
     """
 
     anchors: Mapping[int, str] = field(default_factory=dict)
     next: int = 1
     collection: str | None = None
+    positions: str | None = None
 
 
 def write_photos(folder: Path, rows: list[PhotoRow], labels: Mapping[int, str]) -> None:
@@ -166,7 +167,8 @@ def read_bridges(folder: Path) -> list[BridgeRow]:
 def write_state(folder: Path, state: State) -> None:
     """state.json."""
     groups = {str(number): key for number, key in sorted(state.anchors.items())}
-    content = {"format": FORMAT, "collection": state.collection, "next": state.next, "groups": groups}
+    content = {"format": FORMAT, "collection": state.collection, "positions": state.positions, "next": state.next,
+               "groups": groups}
     write_atomically(folder / STATE, f"{json.dumps(content, indent=1)}\n".encode())
 
 
@@ -178,9 +180,8 @@ def read_state(folder: Path) -> State:
         if content["format"] != FORMAT:
             raise DelfError(f"{display_path(path)} is of another version of delf: use that, or build into a new folder")
         anchors = {int(number): str(key) for number, key in content["groups"].items()}
-        place = content.get("collection")
-        return State(anchors, max([int(content["next"]), *(number + 1 for number in anchors)]),
-                     None if place is None else str(place))
+        places = [None if content.get(name) is None else str(content[name]) for name in ("collection", "positions")]
+        return State(anchors, max([int(content["next"]), *(number + 1 for number in anchors)]), *places)
     except FileNotFoundError:
         return State()
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
