@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import ExifTags, Image
 
 from delf.archive import Decision, Review, append_decision, build_dataset, read_landmarks, read_photos
 from delf.collection import Collection
@@ -158,6 +159,9 @@ def test_positions_are_believed_as_far_as_they_can_be(stub: Any, draw: Callable[
     built = build_dataset([tmp_path / "in"], tmp_path / "out", stub, positions=tmp_path / "where.csv")
     assert sum(row.latitude is not None for row in built.photos) == 56
     assert {row.place for row in built.photos} == {0, None}
+    with (tmp_path / "out" / "places.csv").open(newline="") as file:
+        [place] = csv.DictReader(file)
+    assert (place["photos"], place["groups"], round(float(place["latitude"]), 2)) == ("56", "", 43.95)
     told = " ".join(built.remarks)
     for words in ("1 line of", "line 60", "3 lines", "lines 58, 59, 62".replace("lines ", "line "), "52 photos lie at"):
         assert words in told, told
@@ -168,6 +172,17 @@ def test_positions_are_believed_as_far_as_they_can_be(stub: Any, draw: Callable[
     (tmp_path / "where.csv").unlink()
     with pytest.raises(DelfError, match="cannot be read"):
         build_dataset([], tmp_path / "out", stub)
+
+
+def test_positions_are_read_from_exif(stub: Any, draw: Callable[..., Path], tmp_path: Path) -> None:
+    for number in range(4):
+        exif = Image.Exif()
+        exif[ExifTags.Base.GPSInfo] = {1: "S", 2: (16.0, 30.0, number / 10), 3: "EW"[number % 2],
+                                       4: (179.0, 59.0, 59.0)} if number < 3 else {}
+        draw(f"in/{number}.png", number, exif=exif)
+    built = build_dataset([tmp_path / "in"], tmp_path / "out", stub)
+    assert [row.place for row in built.photos] == [0, 0, 0, None], "62 m from each other, over the date line"
+    assert [round(row.longitude) for row in built.photos[:3] if row.longitude is not None] == [180, -180, 180]
 
 
 def test_photos_that_are_gone_are_forgotten_on_request(stub: Any, draw: Callable[..., Path], tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ from delf.archive.tables import (
     write_bridges,
     write_landmarks,
     write_photos,
+    write_places,
     write_state,
 )
 from delf.collection import AddReport, Collection
@@ -182,6 +183,7 @@ def _written(folder: Path, added: AddReport, collection: Collection, pairs: Pair
     write_state(folder, replace(made.state, collection=place))  # first, so that no number is ever given twice
     write_photos(folder, rows, {row.group: row.label for row in landmarks})
     write_landmarks(folder, landmarks)
+    write_places(folder, made.where())
     write_bridges(folder, bridges)
     if not (folder / DECISIONS).exists():
         write_atomically(folder / DECISIONS, f"{','.join(COLUMNS)}\n".encode())

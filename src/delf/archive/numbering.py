@@ -14,7 +14,7 @@ from delf.archive.geography import centre_of
 from delf.archive.joining import Joined
 from delf.archive.positions import Places
 from delf.archive.resolving import Effects
-from delf.archive.tables import BridgeRow, LandmarkRow, PhotoRow, State
+from delf.archive.tables import BridgeRow, LandmarkRow, PhotoRow, PlaceRow, State
 from delf.collection import Snapshot
 from delf.images import display_path
 
@@ -99,6 +99,18 @@ class Numbered:
         """The photo files, by name."""
         rows = [row for image in self.files for row in self._photos(image)]
         return sorted(rows, key=lambda row: os.fsencode(row.file))
+
+    def where(self) -> list[PlaceRow]:
+        """The places where photos were taken, by number."""
+        clusters, rows = self.places.clusters, []
+        inside = np.flatnonzero(clusters >= 0)
+        inside = inside[np.argsort(clusters[inside], kind="stable")]
+        for images in np.split(inside, np.flatnonzero(np.diff(clusters[inside])) + 1) if len(inside) else []:
+            groups = {number for image in images.tolist() if (number := self.number_of(image)) is not None}
+            latitude, longitude = centre_of(self.places.positions[images])
+            photos = sum(len(self.files.get(image, ())) for image in images.tolist())
+            rows.append(PlaceRow(int(clusters[images[0]]), latitude, longitude, photos, tuple(sorted(groups))))
+        return rows
 
     def bridges(self) -> list[BridgeRow]:
         """The pairs that would join groups."""

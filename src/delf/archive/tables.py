@@ -3,9 +3,10 @@
     landmarks/
       collection.delf/    the features of the photos
       groups.csv          file,group: a line for each photo, the group empty where it has none
-      photos.csv          the same with all that is known of a photo (`PHOTOS`)
-      landmarks.csv       a line for each group (`LANDMARKS`)
-      bridges.csv         pairs that would join two groups, and do not (`BRIDGES`)
+      photos.csv          the same with all that is known of a photo (`PhotoRow`)
+      landmarks.csv       a line for each group (`LandmarkRow`)
+      places.csv          a line for each place where photos were taken (`PlaceRow`)
+      bridges.csv         pairs that would join two groups, and do not (`BridgeRow`)
       decisions.csv       what a person has decided (`delf.archive.decisions`)
       pairs.npz           verified pairs, so that a later build looks only at new photos
       state.json          by which photo each group is known
@@ -28,7 +29,7 @@ from delf.images import display_path
 
 COLLECTION = "collection.delf"
 GROUPS, PHOTOS, LANDMARKS = "groups.csv", "photos.csv", "landmarks.csv"
-BRIDGES, DECISIONS, PAIRS, STATE = "bridges.csv", "decisions.csv", "pairs.npz", "state.json"
+PLACES, BRIDGES, DECISIONS, PAIRS, STATE = "places.csv", "bridges.csv", "decisions.csv", "pairs.npz", "state.json"
 
 ROLES = ("representative", "member", "duplicate", "copy", "alone", "removed")
 FORMAT = 1
@@ -90,6 +91,25 @@ class LandmarkRow:
 
 
 @dataclass(frozen=True)
+class PlaceRow:
+    """A dense cluster of positions, a line of places.csv; its number is of this build alone.
+
+    latitude, longitude: its middle. photos: files that were taken there. groups: the numbers of theirs: a place with
+    several sights has several.
+    """
+
+    place: int
+    latitude: float
+    longitude: float
+    photos: int
+    groups: tuple[int, ...]
+
+    def cells(self) -> tuple[Any, ...]:
+        """What the file has of it."""
+        return (self.place, self.latitude, self.longitude, self.photos, " ".join(map(str, self.groups)))
+
+
+@dataclass(frozen=True)
 class BridgeRow:
     """A pair that would join two groups, a line of bridges.csv. Groups are None where a photo has none.
 
@@ -134,6 +154,11 @@ def write_photos(folder: Path, rows: list[PhotoRow], labels: Mapping[int, str]) 
 def write_landmarks(folder: Path, rows: list[LandmarkRow]) -> None:
     """landmarks.csv."""
     write_table(folder / LANDMARKS, tuple(LandmarkRow.__dataclass_fields__), (row.cells() for row in rows))
+
+
+def write_places(folder: Path, rows: list[PlaceRow]) -> None:
+    """places.csv."""
+    write_table(folder / PLACES, tuple(PlaceRow.__dataclass_fields__), (row.cells() for row in rows))
 
 
 def write_bridges(folder: Path, rows: list[BridgeRow]) -> None:
