@@ -207,6 +207,32 @@ def test_interrupted_it_goes_on(make_stub: Callable[..., Any], draw: Callable[..
     assert len(groups_of(tmp_path / "out")) == 4
 
 
+def test_interrupted_while_photos_are_matched_it_goes_on(stub: Any, draw: Callable[..., Path], tmp_path: Path,
+                                                         monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(5):
+        draw(f"in/{number}.png", number)
+    looked: list[int] = []
+    judged = matching._Matcher.judged
+
+    def look(self: Any, ordinal: int, *rest: Any) -> Any:
+        if len(looked) == 3:
+            raise KeyboardInterrupt
+        looked.append(ordinal)
+        return judged(self, ordinal, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(matching._Matcher, "judged", look)
+        built = build_dataset([tmp_path / "in"], tmp_path / "out", stub)
+    assert built.interrupted
+    assert built.matched == (3, 5)
+    assert not (tmp_path / "out" / "groups.csv").exists()
+    done = looked.copy()
+    looked.clear()
+    monkeypatch.setattr(matching._Matcher, "judged", look)
+    assert not build_dataset([tmp_path / "in"], tmp_path / "out", stub).interrupted
+    assert sorted(done + looked) == list(range(5))
+
+
 def test_its_own_folder_is_not_among_the_photos(stub: Any, draw: Callable[..., Path], tmp_path: Path) -> None:
     draw("in/a.png", 1)
     draw("in/out [1]/images/b.png", 2)

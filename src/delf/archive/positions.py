@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,7 +67,7 @@ def find_places(collection: Collection, given: Mapping[str, tuple[float, float] 
     Args:
         given: positions by the key of an image, which take the place of those in its EXIF; None takes that away.
     """
-    snapshot, remarks = collection.snapshot, []
+    snapshot = collection.snapshot
     positions = np.full((len(snapshot.alive), 2), np.nan)
     for image in np.flatnonzero(snapshot.alive).tolist():
         key = snapshot.key_of(image)
@@ -77,13 +76,14 @@ def find_places(collection: Collection, given: Mapping[str, tuple[float, float] 
         elif (facts := snapshot.lookup.facts_of(bytes.fromhex(key))) is not None and facts.latitude is not None:
             positions[image] = facts.latitude, facts.longitude
     known = np.flatnonzero(np.isfinite(positions[:, 0]))
-    telling = np.isfinite(positions[:, 0])
-    for (latitude, longitude), count in Counter(map(tuple, positions[known].tolist())).most_common():
-        if count <= options.crowd:
-            break
-        telling &= ~(positions == (latitude, longitude)).all(axis=1)
-        remarks.append(f"{count:,} photos lie at {latitude:.6f}, {longitude:.6f} exactly, which says nothing of what "
-                       "they show: they are joined by what they show alone")
+    points, inverse, counts = np.unique(positions[known], axis=0, return_inverse=True, return_counts=True)
+    telling = np.zeros(len(positions), bool)
+    telling[known] = counts[inverse.reshape(-1)] <= options.crowd
+    crowded = [at for at in np.argsort(-counts, kind="stable").tolist() if counts[at] > options.crowd]
+    remarks = [f"{counts[at]:,} photos lie at {points[at][0]:.6f}, {points[at][1]:.6f} exactly, which says nothing of "
+               "what they show: they are joined by what they show alone" for at in crowded[:NAMED]]
+    if len(crowded) > NAMED:
+        remarks.append(f"so it is with {len(crowded) - NAMED:,} more points")
     clusters = np.full(len(positions), -1, np.int64)
     clusters[known] = dense_clusters(positions[known], options.radius_km, options.minimum)
     return Places(positions, clusters, telling, tuple(remarks))
