@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from delf.archive.geography import distances_km
-from delf.archive.tables import PAIRS, LandmarkRow, PhotoRow, collection_of, read_landmarks, read_photos
+from delf.archive.tables import PAIRS, LandmarkRow, PhotoRow, collection_of, read_landmarks, read_photos, read_state
 from delf.collection import Collection
 from delf.errors import DelfError, OptionError
 from delf.grouping.carrying import Carried, load_carried
@@ -26,6 +26,7 @@ from delf.images import display_path
 SETS = ("train", "val", "holdout", "index", "query", "unused")
 KINDS = ("answerable", "near", "far", "unknown")  # of queries; without an answer but for the first
 POSITIVE = ("representative", "member")
+LOOKED_AT = 20  # photos, for each query without an answer that is wanted
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ def split_dataset(folder: str | Path, options: SplitOptions | None = None) -> Sp
                         "which finds the pairs anew")
     photos = {row.key: row for row in rows}
     pairs = _Pairs(carried, photos)
-    roles = _roles(photos, landmarks, pairs, options)
+    roles = _roles(photos, landmarks, read_state(folder).anchors, pairs, options)
     if not roles.test:
         raise DelfError(f"{display_path(folder)} has no group for an index and queries: of {len(landmarks):,} groups "
                         f"{len(roles.eligible):,} have {options.minimum} different photos or more. Add photos, or "
@@ -182,14 +183,12 @@ class _Roles:
     test: frozenset[int]
 
 
-def _roles(photos: Mapping[str, PhotoRow], landmarks: Mapping[int, LandmarkRow], pairs: _Pairs,
-           options: SplitOptions) -> _Roles:
+def _roles(photos: Mapping[str, PhotoRow], landmarks: Mapping[int, LandmarkRow], known_by: Mapping[int, str],
+           pairs: _Pairs, options: SplitOptions) -> _Roles:
     eligible = frozenset(number for number, row in landmarks.items()
                          if row.landmark != "no" and row.distinct >= options.minimum)
     families = _families(photos, eligible, pairs, options.related)
-    known_by = {number: min(key for key, row in photos.items() if row.group == number and row.role in POSITIVE)
-                for number in eligible}
-    order = sorted(families, key=lambda family: _chance(known_by[min(family)], options.seed))
+    order = sorted(families, key=lambda family: _chance(known_by.get(min(family), str(min(family))), options.seed))
     parts: dict[str, set[int]] = {"test": set(), "holdout": set(), "train": set()}
     limits = {"test": round(options.test * len(eligible)), "holdout": round(options.holdout * len(eligible))}
     if options.test and families:
@@ -276,7 +275,7 @@ def _with_silent(queries: list[Query], photos: Mapping[str, PhotoRow], sets: dic
                       if sets[key] == "index" and row.group is not None and row.latitude is not None],
                      np.float64).reshape(-1, 2)
     kinds: dict[str, list[str]] = defaultdict(list)
-    for key in alone:
+    for key in alone[: LOOKED_AT * wanted]:
         kinds[_kind(photos[key], index, options.near_km)].append(key)
     turns = [(place, kind, key) for kind, keys in kinds.items() for place, key in enumerate(keys)]
     found = []
