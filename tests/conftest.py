@@ -179,6 +179,18 @@ def collection(photos: Path, extractor: Any, tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.fixture(scope="session")
+def matched(collection: Any, extractor: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of `collection`, matched with itself: to be copied, and not to be changed."""
+    from delf.collection import Collection
+    from delf.grouping import match_collection
+
+    copy = Path(shutil.copytree(collection.folder, tmp_path_factory.mktemp("matched") / "copy.delf"))
+    with Collection.open(copy) as opened:
+        match_collection(opened, extractor)
+    return copy
+
+
+@pytest.fixture(scope="session")
 def query_features(queries: dict[str, Query], unknown_query: Path, extractor: Any) -> dict[str, Features]:
     """The features of each query, and under "unknown" those of the photo that is not in `photos`."""
     from delf.images import read_image

@@ -10,6 +10,7 @@ from typing import TextIO
 
 import typer
 
+from delf.cli.archive import build, clean, split
 from delf.cli.benchmark import benchmark
 from delf.cli.codebook import codebook
 from delf.cli.collections import index, info, search
@@ -48,6 +49,9 @@ for command in (index, search, serve, match, explore, duplicates, attention, ext
                 compact, check, evaluate, score, reject, reproduce, benchmark, demo, train, calibrate, pairs, codebook,
                 export):
     app.command()(command)
+dataset.command()(build)
+dataset.command()(clean)
+dataset.command()(split)
 app.add_typer(colmap)
 app.add_typer(dataset)
 app.add_typer(weights)

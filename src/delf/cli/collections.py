@@ -95,7 +95,7 @@ def index(
         found = load_any(extractor, model, runtime, device, threads, quiet or json, **options)
         opened = Collection.open(output)
     else:
-        found = _as_before(output, extractor, model, runtime, device, threads, quiet or json, options)
+        found = as_before(output, extractor, model, runtime, device, threads, quiet or json, options)
         opened = Collection.open_or_create(output, found)
     with opened as collection:
         renewed = _renewed(collection, found, prune, json, quiet) if renew else None
@@ -116,7 +116,7 @@ def _require_photos(photos: list[Path], renew: bool) -> None:
                                  "reads those of the collection again", param_hint="PHOTOS")
 
 
-def _as_before(output: Path, own: str | None, model: str | None, runtime: str, device: str, threads: int | None,
+def as_before(output: Path, own: str | None, model: str | None, runtime: str, device: str, threads: int | None,
                quiet: bool, options: dict[str, Any]) -> Extractor:
     """The extractor by which a collection is added to: where none is named its own, if that comes with the package, so
     that a later version of delf, with another default, goes on with it. One that was made with other options than the

@@ -1,4 +1,4 @@
-"""`delf dataset`: public data sets."""
+"""`delf dataset list`, `get` and `check`: public data sets. `delf.cli.archive` has those of one's own."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 dataset = typer.Typer(
     name="dataset", no_args_is_help=True, rich_markup_mode="rich",
-    help="Public data sets: what they are, getting them, checking them.\n\n"
-         "Example: [bold]delf dataset get roxford5k -o data/roxford5k[/bold]")
+    help="Data sets: public ones to get and check, and those that you make of photos of your own.\n\n"
+         "Example: [bold]delf dataset get roxford5k -o data/roxford5k[/bold]\n\n"
+         "Example: [bold]delf dataset build ~/Pictures -o landmarks/[/bold]")
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Of a data set; 'delf dataset list' has them.")]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -29,6 +29,9 @@ from delf.cli.options import (
     search_settings,
 )
 
+if TYPE_CHECKING:
+    from delf.recognition import Recognition
+
 
 def evaluate(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="images/ and gnd.json, as the revisited "
@@ -38,6 +41,11 @@ def evaluate(
                                                           "'delf score'.")] = None,
     html: Annotated[Path | None, typer.Option(metavar="REPORT", help="Write a page with scores, curves, and the worst "
                                               "and slowest queries.")] = None,
+    protocol: Annotated[str, typer.Option(help="auto (by what the ground truth has), or landmarks, for a folder of "
+                                          "'delf dataset split': precision against recall as in the paper of DELF, "
+                                          "GAP, and mean average precision at 100.")] = "auto",
+    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="With --protocol landmarks: draw the curves of all "
+                                              "methods, .png or .svg.")] = None,
     collection: Annotated[Path | None, typer.Option(help="Keep the collection here, and use it again.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many queries.")] = None,
     distractors: Annotated[list[Path] | None, typer.Option(metavar="FOLDER", help="Photos that no query shows, which "
@@ -59,10 +67,13 @@ def evaluate(
     Example: [bold]delf evaluate roxford5k/ --html report.html --save-predictions ranks.json[/bold]
 
     Example: [bold]delf evaluate roxford5k/ --verifier affine --candidates 50 --set verification.threshold=20[/bold]
+
+    Example: [bold]delf evaluate benchmark/ --protocol landmarks --method all --plot curves.svg[/bold]
     """
     from delf.evaluate import Observed, evaluate_methods
     from delf.methods import METHODS
 
+    _require_protocol(protocol, plot, html, save_predictions)
     methods = list(METHODS) if method == "all" else [method]
     predictions, pages = _files(save_predictions, ".json", methods), _files(html, ".html", methods)
 
@@ -79,6 +90,13 @@ def evaluate(
     own = load_any(extractor, model, runtime, device, threads, quiet or json, **options)
     with progress("Extracting", "photos", quiet or json) as extracting, \
             progress("Searching", "queries", quiet or json) as searching:
+        if protocol == "landmarks":
+            from delf.recognition import recognise_methods
+
+            _show_recognition(recognise_methods(folder, own, methods, settings=said, collection=collection, limit=limit,
+                                                distractors=distractors or (), extracting=extracting,
+                                                searching=searching), plot, json, quiet)
+            return
         results = evaluate_methods(folder, own, methods, settings=said, collection=collection, limit=limit,
                                    distractors=distractors or (), save_predictions=predictions,
                                    extracting=extracting, searching=searching, observe=observe)
@@ -98,6 +116,45 @@ def evaluate(
     for name, one in results.items():
         print(f"{name}: {one.seconds['query']:.2f} s a query (median), {one.bytes_per_image / 1000:,.1f} kB an image")
         _print_scores(one.to_json())
+
+
+def _require_protocol(protocol: str, plot: Path | None, html: Path | None, predictions: Path | None) -> None:
+    from delf.errors import OptionError
+    from delf.report.curves import require_picture
+
+    if protocol not in ("auto", "landmarks"):
+        raise OptionError(f"the protocol is auto or landmarks, not {protocol!r}; 'delf score' has the others")
+    if protocol == "auto" and plot is not None:
+        raise OptionError("--plot draws the curves of --protocol landmarks; --html has those of the others")
+    if protocol == "landmarks" and (html or predictions):
+        raise OptionError("--html and --save-predictions are not for --protocol landmarks: leave them out")
+    if plot is not None:
+        require_picture(plot)
+
+
+def _show_recognition(found: dict[str, Recognition], plot: Path | None, json: bool, quiet: bool) -> None:
+    """Print the scores of each method, and draw the curves of all."""
+    from delf.recognition import draw_recognition
+
+    if plot is not None:
+        draw_recognition(plot, found)
+        say(f"{plot}: the curves", quiet or json)
+    if json:
+        for one in found.values():
+            print_json(one.to_json())
+        return
+    about = next(iter(found.values())).about
+    print(f"{about['dataset']}: {counted(about['images'], 'image')}, {about['queries']:,} queries, model "
+          f"{about['model']}. In percent: GAP, top-1, mAP@100; right landmarks in all, and where so many percent are "
+          "right.")
+    width = max(map(len, found))
+    for name, one in found.items():
+        scores = one.scores
+        numbers = "  ".join(_number(scores[key]) for key in ("gap", "top1", "map"))
+        recall = "; ".join(f"by {rule}: " + ", ".join(f"{count} {at if at == 'found' else f'at {float(at):.0%}'}"
+                                                      for at, count in counts.items())
+                           for rule, counts in scores["recall"].items())
+        print(f"{name:<{width}}  {numbers}  {recall}  ({scores['by']})")
 
 
 def _files(path: Path | None, suffix: str, methods: list[str]) -> dict[str, Path]:

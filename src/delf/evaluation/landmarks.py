@@ -58,6 +58,11 @@ def read_recognition(predictions: AnyPath, solution: AnyPath) -> Challenge[tuple
     return Challenge(predicted, truth, {image: usage[image] for image in truth})
 
 
+def read_recognition_solution(solution: AnyPath) -> dict[str, frozenset[int]]:
+    """The true landmarks of the images of a recognition solution that count. Errors as for `read_recognition`."""
+    return _read_solution(solution, "landmarks", _landmarks)[0]
+
+
 def read_retrieval(predictions: AnyPath, solution: AnyPath) -> Challenge[tuple[str, ...], str]:
     """Reads retrieval predictions and the solution they answer. Errors as for `read_recognition`."""
     truth, usage = _read_solution(solution, "images", lambda text: frozenset(text.split()))

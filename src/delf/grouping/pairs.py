@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from delf.collection import Collection
 from delf.errors import OptionError
 from delf.extractors import Extractor, Own, as_extractor
+from delf.grouping.carrying import read_carried, write_carried
 from delf.grouping.store import Judged, Pairs, PairStore, state_of
 from delf.pair import image_match
 from delf.ranking import spanned_area
@@ -66,7 +68,7 @@ class PairOptions:
 
 
 def match_collection(collection: Collection, extractor: Own | None = None, options: PairOptions | None = None, *,
-                     progress: Progress = lambda done, total: None,
+                     carried: Path | None = None, progress: Progress = lambda done, total: None,
                      preparing: Progress = lambda done, total: None) -> Pairs:
     """The confirmed pairs of a collection.
 
@@ -77,6 +79,8 @@ def match_collection(collection: Collection, extractor: Own | None = None, optio
     Args:
         extractor: of the collection's model, which is not run: it knows what a probability is judged by, and where the
             visual words are. Found by the name of the model if not given.
+        carried: a file that takes what is known from one state of the collection to the next (`grouping.carrying`):
+            only images that are new are looked at. Without it, a changed collection is matched anew.
         progress: called with (images done, images to do). preparing: with (segments done, segments to do) where the
             lists of visual words are still to be made.
 
@@ -88,7 +92,10 @@ def match_collection(collection: Collection, extractor: Own | None = None, optio
     collection.require(whole)
     ordinals = np.flatnonzero(collection.alive).tolist()
     weights = dict(sorted(whole.weights().items()))  # `delf calibrate` changes them, and only them
-    with PairStore.open(collection.folder, state_of(collection, repr((asdict(options), weights)))) as store:
+    judged_by = repr((asdict(options), weights))
+    with PairStore.open(collection.folder, state_of(collection, judged_by)) as store:
+        if carried is not None:
+            store.take_over(read_carried(carried, collection, judged_by))
         done = store.images()
         with suppress(KeyboardInterrupt):
             matcher = _Matcher(collection, whole, options, preparing)
@@ -97,7 +104,10 @@ def match_collection(collection: Collection, extractor: Own | None = None, optio
                     if ordinal not in done:
                         store.add(ordinal, matcher.judged(ordinal, store.known(ordinal), pool))
                     progress(number, len(ordinals))
-        return store.pairs(options.confirmed, images=len(ordinals))
+        found = store.pairs(options.confirmed, images=len(ordinals))
+        if carried is not None:
+            write_carried(carried, collection, judged_by, store.images(), found)
+        return found
 
 
 def match_pair(collection: Collection, first: int, second: int, extractor: Extractor,

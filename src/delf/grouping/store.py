@@ -84,6 +84,14 @@ class Pairs:
                      self.area[rows], self.displacement[rows], self.images, self.done)
 
 
+@dataclass(frozen=True)
+class Earlier:
+    """What is known of an earlier state, in ordinals of today: images that were looked at, and pairs of images."""
+
+    images: tuple[int, ...]
+    pairs: tuple[Judged, ...]
+
+
 def state_of(collection: Collection, options: str) -> str:
     """A name for what the pairs of a collection depend on."""
     digest = hashlib.sha256(f"{FORMAT} {options} {collection.about['model']['fingerprint']}".encode())
@@ -141,6 +149,15 @@ class PairStore:
             self._connection.executemany("INSERT OR IGNORE INTO pairs VALUES (?, ?, ?, ?, ?, ?, ?)",
                                          map(astuple, judged))
             self._connection.execute("INSERT OR IGNORE INTO images VALUES (?)", (ordinal,))
+
+    def take_over(self, earlier: Earlier) -> None:
+        """Begin with what was known before, where nothing is known of this state yet."""
+        if not self.images():
+            with self._connection:
+                self._connection.executemany("INSERT OR IGNORE INTO pairs VALUES (?, ?, ?, ?, ?, ?, ?)",
+                                             map(astuple, earlier.pairs))
+                self._connection.executemany("INSERT OR IGNORE INTO images VALUES (?)",
+                                             ((image,) for image in earlier.images))
 
     def pairs(self, confirmed: int, *, images: int) -> Pairs:
         """All pairs with so many inliers or more. images: of the collection."""

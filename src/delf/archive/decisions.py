@@ -1,0 +1,161 @@
+"""What a person has decided about groups: lines of a CSV that anyone may edit, and that each build honours.
+
+    action,first,second,note
+    merge,12,31,                          the two groups are one landmark
+    merge,photos/a.jpg,photos/b.jpg,      so are those of the two photos
+    split,photos/a.jpg,photos/c.jpg,      the two photos never share a group
+    split,12,40,                          nor do the first photos of the two groups
+    rename,12,Old bridge,
+    remove,photos/d.jpg,,blurred          the photo is in no group
+    remove,17,,                           nor are the photos of this group
+    landmark,12,,                         the group is one
+    no-landmark,13,,                      the group is none, and no data set has it
+
+`first` and `second` are a photo (its path, as `groups.csv` has it, or the SHA-256 of its content) or a group (its
+number or its name). A group is known by its first photo for ever (`delf.archive.state`), so that its number means the
+same in later builds. Empty lines, and those that begin with #, are passed over. Nothing but a person takes a line away.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from delf.errors import DelfError, OptionError
+from delf.files import write_atomically
+from delf.images import display_path
+
+COLUMNS = ("action", "first", "second", "note")
+LINKS = ("merge", "split")
+ACTIONS = (*LINKS, "rename", "remove", "landmark", "no-landmark")
+TWO = (*LINKS, "rename")  # those that need `second`
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A line. action: one of `ACTIONS`. line: its number in the file, 0 for one that is not there yet."""
+
+    action: str
+    first: str
+    second: str = ""
+    note: str = ""
+    line: int = 0
+
+    def __post_init__(self) -> None:
+        if self.action not in ACTIONS:
+            raise OptionError(f"a decision is one of {', '.join(ACTIONS)}, not {self.action!r}")
+        if not self.first or (self.action in TWO) != bool(self.second):
+            needed = "needs both 'first' and 'second'" if self.action in TWO else "needs 'first', and has no 'second'"
+            raise OptionError(f"the decision {self.action} {needed}")
+        if self.action == "rename" and (self.second.isdigit() or not self.second.isprintable()):
+            raise OptionError(f"{self.second!r} is no name for a group: numbers are those that groups have by "
+                              "themselves, and names are printable")
+
+    def __str__(self) -> str:
+        words = f"{self.action} {self.first} {self.second}".strip()
+        return f"line {self.line} ({words})" if self.line else words
+
+
+def read_decisions(path: Path) -> tuple[Decision, ...]:
+    """The decisions in a file, in its order; none where there is no file.
+
+    Raises:
+        DelfError: a line is none that could be honoured; the text names it.
+    """
+    text = _text(path)
+    return tuple(decision for decision, _ in _parsed(path, text))
+
+
+def append_decision(path: Path, decision: Decision) -> Decision:
+    """Add a line to a file, which is made if need be; what is there stays as it is. Returns it with its number.
+
+    Raises:
+        DelfError: the file is no list of decisions, or cannot be written.
+    """
+    text = _text(path)
+    known = list(_parsed(path, text))
+    if not text.strip():
+        text = ",".join(COLUMNS) + "\n"
+    elif not text.endswith("\n"):
+        text += "\n"
+    row = io.StringIO(newline="")
+    csv.writer(row, delimiter=_delimiter(text), lineterminator="\n").writerow(
+        (decision.action, decision.first, decision.second, decision.note))
+    _write(path, text + row.getvalue())
+    written = read_decisions(path)
+    assert len(written) == len(known) + 1, "the line that was added is read again"
+    return written[-1]
+
+
+def undo_decision(path: Path, line: int | None = None) -> Decision | None:
+    """Take a line away, the last one if none is named. Returns the decision, None where there is none.
+
+    Raises:
+        DelfError: the file is no list of decisions, cannot be written, or has no decision in that line.
+    """
+    text = _text(path)
+    known = list(_parsed(path, text))
+    if not known and line is None:
+        return None
+    chosen = [(decision, rows) for decision, rows in known if line in (None, decision.line)]
+    if not chosen:
+        raise DelfError(f"{display_path(path)} has no decision in line {line}: look at it again, it may have changed")
+    decision, rows = chosen[-1]
+    lines = list(io.StringIO(text, newline=""))  # as the reader counts them
+    _write(path, "".join(lines[: rows.start - 1] + lines[rows.stop - 1 :]))
+    return decision
+
+
+def _parsed(path: Path, text: str) -> Iterator[tuple[Decision, range]]:
+    """Each decision, and the lines that it takes (from 1)."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text), strict=True)
+    header, start = None, 1
+    try:
+        for row in reader:
+            rows, start = range(start, reader.line_num + 1), reader.line_num + 1
+            cells = [cell.strip() for cell in row]
+            if not any(cells) or cells[0].startswith("#"):
+                continue
+            if header is None:
+                header = _columns(path, cells)
+                continue
+            cells += [""] * (max(header) + 1 - len(cells))
+            action, first, second, note = (cells[place] if place >= 0 else "" for place in header)
+            try:
+                decision = Decision(action.lower(), first, second, note, rows.start)
+            except OptionError as error:
+                raise DelfError(f"line {rows.start} of {display_path(path)}: {error}") from error
+            yield decision, rows
+    except csv.Error as error:
+        raise DelfError(f"{display_path(path)} is no CSV file ({error}, line {reader.line_num}): mend or delete that "
+                        "line") from error
+
+
+def _columns(path: Path, cells: Sequence[str]) -> list[int]:
+    """The place of each of `COLUMNS`, -1 for one that is not there."""
+    names = [cell.lower() for cell in cells]
+    if not set(COLUMNS[:3]) <= set(names):
+        raise DelfError(f"{display_path(path)} must begin with the line {','.join(COLUMNS)}, as docs/archive.md has it")
+    return [names.index(name) if name in names else -1 for name in COLUMNS]
+
+
+def _delimiter(text: str) -> str:
+    """A comma, or the semicolon that spreadsheets write in some countries."""
+    first = next((line for line in text.splitlines() if line.strip() and not line.startswith("#")), "")
+    return ";" if first.count(";") > first.count(",") else ","
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8-sig", "surrogateescape")
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        raise DelfError(f"{display_path(path)} cannot be read ({error.strerror}): check what it is") from error
+
+
+def _write(path: Path, text: str) -> None:
+    write_atomically(path, text.encode("utf-8", "surrogateescape"))

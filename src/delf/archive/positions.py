@@ -1,0 +1,140 @@
+"""Where photos were taken: from EXIF, or from a CSV `file,latitude,longitude`, without what cannot be true."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from delf.archive.geography import dense_clusters
+from delf.collection import Collection, Snapshot
+from delf.errors import DelfError, OptionError
+from delf.images import display_path
+from delf.types import IntArray
+
+COLUMNS = ("file", "latitude", "longitude")
+NAMED = 3  # lines that a sentence names
+
+
+@dataclass(frozen=True)
+class PlaceOptions:
+    """Which positions are one place.
+
+    radius_km, minimum: as for `delf.archive.geography.dense_clusters`. crowd: photos at one very point from which that
+    point says nothing of what they show: it is where a program puts photos of a town, or a position that was set once.
+    """
+
+    radius_km: float = 0.2
+    minimum: int = 3
+    crowd: int = 50
+
+    def __post_init__(self) -> None:
+        dense_clusters(np.zeros((0, 2)), self.radius_km, self.minimum)
+        if self.crowd < 1:
+            raise OptionError(f"a crowd has 1 photo or more, not {self.crowd}")
+
+
+@dataclass(frozen=True, eq=False)
+class Places:
+    """Positions of the images of a collection, and the places that they are dense at.
+
+    positions: (n, 2) float64 latitude and longitude in degrees by ordinal, NaN where none is known. clusters: (n,) the
+    place of each image, or -1. telling: (n,) whether its position says something of what it shows (`PlaceOptions`).
+    remarks: a sentence for each kind of position that was not believed.
+    """
+
+    positions: NDArray[np.float64]
+    clusters: IntArray
+    telling: NDArray[np.bool_]
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def known(self) -> NDArray[np.bool_]:
+        """(n,) whether there is a position."""
+        return np.isfinite(self.positions[:, 0])
+
+
+def find_places(collection: Collection, given: Mapping[str, tuple[float, float] | None],
+                options: PlaceOptions) -> Places:
+    """The positions of a collection, and its places.
+
+    Args:
+        given: positions by the key of an image, which take the place of those in its EXIF; None takes that away.
+    """
+    snapshot = collection.snapshot
+    positions = np.full((len(snapshot.alive), 2), np.nan)
+    for image in np.flatnonzero(snapshot.alive).tolist():
+        key = snapshot.key_of(image)
+        if key in given:
+            positions[image] = given[key] or (np.nan, np.nan)
+        elif (facts := snapshot.lookup.facts_of(bytes.fromhex(key))) is not None and facts.latitude is not None:
+            positions[image] = facts.latitude, facts.longitude
+    known = np.flatnonzero(np.isfinite(positions[:, 0]))
+    points, inverse, counts = np.unique(positions[known], axis=0, return_inverse=True, return_counts=True)
+    telling = np.zeros(len(positions), bool)
+    telling[known] = counts[inverse.reshape(-1)] <= options.crowd
+    crowded = [at for at in np.argsort(-counts, kind="stable").tolist() if counts[at] > options.crowd]
+    remarks = [f"{counts[at]:,} photos lie at {points[at][0]:.6f}, {points[at][1]:.6f} exactly, which says nothing of "
+               "what they show: they are joined by what they show alone" for at in crowded[:NAMED]]
+    if len(crowded) > NAMED:
+        remarks.append(f"so it is with {len(crowded) - NAMED:,} more points")
+    clusters = np.full(len(positions), -1, np.int64)
+    clusters[known] = dense_clusters(positions[known], options.radius_km, options.minimum)
+    return Places(positions, clusters, telling, tuple(remarks))
+
+
+def read_positions(path: Path, snapshot: Snapshot) -> tuple[dict[str, tuple[float, float] | None], list[str]]:
+    """Positions from a CSV by the key of an image, and sentences on what is wrong with some lines.
+
+    A file is named as it is found from here, or from the folder of the CSV; a photo without numbers has no position.
+
+    Raises:
+        DelfError: the file cannot be read, or has no such columns.
+    """
+    found: dict[str, tuple[float, float] | None] = {}
+    absent, absurd = [], []
+    for line, name, latitude, longitude in _rows(path):
+        key = next((snapshot.key_of(image) for place in (Path(name), path.parent / name)
+                    if (image := snapshot.ordinal_of(place)) is not None), None)
+        position = None if not (latitude or longitude) else _position(latitude, longitude)
+        if key is None:
+            absent.append(line)
+        elif position is None and (latitude or longitude):
+            absurd.append(line)
+        else:
+            found[key] = position
+    told = ((absent, "name no photo that is here"),
+            (absurd, "have a position that is none (zeros, or beyond 90 degrees of latitude or 180 of longitude)"))
+    return found, [f"{len(lines):,} line{'s' if len(lines) > 1 else ''} of {display_path(path)} {what}: line "
+                   f"{', '.join(map(str, lines[:NAMED]))}{' and others' if len(lines) > NAMED else ''}"
+                   for lines, what in told if lines]
+
+
+def _rows(path: Path) -> Iterator[tuple[int, str, str, str]]:
+    try:
+        text = path.read_bytes().decode("utf-8-sig", "surrogateescape")
+        reader = csv.DictReader(io.StringIO(text, newline=""))
+        if not set(COLUMNS) <= set(reader.fieldnames or ()):
+            raise DelfError(f"{display_path(path)} needs the columns {','.join(COLUMNS)} in its first line")
+        for row in reader:
+            name, latitude, longitude = ((row[column] or "").strip() for column in COLUMNS)
+            yield reader.line_num, name, latitude, longitude
+    except (OSError, ValueError, csv.Error) as error:
+        raise DelfError(f"{display_path(path)} cannot be read as a CSV of positions ({error})") from error
+
+
+def _position(latitude: str, longitude: str) -> tuple[float, float] | None:
+    """A position on the Earth; none for what is no number, beyond it, or zeros, which a receiver without a fix says."""
+    try:
+        north, east = float(latitude), float(longitude)
+    except ValueError:
+        return None
+    if not (math.isfinite(north) and abs(north) <= 90 and abs(east) <= 180) or north == east == 0:
+        return None
+    return north, east

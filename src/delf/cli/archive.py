@@ -1,0 +1,200 @@
+"""`delf dataset build`, `clean` and `split`: from photos of one's own to a data set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from delf.cli.collections import as_before
+from delf.cli.console import counted, print_json, progress, report_passed_over, report_skipped, say
+from delf.cli.options import (
+    MODEL,
+    Device,
+    Exclude,
+    Json,
+    Own,
+    Quiet,
+    Runtime,
+    Settings,
+    Strict,
+    Threads,
+    extraction_options,
+)
+
+if TYPE_CHECKING:
+    from delf.archive import Built
+
+SHOWN = 10
+
+Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="A data set that 'delf dataset build' has made.")]
+
+
+def build(
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="The data set to make, or to add to: "
+                                         "groups keep their numbers, and decisions.csv is honoured.")],
+    photos: Annotated[list[Path] | None, typer.Argument(metavar="PHOTOS", help="Files and folders of photos. Without "
+                                                        "any, the photos that are there are grouped anew, after a "
+                                                        "change of decisions.csv.")] = None,
+    positions: Annotated[Path | None, typer.Option(metavar="CSV", help="Where photos were taken: file,latitude,"
+                                                   "longitude, in degrees. EXIF is read where the file says "
+                                                   "nothing.")] = None,
+    collection: Annotated[Path | None, typer.Option(help="A collection to use, or to make, instead of one in FOLDER; "
+                                                    "all its photos count.")] = None,
+    exclude: Exclude = None,
+    prune: Annotated[bool, typer.Option("--prune", help="Forget the photos below PHOTOS that are gone.")] = False,
+    model: Annotated[str | None, typer.Option(help="A packaged model, a .safetensors or .onnx file, or a folder that "
+                                              f"holds one; by default that of the collection, and {MODEL} for a new "
+                                              "one.")] = None,
+    extractor: Own = None, settings: Settings = None,
+    runtime: Runtime = "auto", device: Device = "cpu", threads: Threads = None,
+    strict: Strict = False, json: Json = False, quiet: Quiet = False,
+) -> None:
+    """Find which of your photos show the same thing, and make a data set of them: groups, representatives, doubts.
+
+    FOLDER/groups.csv has a line for each photo, file and group, the group empty where a photo has none. photos.csv and
+    landmarks.csv say more, bridges.csv what nearly joined. Write what you know better into decisions.csv, and run it
+    again: merge, split, rename, remove, landmark, no-landmark. Run it with new photos, and they join the groups.
+
+    Positions are not needed. It may be interrupted at any time, and goes on from there.
+
+    Example: [bold]delf dataset build ~/Pictures -o landmarks/[/bold]
+
+    Example: [bold]delf dataset build -o landmarks/ --set joining.enough=3 --set places.radius_km=0.5[/bold]
+    """
+    from delf.archive import BuildOptions, build_dataset, collection_of
+    from delf.settings import with_settings
+
+    silent = quiet or json
+    extraction, others = extraction_options(settings)
+    options = with_settings(BuildOptions(), others)
+    place = collection_of(output, collection)
+    own = as_before(place, extractor, model, runtime, device, threads, silent, extraction)
+    with progress("Extracting", "photos", silent) as extracting, \
+            progress("Preparing", "segments", silent) as preparing, \
+            progress("Matching", "photos", silent) as matching:
+        built = build_dataset(photos or [], output, own, collection=collection, positions=positions, options=options,
+                              exclude=exclude or (), prune=prune, extracting=extracting, preparing=preparing,
+                              matching=matching)
+    if built.interrupted:
+        say("What has been extracted and matched is kept; run the same command to go on.")
+        raise typer.Exit(130)
+    for remark in built.remarks:
+        say(f"Note: {remark}", quiet)
+    print_json(built.to_json()) if json else _print_built(built)
+    report_passed_over(built.added.passed_over)
+    report_skipped(built.added.skipped, strict)
+
+
+def _print_built(built: Built) -> None:
+    from delf.images import display_path
+
+    roles = built.to_json()["roles"]
+    grouped = sum(row.group is not None for row in built.photos)
+    print(f"{display_path(built.folder)}: {counted(len(built.landmarks), 'group')} of {counted(grouped, 'photo')}, of "
+          f"these {roles.get('duplicate', 0):,} near-duplicates and {roles.get('copy', 0):,} exact copies; "
+          f"{len(built.photos) - grouped:,} in no group")
+    if built.landmarks:
+        print("photos  group  representative")
+    for row in sorted(built.landmarks, key=lambda row: (-row.photos, row.group))[:SHOWN]:
+        print(f"{row.photos:>6}  {display_path(row.label):<5}  {display_path(row.representative)}")
+    if len(built.landmarks) > SHOWN:
+        print(f"and {counted(len(built.landmarks) - SHOWN, 'smaller group')}")
+    if built.bridges:
+        print(f"{counted(len(built.bridges), 'pair')} would join two groups and did not: look at bridges.csv, and say "
+              "what you know in decisions.csv")
+
+
+def split(
+    folder: Folder,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where it goes: a new folder, or "
+                                         "one that was split before.")],
+    copy: Annotated[bool, typer.Option("--copy", help="Copy the photos of the index and the queries into images/; else "
+                                       "links lead to where they are.")] = False,
+    title: Annotated[str, typer.Option(help="For the card.")] = "",
+    licence: Annotated[str, typer.Option(help="For the card: the licence of the photos.")] = "",
+    source: Annotated[str, typer.Option(help="For the card: where the photos came from.")] = "",
+    settings: Settings = None,
+    json: Json = False, quiet: Quiet = False,
+) -> None:
+    """Split a data set into training, validation, index and queries, disjoint by group, as Google-Landmarks has them.
+
+    Groups that verified pairs connect go to one set together; pairs across sets that are left are told. Some photos
+    with which nothing verifies become queries without an answer. 'delf train --data' reads photos.csv, 'delf evaluate'
+    the folder, with --protocol landmarks as well. README.md is the card: read it, and say what you know of licences.
+
+    Example: [bold]delf dataset split landmarks/ -o benchmark/ --set test=0.5 --set minimum=4[/bold]
+    """
+    from delf.archive import SplitOptions, split_dataset, write_split
+    from delf.images import display_path
+    from delf.settings import parse_settings, with_settings
+
+    made = split_dataset(folder, with_settings(SplitOptions(), parse_settings(settings or ())))
+    with progress("Writing", "photos", quiet or json) as update:
+        write_split(made, output, copy=copy, about={"title": title, "licence": licence, "source": source},
+                    progress=update)
+    counts = made.counts()
+    if json:
+        print_json({"folder": str(output), **counts, "leaks": [vars(leak) for leak in made.leaks]})
+        return
+    print(f"{display_path(output)}: {counted(counts['train'], 'photo')} to train on and {counts['val']:,} to watch it "
+          f"by, {counts['holdout']:,} held out; {counts['index']:,} in the index, "
+          f"{counts['answerable']:,} queries with an answer and {counts['query'] - counts['answerable']:,} without; "
+          f"{counts['unused']:,} in no set")
+    if made.leaks:
+        say(f"{counted(len(made.leaks), 'verified pair')} lead{'s' if len(made.leaks) == 1 else ''} from one set to "
+            "another that should have nothing in common: leaks.csv. Merge their groups in decisions.csv, or throw "
+            "photos out, if that is so", quiet)
+
+
+def clean(
+    photos: Annotated[Path, typer.Argument(metavar="PHOTOS", help="Labelled photos, as for 'delf train --data': a "
+                                           "folder with one folder for each class, or a CSV file.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="CSV", help="Where the list of what stays goes; "
+                                         "what does not goes beside it, with the reason.")],
+    images: Annotated[Path | None, typer.Option(metavar="FOLDER", help="What the names in a CSV file are relative to; "
+                                                "by default its own folder.")] = None,
+    collection: Annotated[Path | None, typer.Option(help="Where the features are kept; by default CSV with the suffix "
+                                                    ".delf.")] = None,
+    model: Annotated[str | None, typer.Option(help="A packaged model, or a file; by default that of the collection, "
+                                              f"and {MODEL} for a new one.")] = None,
+    extractor: Own = None, settings: Settings = None,
+    runtime: Runtime = "auto", device: Device = "cpu", threads: Threads = None,
+    json: Json = False, quiet: Quiet = False,
+) -> None:
+    """Take wrong photos out of labelled ones: what stays is what enough others of its class verify.
+
+    Photos from the web have wrong labels, inside views and portraits among them. The list of what stays is what 'delf
+    train --data' reads; the list beside it says why each other photo was left out, and which class it may be of.
+
+    Example: [bold]delf dataset clean photos/ -o clean.csv[/bold], then
+    [bold]delf train cpu --data clean.csv --start resnet18.safetensors -o landmarks.safetensors[/bold]
+    """
+    from delf.archive import CleanOptions, clean_photos
+    from delf.images import display_path
+    from delf.settings import with_settings
+    from delf.training.photos import SplitOptions, read_photos
+
+    silent = quiet or json
+    extraction, others = extraction_options(settings)
+    options = with_settings(CleanOptions(), others)
+    labelled = read_photos(photos, images, SplitOptions(minimum=1), report=lambda sentence: say(sentence, silent))
+    place = collection or output.with_suffix(".delf")
+    own = as_before(place, extractor, model, runtime, device, threads, silent, extraction)
+    with progress("Extracting", "photos", silent) as extracting, \
+            progress("Preparing", "segments", silent) as preparing, \
+            progress("Matching", "photos", silent) as matching:
+        found = clean_photos(labelled, place, own, options=options, extracting=extracting, preparing=preparing,
+                             matching=matching)
+    if found.interrupted:
+        say("What has been extracted and matched is kept; run the same command to go on.")
+        raise typer.Exit(130)
+    left_out = found.write(output)
+    if json:
+        print_json({"photos": len(found.judged), "kept": len(found.kept), "left_out": [
+            {"file": str(one.photo.path), "class": one.photo.label, "why": one.why, "evidence": one.evidence,
+             "partners": one.partners, "likelier": one.likelier} for one in found.judged if one.why]})
+        return
+    print(f"{display_path(output)}: {counted(len(found.kept), 'photo')} of {len(found.judged):,} stay")
+    say(f"Why the others do not is in {display_path(left_out)}", quiet)
