@@ -73,6 +73,12 @@ def train(
                                                "torchvision or of its authors, as .pth or .safetensors ('delf weights "
                                                "get resnet18' has some), or a model to go on from, or, for 'thin', to "
                                                "learn from: a file, or the name of a packaged one.")] = None,
+    trunk: Annotated[str | None, typer.Option(metavar="MODULE:FACTORY", help="A network of your own in the place of "
+                                              "the trunk that the recipe names: a function without arguments that "
+                                              "makes a module of torch, in a module that Python can import, from the "
+                                              "current folder as well; or an .onnx file, which stays as it is. What "
+                                              "is to be said of it stands in [trunk] of the recipe. Then --start may "
+                                              "be left out.")] = None,
     images: Annotated[Path | None, typer.Option(metavar="FOLDER", help="What the names in the CSV file are relative "
                                                 "to; by default its own folder.")] = None,
     pairs: Annotated[Path | None, typer.Option(metavar="FILE", help="Correspondences (.npz) of training photos, as "
@@ -107,27 +113,35 @@ def train(
     from delf.errors import OptionError
     from delf.network.export import export_onnx
     from delf.network.model import DelfModel
+    from delf.network.trunks import given_trunk
+    from delf.network.trunks import known as known_trunk
     from delf.training.correspondences import Correspondences
     from delf.training.engine import Part
     from delf.training.photos import read_photos
     from delf.training.recipe import Recipe, join_processes, train_model
 
-    if start is None:
+    if start is None and trunk is None:
         raise OptionError("training starts from weights: give those of the trunk, such as ImageNet ones with "
                           "torchvision's names, which 'delf weights get resnet18 -o resnet18.safetensors' gets, or a "
-                          "model, with --start")
+                          "model, with --start; or give a network of your own with --trunk")
     join_processes(device)
     quiet = quiet or Part.own().rank > 0
     plan = Recipe.read(recipe)
     photos = read_photos(data, images, plan.photos, report=lambda sentence: say(sentence, quiet))
     root = images or (data if data.is_dir() else data.parent)
     known = [None if file is None else Correspondences.read(file, root) for file in (pairs, held_pairs)]
-    with Reporter(quiet) as report:
-        train_model(plan, photos, output, start=start, correspondences=known[0], held=known[1], run=folder, about=about,
-                    licence=licence, device=device, report=report)
-    if Part.own().rank == 0:
-        export_onnx(DelfModel.from_pretrained(output), output.with_suffix(".onnx"))
-        print(f"{output} and {output.with_suffix('.onnx').name}")
+    if trunk is not None:
+        say(f"Looking at {trunk}.", quiet)
+    own = None if trunk is None else given_trunk(trunk, plan.trunk, precision=plan.model.precision)
+    if own is not None:
+        say(f"{own.about}.", quiet)
+    with known_trunk(own):
+        with Reporter(quiet) as report:
+            train_model(plan, photos, output, start=start, trunk=own, correspondences=known[0], held=known[1],
+                        run=folder, about=about, licence=licence, device=device, report=report)
+        if Part.own().rank == 0:
+            export_onnx(DelfModel.from_pretrained(output), output.with_suffix(".onnx"))
+            print(f"{output} and {output.with_suffix('.onnx').name}")
 
 
 def calibrate(
@@ -162,8 +176,9 @@ def calibrate(
     _require_torch("the calibration of a model")
     from dataclasses import replace
 
+    from delf.models import find_model
     from delf.network.export import write_config
-    from delf.network.model import DelfModel
+    from delf.network.model import read_safetensors
     from delf.training.calibration import CalibrationOptions, write_reliability
     from delf.training.calibration import calibrate as fit
     from delf.training.photos import read_photos
@@ -171,7 +186,7 @@ def calibrate(
     small = model.with_name(f"{model.stem}-int8.onnx")
     files = [model, model.with_suffix(".onnx"), *([small] if small.is_file() else [])]
     folder = run or model.with_suffix(".run")
-    config = DelfModel.from_pretrained(model).config
+    config = read_safetensors(find_model(model).require("safetensors"))[0]
     chosen: dict[str, Any] = {name: value for name, value in (("texture", texture), ("border", border))
                               if value is not None}
     if details is not None:
