@@ -24,7 +24,7 @@ from delf.network.probing import Found, probe
 from delf.network.trunk import Trunk, load_published
 
 TOLERANCE = 0.25  # of a stride: how far from what is said a cell may lie
-UNSURE = 0.5  # the same where cells see all of the picture, and convolutions may have learnt to look aside
+UNSURE = 0.5  # the same where a place is not exact: convolutions may have learnt to look aside
 NEAR = 0.125  # of a stride: how near to one of the usual places a cell must lie, for it to be taken for that
 
 
@@ -149,6 +149,8 @@ def named_trunk(place: str, options: TrunkOptions | None = None) -> OwnTrunk:
         OptionError: there is none. ModelError: as for `own_trunk`.
     """
     what = f"the trunk {place!r}"
+    if ":" not in place:
+        raise OptionError(f"a trunk of your own is named as MODULE:FACTORY, or is an .onnx file, not {place!r}")
     with current_folder():
         factory = imported(what, place)
         require_taken(what, factory, {})
@@ -209,7 +211,7 @@ def _require_said(found: Found, options: TrunkOptions) -> None:
 def _offset(found: Found, options: TrunkOptions) -> float:
     """Where cell 0 lies: what is said, if it does lie there."""
     stride, said = found.stride, options.offset
-    within = (TOLERANCE if found.size else UNSURE) * stride
+    within = (TOLERANCE if found.exact else UNSURE) * stride
     if said is None:
         said, within = _usual(found)
     if any(abs(one - said) > within for one in found.offset):
@@ -225,7 +227,7 @@ def _usual(found: Found) -> tuple[float, float]:
     """Where cell 0 lies where nothing is said, and how far from there it may: the exact place where that is known, and
     else the nearest of the three usual ones.
     """
-    if found.size:
+    if found.exact:
         return found.offset[0], 1.0
     middle, stride = sum(found.offset) / 2, found.stride
     return min((0.0, (stride - 1) / 2, stride - 1.0), key=lambda usual: abs(usual - middle)), max(1.0, NEAR * stride)

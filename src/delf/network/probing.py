@@ -3,9 +3,9 @@
 The stride is how the map grows with the picture. Where a cell lies is looked for in two ways: where all pixels beyond
 some column are replaced by others and the cell stays what it was to the last bit, it does not see them; what it sees
 begins and ends there, and its middle is the cell's place. Cells that see all of the picture, as in transformers and
-behind squeeze-and-excitation, are asked for the middle of what they answer to, weighted by how much (the effective
-receptive field, Luo et al., NeurIPS 2016). That is exact for patches side by side, and up to half a stride off for
-convolutions that have been trained.
+behind squeeze-and-excitation, or each another part of what a coarser cell sees, as in feature pyramids, are asked for
+the middle of what they answer to, weighted by how much (the effective receptive field, Luo et al., NeurIPS 2016). That
+is exact for patches side by side, and up to half a stride off for convolutions that have been trained.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -30,13 +31,15 @@ CELLS, MOVED = 12, 4  # of the picture that answers are weighed in, and of the p
 @dataclass(frozen=True)
 class Found:
     """stride, channels: of the map. surplus: as in `Placing`. offset: the pixel in the middle of cell 0, on both axes.
-    size: of what a cell sees, 0 where that is all of the picture.
+    exact: whether that is the middle of what a cell sees, to the pixel. size: of what it sees, 0 where that is all of
+        the picture.
     """
 
     stride: int
     channels: int
     surplus: int
     offset: tuple[float, float]
+    exact: bool
     size: int
 
 
@@ -60,7 +63,8 @@ def probe(compute: Compute, *, stride: int = 0, multiple: int = 0) -> Found:
     surplus = shape[3] - 2 * short // found
     unit = math.lcm(found, multiple or 1)
     places = [_place(_along(compute, axis), found, unit) for axis in (3, 2)]
-    return Found(found, shape[1], surplus, (places[0][0], places[1][0]), min(size for _, size in places))
+    return Found(found, shape[1], surplus, (places[0][0], places[1][0]), all(exact for _, exact, _ in places),
+                 min(size for *_, size in places))
 
 
 def _noise(height: int, width: int, seed: int = 0) -> Tensor:
@@ -84,35 +88,41 @@ def _along(compute: Compute, axis: int) -> Compute:
     return compute if axis == 3 else lambda images: compute(images.transpose(2, 3)).transpose(2, 3)
 
 
-def _place(compute: Compute, stride: int, unit: int) -> tuple[float, int]:
-    """The pixel in the middle of cell 0 along the last axis, and how many a cell sees; 0 if all."""
+def _place(compute: Compute, stride: int, unit: int) -> tuple[float, bool, int]:
+    """The pixel in the middle of cell 0 along the last axis, whether that is exact, and how many it sees; 0 if all."""
     seen = _edges(compute, stride, unit)
     if seen is None:
-        return _centre(compute, stride, unit), 0
-    return sum(seen) / 2, seen[1] - seen[0] + 1
+        return _centre(compute, stride, unit), False, 0
+    size = max(last - first + 1 for first, last in seen)
+    if seen[0] == seen[1]:
+        return sum(seen[0]) / 2, True, size
+    return _centre(compute, stride, unit), False, size
 
 
-def _edges(compute: Compute, stride: int, unit: int) -> tuple[int, int] | None:
-    """The first and the last pixel that cell 0 would see; None where a cell sees both edges of the picture."""
+def _edges(compute: Compute, stride: int, unit: int) -> list[tuple[int, int]] | None:
+    """The first and the last pixel that cell 0 would see, as two neighbouring cells do; None where they see both edges
+    of the picture.
+    """
     width, height = unit * -(-SIDE // unit), unit * -(-LEAST // unit)
     picture, other = _noise(height, width), _noise(height, width, 1)
     before = compute(picture)
     if not bool(before.isfinite().all()):
         raise ModelError("it gives what is not a number for a picture of noise")
-    cell = before.shape[3] // 2
 
-    def sees(first: int, end: int) -> bool:
+    @cache
+    def seen_by(first: int, end: int) -> Tensor:
         changed = picture.clone()
         changed[..., first:end] = other[..., first:end]
-        return bool((compute(changed)[..., cell] != before[..., cell]).any())
+        return (compute(changed) != before).any(dim=2).any(dim=1)[0]
 
-    if not sees(0, width):
+    cells = [before.shape[3] // 2, before.shape[3] // 2 + 1]
+    if not seen_by(0, width)[cells].all():
         raise ModelError("its map does not change with the picture")
-    if sees(0, 1) or sees(width - 1, width):
+    if (seen_by(0, 1) | seen_by(width - 1, width))[cells].any():
         return None
-    left = _smallest(lambda end: sees(0, end), width) - 1
-    right = width - _smallest(lambda count: sees(width - count, width), width)
-    return left - cell * stride, right - cell * stride
+    return [(_smallest(lambda end: bool(seen_by(0, end)[cell]), width) - 1 - cell * stride,  # noqa: B023 (used at once)
+             width - _smallest(lambda count: bool(seen_by(width - count, width)[cell]), width) - cell * stride)  # noqa: B023
+            for cell in cells]
 
 
 def _smallest(holds: Callable[[int], bool], most: int) -> int:
