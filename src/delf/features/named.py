@@ -9,11 +9,13 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any
 
 from delf.errors import DelfError, ModelError, OptionError
-from delf.extractors import Extractor, as_extractor
+from delf.extractors import Extractor, as_extractor, judged_by
 from delf.factories import current_folder, imported, require_taken
+from delf.features.fitted import read_fitted
 
 GROUP = "delf.extractors"  # of entry points
 
@@ -21,17 +23,19 @@ EXTRACTORS = {"rootsift": "delf.features.rootsift:RootSiftExtractor"}
 """What ships beside the models: by name, the factory that makes it of its options."""
 
 
-def load_named(name: str, *, threads: int | None = None, device: str = "cpu", **options: Any) -> Extractor:
+def load_named(name: str, *, threads: int | None = None, device: str = "cpu", probability: str | Path | None = None,
+               **options: Any) -> Extractor:
     """Make an extractor by its name, and fill in what it lacks.
 
     Args:
         name: a key of `EXTRACTORS`, the name of an entry point in the group `delf.extractors`, or MODULE:FACTORY, where
             the module may lie in the current folder.
         threads, device: given to a factory that takes such arguments. options: given to it as they are.
+        probability: a file that says how sure it may be (`delf.features.fitted`); no option of the factory.
 
     Raises:
         OptionError: there is none of that name, it does not take these options, or what it makes is no extractor; the
-            text says what it lacks. ModelError: it could not be made.
+            text says what it lacks. ModelError: it could not be made, or the file is of another one.
     """
     with current_folder():
         factory = _factory(name)
@@ -46,7 +50,11 @@ def load_named(name: str, *, threads: int | None = None, device: str = "cpu", **
             raise ModelError(f"the extractor {name!r} could not be made: {type(error).__name__}: {error}") from error
         if "threads" in given:
             threads = None  # it knows
-        return as_extractor(made, source=name, threads=threads)
+        whole = as_extractor(made, source=name, threads=threads)
+    if probability is None:
+        return whole
+    fitted = read_fitted(Path(probability), whole.identity["model"])
+    return judged_by(whole, lambda by_words: fitted.by_words if by_words else fitted.probability)
 
 
 def _factory(name: str) -> Callable[..., Any]:
