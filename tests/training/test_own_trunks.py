@@ -12,6 +12,7 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
+import numpy as np
 import onnx
 import torch
 from own_trunks import Efficient, strided
@@ -28,6 +29,7 @@ from delf.network.own import TrunkOptions, configured, own_trunk
 from delf.network.tracing import traced
 from delf.network.trunks import known
 from delf.search import SearchEngine
+from delf.training.correspondences import Correspondences
 from delf.training.engine import TrainingError
 from delf.training.photos import LabelledPhoto
 from delf.training.recipe import Recipe, starting_model, train_model
@@ -127,6 +129,20 @@ def test_a_file_of_onnx_gets_a_head_that_is_trained(given: Path, labelled: list[
     assert DelfModel.from_pretrained(again).config.layout == model.config.layout
     with pytest.raises(DelfError, match="a stage 'classification' would train it"):
         train_model(recipe(CLASSIFICATION, FINISH), labelled, target, trunk=trunk)
+
+
+def test_a_projection_is_learnt_behind_a_file_of_onnx(given: Path, labelled: list[LabelledPhoto], tmp_path: Path,
+                                                       correspondences: Correspondences,
+                                                       recipe: Callable[..., Recipe]) -> None:
+    stage = "[[stage]]\nkind = 'correspondences'\nsteps = 2\nbatch = 2\nkeep = 0.5\naverage = 0.9\nhead_rate = 0.01\n"
+    plan = recipe(SAID["strided"], stage, "views = {side = 96}\n", FINISH, "projection = 'keep'\n")
+    trunk, target = onnx_trunk(given, plan.trunk), tmp_path / "own.safetensors"
+    train_model(plan, labelled, target, trunk=trunk, correspondences=correspondences, validate=False)
+    learnt, start = (DelfModel.from_pretrained(path) for path in (target, tmp_path / "own.run" / "start.safetensors"))
+    assert torch.equal(learnt.trunk.graph, trunk.graph)
+    assert learnt.pca is not None and start.pca is not None
+    spanned = start.pca.components @ learnt.pca.components.T
+    assert abs(spanned @ spanned.T - np.eye(len(spanned))).max() > 1e-3, "and not only turned"
 
 
 def test_without_stages_features_are_chosen_by_their_norm(given: Path, labelled: list[LabelledPhoto], photos: Path,

@@ -49,6 +49,7 @@ RECIPES = Path(__file__).parent / "recipes"
 STAGES: dict[str, type] = {"classification": ClassificationOptions, "attention": AttentionOptions,
                            "joint": JointOptions, "correspondences": CorrespondenceOptions,
                            "distillation": DistillationOptions}
+BEHIND = ("attention", "correspondences")  # of them, those that can leave the trunk as it is
 Options = TypeVar("Options")
 
 
@@ -336,10 +337,10 @@ def of_trunk(recipe: Recipe, trunk: GivenTrunk | None) -> Recipe:
             raise OptionError("this recipe is for a trunk of your own, which it describes in [trunk]; give that with "
                               "--trunk")
         return recipe
-    training = [plan.kind for plan in recipe.stages if plan.kind != "attention"]
+    training = [plan.kind for plan in recipe.stages if plan.kind not in BEHIND]
     if trunk.frozen and training:
         raise DelfError(f"a trunk that is an ONNX file stays as it is, and a stage {training[0]!r} would train it; "
-                        "leave the stage out: 'attention' trains a head on such a trunk")
+                        f"leave the stage out: {' and '.join(BEHIND)} train what is behind such a trunk")
     return dataclasses.replace(recipe, model=configured(trunk, recipe.model))
 
 

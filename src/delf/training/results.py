@@ -41,7 +41,7 @@ def result_of(stage: Any, options: Any, model: DelfModel) -> DelfModel:
 
 def kept(before: DelfModel, after: DelfModel, share: float) -> DelfModel:
     """`after`, with the folded weights of its trunk averaged: `share` of them, and the rest of those before."""
-    if share == 1:
+    if share == 1 or after.trunk.frozen:
         return after
     folded, ends = fold_batch_norm(before.trunk), fold_batch_norm(after.trunk).state_dict()
     folded.load_state_dict({key: torch.lerp(tensor, ends[key], share) for key, tensor in folded.state_dict().items()})
