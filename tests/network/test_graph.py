@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -98,10 +99,12 @@ def test_both_files_of_a_model_hold_all_of_it(kind: str, found: tuple[int, ...],
     trunk = onnx_trunk(given, network(kind)[1])
     layout = trunk.layout
     assert (layout.channels, layout.stride, layout.size, layout.shift) == found
+    digest = hashlib.sha256(given.read_bytes()).hexdigest()
     given.unlink()
     path, image = tmp_path / "own.safetensors", read_image(photos / "coffee.jpg")
     model_of(trunk).save_pretrained(path)
     model = DelfModel.from_pretrained(path)
+    assert model.config.source == {"net.onnx": digest}
     export_onnx(model, path.with_suffix(".onnx"))
     features = [Delf.load(path, runtime=runtime, threads=2).extract(image) for runtime in ("torch", "onnx")]
     assert len(features[0]) == len(features[1]) == 100
@@ -141,7 +144,7 @@ def test_weights_beside_the_file_go_into_the_model(file: Callable[..., Path]) ->
         onnx_trunk(path)
 
 
-@pytest.mark.parametrize("place", ["../secret.bin", "{folder}/secret.bin", "link/secret.bin"])
+@pytest.mark.parametrize("place", ["../secret.bin", "{folder}/secret.bin", "link/secret.bin", "no\0name"])
 def test_weights_elsewhere_are_not_read(file: Callable[..., Path], place: str, tmp_path: Path) -> None:
     path = file()
     (tmp_path / "secret.bin").write_bytes(bytes(10_000))

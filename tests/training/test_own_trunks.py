@@ -127,6 +127,10 @@ def test_a_file_of_onnx_gets_a_head_that_is_trained(given: Path, labelled: list[
     again = tmp_path / "again.safetensors"
     train_model(recipe("[finish]\nphotos = 3\nprojection = 'fixed'\n"), labelled, again, start=target, validate=False)
     assert DelfModel.from_pretrained(again).config.layout == model.config.layout
+    other = onnx_trunk(given, TrunkOptions(name="strided", size=99))
+    other.graph[-1] += 1
+    with pytest.raises(ModelError, match="has a trunk of its own, which is not that of --trunk"):
+        train_model(plan, labelled, again, start=target, trunk=other)
     with pytest.raises(DelfError, match="a stage 'classification' would train it"):
         train_model(recipe(CLASSIFICATION, FINISH), labelled, target, trunk=trunk)
 

@@ -6,6 +6,7 @@ that lie beside the file are read from its own folder alone.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,12 +23,13 @@ LOOPS = ("Loop", "Scan")
 @dataclass(frozen=True)
 class Foreign:
     """A network in an ONNX file. model: a `ModelProto` with all weights in it. input, output: the names of those that
-    are taken.
+    are taken. digest: the SHA-256 of the file.
     """
 
     model: Any
     input: str
     output: str
+    digest: str
 
 
 def read_foreign(path: Path, *, given: str = "", taken: str = "") -> Foreign:
@@ -53,7 +55,10 @@ def read_foreign(path: Path, *, given: str = "", taken: str = "") -> Foreign:
     inputs = {one.name: one for one in model.graph.input if one.name not in stored}
     chosen = _chosen(path, "input", list(inputs), given)
     _require_any_size(inputs[chosen], path)
-    return Foreign(model, chosen, _chosen(path, "output", [one.name for one in model.graph.output], taken))
+    output = _chosen(path, "output", [one.name for one in model.graph.output], taken)
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return Foreign(model, chosen, output, digest)
 
 
 def _loaded(onnx: Any, path: Path) -> Any:
@@ -72,7 +77,7 @@ def _loaded(onnx: Any, path: Path) -> Any:
     outside = [tensor for tensor in _tensors(model) if tensor.data_location == onnx.TensorProto.EXTERNAL]
     for place in sorted({_place_of(tensor) for tensor in outside}):
         file = path.parent / place
-        if Path(place).is_absolute() or not file.resolve().is_relative_to(path.parent.resolve()):
+        if not _inside(file, path.parent):
             raise ModelError(f"{path} has weights in {place!r}, which is outside of its folder, and is not read")
         if not file.is_file():
             raise ModelError(f"{path} has weights in the file {place!r} beside it, which is not there; get it, too")
@@ -85,6 +90,14 @@ def _loaded(onnx: Any, path: Path) -> Any:
     except Exception as error:
         raise ModelError(f"the weights beside {path} cannot be read ({_first_line(error)}); get them again") from error
     return model
+
+
+def _inside(file: Path, folder: Path) -> bool:
+    """Whether a file lies in a folder, whatever links there are on the way."""
+    try:
+        return file.resolve().is_relative_to(folder.resolve())
+    except (OSError, ValueError, RuntimeError):  # a name that none can have, or links in a circle
+        return False
 
 
 def _place_of(tensor: Any) -> str:
@@ -100,9 +113,14 @@ def _graphs(graph: Any) -> Iterator[Any]:
                 yield from _graphs(inner)
 
 
+def _all_graphs(model: Any) -> Iterator[Any]:
+    for root in (model.graph, *model.functions):
+        yield from _graphs(root)
+
+
 def _tensors(model: Any) -> Iterator[Any]:
     """All that may have data in another file."""
-    for graph in (*_graphs(model.graph), *model.functions):
+    for graph in _all_graphs(model):
         yield from getattr(graph, "initializer", ())
         for node in graph.node:
             for attribute in node.attribute:
@@ -118,7 +136,7 @@ def look_through(model: Any, what: str) -> None:
     if opset_of(model) < OLDEST_OPSET:
         raise ModelError(f"{what} is of opset {opset_of(model)}, and {OLDEST_OPSET} is the oldest that can be a trunk; "
                          "export it with a newer one")
-    for graph in _graphs(model.graph):
+    for graph in _all_graphs(model):
         for node in graph.node:
             if node.domain not in ("", "ai.onnx"):
                 raise ModelError(f"{what} computes with {node.op_type!r} of {node.domain!r}, which is none of the "

@@ -98,6 +98,7 @@ def onnx_trunk(path: Path, options: TrunkOptions | None = None, *, precision: st
     trunk = OnnxTrunk(graph, options, OpenLayout(layout.channels, layout.stride, layout.size, layout.padding,
                                                  shift=layout.shift, graph=len(graph)))
     _require_same(trunk, compute, placing, what)
+    trunk.source = {path.name: foreign.digest}
     return trunk
 
 

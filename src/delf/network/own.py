@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -72,10 +73,11 @@ class TrunkOptions:
 
 
 class GivenTrunk(Trunk):
-    """A trunk that a user gives: what models call it, and what was found of it."""
+    """A trunk that a user gives: what models call it, what was found of it, and the SHA-256 of its files by name."""
 
     name: str
     layout: OpenLayout
+    source: Mapping[str, str] = MappingProxyType({})
 
     @property
     def about(self) -> str:
@@ -114,6 +116,8 @@ class OwnTrunk(GivenTrunk):
 def own_trunk(made: nn.Module | Callable[[], nn.Module], options: TrunkOptions | None = None, *,
               what: str = "the trunk") -> OwnTrunk:
     """A trunk of a module, or of what makes one; with the weights that it has.
+
+    The module is put into evaluation mode, on the CPU, in single precision; training works on copies of it.
 
     Args:
         what: it is called in sentences.
@@ -247,4 +251,4 @@ def configured(trunk: GivenTrunk, config: ModelConfig) -> ModelConfig:
     said = {name: getattr(layout, name) for name in ("channels", "size", "padding")}
     said |= {name: getattr(layout, name) for name in ("shift", "graph") if getattr(layout, name)}
     return dataclasses.replace(config, trunk=trunk.name, stride=layout.stride, layout=said, conv5=False,
-                               padding="torch")
+                               padding="torch", source={**config.source, **trunk.source})

@@ -364,6 +364,8 @@ def starting_model(path: Path | None, recipe: Recipe, trunk: GivenTrunk | None =
     state = _imagenet(path)
     if state is None:
         model = DelfModel.from_pretrained(path)
+        if trunk is not None and trunk.frozen and digest_of(trunk) != digest_of(model.trunk):
+            raise ModelError(f"{path} has a trunk of its own, which is not that of --trunk; leave one of the two out")
         own, wanted = ((one.trunk, one.stride) for one in (model.config, config))
         if recipe.stages and own != wanted:
             raise ModelError(f"{path} is a {own[0]} of stride {own[1]}, and the recipe trains a {wanted[0]} of stride "
