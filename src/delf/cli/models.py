@@ -114,7 +114,8 @@ def train(
     Goes on from its last checkpoint when it is run again after an interruption. Below torchrun, several processes
     share the work.
 
-    Example: [bold]delf train cpu --data photos/ --start resnet18.safetensors -o landmarks.safetensors[/bold]
+    Example: [bold]delf train cpu --data photos/ --start resnet18.safetensors -o landmarks.safetensors[/bold], or with a
+    network of your own [bold]delf train mine.toml --trunk mine:make --data photos/ -o mine.safetensors[/bold]
     """
     folder = run or output.with_suffix(".run")
     if plot:

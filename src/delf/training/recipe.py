@@ -161,41 +161,35 @@ def train_model(recipe: Recipe, photos: Sequence[LabelledPhoto], output: Path, *
     Raises:
         DelfError: with a sentence on what is wrong and what to do.
     """
+    run, recipe = run or output.with_suffix(".run"), of_trunk(recipe, trunk)
     with known(trunk):
-        _train(of_trunk(recipe, trunk), photos, output, start, trunk, correspondences, held,
-               run or output.with_suffix(".run"), about, licence, device, validate, report)
-
-
-def _train(recipe: Recipe, photos: Sequence[LabelledPhoto], output: Path, start: Path | None, trunk: GivenTrunk | None,
-           correspondences: Correspondences | None, held: Correspondences | None, run: Path, about: str, licence: str,
-           device: str, validate: bool, report: Callable[[Report], None]) -> None:
-    run.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(0)
-    join_processes(device)
-    trainer = _Trainer(recipe, photos, run, correspondences, held, own_device(device), report, start)
-    model = starting_model(start, recipe, trunk)
-    trainer.begun = digest_of(model.trunk) if trunk is not None else ""
-    for number, plan in enumerate(recipe.stages):
-        model = trainer.stage(number, plan, model)
-        if validate and Part.own().rank == 0:
-            trainer.validate(model, f"after {number + 1}-{plan.kind}")
-    if Part.own().rank == 0:
-        report(Report(f"finishing the model with {recipe.finish.photos} photos"))
-        finished = finish(model, trainer.paths(), recipe.finish, report=lambda text: report(Report(text)))
-        if recipe.finish.whitening_photos:
-            report(Report(f"learning the whitening from {recipe.finish.whitening_photos} photos"))
-            finished = learn_whitening(finished, of_split(trainer.photos, "train"),
-                                       WhiteningOptions(photos=recipe.finish.whitening_photos),
-                                       report=lambda text: report(Report(text)))
-        if not recipe.stages:  # what a model says of itself stays true where nothing is trained
-            about, licence = about or model.config.about, licence or model.config.licence
-        finished.config = dataclasses.replace(finished.config, about=about, licence=licence)
-        finished.save_pretrained(output)
-        if validate:
-            finished.config = dataclasses.replace(finished.config, probability=trainer.calibrate(finished))
+        run.mkdir(parents=True, exist_ok=True)
+        torch.manual_seed(0)
+        join_processes(device)
+        trainer = _Trainer(recipe, photos, run, correspondences, held, own_device(device), report, start)
+        model = starting_model(start, recipe, trunk)
+        trainer.begun = digest_of(model.trunk) if trunk is not None else ""
+        for number, plan in enumerate(recipe.stages):
+            model = trainer.stage(number, plan, model)
+            if validate and Part.own().rank == 0:
+                trainer.validate(model, f"after {number + 1}-{plan.kind}")
+        if Part.own().rank == 0:
+            report(Report(f"finishing the model with {recipe.finish.photos} photos"))
+            finished = finish(model, trainer.paths(), recipe.finish, report=lambda text: report(Report(text)))
+            if recipe.finish.whitening_photos:
+                report(Report(f"learning the whitening from {recipe.finish.whitening_photos} photos"))
+                finished = learn_whitening(finished, of_split(trainer.photos, "train"),
+                                           WhiteningOptions(photos=recipe.finish.whitening_photos),
+                                           report=lambda text: report(Report(text)))
+            if not recipe.stages:  # what a model says of itself stays true where nothing is trained
+                about, licence = about or model.config.about, licence or model.config.licence
+            finished.config = dataclasses.replace(finished.config, about=about, licence=licence)
             finished.save_pretrained(output)
-    if distributed.is_initialized():
-        distributed.barrier()
+            if validate:
+                finished.config = dataclasses.replace(finished.config, probability=trainer.calibrate(finished))
+                finished.save_pretrained(output)
+        if distributed.is_initialized():
+            distributed.barrier()
 
 
 def join_processes(device: str) -> None:
