@@ -147,10 +147,10 @@ def train(
     photos = read_photos(data, images, plan.photos, report=lambda sentence: say(sentence, quiet))
     root = images or (data if data.is_dir() else data.parent)
     known = [None if file is None else Correspondences.read(file, root) for file in (pairs, held_pairs)]
+    own = None
     if trunk is not None:
-        say(f"Looking at {trunk}.", quiet)
-    own = None if trunk is None else given_trunk(trunk, plan.trunk, precision=plan.model.precision)
-    if own is not None:
+        with progress("Looking at the trunk", "pictures", quiet) as update:
+            own = given_trunk(trunk, plan.trunk, precision=plan.model.precision, progress=update)
         say(f"{own.about}.", quiet)
     with known_trunk(own):
         with Reporter(quiet) as report:

@@ -19,6 +19,7 @@ from delf.models.layouts import OpenLayout
 from delf.network.foreign import Foreign, look_through, read_foreign
 from delf.network.own import GivenTrunk, TrunkOptions, answered, placed
 from delf.network.placing import Placing, as_map
+from delf.network.probing import Progress
 from delf.network.tracing import halve_weights, joined, onnx_of, opset_of, traced
 from delf.network.trunk import Trunk
 from delf.pools import Pool
@@ -71,11 +72,13 @@ class OnnxTrunk(GraphTrunk, GivenTrunk):
         self.name, self.layout = options.name, layout
 
 
-def onnx_trunk(path: Path, options: TrunkOptions | None = None, *, precision: str = "half") -> OnnxTrunk:
+def onnx_trunk(path: Path, options: TrunkOptions | None = None, *, precision: str = "half",
+               progress: Progress = lambda done, total: None) -> OnnxTrunk:
     """The trunk of an ONNX file.
 
     Args:
         precision: as in `ModelConfig`: "half" stores the weights of its convolutions in half precision.
+        progress: as for `delf.network.probing.probe`.
 
     Raises:
         ModelError: it cannot be used; the sentence says why. MissingDependencyError: onnx is not installed.
@@ -93,7 +96,7 @@ def onnx_trunk(path: Path, options: TrunkOptions | None = None, *, precision: st
             session.run([foreign.output], {foreign.input: pixels.contiguous().numpy()})[0]), what, images)
         return as_map(found, options.map_layout, images, options.stride, options.tokens)
 
-    placing, layout = placed(compute, options, what)
+    placing, layout = placed(compute, options, what, progress)
     graph = _whole(foreign, options, placing).SerializeToString()
     trunk = OnnxTrunk(graph, options, OpenLayout(layout.channels, layout.stride, layout.size, layout.padding,
                                                  shift=layout.shift, graph=len(graph)))

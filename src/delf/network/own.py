@@ -21,7 +21,7 @@ from delf.factories import current_folder, imported, require_taken
 from delf.models import TRUNKS, ModelConfig
 from delf.models.layouts import OpenLayout
 from delf.network.placing import MAPS, Placing, as_map
-from delf.network.probing import Found, probe
+from delf.network.probing import Found, Progress, probe
 from delf.network.trunk import Trunk, load_published
 
 TOLERANCE = 0.25  # of a stride: how far from what is said a cell may lie
@@ -114,13 +114,13 @@ class OwnTrunk(GivenTrunk):
 
 
 def own_trunk(made: nn.Module | Callable[[], nn.Module], options: TrunkOptions | None = None, *,
-              what: str = "the trunk") -> OwnTrunk:
+              what: str = "the trunk", progress: Progress = lambda done, total: None) -> OwnTrunk:
     """A trunk of a module, or of what makes one; with the weights that it has.
 
     The module is put into evaluation mode, on the CPU, in single precision; training works on copies of it.
 
     Args:
-        what: it is called in sentences.
+        what: it is called in sentences. progress: as for `probe`, as a large network takes a while to be looked at.
 
     Raises:
         ModelError: it is no module, fails, or is not what `options` say; the sentence tells what was found.
@@ -141,11 +141,12 @@ def own_trunk(made: nn.Module | Callable[[], nn.Module], options: TrunkOptions |
     def compute(images: Tensor) -> Tensor:
         return answered(lambda: _map_of(network(images), images, options), what, images)
 
-    placing, layout = placed(compute, options, what)
+    placing, layout = placed(compute, options, what, progress)
     return OwnTrunk(network, options, placing, layout)
 
 
-def named_trunk(place: str, options: TrunkOptions | None = None) -> OwnTrunk:
+def named_trunk(place: str, options: TrunkOptions | None = None, *,
+                progress: Progress = lambda done, total: None) -> OwnTrunk:
     """The trunk that MODULE:FACTORY makes, a function or a class without arguments; the module may lie in the current
     folder.
 
@@ -158,17 +159,18 @@ def named_trunk(place: str, options: TrunkOptions | None = None) -> OwnTrunk:
     with current_folder():
         factory = imported(what, place)
         require_taken(what, factory, {})
-        return own_trunk(factory, options, what=what)
+        return own_trunk(factory, options, what=what, progress=progress)
 
 
-def placed(compute: Callable[[Tensor], Tensor], options: TrunkOptions, what: str) -> tuple[Placing, OpenLayout]:
+def placed(compute: Callable[[Tensor], Tensor], options: TrunkOptions, what: str, progress: Progress
+           ) -> tuple[Placing, OpenLayout]:
     """How cells of a network come where delf has them, and what a model says of it.
 
     Raises:
         ModelError: what it does is not what is said of it.
     """
     try:
-        found = probe(compute, stride=options.stride, multiple=options.multiple)
+        found = probe(compute, stride=options.stride, multiple=options.multiple, progress=progress)
         _require_said(found, options)
         offset = _offset(found, options)
     except ModelError as error:

@@ -10,6 +10,7 @@ is exact for patches side by side, and up to half a stride off for convolutions 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from torch import Tensor
 from delf.errors import ModelError
 
 Compute = Callable[[Tensor], Tensor]
+Progress = Callable[[int, int], None]
+ABOUT = 70  # pictures of one probe
 UNIT = 224  # a whole number of patches of 7, 8, 14, 16, 28 and 32 pixels
 LEAST = 96  # pixels of the shorter side of all pictures
 SIDE = 640  # of the picture in which the edges of what a cell sees are looked for
@@ -44,16 +47,19 @@ class Found:
 
 
 @torch.no_grad()
-def probe(compute: Compute, *, stride: int = 0, multiple: int = 0) -> Found:
+def probe(compute: Compute, *, stride: int = 0, multiple: int = 0, progress: Progress = lambda done, total: None
+          ) -> Found:
     """Ask a network.
 
     Args:
         compute: (1, 3, H, W) normalised pictures -> (1, C, h, w). stride: what it is said to be; 0 if nothing is said.
-        multiple: of which sides must be whole multiples; 0 if of the stride alone.
+        multiple: of which sides must be whole multiples; 0 if of the stride alone. progress: is given the number of
+            pictures done, and of about how many.
 
     Raises:
         ModelError: what it gives is no map of features that grows with the picture.
     """
+    compute = _counted(compute, progress)
     unit = math.lcm(stride or UNIT, multiple or 1)
     short = unit * -(-LEAST // unit)
     shape = compute(_noise(short, 2 * short)).shape
@@ -65,6 +71,17 @@ def probe(compute: Compute, *, stride: int = 0, multiple: int = 0) -> Found:
     places = [_place(_along(compute, axis), found, unit) for axis in (3, 2)]
     return Found(found, shape[1], surplus, (places[0][0], places[1][0]), all(exact for _, exact, _ in places),
                  min(size for *_, size in places))
+
+
+def _counted(compute: Compute, progress: Progress) -> Compute:
+    numbers = itertools.count(1)
+
+    def asked(images: Tensor) -> Tensor:
+        found, number = compute(images), next(numbers)
+        progress(number, max(number, ABOUT))
+        return found
+
+    return asked
 
 
 def _noise(height: int, width: int, seed: int = 0) -> Tensor:

@@ -15,6 +15,7 @@ from delf.network.convnext import ConvNextTrunk
 from delf.network.graph import GraphTrunk, onnx_trunk
 from delf.network.joined import resnet_of
 from delf.network.own import GivenTrunk, OwnTrunk, TrunkOptions, named_trunk
+from delf.network.probing import Progress
 from delf.network.trunk import Trunk
 from delf.network.vit import VitTrunk
 
@@ -42,14 +43,15 @@ def known(trunk: Trunk | None) -> Iterator[None]:
             OWN[trunk.name] = before
 
 
-def given_trunk(place: str, options: TrunkOptions | None = None, *, precision: str = "half") -> GivenTrunk:
+def given_trunk(place: str, options: TrunkOptions | None = None, *, precision: str = "half",
+                progress: Progress = lambda done, total: None) -> GivenTrunk:
     """The trunk that a user gives on the command line: an .onnx file, or MODULE:FACTORY (`delf.network.own`).
 
-    precision: of the weights in the file, as in `delf.models.ModelConfig`.
+    precision: of the weights in the file, as in `delf.models.ModelConfig`. progress: as for `probe`.
     """
     if place.endswith(".onnx"):
-        return onnx_trunk(Path(place), options, precision=precision)
-    return named_trunk(place, options)
+        return onnx_trunk(Path(place), options, precision=precision, progress=progress)
+    return named_trunk(place, options, progress=progress)
 
 
 def trunk_of(name: str, *, conv5: bool = False, padding: str = "torch", layout: Mapping[str, int] | None = None
