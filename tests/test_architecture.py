@@ -102,7 +102,7 @@ def test_the_table_is_understood() -> None:
         named = re.findall(r"`([^`]+)`", words)
         assert words in known or set(named) <= set(rules()), f"{places}: {words}"
     assert rules()["collection"] == {"collection", "images", "types", "errors", "verdicts", "codes", "files", "privacy",
-                                     "pools", "pickled", "extractors", "settings"}
+                                     "pools", "pickled", "extractors", "factories", "settings"}
     assert "search" in rules()["evaluate"] and "cli" not in rules()["evaluate"]
     above: set[str] = set()
     for places, _ in rows():

@@ -16,7 +16,8 @@ extractor goes. What an extractor gives is looked at there, and what is wrong wi
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from copy import copy
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -181,8 +182,23 @@ def as_extractor(own: Own, *, source: str = "", threads: int | None = None) -> E
     return _Completed(own, source, threads)
 
 
+def judged_by(extractor: Extractor, weights: Callable[[bool], Mapping[str, float]]) -> Extractor:
+    """The same extractor of someone's own, whose probability is judged by other weights (`Extractor.weights`).
+
+    Raises:
+        OptionError: it is none that `as_extractor` has completed, and so knows by itself.
+    """
+    if not isinstance(extractor, _Completed):
+        raise OptionError(f"{extractor.name!r} knows by itself how sure it may be, so leave the probability out")
+    other = copy(extractor)
+    other.judged = weights
+    return other
+
+
 class _Completed:
     """An extractor of someone's own, with what it lacks filled in, and a look at what it gives."""
+
+    judged: Callable[[bool], Mapping[str, float]] | None = None
 
     def __init__(self, own: Own, source: str, threads: int | None) -> None:
         self._own, self._source, self._threads = own, source, threads
@@ -261,7 +277,7 @@ class _Completed:
         return np.asarray(self._own.attention_map(image), np.float32)  # type: ignore[attr-defined]
 
     def weights(self, by_words: bool = False) -> Mapping[str, float]:
-        own = getattr(self._own, "weights", None)
+        own = self.judged or getattr(self._own, "weights", None)
         return {} if own is None else own(by_words)
 
     def glancing(self, share: float, cells: int, side: int) -> tuple[Extractor, int | None]:

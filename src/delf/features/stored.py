@@ -64,8 +64,8 @@ def load_shipped(about: Mapping[str, Any], folder: Path, *, threads: int | None 
         side = stored.get("max_image_size", UNLIMITED_SIDE)
         if side is not None and side > math.isqrt(MOST_PIXELS):
             raise OptionError(f"a photo would be looked at in more than {MOST_PIXELS:,} pixels")
-        if set(stored) & {"threads", "device"}:
-            raise OptionError("threads and device are none")
+        if set(stored) & {"threads", "device", "probability"}:  # the last is a file, and the user's to name
+            raise OptionError("threads, device and probability are none")
         load_named(about["model"]["name"], **stored)
     except (OptionError, ModelError, TypeError, OverflowError) as error:
         raise CollectionError(_NO_OPTIONS.format(display_path(folder), error)) from error

@@ -46,12 +46,15 @@ CONVENTIONS = {"padding": ("torch", "tensorflow", "keras"), "resize": ("antialia
 _LATER = ("projection", "smoothing", "global_normalised", "global_scales", "source")  # fields that most models lack
 
 
+_OPEN = ("shift", "graph")  # of `layout`, where a trunk needs them to be put together
+
+
 @dataclass(frozen=True)
 class ModelConfig:
     """What a model file says of itself.
 
     trunk: a key of `TRUNKS`. stride: one of its strides. layout: of a trunk that does not come with the package, what
-        is to be known of it where it is not in `TRUNKS`: channels, and size and padding of what a cell sees.
+        is to be known of it where it is not in `TRUNKS`, as the fields of `OpenLayout`.
     attention: whether a trained attention head is in the file; else the feature norm scores the features.
     mean, std: of RGB values in 0..255, subtracted and divided by before the trunk.
     padding: of the maximum behind conv1: "torch", one cell on all sides; "tensorflow", whose SAME has none above and
@@ -160,7 +163,7 @@ class ModelConfig:
         """What is known of the trunk. Raises `ModelError` where nothing is."""
         if self.trunk in TRUNKS:
             return TRUNKS[self.trunk]
-        if set(self.layout) != {"channels", "size", "padding"}:
+        if not {"channels", "size", "padding"} <= set(self.layout) <= {*_OPEN, "channels", "size", "padding"}:
             raise ModelError(f"unknown trunk {self.trunk!r}; known are {', '.join(TRUNKS)}")
         return OpenLayout(stride=self.stride, **self.layout)
 
@@ -177,6 +180,7 @@ class ModelConfig:
                 if (name not in CONVENTIONS or value != CONVENTIONS[name][0]) and (name not in _LATER or value)}
         seen = receptive_field(self.trunk_layout)
         said["layout"] = {"channels": self.trunk_channels, "size": seen.size, "padding": seen.padding}
+        said["layout"] |= {name: self.layout[name] for name in _OPEN if self.layout.get(name)}
         if self.trunk in SHIPPED:
             del said["layout"]
         return json.dumps(said, sort_keys=True)

@@ -144,19 +144,24 @@ class VitLayout:
 class OpenLayout:
     """A trunk that is not known here, as its model file describes it: its ONNX file needs no more to be extracted with.
 
-    size, padding: of what a cell sees, as `delf.models.receptive_field` has them.
+    size, padding: of what a cell sees, as `delf.models.receptive_field` has them. shift: pixels of zeros in front of
+    what a module of somebody's is given (`delf.network.placing`). graph: bytes of the ONNX file that the trunk is; 0
+    where it is a module.
     """
 
     channels: int
     stride: int
     size: int
     padding: int
+    shift: int = 0
+    graph: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("channels", "stride", "size", "padding"):
+        for name, least, most in (("channels", 1, 10**6), ("stride", 1, 10**6), ("size", 1, 10**6),
+                                  ("padding", 1, 10**6), ("shift", 0, 10**6), ("graph", 0, 2**31 - 1)):
             value = getattr(self, name)
-            if type(value) is not int or not 1 <= value <= 1_000_000:
-                raise ModelError(f"the {name} of a trunk is a whole number of 1 or more, not {value!r}")
+            if type(value) is not int or not least <= value <= most:
+                raise ModelError(f"the {name} of a trunk is a whole number from {least} to {most}, not {value!r}")
 
     @property
     def strides(self) -> tuple[int, ...]:

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from delf.errors import ModelError, missing_dependency
+from delf.errors import ModelError
 from delf.files import replacing
 from delf.models import METADATA_KEY, OUTPUTS, ModelConfig
 from delf.models.digest import seal
+from delf.network.graph import GraphTrunk
 from delf.network.model import DelfModel
+from delf.network.own import OwnTrunk
+from delf.network.tracing import halve_weights, joined, onnx_of, opset_of, traced
+from delf.privacy import quiet_onnxruntime
+
+AXES = {"feature_map": {0: "batch", 2: "rows", 3: "columns"}, "attention": {0: "batch", 1: "rows", 2: "columns"},
+        "global_descriptor": {0: "batch"}}  # of any length, of the outputs
 
 
 def export_onnx(model: DelfModel, path: Path) -> None:
@@ -31,28 +38,80 @@ def export_onnx(model: DelfModel, path: Path) -> None:
     """
     network = exportable(model)
     assert model.pca is not None, "exportable() refuses a model without"
-    try:
-        import onnx
-    except ImportError as error:
-        raise missing_dependency("onnx", "torch", "the export of a model") from error
+    onnx = onnx_of("the export of a model")
+    graph = _graph(network)
+    if model.config.precision == "half":
+        halve_weights(graph.graph, exactly=isinstance(network.trunk, OwnTrunk | GraphTrunk))
+    onnx.helper.set_model_props(graph, {METADATA_KEY: model.config.to_json(), **model.pca.to_metadata(),
+                                        **(model.whitening.to_metadata() if model.whitening else {})})
+    onnx.checker.check_model(graph)
     with replacing(path) as temporary:
-        with warnings.catch_warnings():
-            # The tracing exporter is deprecated, but gives dynamic sizes in one file without guards on them.
-            warnings.simplefilter("ignore")
-            torch.onnx.export(network, (torch.zeros(1, 3, 224, 192),), str(temporary), dynamo=False,
-                              input_names=["images"], output_names=list(OUTPUTS), opset_version=17,
-                              dynamic_axes={"images": {0: "batch", 2: "height", 3: "width"},
-                                            "feature_map": {0: "batch", 2: "rows", 3: "columns"},
-                                            "attention": {0: "batch", 1: "rows", 2: "columns"},
-                                            "global_descriptor": {0: "batch"}})
-        graph = onnx.load(temporary)
-        if model.config.precision == "half":
-            _halve_weights(graph.graph)
-        onnx.helper.set_model_props(graph, {METADATA_KEY: model.config.to_json(), **model.pca.to_metadata(),
-                                            **(model.whitening.to_metadata() if model.whitening else {})})
-        onnx.checker.check_model(graph)
         onnx.save(graph, temporary)
         seal(temporary)
+        if isinstance(network.trunk, OwnTrunk):
+            _require_same(network, temporary)
+
+
+def _graph(network: DelfModel) -> Any:
+    """The ONNX model of a network that is exportable."""
+    example, axes = torch.zeros(1, 3, 224, 192), {"images": {0: "batch", 2: "height", 3: "width"}, **AXES}
+    if isinstance(network.trunk, GraphTrunk):
+        return _around(network, network.trunk)
+    if not isinstance(network.trunk, OwnTrunk):
+        return traced(network, (example,), axes, OUTPUTS)
+    try:
+        return traced(network, (example,), axes, OUTPUTS, as_is=True)
+    except Exception as error:  # the exporter raises many kinds
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"the trunk {network.config.trunk!r} cannot be written as ONNX ({reason}); the module has to "
+                         "be one that torch.onnx.export takes with dynamo=False") from error
+
+
+class _Part(nn.Module):
+    """A method of a model as a module; the rest of it goes into no graph."""
+
+    def __init__(self, model: DelfModel, name: str) -> None:
+        super().__init__()
+        self.model, self.name = model, name
+
+    def forward(self, images: Tensor) -> Any:
+        """Whatever the method gives."""
+        return getattr(self.model, self.name)(images)
+
+
+def _around(network: DelfModel, trunk: GraphTrunk) -> Any:
+    """The ONNX model of a network whose trunk is a graph already."""
+    onnx = onnx_of("the export of a model")
+    graph = onnx.load_model_from_string(trunk.graph.numpy().tobytes())
+    opset, sides, channels = opset_of(graph), {0: "batch", 2: "height", 3: "width"}, network.config.trunk_channels
+    before = traced(_Part(network, "normalised"), (torch.zeros(1, 3, 64, 48),),
+                    {"images": sides, "normalised": sides}, ["normalised"], opset=opset)
+    behind = traced(_Part(network, "described"), (torch.ones(1, channels, 4, 3),),
+                    {"map": AXES["feature_map"], **AXES}, OUTPUTS, opset=opset)
+    inner = onnx.compose.add_prefix(graph, "trunk/")
+    made = joined(before, inner, [("normalised", "trunk/images")], ["trunk/feature_map"])
+    return joined(made, behind, [("trunk/feature_map", "map")], OUTPUTS)
+
+
+@torch.no_grad()
+def _require_same(network: DelfModel, path: Path) -> None:
+    """Refuse a file that computes something else than a module of the user's, for a size it was not traced with."""
+    import onnxruntime
+
+    quiet_onnxruntime(onnxruntime)
+    images = torch.rand((1, 3, 250, 170), generator=torch.Generator().manual_seed(0)) * 255
+    expected = network(images)[0].numpy()
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    try:
+        session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+        found = session.run([OUTPUTS[0]], {"images": images.numpy()})[0]
+    except Exception as error:  # ONNX Runtime's own classes are not public
+        found = np.array(str(error).splitlines()[:1])
+    if found.shape != expected.shape or not np.allclose(found, expected, atol=0.02 * float(np.abs(expected).max())):
+        raise ModelError(f"the ONNX form of the trunk {network.config.trunk!r} is right only for the size that it was "
+                         "traced with: somewhere the module takes the size of its input as a number of Python, such as "
+                         "by int(x.shape[2]); let it compute with x.shape[2] itself")
 
 
 def can_export(config: ModelConfig) -> bool:
@@ -119,19 +178,3 @@ def exportable(model: DelfModel) -> DelfModel:
     if model.config.pooling == "rmac":
         folded.pooling = _Unpooled()
     return folded
-
-
-def _halve_weights(graph: object) -> None:
-    """Store every convolution weight in float16, with a Cast back to float32 in front of its use."""
-    from onnx import TensorProto, helper, numpy_helper
-
-    casts = []
-    for tensor in graph.initializer:  # type: ignore[attr-defined]
-        if tensor.data_type != TensorProto.FLOAT or len(tensor.dims) < 4:
-            continue
-        name = tensor.name
-        half = numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), name=f"{name}.half")
-        tensor.CopyFrom(half)
-        casts.append(helper.make_node("Cast", [f"{name}.half"], [name], to=TensorProto.FLOAT, name=f"{name}.single"))
-    for cast in reversed(casts):
-        graph.node.insert(0, cast)  # type: ignore[attr-defined]

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from delf.errors import missing_dependency
+from delf.errors import ModelError, missing_dependency
 from delf.files import replacing, write_atomically
 from delf.models import METADATA_KEY
 from delf.network.export import export_onnx, exportable
@@ -36,6 +36,9 @@ def export_torchscript(model: DelfModel, path: Path) -> None:
         ModelError: as `export_onnx`. DelfError: the file cannot be written.
     """
     network = exportable(model)
+    if network.trunk.frozen:
+        raise ModelError(f"the trunk of {model.config.name!r} is an ONNX graph, which TorchScript cannot hold; use the "
+                         ".onnx file")
     for parameter in network.parameters():
         parameter.requires_grad_(False)
     with warnings.catch_warnings():

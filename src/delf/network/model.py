@@ -35,7 +35,7 @@ class DelfModel(nn.Module):
         self.config = config
         self.pca = pca
         self.whitening = whitening
-        self.trunk = trunk_of(config.trunk, conv5=config.conv5, padding=config.padding)
+        self.trunk = trunk_of(config.trunk, conv5=config.conv5, padding=config.padding, layout=config.layout)
         self.attention: nn.Module = FeatureNorm()
         if config.attention:
             self.attention = Attention(config.trunk_channels, config.attention_hidden,
@@ -56,7 +56,14 @@ class DelfModel(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(B, 3, H, W) float RGB in 0..255 -> (B, C, h, w) map, (B, h, w) attention, (B, G) global descriptor."""
-        feature_map = self.trunk((images - self.mean) / self.std)
+        return self.described(self.trunk(self.normalised(images)))
+
+    def normalised(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) float RGB in 0..255 -> what the trunk is given."""
+        return (images - self.mean) / self.std
+
+    def described(self, feature_map: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, C, h, w) of the trunk -> the outputs of the model."""
         top = self.trunk.forward_conv5(feature_map) if self.config.conv5 else None
         step = self.config.stride // self.config.trunk_layout.strides[0]
         if step > 1:
@@ -98,7 +105,8 @@ class DelfModel(nn.Module):
                if not key.endswith("num_batches_tracked")}
         if own != {key: tensor.shape for key, tensor in tensors.items()}:
             raise ModelError(f"{path} says it is a {config.trunk} but its weights are of another model; get it again")
-        instance.load_state_dict({key: tensor.float() for key, tensor in tensors.items()}, strict=False)
+        instance.load_state_dict({key: tensor.float() if tensor.is_floating_point() else tensor
+                                  for key, tensor in tensors.items()}, strict=False)
         return instance.eval()
 
     @classmethod
@@ -133,8 +141,8 @@ class DelfModel(nn.Module):
         half = half and self.config.precision == "half"
         folded = unfold_batch_norm(fold_batch_norm(self.trunk))
         tensors = {**self.state_dict(), **{f"trunk.{key}": tensor for key, tensor in folded.items()}}
-        tensors = {key: tensor.half() if half and tensor.ndim == 4 else tensor for key, tensor in tensors.items()
-                   if not key.endswith("num_batches_tracked")}
+        tensors = {key: tensor.half() if half and tensor.ndim == 4 and tensor.is_floating_point() else tensor
+                   for key, tensor in tensors.items() if not key.endswith("num_batches_tracked")}
         arrays: list[tuple[str, FloatArray]] = []
         if self.pca is not None:
             arrays += zip(PCA_KEYS, (self.pca.mean, self.pca.components, self.pca.variances), strict=True)
@@ -143,7 +151,7 @@ class DelfModel(nn.Module):
         tensors |= {key: torch.from_numpy(array) for key, array in arrays}
         config = dataclasses.replace(self.config, name=path.stem, fingerprint=_fingerprint(tensors))
         with replacing(path) as temporary:
-            save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, temporary,
+            save_file({key: tensor.contiguous().clone() for key, tensor in tensors.items()}, temporary,
                       metadata={METADATA_KEY: config.to_json()})
             temporary.chmod(0o644)
 

@@ -16,6 +16,7 @@ class Trunk(nn.Module):
     """
 
     has_conv5 = False
+    frozen = False  # whether its weights cannot be trained
 
     def forward_conv5(self, feature_map: Tensor) -> Tensor:
         """What a ResNet has behind its feature map. Raises `ModelError` for others."""
@@ -27,10 +28,15 @@ class Trunk(nn.Module):
         Raises:
             ModelError: a tensor is missing or has another shape, i.e. the file is of another architecture.
         """
-        own = self.state_dict()
-        wanted = {key: state[key] for key in own if key in state and state[key].shape == own[key].shape}
-        missing = [key for key in own if key not in wanted and not key.endswith("num_batches_tracked")]
-        if missing:
-            raise ModelError(f"these weights do not fit the trunk: {len(missing)} tensors are missing or of another "
-                             f"shape, the first is {missing[0]!r}; check the name of the architecture")
-        self.load_state_dict(wanted, strict=False)
+        load_published(self, state)
+
+
+def load_published(module: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """As `Trunk.load_published`, for any module."""
+    own = module.state_dict()
+    wanted = {key: state[key] for key in own if key in state and state[key].shape == own[key].shape}
+    missing = [key for key in own if key not in wanted and not key.endswith("num_batches_tracked")]
+    if missing:
+        raise ModelError(f"these weights do not fit the trunk: {len(missing)} tensors are missing or of another "
+                         f"shape, the first is {missing[0]!r}; check the name of the architecture")
+    module.load_state_dict(wanted, strict=False)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from delf.collection import Collection
 from delf.errors import DelfError
+from delf.extractors import Extractor
 from delf.features import Delf
 from delf.files import replacing
 from delf.ranking.confidence import DETAILS, EVIDENCE, INTERCEPT, WORDS, probability
@@ -93,7 +94,7 @@ class Calibration:
     reliability: list[tuple[float, float, int]]
 
 
-def calibrate(extractor: Delf, photos: Sequence[LabelledPhoto], folder: Path,
+def calibrate(extractor: Extractor, photos: Sequence[LabelledPhoto], folder: Path,
               options: CalibrationOptions | None = None, *,
               progress: Callable[[int, int], None] = lambda done, total: None) -> Calibration:
     """Fit the probability on half of the held-out classes, and judge it on the other half.
@@ -123,7 +124,7 @@ def calibrate(extractor: Delf, photos: Sequence[LabelledPhoto], folder: Path,
     return Calibration(pairs, words, reliability(judged.only(by_words).known(), words))
 
 
-def collect_samples(extractor: Delf, photos: Sequence[LabelledPhoto], unrelated: Sequence[LabelledPhoto],
+def collect_samples(extractor: Extractor, photos: Sequence[LabelledPhoto], unrelated: Sequence[LabelledPhoto],
                     folder: Path, options: CalibrationOptions | None = None, *,
                     progress: Callable[[int, int], None] = lambda done, total: None) -> Samples:
     """Search with photos of held-out classes among themselves and unrelated photos.
@@ -147,7 +148,7 @@ def collect_samples(extractor: Delf, photos: Sequence[LabelledPhoto], unrelated:
         of_key = {engine.snapshot.key_of(ordinal): label for path, label in labels.items()
                   if (ordinal := engine.snapshot.ordinal_of(path)) is not None}
         names = (*EVIDENCE, *([WORDS] if engine.retriever.comparable else []),
-                 *([DETAILS] if extractor.options.details else []))
+                 *([DETAILS] if isinstance(extractor, Delf) and extractor.options.details else []))
         for done, photo in enumerate(queries, start=1):
             own = collection.ordinal_of(photo.path)
             if own is None:  # it could not be read
@@ -165,7 +166,7 @@ def collect_samples(extractor: Delf, photos: Sequence[LabelledPhoto], unrelated:
                    np.array(query_labels, np.str_), names)
 
 
-def _overlaid(extractor: Delf, photo: LabelledPhoto, results: Sequence[Result], labels: dict[Path, str],
+def _overlaid(extractor: Extractor, photo: LabelledPhoto, results: Sequence[Result], labels: dict[Path, str],
               rng: random.Random) -> list[tuple[dict[str, float], bool]]:
     """Samples of a photo with overlays: with the best right answer that geometry confirmed, and with wrong ones."""
     same = next((one.file for one in results if one.file is not None and labels.get(one.file) == photo.label

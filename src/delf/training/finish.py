@@ -86,6 +86,8 @@ def finish(model: DelfModel, photos: Sequence[Path], options: FinishOptions | No
         moments = _moments(extractor, _readable(chosen, report), threshold, lambda done: progress(done, len(chosen)))
         pca = _projection(pca if options.projection == "keep" else None, *moments, options.dimensions)
     extraction |= {"score_threshold": threshold, "texture": options.texture, "border": options.border}
+    if len(pca.components) < extraction.get("dimensions", ExtractionOptions().dimensions):
+        extraction["dimensions"] = len(pca.components)
     config = dataclasses.replace(model.config, extraction=extraction)
     finished = DelfModel(config, pca, model.whitening)
     finished.load_state_dict(model.state_dict())

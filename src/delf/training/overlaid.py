@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from delf.errors import ImageError
-from delf.features import Delf
+from delf.extractors import Extractor
 from delf.images import read_image
 from delf.pair import match_extracted
 from delf.training.overlays import TUNED, Overlay
@@ -22,7 +22,7 @@ Sample = tuple[dict[str, float], bool]
 EACH = 2  # unrelated pairs of each photo
 
 
-def overlaid_samples(extractor: Delf, photo: Path, same: Path | None, others: Sequence[Path],
+def overlaid_samples(extractor: Extractor, photo: Path, same: Path | None, others: Sequence[Path],
                      rng: random.Random) -> list[Sample]:
     """The evidence of a photo with a right one and with wrong ones, under overlays, and whether they belong together.
 

@@ -7,7 +7,6 @@ package. A stage has the options of the loop (`engine.LoopOptions`) and its own 
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import hashlib
 import json
@@ -26,18 +25,19 @@ from delf.errors import DelfError, ModelError, OptionError
 from delf.files import write_atomically
 from delf.models import ModelConfig
 from delf.network.model import DelfModel
-from delf.network.resnet import fold_batch_norm, unfold_batch_norm
+from delf.network.own import GivenTrunk, TrunkOptions, configured, digest_of
+from delf.network.trunks import known
 from delf.training.attention import AttentionOptions, AttentionStage
 from delf.training.calibration import calibrate, write_reliability
 from delf.training.classification import ClassificationOptions, ClassificationStage
 from delf.training.correspondences import CorrespondenceOptions, Correspondences, CorrespondenceStage
-from delf.training.describer import Describer
 from delf.training.distillation import DistillationOptions, DistillationStage
 from delf.training.engine import LoopOptions, Part, Progress, run_stage
 from delf.training.extraction import extractor_of
 from delf.training.finish import FinishOptions, finish
 from delf.training.joint import JointOptions, JointStage
 from delf.training.photos import LabelledPhoto, PhotoCache, SplitOptions, of_split, read_photos, readable, write_photos
+from delf.training.results import kept, result_of
 from delf.training.validation import retrieval_map
 from delf.training.whitening import WhiteningOptions, learn_whitening
 from delf.weights import Checkpoint
@@ -49,6 +49,7 @@ RECIPES = Path(__file__).parent / "recipes"
 STAGES: dict[str, type] = {"classification": ClassificationOptions, "attention": AttentionOptions,
                            "joint": JointOptions, "correspondences": CorrespondenceOptions,
                            "distillation": DistillationOptions}
+BEHIND = ("attention", "correspondences")  # of them, those that can leave the trunk as it is
 Options = TypeVar("Options")
 
 
@@ -66,12 +67,13 @@ class StagePlan:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is trained, in order, and on which of the photos."""
+    """What is trained, in order, and on which of the photos. trunk: what is said of a trunk of the user's."""
 
     model: ModelConfig
     stages: tuple[StagePlan, ...]
     finish: FinishOptions = field(default_factory=FinishOptions)
     photos: SplitOptions = field(default_factory=SplitOptions)
+    trunk: TrunkOptions | None = None
 
     @classmethod
     def read(cls, name: str | Path) -> Recipe:
@@ -87,15 +89,16 @@ class Recipe:
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
             known = ", ".join(sorted(file.stem for file in RECIPES.glob("*.toml")))
             raise DelfError(f"{name} cannot be read as a recipe ({error}); packaged ones are {known}") from error
-        foreign = set(content) - {"model", "photos", "stage", "finish"}
+        foreign = set(content) - {"model", "trunk", "photos", "stage", "finish"}
         if foreign:
-            raise DelfError(f"{path} has a table {min(foreign)!r}; a recipe has [model], [photos], [[stage]] and "
-                            "[finish]")
+            raise DelfError(f"{path} has a table {min(foreign)!r}; a recipe has [model], [trunk], [photos], "
+                            "[[stage]] and [finish]")
         try:
             return cls(_options(ModelConfig, {"name": "untrained", **content.get("model", {})}),
                        tuple(_plan(table) for table in content.get("stage", [])),
                        _options(FinishOptions, content.get("finish", {})),
-                       _options(SplitOptions, content.get("photos", {})))
+                       _options(SplitOptions, content.get("photos", {})),
+                       _options(TrunkOptions, content["trunk"]) if "trunk" in content else None)
         except (OptionError, ModelError, DelfError, TypeError, AttributeError) as error:
             raise DelfError(f"the recipe {path} makes no sense: {error}") from error
 
@@ -135,10 +138,11 @@ class Report:
     progress: Progress | None = None
 
 
-def train_model(recipe: Recipe, photos: Sequence[LabelledPhoto], output: Path, *, start: Path,
-                correspondences: Correspondences | None = None, held: Correspondences | None = None,
-                run: Path | None = None, about: str = "", licence: str = "", device: str = "cpu",
-                validate: bool = True, report: Callable[[Report], None] = lambda _: None) -> None:
+def train_model(recipe: Recipe, photos: Sequence[LabelledPhoto], output: Path, *, start: Path | None = None,
+                trunk: GivenTrunk | None = None, correspondences: Correspondences | None = None,
+                held: Correspondences | None = None, run: Path | None = None, about: str = "", licence: str = "",
+                device: str = "cpu", validate: bool = True,
+                report: Callable[[Report], None] = lambda _: None) -> None:
     """Run the stages of a recipe, learn the PCA, and write the model.
 
     Run again after an interruption, it goes on from its last checkpoint. Below `torchrun`, all processes call it, share
@@ -146,7 +150,9 @@ def train_model(recipe: Recipe, photos: Sequence[LabelledPhoto], output: Path, *
 
     Args:
         start: weights with the names of torchvision, or of the authors of a trunk, or a model of this package by its
-            packaged name or its file; where the first stage distils, the model that teaches.
+            packaged name or its file; where the first stage distils, the model that teaches. A trunk of the user's
+            needs none: it has the weights that it was made with.
+        trunk: one of the user's (`delf.network.own`), in the place of that which the recipe names.
         correspondences, held: of training photos and of held-out ones, for stages of that kind.
         run: the folder of checkpoints and logs; by default `OUTPUT.run` without the suffix of the output.
         about, licence: what the model file says of itself; by default what it said before, if nothing is trained.
@@ -155,33 +161,35 @@ def train_model(recipe: Recipe, photos: Sequence[LabelledPhoto], output: Path, *
     Raises:
         DelfError: with a sentence on what is wrong and what to do.
     """
-    run = run or output.with_suffix(".run")
-    run.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(0)
-    join_processes(device)
-    trainer = _Trainer(recipe, photos, run, correspondences, held, own_device(device), report, start)
-    model = starting_model(start, recipe)
-    for number, plan in enumerate(recipe.stages):
-        model = trainer.stage(number, plan, model)
-        if validate and Part.own().rank == 0:
-            trainer.validate(model, f"after {number + 1}-{plan.kind}")
-    if Part.own().rank == 0:
-        report(Report(f"finishing the model with {recipe.finish.photos} photos"))
-        finished = finish(model, trainer.paths(), recipe.finish, report=lambda text: report(Report(text)))
-        if recipe.finish.whitening_photos:
-            report(Report(f"learning the whitening from {recipe.finish.whitening_photos} photos"))
-            finished = learn_whitening(finished, of_split(trainer.photos, "train"),
-                                       WhiteningOptions(photos=recipe.finish.whitening_photos),
-                                       report=lambda text: report(Report(text)))
-        if not recipe.stages:  # what a model says of itself stays true where nothing is trained
-            about, licence = about or model.config.about, licence or model.config.licence
-        finished.config = dataclasses.replace(finished.config, about=about, licence=licence)
-        finished.save_pretrained(output)
-        if validate:
-            finished.config = dataclasses.replace(finished.config, probability=trainer.calibrate(finished))
+    run, recipe = run or output.with_suffix(".run"), of_trunk(recipe, trunk)
+    with known(trunk):
+        run.mkdir(parents=True, exist_ok=True)
+        torch.manual_seed(0)
+        join_processes(device)
+        trainer = _Trainer(recipe, photos, run, correspondences, held, own_device(device), report, start)
+        model = starting_model(start, recipe, trunk)
+        trainer.begun = digest_of(model.trunk) if trunk is not None else ""
+        for number, plan in enumerate(recipe.stages):
+            model = trainer.stage(number, plan, model)
+            if validate and Part.own().rank == 0:
+                trainer.validate(model, f"after {number + 1}-{plan.kind}")
+        if Part.own().rank == 0:
+            report(Report(f"finishing the model with {recipe.finish.photos} photos"))
+            finished = finish(model, trainer.paths(), recipe.finish, report=lambda text: report(Report(text)))
+            if recipe.finish.whitening_photos:
+                report(Report(f"learning the whitening from {recipe.finish.whitening_photos} photos"))
+                finished = learn_whitening(finished, of_split(trainer.photos, "train"),
+                                           WhiteningOptions(photos=recipe.finish.whitening_photos),
+                                           report=lambda text: report(Report(text)))
+            if not recipe.stages:  # what a model says of itself stays true where nothing is trained
+                about, licence = about or model.config.about, licence or model.config.licence
+            finished.config = dataclasses.replace(finished.config, about=about, licence=licence)
             finished.save_pretrained(output)
-    if distributed.is_initialized():
-        distributed.barrier()
+            if validate:
+                finished.config = dataclasses.replace(finished.config, probability=trainer.calibrate(finished))
+                finished.save_pretrained(output)
+        if distributed.is_initialized():
+            distributed.barrier()
 
 
 def join_processes(device: str) -> None:
@@ -199,8 +207,9 @@ def own_device(device: str) -> str:
 class _Trainer:
     def __init__(self, recipe: Recipe, photos: Sequence[LabelledPhoto], run: Path,
                  correspondences: Correspondences | None, held: Correspondences | None, device: str,
-                 report: Callable[[Report], None], start: Path) -> None:
+                 report: Callable[[Report], None], start: Path | None) -> None:
         self.recipe, self.run, self.report, self.device, self.start = recipe, run, report, device, start
+        self.begun = ""  # the digest of a trunk of the user's, whose weights may be other ones each time
         self.cache = PhotoCache()
         self.photos, damaged = readable(photos, self.cache)
         for sentence in damaged:
@@ -252,17 +261,17 @@ class _Trainer:
 
     def stage(self, number: int, plan: StagePlan, model: DelfModel) -> DelfModel:
         """The model after a stage."""
-        batch, seed, taught = plan.loop.batch, plan.loop.seed, ""
+        batch, seed, taught = plan.loop.batch, plan.loop.seed, self.begun
         stage: Any
         if plan.kind == "correspondences":
             if self.correspondences is None:
-                raise DelfError("this recipe learns from correspondences; give them with --pairs, and make them with "
+                raise OptionError("this recipe learns from correspondences; give them with --pairs, and make them with "
                                 "'delf pairs'")
             model = self._with_pca(model, number)
             stage = CorrespondenceStage(model, self.correspondences, batch, plan.options, held=self.held,
                                         cache=self.cache, seed=seed)
         elif plan.kind == "distillation":
-            teacher = DelfModel.from_pretrained(self.start)
+            teacher = DelfModel.from_pretrained(self.start or "")
             taught = teacher.config.fingerprint  # a checkpoint is of what this teacher says
             stage = DistillationStage(model, teacher, self.photos, self.cache, batch, plan.options, seed=seed)
         else:
@@ -272,7 +281,7 @@ class _Trainer:
         run_stage(stage, plan.loop, folder, device=self.device, identity=self._identity(plan) + taught,
                   report=lambda progress: self.report(Report(progress=progress)))
         stage.module.to("cpu")
-        return kept(model, _result(plan, stage, model), plan.keep)
+        return kept(model, result_of(stage, plan.options, model), plan.keep)
 
     def validate(self, model: DelfModel, when: str) -> None:
         """Report mAP on the held-out classes, once: the figure is kept beside the checkpoints.
@@ -311,9 +320,27 @@ def _named(photo: LabelledPhoto) -> tuple[str, str, str]:
     return photo.path.name, photo.label, photo.split
 
 
-def starting_model(path: Path, recipe: Recipe) -> DelfModel:
-    """A model of this package as it is; one with the trunk of an ImageNet file and no PCA yet; or an untrained one
-    where the file is that of its teacher.
+def of_trunk(recipe: Recipe, trunk: GivenTrunk | None) -> Recipe:
+    """The recipe for a trunk of the user's.
+
+    Raises:
+        DelfError: the recipe is for one, and there is none; or it trains what stays as it is.
+    """
+    if trunk is None:
+        if recipe.trunk is not None:
+            raise OptionError("this recipe is for a trunk of your own, which it describes in [trunk]; give that with "
+                              "--trunk")
+        return recipe
+    training = [plan.kind for plan in recipe.stages if plan.kind not in BEHIND]
+    if trunk.frozen and training:
+        raise DelfError(f"a trunk that is an ONNX file stays as it is, and a stage {training[0]!r} would train it; "
+                        f"leave the stage out: {' and '.join(BEHIND)} train what is behind such a trunk")
+    return dataclasses.replace(recipe, model=configured(trunk, recipe.model))
+
+
+def starting_model(path: Path | None, recipe: Recipe, trunk: GivenTrunk | None = None) -> DelfModel:
+    """A model of this package as it is; one with the trunk of an ImageNet file and no PCA yet; one with a trunk of the
+    user's and its weights; or an untrained one where the file is that of its teacher.
 
     Raises:
         ModelError: the file is missing, damaged, or of another architecture than the recipe trains.
@@ -321,9 +348,18 @@ def starting_model(path: Path, recipe: Recipe) -> DelfModel:
     config = recipe.model
     if recipe.stages and recipe.stages[0].kind == "distillation":
         return DelfModel(dataclasses.replace(config, attention=False)).eval()
+    fresh = dataclasses.replace(config, attention=False, autoencoder=0, global_dimensions=0)
+    if path is None:
+        if trunk is None:
+            raise ModelError("training starts from the weights of a trunk, or from a model: name its file")
+        model = DelfModel(fresh)
+        model.trunk.load_state_dict(trunk.state_dict())
+        return model.eval()
     state = _imagenet(path)
     if state is None:
         model = DelfModel.from_pretrained(path)
+        if trunk is not None and trunk.frozen and digest_of(trunk) != digest_of(model.trunk):
+            raise ModelError(f"{path} has a trunk of its own, which is not that of --trunk; leave one of the two out")
         own, wanted = ((one.trunk, one.stride) for one in (model.config, config))
         if recipe.stages and own != wanted:
             raise ModelError(f"{path} is a {own[0]} of stride {own[1]}, and the recipe trains a {wanted[0]} of stride "
@@ -331,7 +367,7 @@ def starting_model(path: Path, recipe: Recipe) -> DelfModel:
         if model.pca is None or model.config.attention or not is_no_pca(model.pca):
             return model
         state = model.trunk.state_dict()  # weights of torchvision that were imported: nothing else of them was trained
-    model = DelfModel(dataclasses.replace(config, attention=False, autoencoder=0, global_dimensions=0))
+    model = DelfModel(fresh)
     model.trunk.load_published(state)
     return model.eval()
 
@@ -347,37 +383,3 @@ def _imagenet(path: Path) -> Mapping[str, torch.Tensor] | None:
         return None
     return {name: torch.from_numpy(checkpoint.read(name, shape)) for name, shape in checkpoint.shapes.items()
             if not name.endswith("num_batches_tracked")}
-
-
-def _result(plan: StagePlan, stage: Any, model: DelfModel) -> DelfModel:
-    """What a stage has made of a model."""
-    if isinstance(stage, JointStage):
-        return stage.result(model)
-    if isinstance(stage, AttentionStage | DistillationStage):
-        config = dataclasses.replace(model.config, attention=True, attention_hidden=plan.options.hidden,
-                                     attention_batch_norm=False)
-        result = DelfModel(config, model.pca)
-        result.load_state_dict(model.state_dict(), strict=False)
-        result.attention = copy.deepcopy(stage.module.attention)
-        if isinstance(stage, DistillationStage):
-            result.trunk, result.pca = copy.deepcopy(stage.module.trunk), stage.module.pca()
-        return result.eval()
-    result = DelfModel(model.config, model.pca)
-    result.load_state_dict(model.state_dict())
-    result.trunk.load_state_dict(unfold_batch_norm(stage.module.trunk), strict=False)
-    if isinstance(stage.module, Describer):
-        result.pca = stage.module.pca()
-    else:
-        result.pca = None  # another trunk needs another PCA
-    return result.eval()
-
-
-def kept(before: DelfModel, after: DelfModel, share: float) -> DelfModel:
-    """`after`, with the folded weights of its trunk averaged: `share` of them, and the rest of those before."""
-    if share == 1:
-        return after
-    folded, ends = fold_batch_norm(before.trunk), fold_batch_norm(after.trunk).state_dict()
-    folded.load_state_dict({key: torch.lerp(tensor, ends[key], share) for key, tensor in folded.state_dict().items()})
-    result = copy.deepcopy(after)
-    result.trunk.load_state_dict(unfold_batch_norm(folded), strict=False)
-    return result
