@@ -1,7 +1,9 @@
 """What compact storage costs: mAP against bytes an image, for the features that are kept and the bits of a descriptor.
 
-    python benchmarks/storage.py runs/holdout --collection runs/holdout.delf [--features 300 500 700 1000] \\
-        [--reaches 0 32 64] [--limit 84] [--turned runs/holdout-turned] [--plot storage.png]
+    python benchmarks/storage.py runs/holdout --collection runs/holdout.delf [--settings 500:32 700:0 700:32 700:64] \\
+        [--limit 84] [--turned runs/holdout-turned] [--plot storage.png]
+
+A setting is the number of features that are kept, and that of the dimensions that have a bit for their reach.
 
 The folder is that of `holdout.py`: nothing is chosen on a benchmark that is reported. The collection is the full one,
 with the features of the folder's images (made where there is none); each storage is a copy of it, converted. Bytes are
@@ -17,7 +19,6 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,7 @@ from delf.search import SearchEngine
 from delf.types import Features
 
 METHOD = "delf-asmk"
+SETTINGS = ("300:32", "500:32", "700:0", "700:32", "700:64", "1000:32")
 SAMPLE = 20  # images whose descriptors are compared with what comes back of them
 
 
@@ -58,8 +60,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--collection", type=Path, required=True, help="the full one, which is made if there is none")
-    parser.add_argument("--features", nargs="+", type=int, default=(300, 500, 700, 1000))
-    parser.add_argument("--reaches", nargs="+", type=int, default=(32,))
+    parser.add_argument("--settings", nargs="+", type=setting, default=[setting(one) for one in SETTINGS])
     parser.add_argument("--limit", type=int, help="only the first so many queries")
     parser.add_argument("--turned", type=Path, help="a folder of turned queries")
     parser.add_argument("--turned-limit", type=int, default=28)
@@ -70,15 +71,20 @@ def main() -> None:
         full.add(benchmark.images)
         SearchEngine(full, extractor)  # makes the lists
         queries = [extractor.extract(part(benchmark, number)) for number in range(len(benchmark.queries))]
-        print_codes(full, arguments.reaches)
+        print_codes(full, sorted({one.reaches for one in arguments.settings}))
         print("\n| storage | bytes an image | Medium / Hard | by words alone | inliers of the best |\n"
               "|---|---|---|---|---|")
-        choices = [CompactOptions(*one) for one in product(arguments.features, arguments.reaches)]
-        rows = [measured(full, options, extractor, benchmark, queries) for options in (None, *choices)]
+        rows = [measured(full, options, extractor, benchmark, queries) for options in (None, *arguments.settings)]
         if arguments.turned:
             print_turned(full, extractor, arguments.turned, arguments.turned_limit)
     if arguments.plot:
         draw(rows, arguments.plot)
+
+
+def setting(text: str) -> CompactOptions:
+    """FEATURES:REACHES."""
+    features, _, reaches = text.partition(":")
+    return CompactOptions(int(features), int(reaches))
 
 
 def part(benchmark: Benchmark, number: int) -> np.ndarray:

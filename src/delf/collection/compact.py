@@ -167,10 +167,12 @@ class Compact:
     point = 3
 
     def __init__(self, options: CompactOptions, digest: str, words: int, dimensions: int,
-                 load: Callable[[], Codebook]) -> None:
-        """digest: of the words. words: how many there are. load: loads them, when they are first needed."""
+                 load: Callable[[], Codebook], check: Callable[[], None]) -> None:
+        """digest: of the words. words: how many there are. load: loads them, when they are first needed. check: reads
+        them anew.
+        """
         self.options, self.name = options, f"compact {options.reaches} {digest}"
-        self._words, self._dimensions, self._load = words, dimensions, load
+        self._words, self._dimensions, self._load, self._check = words, dimensions, load, check
 
     @property
     def kinds(self) -> Kinds:
@@ -209,7 +211,7 @@ class Compact:
 
     def check(self) -> None:
         """As `Packing` has it."""
-        self._load()
+        self._check()
 
 
 def _pairs(points: NDArray[np.uint16]) -> NDArray[np.uint8]:

@@ -46,7 +46,7 @@ def _compact(said: Said, folder: Path, model: str, dimensions: int) -> Packing:
     if path.parent == folder:  # who has the collection open reads it on when it has been renewed, and they have gone
         codebook = load()
         load = partial(_same, codebook)
-    return Compact(options, said["words"], file.integer("size", minimum=1), dimensions, load)
+    return Compact(options, said["words"], file.integer("size", minimum=1), dimensions, load, partial(_check, path))
 
 
 def _same(codebook: Codebook) -> Codebook:
@@ -192,8 +192,7 @@ def _opened(path: Path) -> ArrayFile:
     try:
         return ArrayFile.open(path, KIND)
     except CollectionError as error:
-        raise CollectionError(f"{display_path(path)}, the visual words that a collection is stored by, cannot be used "
-                              f"({error}). Put it back from a copy, or index the photos again") from error
+        raise _damaged(path, error) from error
 
 
 @lru_cache(maxsize=2)
@@ -207,8 +206,19 @@ def _loaded(path: Path, digest: str) -> Codebook:
     try:
         return Codebook.load(path)
     except CollectionError as error:
-        raise CollectionError(f"{display_path(path)}, the visual words that a collection is stored by, is damaged "
-                              f"({error}). Put it back from a copy, or index the photos again") from error
+        raise _damaged(path, error) from error
+
+
+def _check(path: Path) -> None:
+    try:
+        _opened(path).verify()
+    except CollectionError as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: CollectionError) -> CollectionError:
+    return CollectionError(f"{display_path(path)}, the visual words that a collection is stored by, is damaged "
+                           f"({error}). Put it back from a copy, or index the photos again")
 
 
 def _packaged(model: str) -> Path:
