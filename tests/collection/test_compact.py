@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from delf.checking import check_collection
 from delf.codes import decode
@@ -24,6 +25,7 @@ from delf.collection.arrays import MAGIC, PAGE
 from delf.collection.compact import DecodedCodes, WordCodes
 from delf.collection.packing import Packed
 from delf.errors import CollectionError, OptionError
+from delf.index.storage import ArrayFile
 from delf.index.words import Codebook, CodebookOptions
 from delf.indexing import build_index
 from delf.models import PACKAGED
@@ -141,6 +143,24 @@ def test_the_best_features_are_kept_in_the_order_of_their_scores(compact: Path) 
     np.testing.assert_allclose(kept.scores, [9, 7, 4], rtol=0.05)
 
 
+def test_a_picture_without_features(compact: Path, worded: Any, tmp_path: Path) -> None:
+    Image.new("RGB", (64, 48)).save(tmp_path / "black.png")
+    with Collection.open(compact, worded) as collection:
+        assert collection.add(tmp_path / "black.png").added == 1
+        blank = collection.features(PHOTOS)
+        assert (len(blank), blank.descriptors.shape) == (0, (0, 16))
+        assert collection.segments[-1].descriptors[:].shape == (0, 16)
+        collection.compact()
+        assert len(collection.features(PHOTOS)) == 0
+    assert check_collection(compact).problems == ()
+
+
+def test_the_packaged_words_are_those_that_collections_are_stored_by() -> None:
+    """Whoever packages other words must keep these, by which compact collections are read."""
+    file = ArrayFile.open(PACKAGED / "delf-r18.words", "words")
+    assert file.fields["sha256"] == "ad9f7c8e57bb583642d6647c0ae838c3389244494375c3ba966ee87ab166df13"
+
+
 def test_codes_are_decoded_as_they_are_looked_at(compact: Path) -> None:
     with Collection.open(compact) as collection:
         codes = collection.segments[0].descriptors
@@ -153,6 +173,21 @@ def test_codes_are_decoded_as_they_are_looked_at(compact: Path) -> None:
         assert np.array_equal(codes[-1], every[-1])
         found = collection.features(0).descriptors
         assert (np.einsum("nd,nd->n", decode(every[: len(found)]), found) > 0.9995).all()
+
+
+def test_one_memory_map_serves_a_segment(compact: Path) -> None:
+    def base(array: np.ndarray) -> int:
+        while isinstance(array.base, np.ndarray):
+            array = array.base
+        return id(array.base)
+
+    with Collection.open(compact) as collection:
+        segment = collection.segments[0]
+        names = ("offsets", "path_ends", "sizes", "globals", "keys", "paths", "keypoints", "scales", "scores",
+                 "descriptors")
+        assert len({base(segment.stored(name)) for name in names}) == 1
+        with pytest.raises(ValueError, match="read-only"):
+            segment.scores[0] = 1
 
 
 # --- real photos
