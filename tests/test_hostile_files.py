@@ -15,7 +15,9 @@ import numpy as np
 import pytest
 
 from delf.benchmark import read_results
-from delf.collection.segment import DTYPES, MANIFEST, open_segment
+from delf.collection import arrays
+from delf.collection.compact import Compact, CompactOptions
+from delf.collection.segment import DTYPES, MANIFEST, ORDER, WHOLE, open_segment
 from delf.errors import DelfError
 from delf.evaluation import read_ground_truth
 from delf.evaluation.ground_truth import GroundTruth
@@ -39,6 +41,15 @@ def segment(path: Path) -> None:
     for name in (*(f"{name}.npy" for name in DTYPES), MANIFEST):
         (folder / name).write_bytes(path.read_bytes())
     open_segment(folder, fingerprint="0", dimensions=8)
+
+
+def compact_segment(path: Path) -> None:
+    """As the one file of a segment."""
+    folder = path.with_name("segment")
+    folder.mkdir(exist_ok=True)
+    (folder / WHOLE).write_bytes(path.read_bytes())
+    open_segment(folder, fingerprint="0", dimensions=8, packing=Compact(
+        CompactOptions(), "0", 2**40, 8, lambda: Codebook(np.zeros((1, 8), np.float32)), lambda: None))
 
 
 def packaged_onnx(path: Path) -> None:
@@ -74,7 +85,8 @@ READERS: dict[str, Callable[[Path], object]] = {
     "ranking": lambda path: read_ranking(path, GroundTruth(None, None, ())), "results": read_results,
     "solution": lambda path: read_recognition(path, path), "predictions": read_predictions,
     "variables": variables, "configuration": lambda path: read_tensorflow(path.parent, path),
-    "words": Codebook.load, "quantiser": IvfPqQuantiser.load, "segment": segment, "model": packaged_onnx,
+    "words": Codebook.load, "quantiser": IvfPqQuantiser.load, "segment": segment,
+    "compact segment": compact_segment, "model": packaged_onnx,
 }
 
 
@@ -106,6 +118,8 @@ HOSTILE = {
     "words of a claim": index("codebook", words=2**24, dimensions=2**20, size=2**40, iterations=1, seed=0, model=""),
     "a quantiser of a claim": index("ivfpq quantiser", words=2**24, dimensions=2**40, subquantizers=1, bits=8,
                                     probes=1, iterations=1, seed=0, refine=1),
+    "arrays of a claim": (arrays.MAGIC + json.dumps({"arrays": {
+        name: {"shape": [2**40] * 2, "sha256": "0" * 64} for name in ORDER}}).encode()).ljust(PAGE) + bytes(SIZE),
     "fields of a protocol buffer": b"\x0a\x00" * (SIZE // 2), "one field": b"\x0a\xff\xff\xff\xff\x07" + bytes(SIZE),
     "random": np.random.default_rng(0).bytes(SIZE),
 }

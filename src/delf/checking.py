@@ -10,7 +10,9 @@ from pathlib import Path
 from delf.collection import Collection
 from delf.collection.catalogue import Catalogue
 from delf.collection.lock import WriterLock
-from delf.collection.segment import Identity, Segment, open_segment, verify_segment
+from delf.collection.records import Identity
+from delf.collection.segment import Segment, open_segment, verify_segment
+from delf.collection.storage import packing_of
 from delf.collection.upkeep import remove_leftovers, segment_folder
 from delf.errors import CollectionError, DelfError
 from delf.files import flush_folder
@@ -35,9 +37,8 @@ class CheckReport:
 
 @dataclass
 class _Faults:
-    """catalogue: of the file itself. segments: by number. index: numbers of segments whose lists are damaged.
-
-    made: files that a search makes where it lacks them, visual words and their lists.
+    """catalogue: of the file itself, or of the words that features are stored by. segments: by number. index: numbers
+    of segments whose lists are damaged. made: files that a search makes where it lacks them, words and their lists.
     """
 
     catalogue: list[str]
@@ -89,6 +90,12 @@ def _look(folder: Path, catalogue: Catalogue, progress: Callable[[int, int], Non
     about, segments = catalogue.about(), catalogue.segments()
     faults = _Faults([f"the catalogue of {display_path(folder)} is damaged ({fault}); index the photos again"
                       for fault in catalogue.faults()], {}, {})
+    try:
+        packing = packing_of(about, folder)
+        packing.check()
+    except CollectionError as error:  # without its words no segment can be read, and none is to blame
+        faults.catalogue.append(str(error))
+        return faults
     quantiser, built = _quantiser(folder, about.get("quantiser"), faults), catalogue.indexes()
     _look_at_made(folder.glob("words-*.words"), faults)
     for done, (number, name) in enumerate(segments):
@@ -96,7 +103,7 @@ def _look(folder: Path, catalogue: Catalogue, progress: Callable[[int, int], Non
         try:
             identities = partial(_identities, catalogue, number)
             segment = open_segment(segment_folder(folder, name), fingerprint=about["model"]["fingerprint"],
-                                   dimensions=about["options"]["dimensions"], identities=identities)
+                                   dimensions=about["options"]["dimensions"], identities=identities, packing=packing)
             verify_segment(segment)
             if catalogue.images_in(number) != segment.images:
                 raise CollectionError(f"{segment.folder} has {segment.images:,} images, and the catalogue "

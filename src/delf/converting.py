@@ -129,7 +129,7 @@ def _of_folder(folder: Path) -> Images:
 
 
 def _of_collection(snapshot: Snapshot, root: Path | None) -> Images:
-    """The images of a collection, named by their paths below `root`. Descriptors are as stored, in 8 bits."""
+    """The images of a collection, named by their paths below `root`. Descriptors are as stored."""
     files = {ordinal: snapshot.image(ordinal).file for ordinal in range(len(snapshot.alive)) if snapshot.alive[ordinal]}
     if root is None and files:
         root = Path(os.path.commonpath([file.parent for file in files.values()]))
@@ -138,7 +138,8 @@ def _of_collection(snapshot: Snapshot, root: Path | None) -> Images:
     def read(name: str) -> Features:
         return snapshot.features(names[name])
 
-    about = {"model": snapshot.about["model"], "options": snapshot.about["options"], "stored": "in 8 bits"}
+    stored = snapshot.about.get("storage") or "in 8 bits"
+    about = {"model": snapshot.about["model"], "options": snapshot.about["options"], "stored": stored}
     return Images(tuple(names), read, json.dumps(about, sort_keys=True))
 
 

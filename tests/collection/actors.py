@@ -5,6 +5,7 @@
     python actors.py repair                       for each FOLDER and STEP that it reads, a process that repairs it and
                                                   is killed before that step; says how it ended
     python actors.py renew                        as repair, for a renewal with `RENEWED`
+    python actors.py convert                      as repair, for a conversion to compact storage
     python actors.py write FOLDER PHOTOS SECONDS LOG ENOUGH
                                                   ends when it has done enough of each, and there is a file ENOUGH
     python actors.py read FOLDER SECONDS          prints each set of names that it saw, then how often it answered; ends
@@ -76,6 +77,20 @@ def repair() -> None:
         if child == 0:
             sys.setprofile(Killer(int(step)))
             check_collection(folder, repair=True)
+            os._exit(0)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+
+
+def convert() -> None:
+    """Start a process for each folder, that makes it compact and is killed before a step that changes something."""
+    for line in sys.stdin:
+        folder, step = line.rsplit(maxsplit=1)
+        child = os.fork()
+        if child == 0:
+            sys.setprofile(Killer(int(step)))
+            with Collection.open(folder) as collection:
+                collection.convert()
+                collection.compact()
             os._exit(0)
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 
@@ -229,7 +244,7 @@ def as_in_the_tests() -> AbstractContextManager[None]:
 if __name__ == "__main__":
     faiss.omp_set_num_threads(1)  # several that share few cores would mostly wait for each other
     actors = {"index": index, "write": write, "read": read, "hold": hold, "sealed": sealed, "open": opened,
-              "torn": torn, "repair": repair, "renew": renew}
+              "torn": torn, "repair": repair, "renew": renew, "convert": convert}
     command, *arguments = sys.argv[1:]
     with as_in_the_tests() if command in ("index", "write", "read", "renew") else nullcontext():
         actors[command](*arguments)

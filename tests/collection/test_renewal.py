@@ -290,7 +290,7 @@ def test_a_full_disk(folder: Path, stub: Any, other: Any, tmp_path: Path, monkey
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("delf.collection.segment._flush", full)
+    monkeypatch.setattr("delf.collection.arrays.flush", full)
     with Collection.open(folder) as collection, pytest.raises(CollectionError, match="No space left on device"):
         collection.renew(other)
     monkeypatch.undo()

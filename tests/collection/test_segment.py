@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from delf.collection.packing import FULL
+from delf.collection.records import Identity
 from delf.collection.segment import (
     DTYPES,
-    Identity,
     Segment,
     merge_segments,
     open_segment,
@@ -45,7 +46,8 @@ def identity(number: int) -> Identity:
 
 def stored(folder: Path, batch: list[Features]) -> Segment:
     folder.mkdir()
-    write_segment(folder, [(identity(number), features) for number, features in enumerate(batch)], fingerprint=MODEL)
+    write_segment(folder, [(identity(number), FULL.pack(features)) for number, features in enumerate(batch)],
+                  fingerprint=MODEL)
     return open_segment(folder, fingerprint=MODEL, dimensions=batch[0].descriptors.shape[1])
 
 

@@ -91,13 +91,13 @@ def test_an_open_engine_answers_for_its_state(four: Collection, stub: Any, draw:
 def test_refreshing_opens_only_what_is_new(four: Collection, stub: Any, draw: Draw,
                                            monkeypatch: pytest.MonkeyPatch) -> None:
     engine, opened = SearchEngine(four, stub), list[str]()
-    from delf.collection.collection import open_segment
+    from delf.collection.snapshot import open_segment
 
     def noted(folder: Path, **options: Any) -> Any:
         opened.append(folder.name)
         return open_segment(folder, **options)
 
-    monkeypatch.setattr("delf.collection.collection.open_segment", noted)
+    monkeypatch.setattr("delf.collection.snapshot.open_segment", noted)
     with Collection.open(four.folder, stub) as other:
         opened.clear()
         change_add(other, draw)

@@ -221,7 +221,7 @@ def test_a_full_disk_while_merging(five: Collection, monkeypatch: Any) -> None:
 
     before = bytes_of(five)
     with monkeypatch.context() as patch:
-        patch.setattr("delf.collection.segment._write_blocks", full)
+        patch.setattr("delf.collection.segment.write_npy", full)
         with pytest.raises(CollectionError, match=r"cannot write to .* \(No space left on device\); nothing was lost"):
             five.compact()
     assert not list((five.folder / "segments").glob(".*"))
@@ -241,7 +241,7 @@ def test_a_failing_disk_while_adding(five: Collection, draw: Draw, monkeypatch: 
             raise OSError(code, "the disk fails")
 
     with monkeypatch.context() as patch:
-        patch.setattr("delf.collection.segment._flush", failing)
+        patch.setattr("delf.collection.arrays.flush", failing)
         with pytest.raises(CollectionError, match=r"the disk fails.*what was published before is safe"):
             five.add(new, images_per_segment=2)
     five.refresh()

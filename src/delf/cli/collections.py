@@ -61,6 +61,10 @@ def index(
     renew: Annotated[bool, typer.Option("--renew", help="Read all photos of the collection again, with this model and "
                                         "these options, in the place of what it has; PHOTOS are not needed. Takes "
                                         "about twice the room on the disk meanwhile.")] = False,
+    storage: Annotated[str | None, typer.Option(help="full (about 190 kB a photo), or compact (under 30 kB), for large "
+                                                "collections: fewer features and no details, as visual words and "
+                                                "signs. As it is by default, and full for a new collection; with "
+                                                "--renew, another one.")] = None,
     kind: Annotated[str | None, typer.Option("--index", help="auto, exact or ivfpq; as before by default, and auto at "
                                              "first.")] = None,
     runtime: Runtime = "auto", device: Device = "cpu", threads: Threads = None,
@@ -79,12 +83,17 @@ def index(
     Example: [bold]delf index -o places.delf --renew --model delf-r18[/bold]
 
     Example: [bold]delf index ~/Pictures -o sift.delf --extractor rootsift --set extraction.contrast=0.02[/bold]
+
+    Example: [bold]delf index ~/Pictures -o large.delf --storage compact[/bold]
     """
-    from delf.collection import Collection
+    from delf.collection import STORAGES, Collection
+    from delf.errors import OptionError
     from delf.images import find_images
     from delf.indexing import IndexOptions
 
     IndexOptions(kind=kind or "auto")  # an unknown one is told before anything is made
+    if storage not in (None, *STORAGES):
+        raise OptionError(f"the storage of a collection is {' or '.join(STORAGES)}, not {storage!r}")
     _require_photos(photos or [], renew)
     if renew or not Collection.exists(output):
         find_images(photos or [], exclude=exclude or ())  # a missing one is told before anything is made
@@ -96,9 +105,9 @@ def index(
         opened = Collection.open(output)
     else:
         found = as_before(output, extractor, model, runtime, device, threads, quiet or json, options)
-        opened = Collection.open_or_create(output, found)
+        opened = Collection.open_or_create(output, found, storage=storage)
     with opened as collection:
-        renewed = _renewed(collection, found, prune, json, quiet) if renew else None
+        renewed = _renewed(collection, found, prune, storage, json, quiet) if renew else None
         report = _added(collection, photos or [], prune, exclude or (), json or quiet)
         if not report.interrupted:
             _prepare(collection, found, kind, json or quiet)
@@ -142,13 +151,15 @@ def as_before(output: Path, own: str | None, model: str | None, runtime: str, de
     return extractor
 
 
-def _renewed(collection: Collection, extractor: Extractor, prune: bool, json: bool, quiet: bool) -> AddReport:
+def _renewed(collection: Collection, extractor: Extractor, prune: bool, storage: str | None, json: bool,
+             quiet: bool) -> AddReport:
     """Renew a collection and say so."""
     from delf.images import display_path
 
-    name, already = display_path(collection.folder), collection.snapshot.is_of(extractor)
+    name = display_path(collection.folder)
+    already = collection.snapshot.is_of(extractor) and storage in (None, collection.storage)
     with progress("Extracting", "photos", quiet or json) as update:
-        report = collection.renew(extractor, progress=update, prune=prune)
+        report = collection.renew(extractor, progress=update, prune=prune, storage=storage)
     done = f"{counted(report.added, 'photo')} read, {report.unchanged:,} before"
     if report.interrupted:
         say(f"{name} is not renewed yet, and answers as before: {done}. Run the same command to go on.")
@@ -291,7 +302,7 @@ def _write_report(path: Path, answers: list[SearchResult], box: Box | None, coll
 
 
 def info(collection: Folder, json: Json = False) -> None:
-    """Say what a collection holds: images, features, bytes by kind, model, and which index and why.
+    """Say what a collection holds: images, features, bytes by kind, storage, model, and which index and why.
 
     Example: [bold]delf info places.delf[/bold]
     """
@@ -302,7 +313,7 @@ def info(collection: Folder, json: Json = False) -> None:
         sizes = opened.bytes_by_kind()
         about = opened.about
         facts = {"collection": str(collection), "images": len(opened), "files": opened.files(),
-                 "features": opened.rows, "segments": len(opened.segments), "bytes": sizes,
+                 "features": opened.rows, "segments": len(opened.segments), "storage": opened.storage, "bytes": sizes,
                  "bytes_per_image": round(sum(sizes.values()) / max(1, len(opened))),
                  "model": about["model"], "options": about["options"],
                  "index": about.get("index", {"kind": "exact", "reason": "none was built yet"}),
@@ -316,6 +327,7 @@ def info(collection: Folder, json: Json = False) -> None:
     print("options  " + ", ".join(f"{key}={value}" for key, value in about["options"].items()))
     print(f"runtime  {facts['runtime'] or 'the model is not found by its name: give it with --model'}")
     print(f"index    {facts['index']['kind']}: {facts['index']['reason']}")
+    print(f"storage  {facts['storage']}")
     print(f"bytes    {sum(sizes.values()):,} in all, {facts['bytes_per_image']:,} an image")
     for kind, size in sizes.items():
         print(f"  {kind:<12}{size:>16,}")

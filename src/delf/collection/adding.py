@@ -10,12 +10,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from delf.collection.catalogue import Catalogue
-from delf.collection.records import FileRecord, ImageRecord
-from delf.collection.segment import Identity, new_segment, write_segment
+from delf.collection.packing import Packed, Packing
+from delf.collection.records import FileRecord, Identity, ImageRecord
+from delf.collection.segment import new_segment, write_segment
 from delf.errors import ImageError
 from delf.extractors import Extractor
 from delf.images import LoadedImage, PassedOver, find_images, load_ahead
-from delf.types import Features, ImageArray
+from delf.types import ImageArray
 
 LINKS_AT_ONCE = 4096
 
@@ -42,17 +43,17 @@ class AddReport:
 class Adding:
     """One run of `Collection.add`. Memory is bounded by one segment and the few images in flight."""
 
-    def __init__(self, catalogue: Catalogue, segments: Path, extractor: Extractor, images_per_segment: int,
-                 published: Callable[[], None] = lambda: None) -> None:
-        """published: called when a segment has become visible."""
+    def __init__(self, catalogue: Catalogue, segments: Path, extractor: Extractor, packing: Packing,
+                 images_per_segment: int, published: Callable[[], None] = lambda: None) -> None:
+        """packing: of the collection. published: called when a segment has become visible."""
         self._catalogue = catalogue
         self._segments = segments
-        self._extractor = extractor
+        self._extractor, self._packing = extractor, packing
         self._images_per_segment = images_per_segment
         self._published = published
         # The files of each content that is not published yet, whether it is in flight or in the batch.
         self._files: dict[str, list[FileRecord]] = {}
-        self._batch: list[tuple[str, ImageRecord, Features]] = []
+        self._batch: list[tuple[str, ImageRecord, Packed]] = []
         self._links: list[tuple[FileRecord, int]] = []
         self._left: list[bytes] = []  # where moved files were
         self._added = self._unchanged = self._duplicates = self._moved = 0
@@ -77,7 +78,7 @@ class Adding:
 
         try:
             for features in self._extractor.extract_many(pixels()):
-                self._batch.append((*in_flight.popleft(), features))
+                self._batch.append((*in_flight.popleft(), self._packing.pack(features)))
                 self._added += 1
                 if len(self._batch) >= self._images_per_segment:
                     self._publish()
@@ -143,9 +144,9 @@ class Adding:
         if self._batch:
             name = uuid.uuid4().hex
             with new_segment(self._segments, name) as folder:
-                write_segment(folder, [(self._identity(digest), features) for digest, _, features in self._batch],
-                              fingerprint=self._extractor.identity["model"]["fingerprint"])
-            self._catalogue.publish(name, sum(len(features) for *_, features in self._batch),
+                write_segment(folder, [(self._identity(digest), packed) for digest, _, packed in self._batch],
+                              fingerprint=self._extractor.identity["model"]["fingerprint"], packing=self._packing)
+            self._catalogue.publish(name, sum(len(packed) for *_, packed in self._batch),
                                     [(image, self._files[digest]) for digest, image, _ in self._batch])
             for digest, *_ in self._batch:
                 del self._files[digest]

@@ -276,7 +276,7 @@ class Catalogue:
             _forget_segment(connection, segment)
 
     def take_over(self, other: Catalogue) -> None:
-        """Have the segments, images, files, model and options of another catalogue in the place of the own ones.
+        """Have the segments, images, files, model, options and storage of another catalogue in the place of the own.
 
         The folders of its segments must be there. No index is built of them, and no quantiser is known.
         """
@@ -288,7 +288,8 @@ class Catalogue:
                 marks = ", ".join("?" * len(rows.description))
                 connection.executemany(f"INSERT INTO {table} VALUES ({marks})", rows)
             about = other.about()
-            _say(connection, {"model": about["model"], "options": about["options"], "quantiser": None})
+            _say(connection, {"model": about["model"], "options": about["options"], "quantiser": None,
+                              "storage": about.get("storage")})
 
     def drop_indexes(self, segments: Iterable[int]) -> None:
         """Forget that these segments have a built index."""
@@ -309,6 +310,10 @@ class Catalogue:
         """Which indexes were built: id of the segment -> (kind, name of the quantiser)."""
         return {segment: (kind, quantiser) for segment, kind, quantiser in
                 self._rows("SELECT segment, kind, quantiser FROM indexes", (int, str, str))}
+
+    def say(self, about: Mapping[str, Any]) -> None:
+        """Store what the collection says of itself from now on."""
+        self.publish_indexes([], about)
 
     def publish_indexes(self, built: Iterable[tuple[int, str, str]], about: Mapping[str, Any]) -> None:
         """Make the indexes (segment, kind, quantiser) visible, and say in `about` what they are."""

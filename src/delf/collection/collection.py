@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,23 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from delf.collection import upkeep
 from delf.collection.adding import Adding, AddReport, file_key, is_gone
 from delf.collection.catalogue import Catalogue, exists
+from delf.collection.conversion import converted
 from delf.collection.lock import WriterLock
 from delf.collection.renewal import renewed
-from delf.collection.segment import Identity, Segment, open_segment
-from delf.collection.snapshot import Identified, Snapshot, StoredImage
-from delf.collection.upkeep import (
-    SEGMENTS,
-    bytes_by_kind,
-    compact_segments,
-    crowd,
-    is_unused,
-    merge_newest,
-    pruned,
-    remove_leftovers,
-    segment_folder,
-)
+from delf.collection.segment import Segment
+from delf.collection.snapshot import Identified, Snapshot, StoredImage, read_snapshot
+from delf.collection.storage import Storage, chosen, kind_of, require_storage
 from delf.errors import CollectionError
 from delf.extractors import Own, as_extractor
 from delf.images import display_path, find_images
@@ -35,6 +27,11 @@ from delf.types import Features, FloatArray, IntArray
 
 IMAGES_PER_SEGMENT = 512
 IMAGES_PER_MERGED_SEGMENT = 16384
+Progress = Callable[[int, int], None]
+
+
+def silent(done: int, total: int) -> None:
+    """The progress that nobody looks at."""
 
 
 class Collection:
@@ -54,22 +51,28 @@ class Collection:
             self.require(self._extractor)
 
     @classmethod
-    def create(cls, folder: str | Path, extractor: Own) -> Collection:
+    def create(cls, folder: str | Path, extractor: Own, *, storage: Storage = "full") -> Collection:
         """Make a new, empty collection in a folder that does not exist or is empty.
 
+        Args:
+            storage: "full", or "compact" (`delf.collection.compact`), which may be given by its options.
+
         Raises:
-            CollectionError: there is something in the folder already, or it cannot be written.
+            CollectionError: there is something in the folder already, or it cannot be written; or the storage needs
+                visual words of the model, and there are none.
         """
         folder, extractor = Path(folder), as_extractor(extractor)
+        stored = chosen(storage, extractor.identity, extractor.model_file)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            if not is_unused(folder):
+            if not upkeep.is_unused(folder):
                 raise CollectionError(f"{display_path(folder)} is not empty: give the name of a new folder")
             with WriterLock(folder):
-                (folder / SEGMENTS).mkdir(exist_ok=True)
+                (folder / upkeep.SEGMENTS).mkdir(exist_ok=True)
                 if exists(folder):  # made by another process just now
                     return cls.open(folder, extractor)
-                return cls(folder, Catalogue.create(folder, extractor.identity), extractor)
+                stored.put(folder)
+                return cls(folder, Catalogue.create(folder, {**extractor.identity, **stored.facts}), extractor)
         except OSError as error:
             raise CollectionError(f"cannot make a collection at {display_path(folder)}: {error.strerror}") from error
 
@@ -85,9 +88,13 @@ class Collection:
         return cls(folder, Catalogue.open(folder), extractor)
 
     @classmethod
-    def open_or_create(cls, folder: str | Path, extractor: Own) -> Collection:
-        """Open the collection in a folder, or make a new one there."""
-        return cls.open(folder, extractor) if cls.exists(folder) else cls.create(folder, extractor)
+    def open_or_create(cls, folder: str | Path, extractor: Own, *, storage: Storage | None = None) -> Collection:
+        """Open the collection in a folder, which must have a storage that is given, or make a new one there."""
+        if not cls.exists(folder):
+            return cls.create(folder, extractor, storage=storage or "full")
+        opened = cls.open(folder, extractor)
+        require_storage(storage, opened.about, opened.folder)
+        return opened
 
     @staticmethod
     def exists(folder: str | Path) -> bool:
@@ -114,39 +121,13 @@ class Collection:
             try:
                 with self._catalogue.pinned():
                     before = self._catalogue.segments()
-                    self._snapshot = self._read(before)
+                    self._snapshot = read_snapshot(self.folder, self._catalogue, before, self._snapshot)
                     return
             except CollectionError:
                 # A segment that another process merged into a new one goes when that one is there.
                 with self._catalogue.pinned():
                     if self._catalogue.segments() == before:
                         raise
-
-    def _read(self, rows: Sequence[tuple[int, str]]) -> Snapshot:
-        about = self._catalogue.about()
-        segments = tuple(self._segment(number, name, about) for number, name in rows)
-        bases = np.cumsum([0, *(segment.images for segment in segments)])
-        row_bases = np.cumsum([0, *(segment.rows for segment in segments)])
-        starts = [segment.offsets[:-1] + base for segment, base in zip(segments, row_bases, strict=False)]
-        alive = np.ones(bases[-1], dtype=bool)
-        ids = tuple(number for number, _ in rows)
-        ordinals = {number: range(start, stop) for number, start, stop in zip(ids, bases, bases[1:], strict=False)}
-        for segment, position in self._catalogue.removed():
-            known = ordinals.get(segment, range(0))  # a damaged catalogue may say anything
-            if 0 <= position < len(known):
-                alive[known[position]] = False
-        for array in (alive, bases):
-            array.flags.writeable = False
-        return Snapshot(self.folder, about, ids, segments, bases, np.concatenate([*starts, row_bases[-1:]]), alive,
-                        self._catalogue.indexes(), self._catalogue)
-
-    def _segment(self, number: int, name: str, about: Mapping[str, Any]) -> Segment:
-        opened = () if self._snapshot is None else self._snapshot.segments
-        known = next((segment for segment in opened if segment.folder.name == name), None)
-        return known or open_segment(
-            segment_folder(self.folder, name), dimensions=about["options"]["dimensions"],
-            fingerprint=about["model"]["fingerprint"],
-            identities=lambda: [Identity(*row) for row in self._catalogue.identities(number)])
 
     @property
     def snapshot(self) -> Snapshot:
@@ -162,6 +143,11 @@ class Collection:
     def about(self) -> Mapping[str, Any]:
         """What is stored of the model, the options and the index."""
         return self.snapshot.about
+
+    @property
+    def storage(self) -> str:
+        """How features are stored: "full" or "compact"."""
+        return kind_of(self.about)
 
     @property
     def segments(self) -> tuple[Segment, ...]:
@@ -190,7 +176,7 @@ class Collection:
                 be written.
         """
         with WriterLock(self.folder), Catalogue.open(self.folder) as catalogue:
-            remove_leftovers(self.folder, catalogue)
+            upkeep.remove_leftovers(self.folder, catalogue)
             self.refresh()
             yield catalogue
             self.refresh()
@@ -245,12 +231,10 @@ class Collection:
         The last go by what the names of their files begin with: `asmk-0123.lists` counts as "asmk". What a renewal has
         by now counts as "renewal".
         """
-        return bytes_by_kind(self.folder)
+        return upkeep.bytes_by_kind(self.folder)
 
-    def add(self, paths: str | Path | Iterable[str | Path], *,
-            progress: Callable[[int, int], None] = lambda done, total: None,
-            images_per_segment: int = IMAGES_PER_SEGMENT, prune: bool = False,
-            exclude: Iterable[str] = ()) -> AddReport:
+    def add(self, paths: str | Path | Iterable[str | Path], *, progress: Progress = silent, prune: bool = False,
+            images_per_segment: int = IMAGES_PER_SEGMENT, exclude: Iterable[str] = ()) -> AddReport:
         """Add the photos in files and folders: what is new or changed; the rest is left as it is.
 
         Each batch of photos is published as a segment by one transaction, so that whatever ends the work, what was
@@ -276,9 +260,9 @@ class Collection:
         find_images(present, exclude=patterns)  # a missing one is told before anything is done
         with self._adding(images_per_segment) as (catalogue, adding):
             report = adding.run(present, progress, patterns)
-            return pruned(catalogue, listed, report) if prune and not report.interrupted else report
+            return upkeep.pruned(catalogue, listed, report) if prune and not report.interrupted else report
 
-    def add_files(self, files: Iterable[tuple[Path, bytes]], total: int, progress: Callable[[int, int], None],
+    def add_files(self, files: Iterable[tuple[Path, bytes]], total: int, progress: Progress,
                   images_per_segment: int = IMAGES_PER_SEGMENT) -> AddReport:
         """As `add`, for photos whose paths come with how they are shown. total: how many there are."""
         with self._adding(images_per_segment) as (_, adding):
@@ -292,8 +276,8 @@ class Collection:
                                   "Collection.open(folder, Delf.load())")
         with self._disk(), self.writing() as catalogue:
             self.require(self._extractor)  # another process may have renewed it with another one
-            yield catalogue, Adding(catalogue, self.folder / SEGMENTS, self._extractor, images_per_segment,
-                                    published=lambda: self._merge_newest(catalogue))
+            yield catalogue, Adding(catalogue, self.folder / upkeep.SEGMENTS, self._extractor, self.snapshot.packing,
+                                    images_per_segment, published=lambda: self._merge_newest(catalogue))
 
     @contextmanager
     def _disk(self, comfort: str = "what was published before is safe") -> Iterator[None]:
@@ -303,8 +287,8 @@ class Collection:
             place = display_path(self.folder)
             raise CollectionError(f"cannot write to {place} ({error.strerror}); {comfort}") from error
 
-    def renew(self, extractor: Own, *, progress: Callable[[int, int], None] = lambda done, total: None,
-              images_per_segment: int = IMAGES_PER_SEGMENT, prune: bool = False) -> AddReport:
+    def renew(self, extractor: Own, *, progress: Progress = silent, images_per_segment: int = IMAGES_PER_SEGMENT,
+              prune: bool = False, storage: Storage | None = None) -> AddReport:
         """Extract all images anew, with another model or other options, in the place of the features that there are.
 
         All files are read again; one that has changed counts as what it is now. The collection answers as before until
@@ -316,6 +300,7 @@ class Collection:
         Args:
             extractor: by which photos are added from now on, too. progress: as for `add`.
             prune: forget images whose files are gone, except where nothing is left of their folder (a disk not there).
+            storage: another one than the collection has, as for `create`.
 
         Returns:
             what was done now, in numbers of files: `added` were read now, and `unchanged` by a call before.
@@ -325,7 +310,8 @@ class Collection:
                 do; or the disk cannot be written. What was extracted is kept.
         """
         with self._disk(), self.writing() as catalogue:
-            report = renewed(self, catalogue, whole := as_extractor(extractor), progress, images_per_segment, prune)
+            report = renewed(self, catalogue, whole := as_extractor(extractor), progress, images_per_segment, prune,
+                             storage)
             if not report.interrupted:
                 self._extractor = whole
             return report
@@ -336,12 +322,10 @@ class Collection:
 
     def _merge_newest(self, catalogue: Catalogue) -> None:
         """Merge the newest segments where there are many small ones."""
-        count = crowd(catalogue.segment_sizes(), IMAGES_PER_MERGED_SEGMENT)
+        count = upkeep.crowd(catalogue.segment_sizes(), IMAGES_PER_MERGED_SEGMENT)
         if count:
             self.refresh()
-            now = self.snapshot
-            merge_newest(self.folder / SEGMENTS, catalogue, now.segment_ids, now.segments, now.alive, count=count,
-                         fingerprint=self.about["model"]["fingerprint"])
+            upkeep.merge_newest(self.snapshot, catalogue, count)
 
     def remove(self, paths: str | Path | Iterable[str | Path]) -> int:
         """Forget files, and all files below folders, whether they still exist or not; how many there were.
@@ -380,7 +364,7 @@ class Collection:
             catalogue.remove(found)
         return [Path(os.fsdecode(path)) for path in found]
 
-    def compact(self, *, progress: Callable[[int, int], None] = lambda done, total: None,
+    def compact(self, *, progress: Progress = silent,
                 images_per_segment: int = IMAGES_PER_MERGED_SEGMENT) -> tuple[int, int]:
         """Merge small segments and drop what belongs to removed images; (images dropped, segments less).
 
@@ -390,10 +374,26 @@ class Collection:
         with self.writing() as catalogue:
             before = self.snapshot
             with self._disk("nothing was lost"):
-                compact_segments(self.folder / SEGMENTS, catalogue, before.segment_ids, before.segments, before.alive,
-                                 fingerprint=self.about["model"]["fingerprint"], images_per_segment=images_per_segment,
-                                 progress=progress)
+                upkeep.compact_segments(before, catalogue, images_per_segment, progress)
         return len(before.alive) - len(self.alive), len(before.segments) - len(self.segments)
+
+    def convert(self, storage: Storage = "compact", *, model_file: Path | None = None,
+                progress: Progress = silent) -> int:
+        """Store the features that there are in another way (`delf.collection.conversion`); how many images that were.
+
+        It may be interrupted at any instant, and the next call, or `compact`, goes on from there. Searches work
+        meanwhile. Indexes are to be built anew.
+
+        Args:
+            storage: as for `create`. model_file: of the collection's model, beside which its words may lie; packaged
+                or learnt ones are found without. progress: called with (images done, images to do).
+
+        Raises:
+            CollectionError: there are no words of the model; or the collection is compact, and is to become full.
+        """
+        with self.writing() as catalogue, self._disk("nothing was lost"):
+            own = getattr(self._extractor, "model_file", None)
+            return converted(self, catalogue, storage, model_file or own, progress)
 
     def require(self, extractor: Identified) -> None:
         """Make sure that an extractor is the one that the collection was made with; as `Snapshot.require`."""

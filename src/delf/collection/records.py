@@ -1,8 +1,13 @@
-"""What the catalogue keeps of files and images."""
+"""What the catalogue and the segments keep of files and images."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -35,3 +40,22 @@ class StoredFacts:
     captured_at: str | None
     latitude: float | None
     longitude: float | None
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What an image of a segment is known by. key: SHA-256 of its content. shown: its path, as it was given; path:
+    absolute. A file name need not be text.
+    """
+
+    key: bytes
+    shown: bytes
+    path: bytes
+
+
+def identity_arrays(identities: Sequence[Identity]) -> dict[str, NDArray[Any]]:
+    """The arrays that say which images a segment holds."""
+    paths = [one.shown + b"\0" + one.path for one in identities]
+    return {"keys": np.frombuffer(b"".join(one.key for one in identities), np.uint8).reshape(-1, 32),
+            "paths": np.frombuffer(b"".join(paths), np.uint8),
+            "path_ends": np.cumsum([len(path) for path in paths], dtype=np.int64)}

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from delf.collection.adding import AddReport, is_gone
 from delf.collection.catalogue import Catalogue
 from delf.collection.records import FileRecord
+from delf.collection.storage import Chosen, Storage, as_before, chosen
 from delf.collection.upkeep import delete_renewal, is_there, move_segments, remove_leftovers, renewal_folder, renewals
 from delf.errors import CollectionError
 from delf.extractors import Extractor
@@ -31,16 +32,17 @@ NAMED = 3  # photos that an error names
 
 
 def renewed(collection: Collection, catalogue: Catalogue, extractor: Extractor, progress: Callable[[int, int], None],
-            images_per_segment: int, prune: bool) -> AddReport:
+            images_per_segment: int, prune: bool, storage: Storage | None = None) -> AddReport:
     """What `Collection.renew` does, for the one who writes. catalogue: of the collection, to be written."""
-    folder = collection.folder
-    renewal = renewal_folder(folder, extractor.identity)
-    if renewal == renewal_folder(folder, catalogue.about()):
+    folder, about = collection.folder, catalogue.about()
+    wanted = chosen(as_before(about) if storage is None else storage, extractor.identity, extractor.model_file, folder)
+    renewal = renewal_folder(folder, {**extractor.identity, "storage": wanted.said})
+    if renewal == renewal_folder(folder, about):
         return AddReport(0, collection.files(), 0, (), False)
     for other in renewals(folder):
         if other != renewal:
             delete_renewal(other)
-    with _begun(collection, renewal, extractor) as new:
+    with _begun(collection, renewal, extractor, wanted) as new:
         with new.writing() as found:  # what the collection has forgotten since
             found.remove([record.path for record, _ in found.files() if catalogue.file(record.path) is None])
         files = ((Path(os.fsdecode(record.path)), record.shown) for record, _ in catalogue.files())
@@ -49,6 +51,7 @@ def renewed(collection: Collection, catalogue: Catalogue, extractor: Extractor, 
             return report
         with new.writing() as found:
             report = replace(report, pruned=_complete(catalogue, found, folder, prune=prune))
+    wanted.put(folder)
     with Catalogue.open(renewal) as found:
         move_segments([name for _, name in found.segments()], renewal, folder)
         catalogue.take_over(found)
@@ -56,10 +59,10 @@ def renewed(collection: Collection, catalogue: Catalogue, extractor: Extractor, 
     return report
 
 
-def _begun(collection: Collection, renewal: Path, extractor: Extractor) -> Collection:
+def _begun(collection: Collection, renewal: Path, extractor: Extractor, storage: Chosen) -> Collection:
     """What there is of a renewal, to be gone on with."""
     try:
-        return collection.open_or_create(renewal, extractor)
+        return collection.open_or_create(renewal, extractor, storage=storage)
     except CollectionError as error:
         raise CollectionError(f"{error}. This was to become the renewed collection; the collection itself is not "
                               f"touched: delete {display_path(renewal)} to begin anew") from error

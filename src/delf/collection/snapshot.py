@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import PicklingError
@@ -14,8 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from delf.collection.catalogue import Catalogue
-from delf.collection.records import StoredFacts
-from delf.collection.segment import Segment
+from delf.collection.packing import Packing
+from delf.collection.records import Identity, StoredFacts
+from delf.collection.segment import Segment, open_segment
+from delf.collection.storage import packing_of
+from delf.collection.upkeep import segment_folder
 from delf.errors import CollectionError
 from delf.images import display_path
 from delf.types import Features, FloatArray, IntArray
@@ -60,7 +63,7 @@ class Snapshot:
     catalogue. bases: (S + 1,) ordinal of the first image of each segment, and the number of all. starts: (n + 1,) first
     row of each image, and the number of all. alive: (n,) whether the image still had a file. indexes: which segments
     had a built index, its kind and the name of its quantiser. lookup: the catalogue as it is now, in which the files of
-    an image are looked up.
+    an image are looked up. packing: what features are packed by now.
     """
 
     folder: Path
@@ -72,6 +75,7 @@ class Snapshot:
     alive: NDArray[np.bool_]
     indexes: Mapping[int, tuple[str, str]]
     lookup: Catalogue
+    packing: Packing
 
     def __reduce__(self) -> tuple[Any, ...]:
         raise PicklingError("a snapshot cannot be pickled, as it is a state of this moment: pickle the collection, "
@@ -207,6 +211,39 @@ class Snapshot:
             raise CollectionError(f"{self.folder} has no image {ordinal}: it has {len(self.alive):,}")
         segment = int(np.searchsorted(self.bases, ordinal, side="right")) - 1
         return segment, int(ordinal - self.bases[segment])
+
+
+def read_snapshot(folder: Path, catalogue: Catalogue, rows: Sequence[tuple[int, str]],
+                  before: Snapshot | None) -> Snapshot:
+    """The state of a collection. rows: its segments in the catalogue. before: a state whose segments are open already.
+
+    Raises:
+        CollectionError: a segment is missing or damaged, or the words that the collection is stored by are.
+    """
+    about = catalogue.about()
+    packing = packing_of(about, folder)
+    known = {segment.folder.name: segment for segment in (before.segments if before is not None else ())}
+
+    def opened_anew(number: int, name: str) -> Segment:
+        return open_segment(segment_folder(folder, name), fingerprint=about["model"]["fingerprint"], packing=packing,
+                            dimensions=about["options"]["dimensions"],
+                            identities=lambda: [Identity(*row) for row in catalogue.identities(number)])
+
+    segments = tuple(known.get(name) or opened_anew(number, name) for number, name in rows)
+    bases = np.cumsum([0, *(segment.images for segment in segments)])
+    row_bases = np.cumsum([0, *(segment.rows for segment in segments)])
+    starts = [segment.offsets[:-1] + base for segment, base in zip(segments, row_bases, strict=False)]
+    alive = np.ones(bases[-1], dtype=bool)
+    ids = tuple(number for number, _ in rows)
+    ordinals = {number: range(start, stop) for number, start, stop in zip(ids, bases, bases[1:], strict=False)}
+    for segment, position in catalogue.removed():
+        places = ordinals.get(segment, range(0))  # a damaged catalogue may say anything
+        if 0 <= position < len(places):
+            alive[places[position]] = False
+    for array in (alive, bases):
+        array.flags.writeable = False
+    return Snapshot(folder, about, ids, segments, bases, np.concatenate([*starts, row_bases[-1:]]), alive,
+                    catalogue.indexes(), catalogue, packing)
 
 
 def _exists(path: Path) -> bool:

@@ -9,24 +9,32 @@ import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from delf.collection.adding import AddReport, file_key, is_gone
+from delf.collection.arrays import bytes_of
 from delf.collection.catalogue import NAME, UNSAID, Catalogue, exists
 from delf.collection.lock import NAME as LOCK
-from delf.collection.segment import Segment, merge_segments, new_segment
+from delf.collection.packing import Packed
+from delf.collection.records import Identity
+from delf.collection.segment import WHOLE, Segment, merge_segments, new_segment, open_segment, write_segment
+from delf.collection.storage import OWN, own_name
 from delf.errors import CollectionError
 from delf.files import TEMPORARY, flush_folder, remove_abandoned
 from delf.images import display_path, find_images
 from delf.types import IntArray
 
+if TYPE_CHECKING:
+    from delf.collection.snapshot import Snapshot
+
 SEGMENTS = "segments"
 CROWD = 32  # segments of one kind of size that are merged: each takes a millisecond to open, and maps seven files
+REPACKED = 1024  # images whose packed features are in memory together
 _NO_DATA = (".json", ".lock", ".partial", ".spill")  # manifests, the lock, and what is half written
 _SEGMENT = re.compile(r"\.?[0-9a-f]{32}")  # hidden while it is written
 _RENEWAL = ".renewal-"
@@ -49,9 +57,10 @@ def segment_folder(collection: Path, name: str) -> Path:
 def renewal_folder(collection: Path, identity: Mapping[str, Any]) -> Path:
     """Where the features of another model, or of other options, are until they take the place of those that there are.
 
-    identity: that of the extractor; "model" and "options" of what a collection says of itself.
+    identity: that of the extractor, with the "storage"; what a collection says of itself.
     """
-    by = json.dumps([identity["model"], {**UNSAID, **identity["options"]}], sort_keys=True)
+    stored = [identity["storage"]] if identity.get("storage") else []  # full storage was not always named
+    by = json.dumps([identity["model"], {**UNSAID, **identity["options"]}, *stored], sort_keys=True)
     return collection / f"{_RENEWAL}{hashlib.sha256(by.encode()).hexdigest()[:16]}"
 
 
@@ -63,7 +72,7 @@ def renewals(collection: Path) -> list[Path]:
 def is_unused(folder: Path) -> bool:
     """Whether a folder is empty, or has no more than what is left where making a collection was cut short."""
     return all(entry.name == LOCK or _is_half_written(entry)
-               or (entry.name == SEGMENTS and entry.is_dir() and not any(entry.iterdir()))
+               or (entry.name == SEGMENTS and entry.is_dir() and not any(entry.iterdir())) or entry.match(OWN)
                for entry in folder.iterdir())
 
 
@@ -75,14 +84,15 @@ def remove_leftovers(folder: Path, catalogue: Catalogue) -> None:
     """
     for renewal in renewals(folder):
         _settle(folder, renewal, catalogue)
-    known = {name for _, name in catalogue.segments()}
-    quantiser = catalogue.about().get("quantiser")
+    known, about = {name for _, name in catalogue.segments()}, catalogue.about()
+    quantiser, words = about.get("quantiser"), str((about.get("storage") or {}).get("words"))
     for path in _entries(folder / SEGMENTS):
         if path.name in known:
             _tidy(entry for entry in _entries(path) if _is_half_written(entry) or _OLD_PARTS.fullmatch(entry.name))
         elif _SEGMENT.fullmatch(path.name):
             _delete([path])
     _delete(path for path in _entries(folder) if _QUANTISER.fullmatch(path.name) and path.name != quantiser)
+    _delete(path for path in _entries(folder) if path.match(OWN) and path.name != own_name(words))
     _tidy(path for path in _entries(folder) if _is_half_written(path))
 
 
@@ -127,7 +137,9 @@ def bytes_by_kind(collection: Path) -> dict[str, int]:
         renewal = path.relative_to(collection).parts[0].startswith(_RENEWAL)
         kind = "renewal" if renewal else _kind_of(path)
         if kind and path.is_file():
-            sizes[kind] = sizes.get(kind, 0) + path.stat().st_size
+            parts = bytes_of(path) if path.name == WHOLE and not renewal else {}
+            for part, size in (parts or {kind: path.stat().st_size}).items():
+                sizes[part] = sizes.get(part, 0) + size
     return sizes
 
 
@@ -173,17 +185,31 @@ def _has_copy(catalogue: Catalogue, path: bytes) -> bool:
     return facts is not None and any(not is_gone(other) for _, other in facts.files)
 
 
-def compact_segments(segments: Path, catalogue: Catalogue, ids: Sequence[int], opened: Sequence[Segment],
-                     alive: NDArray[np.bool_], *, fingerprint: str, images_per_segment: int,
+def compact_segments(now: Snapshot, catalogue: Catalogue, images_per_segment: int,
                      progress: Callable[[int, int], None]) -> None:
-    """Merge neighbouring segments up to so many images, without the removed ones; a full and clean one stays."""
-    parts = _parts(ids, opened, alive)
-    done = 0
+    """Merge neighbouring segments up to so many images, without the removed ones; a full and clean one stays, if it is
+    packed as the collection is.
+    """
+    parts, done = _parts(now), 0
     for group in _groups(parts, images_per_segment):
-        if len(group) > 1 or len(group[0][2]) < group[0][1].images:
-            _merge(segments, catalogue, group, fingerprint)
+        one = group[0][1]
+        if len(group) > 1 or len(group[0][2]) < one.images or one.packing.name != now.packing.name:
+            _merge(now, catalogue, group)
         done += len(group)
         progress(done, len(parts))
+
+
+def repack_segments(now: Snapshot, catalogue: Catalogue, progress: Callable[[int, int], None]) -> int:
+    """Write each segment anew that is packed otherwise than the collection is, without the removed images; how many
+    images that were. progress: called with (images done, images to do).
+    """
+    parts = [part for part in _parts(now) if part[1].packing.name != now.packing.name]
+    done, total = 0, sum(len(positions) for *_, positions in parts)
+    progress(done, total)
+    for part in parts:
+        _merge(now, catalogue, [part], lambda images, before=done: progress(before + images, total))  # type: ignore[misc]
+        done += len(part[2])
+    return total
 
 
 def crowd(sizes: Sequence[int], most: int) -> int:
@@ -203,16 +229,14 @@ def crowd(sizes: Sequence[int], most: int) -> int:
     return count if count >= CROWD else 0
 
 
-def merge_newest(segments: Path, catalogue: Catalogue, ids: Sequence[int], opened: Sequence[Segment],
-                 alive: NDArray[np.bool_], *, count: int, fingerprint: str) -> None:
+def merge_newest(now: Snapshot, catalogue: Catalogue, count: int) -> None:
     """Merge so many of the newest segments into one, without the removed images."""
-    _merge(segments, catalogue, _parts(ids, opened, alive)[-count:], fingerprint)
+    _merge(now, catalogue, _parts(now)[-count:])
 
 
-def _parts(ids: Sequence[int], opened: Sequence[Segment], alive: NDArray[np.bool_]) -> list[_Part]:
-    bases = np.cumsum([0, *(segment.images for segment in opened)])
-    return [(number, segment, np.flatnonzero(alive[start : start + segment.images]))
-            for number, segment, start in zip(ids, opened, bases, strict=False)]
+def _parts(now: Snapshot) -> list[_Part]:
+    return [(number, segment, np.flatnonzero(now.alive[start : start + segment.images]))
+            for number, segment, start in zip(now.segment_ids, now.segments, now.bases, strict=False)]
 
 
 _Part = tuple[int, Segment, IntArray]
@@ -229,20 +253,52 @@ def _groups(parts: Iterable[_Part], images: int) -> Iterator[list[_Part]]:
         yield group
 
 
-def _merge(segments: Path, catalogue: Catalogue, group: Sequence[_Part], fingerprint: str) -> None:
-    """Put one segment in the place of a group, by one transaction."""
+def _merge(now: Snapshot, catalogue: Catalogue, group: Sequence[_Part],
+           repacked: Callable[[int], None] = lambda images: None) -> None:
+    """Put one segment in the place of a group, by one transaction. repacked: called with the number of images whose
+    features were packed otherwise, now and then.
+    """
     kept = [(segment, positions) for _, segment, positions in group if len(positions)]
     if kept:
         name = uuid.uuid4().hex
-        with new_segment(segments, name) as folder:
-            merge_segments(folder, kept, fingerprint=fingerprint)
-        rows = sum(int(np.diff(segment.offsets)[positions].sum()) for segment, positions in kept)
+        with ExitStack() as stack:
+            parts = [part for one in kept for part in (
+                [one] if one[0].packing.name == now.packing.name else
+                stack.enter_context(_repacked(now, *one, repacked)))]
+            with new_segment(now.folder / SEGMENTS, name) as folder:
+                merge_segments(folder, parts, fingerprint=now.about["model"]["fingerprint"])
+            rows = sum(int(np.diff(segment.offsets)[positions].sum()) for segment, positions in parts)
         catalogue.replace([number for number, *_ in group], name, rows,
                           [(number, int(position)) for number, _, positions in group for position in positions])
     else:
         for number, *_ in group:
             catalogue.drop(number)
     _delete(segment.folder for _, segment, _ in group)
+
+
+@contextmanager
+def _repacked(now: Snapshot, segment: Segment, positions: IntArray,
+              progress: Callable[[int], None]) -> Iterator[list[tuple[Segment, IntArray]]]:
+    """Chosen images of a segment that is packed otherwise, in segments that the catalogue does not know, which go when
+    the block has ended: as leftovers, where it is cut short.
+    """
+    pieces, fingerprint, packing = list[Segment](), now.about["model"]["fingerprint"], now.packing
+
+    def packed(start: int) -> Iterator[tuple[Identity, Packed]]:
+        for done, position in enumerate(positions[start : start + REPACKED].tolist(), start=start + 1):
+            yield segment.identity(position), packing.pack(segment.features(position))
+            progress(done)
+
+    try:
+        for start in range(0, len(positions), REPACKED):
+            name = uuid.uuid4().hex
+            with new_segment(now.folder / SEGMENTS, name) as folder:
+                write_segment(folder, packed(start), fingerprint=fingerprint, packing=packing)
+            pieces.append(open_segment(segment_folder(now.folder, name), fingerprint=fingerprint, packing=packing,
+                                       dimensions=now.dimensions))
+        yield [(piece, np.arange(piece.images)) for piece in pieces]
+    finally:
+        _delete(piece.folder for piece in pieces)
 
 
 def _entries(folder: Path) -> list[Path]:
