@@ -12,6 +12,7 @@ import hashlib
 import json
 import math
 import os
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -153,6 +154,10 @@ class Layout:
             end = start + math.prod(shape) * np.dtype(dtype).itemsize
             self._arrays[name] = slice(start, end), dtype, shape
         self.nbytes = end
+
+    def __iter__(self) -> Iterator[str]:
+        """The names of the arrays."""
+        return iter(self._arrays)
 
     def view(self, content: NDArray[np.uint8], name: str) -> NDArray[Any]:
         """An array in the bytes (nbytes,) of a file, not copied."""

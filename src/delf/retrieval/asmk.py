@@ -89,14 +89,15 @@ class AsmkRetriever(Retriever):
             return None
         if max((len(verification) for _, verification in verified), default=0) <= self._support.inliers:
             return None  # distinct inliers are no more than all
-        inliers = np.zeros(len(found))
-        inliers[: len(verified)] = distinct_inliers([verification for _, verification in verified])
-        images, weights = supporters(found, inliers, self._support)
+        inliers = distinct_inliers([verification for _, verification in verified])
+        images, weights = supporters(found.best(len(verified)), inliers, self._support)
         if not len(images):
             return None
         scores = np.zeros(len(alive))
-        scores[found.images] = found.scores
-        scores += self._support.gain * support(images, weights, self._index.similarities(images))
+        found.add_to(scores)
+        for first, similarities in self._index.similarities(images):
+            said = support(images, weights, similarities, first)
+            scores[first : first + len(said)] += self._support.gain * said
         return _ranked(scores, alive)
 
     def matches(self, query: Features, ordinal: int) -> Matches | None:
