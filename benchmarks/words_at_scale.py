@@ -28,8 +28,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from delf.collection import Collection, Snapshot
-from delf.index import HOW, Asmk
+from delf.index import HOW, Asmk, scanning
 from delf.index.asmk import Aggregate, Block
+from delf.index.lists import SignatureLists
+from delf.index.scanning import Scan, Wanted
+from delf.methods import DEFAULT_METHOD, METHODS
 from delf.query import Query
 from delf.retrieval.asmk import lists_of
 from delf.retrieval.words import find_codebook
@@ -48,6 +51,8 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--lists", type=Path, required=True)
     parser.add_argument("--queries", type=int, default=40)
+    parser.add_argument("--held", type=int, help="bytes of lists that count as memory of the process at most")
+    parser.add_argument("--numpy", action="store_true", help="do without numba")
     parser.add_argument("--only-make", action="store_true")
     arguments = parser.parse_args()
     with Collection.open(arguments.collection) as collection:
@@ -60,7 +65,11 @@ def main() -> None:
                     np.setdiff1d(np.arange(len(collection.alive)), asked))
         if arguments.only_make:
             return
-        engine, seconds = timed(SearchEngine, many, extractor)
+        if arguments.numpy:
+            scanning.COMPILED_FROM = sys.maxsize
+        options = METHODS[DEFAULT_METHOD]
+        options = replace(options, retrieval=replace(options.retrieval, held=arguments.held))
+        engine, seconds = timed(SearchEngine, many, extractor, options=options)
         print(f"{len(many):,} images, opened in {seconds:.2f} s; memory {memory()}")
         queries = [Query.of_photo(extractor, collection.image(int(one)).file) for one in asked]
         measure(engine, asmk, queries)
@@ -167,48 +176,65 @@ def flipped(rng: np.random.Generator, signatures: NDArray[np.uint8]) -> NDArray[
 # --- measuring
 
 
+class Watch:
+    """Counts what threads compute while they look through lists."""
+
+    def __init__(self, scan: Scan) -> None:
+        self._scan, self.seconds = scan, 0.0
+
+    def __call__(self, lists: SignatureLists, wanted: Wanted) -> Any:
+        """As `delf.index.scanning.add_up`."""
+        start = time.thread_time()
+        found = self._scan(lists, wanted)
+        self.seconds += time.thread_time() - start
+        return found
+
+
 def measure(engine: SearchEngine, asmk: Asmk, queries: list[Query]) -> None:
     """Print how long queries take."""
-    took: list[dict[str, float]] = []
-    matches, whole, read = [], [], []
+    index: Any = engine.retriever._index  # type: ignore[attr-defined]
+    index._scan = watch = Watch(index._scan)
+    rows: list[dict[str, float]] = []
     for number, query in enumerate(queries):
-        before = set(engine.answer(query).seconds) & {"decode", "extract"}
+        engine.answer(query)  # features and turns are extracted
+        watch.seconds, computed = 0.0, time.process_time()
         answer, seconds = timed(engine.answer, query)
-        took.append(answer.seconds)
-        whole.append(seconds)
-        matches.append(bool(answer.match))
-        read.append(bytes_read(engine, asmk, query.features))
-        print(f"query {number + 1} of {len(queries)}: {seconds:.3f} s, {answer.verdict}; {sorted(before)}",
-              file=sys.stderr, flush=True)
-    for name, chosen in (("all", np.ones(len(queries), bool)), ("without a match", ~np.array(matches))):
-        if chosen.any():
-            of = np.flatnonzero(chosen)
-            stages = "; ".join(f"{stage} {spread([took[one].get(stage, 0.0) for one in of])}" for stage in STAGES)
-            print(f"{name}, {len(of)} queries: {spread([whole[one] for one in of])}; {stages}")
-    scan = [timed(engine.retriever._index.scores, asmk.query(query.features.descriptors))[1]  # type: ignore[attr-defined]
-            for query in queries]
-    speed = bandwidth(engine)
-    print(f"lists of the words of a query: {np.median(read) / 1e6:,.0f} MB, scored in {spread(scan)}; at the "
-          f"{speed / 1e9:.1f} GB/s that one thread reads here they take {1000 * np.median(read) / speed:.0f} ms")
+        row = {**answer.seconds, "whole": seconds, "computed": time.process_time() - computed, "lists": watch.seconds,
+               "match": float(bool(answer.match)), "bytes": bytes_read(index, asmk, query.features)}
+        words, row["words"] = timed(asmk.query, query.features.descriptors)
+        watch.seconds, computed = 0.0, time.process_time()
+        row["scan"] = timed(index.scores, words)[1]
+        row["scan, computed"] = time.process_time() - computed
+        rows.append(row)
+        print(f"query {number + 1} of {len(queries)}: {seconds:.3f} s, {answer.verdict}", file=sys.stderr, flush=True)
+    for name, chosen in (("all", rows), ("without a match", [row for row in rows if not row["match"]])):
+        if chosen:
+            stages = "; ".join(f"{stage} {spread(chosen, stage)}" for stage in STAGES)
+            print(f"{name}, {len(chosen)} queries: {spread(chosen, 'whole')}; {stages}; computed by all threads "
+                  f"{spread(chosen, 'computed')}, in lists {spread(chosen, 'lists')}")
+    speed, read = bandwidth(index), float(np.median([row["bytes"] for row in rows]))
+    print(f"a query as it is: its words are found in {spread(rows, 'words')}; {read / 1e6:,.0f} MB of lists are scored "
+          f"in {spread(rows, 'scan')}, computed by all threads {spread(rows, 'scan, computed')}; at the "
+          f"{speed / 1e9:.1f} GB/s that one thread reads here, to read them takes {1000 * read / speed:.0f} ms")
     print(f"memory {memory()}")
 
 
-def bytes_read(engine: SearchEngine, asmk: Asmk, query: Features) -> int:
+def bytes_read(index: Any, asmk: Asmk, query: Features) -> int:
     """Signatures and images of the lists of the words of a query."""
     words = asmk.query(query.descriptors).words
     return sum(int(part.sizes[words].sum()) * (part.signatures[0].nbytes + part.owners.itemsize)
-               for part in engine.retriever._index._lists)  # type: ignore[attr-defined]
+               for part in index._lists)
 
 
-def bandwidth(engine: SearchEngine) -> float:
+def bandwidth(index: Any) -> float:
     """Bytes a second of signatures that one thread adds up, in the best of some attempts."""
-    rows = max((part.signatures for part in engine.retriever._index._lists), key=len)  # type: ignore[attr-defined]
+    rows = max((part.signatures for part in index._lists), key=len)
     return float(rows.nbytes / min(timed(rows.sum)[1] for _ in range(7)))
 
 
-def spread(seconds: list[float]) -> str:
+def spread(rows: list[dict[str, float]], name: str) -> str:
     """Median and 95th percentile in milliseconds."""
-    middle, high = (1000 * float(np.quantile(seconds, share)) for share in (0.5, 0.95))
+    middle, high = (1000 * float(np.quantile([row.get(name, 0.0) for row in rows], share)) for share in (0.5, 0.95))
     return f"{middle:.0f} ms ({high:.0f})"
 
 

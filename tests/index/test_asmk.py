@@ -26,6 +26,7 @@ from delf.index import (
     RADENOVIC_2018,
     Asmk,
     AsmkIndex,
+    AsmkLists,
     AsmkOptions,
     Codebook,
     CodebookOptions,
@@ -284,6 +285,14 @@ def test_neither_blocks_nor_segments_change_anything(codebook: Codebook, images:
     assert (tmp_path / "0-30.lists").read_bytes() == content
     parts = indexed(codebook, images, HOW, tmp_path, (0, 1, 2, 17, 17, 30))
     np.testing.assert_array_equal(parts.search(query), whole)
+    bounded = AsmkIndex(parts._asmk, parts._lists, held=0)
+    released: list[AsmkLists] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(AsmkLists, "release", lambda lists: released.append(lists))
+        np.testing.assert_array_equal(bounded.search(query), whole)
+    assert released
+    np.testing.assert_array_equal(bounded.search(query), whole)
+    np.testing.assert_array_equal(bounded.search(query), whole)
     assert parts.nbytes > indexed(codebook, images, HOW, tmp_path).nbytes > 0
     weighted = indexed(codebook, images, RADENOVIC_2018, tmp_path, (9,)).search(query)
     monkeypatch.undo()

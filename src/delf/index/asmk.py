@@ -218,17 +218,24 @@ class AsmkLists(SignatureLists):
 class AsmkIndex:
     """The lists of several segments, searched as one: their images are numbered one after another."""
 
-    def __init__(self, asmk: Asmk, lists: Sequence[AsmkLists]) -> None:
-        """Open an index; with `idf`, this reads which word is in which image."""
+    def __init__(self, asmk: Asmk, lists: Sequence[AsmkLists], *, held: int | None = None) -> None:
+        """Open an index; with `idf`, this reads which word is in which image.
+
+        Args:
+            held: bytes of the lists that count as this process's memory at most; all that were read by default.
+        """
         self._asmk, self._lists = asmk, tuple(lists)
         self._entries = sum(part.entries for part in self._lists)
         self._scan = scan_for(self._entries)
+        self._held, self._read = held, 0.0
         self._pool = Pool(available_cores(), "delf-words")
         self._bases = np.cumsum([0, *(part.images for part in self._lists)])
         self._similarities = asmk.similarities()
         self._weights = self._idf() if asmk.options.idf else None
         totals = self._of_each(lambda part: self._lists[part].weights_of_images(self._weights))
         self._factors = np.concatenate([np.zeros(0), *totals])
+        if self._weights is not None:
+            self._has_read(self._entries)
         np.divide(1.0, np.sqrt(self._factors), out=self._factors, where=self._factors > 0)
 
     def __len__(self) -> int:
@@ -268,6 +275,7 @@ class AsmkIndex:
 
         def scores(part: int) -> FloatArray:
             sums = self._scan(self._lists[part], wanted)
+            self._has_read(int(self._lists[part].sizes[wanted.words].sum()))
             if options.normalisation != "none":
                 sums *= self._factors[self._bases[part] : self._bases[part + 1]]
             if options.normalisation == "both":
@@ -286,6 +294,14 @@ class AsmkIndex:
         if self._weights is not None:
             tables = _rounded(tables * self._weights[words, None], WEIGHTED_STEP)
         return Wanted(len(queries), rows, words, as_integers(signatures[order]), tables)
+
+    def _has_read(self, entries: int) -> None:
+        """Let go of what was read before it is more than may be held."""
+        self._read += entries * self.nbytes / max(self._entries, 1)
+        if self._held is not None and self._read > self._held:
+            self._read = 0.0
+            for part in self._lists:
+                part.release()
 
     def _of_each(self, work: Callable[[int], _Answer]) -> Iterable[_Answer]:
         """What some work gives for each part, in their order; large ones are worked at beside one another."""

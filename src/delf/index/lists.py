@@ -15,7 +15,7 @@ from delf.codes import Codes
 from delf.index.bits import as_integers
 from delf.index.exact import checked
 from delf.index.filling import Spill, spilling
-from delf.index.storage import ArrayFile, ArrayWriter, Layout
+from delf.index.storage import ArrayFile, ArrayWriter, Layout, release
 from delf.types import IntArray
 
 LEAST_RARITY = 2.0**-20  # idf^2 of a word that all images have: it must not hide those that share nothing else
@@ -78,6 +78,7 @@ class SignatureLists:
         self._file = file
         self.images, self.entries = file.integer("images"), entries
         layout, content = _layout(words, self.images, entries, width), file.bytes()
+        self._content = content
         if len(content) != layout.nbytes:
             raise file.damaged("its size is not that of its entries")
         arrays = {name: np.asarray(layout.view(content, name)) for name in layout}
@@ -97,6 +98,12 @@ class SignatureLists:
     def verify(self) -> None:
         """Read everything and compare it with the hash in the header; `CollectionError` where they differ."""
         self._file.verify()
+
+    def release(self) -> None:
+        """Let go of what was read: it stays in the memory of the system, for as long as that has room, and is not this
+        process's any more.
+        """
+        release(self._content)
 
     def bounds(self, words: IntArray) -> tuple[IntArray, IntArray]:
         """Where the lists of some words begin and end, (Q,) int64 each."""
