@@ -18,7 +18,8 @@ PACKAGE = ROOT / "src" / "delf"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 WEB = ("fastapi", "starlette", "uvicorn", "python_multipart", "prometheus_client",
        "pydantic")  # which typer may bring
-HEAVY = (*WEB[:-1], "torch", "cv2", "faiss", "onnxruntime", "openvino", "skimage", "onnx", "h5py", "scipy", "pyarrow")
+HEAVY = (*WEB[:-1], "torch", "cv2", "faiss", "onnxruntime", "openvino", "skimage", "onnx", "h5py", "scipy", "pyarrow",
+         "numba")
 ENTRANCES = {"__init__", "__main__"}  # what users import and run: they may name anything
 
 
