@@ -378,6 +378,24 @@ def test_the_words_of_stored_images(codebook: Codebook, images: Images, tmp_path
     assert set(found.images.tolist()) == {4, 9}
 
 
+def test_files_of_before_are_read_as_they_are(codebook: Codebook, images: Images, query: np.ndarray,
+                                              tmp_path: Path) -> None:
+    """They end before the places, and do not say which layout they have."""
+    asmk, path = Asmk(codebook), tmp_path / "a.lists"
+    new = asmk.build(images, path)
+    scores, found = AsmkIndex(asmk, [new]).search(query), new.of_images([9, 0, 4])
+    whole = path.read_bytes()
+    size = 0
+    for nbytes in (4 * len(codebook), 4 * 30, 4 * new.entries, 2 * new.entries):  # sizes, counts, signatures, images
+        size = -(-size // 8) * 8 + nbytes
+    cut = lying(whole[: PAGE + size], bytes=size).replace(b'"layout": 2, ', b"")
+    path.write_bytes(cut[: PAGE - 13] + b" " * 13 + cut[PAGE - 13 :])
+    old = asmk.open(path)
+    np.testing.assert_array_equal(AsmkIndex(asmk, [old]).search(query), scores)
+    for name in ("images", "words", "signatures"):
+        np.testing.assert_array_equal(getattr(old.of_images([9, 0, 4]), name), getattr(found, name))
+
+
 # --- the file
 
 
@@ -412,7 +430,7 @@ def test_a_file_that_is_not_what_was_written(codebook: Codebook, file: Path, tmp
         path.write_bytes(content)
         with pytest.raises(CollectionError, match=r"b\.lists"):
             asmk.open(path)
-    for name in ("kind", "dimensions", "codebook", "signatures", "images", "entries", "bytes"):
+    for name in ("kind", "layout", "dimensions", "codebook", "signatures", "images", "entries", "bytes"):
         for value in (0, -1, 1.5, 7, 2**40, 2**70, None, "x", [], True):
             path.write_bytes(lying(whole, **{name: value}))
             with pytest.raises(CollectionError, match=r"b\.lists"):

@@ -36,7 +36,7 @@ from delf.pools import Pool, available_cores
 from delf.types import Box, FloatArray, IntArray
 
 KIND = "asmk"
-LAYOUT = 2  # of files; before, what one image has could not be read without the others
+LAYOUT = 2  # of files; those of before do not say it, nor where what one image has lies
 COMPARED = 131072  # entries whose weights are added up at a time
 SHARED_FROM = 1_000_000  # entries from which several threads search an index
 STEP = 2.0**-40  # similarities are multiples of it, so that sums of thousands are exact, whatever their order
@@ -168,7 +168,8 @@ class Asmk:
             CollectionError: it is missing, damaged, foreign, or made with another codebook or other signatures.
         """
         file = ArrayFile.open(path, KIND)
-        file.require("layout", LAYOUT)
+        if "layout" in file.fields:
+            file.require("layout", LAYOUT)
         file.require("dimensions", self.codebook.dimensions)
         file.require("codebook", self.codebook.fingerprint)
         file.require("signatures", self.options.signatures)
@@ -199,7 +200,7 @@ class AsmkLists(SignatureLists):
     """
 
     def __init__(self, file: ArrayFile, words: int, width: int) -> None:
-        super().__init__(file, words, width, file.integer("entries"))
+        super().__init__(file, words, width, file.integer("entries"), placed="layout" in file.fields)
         self.rows = file.integer("rows")
 
     def weights_of_images(self, weights: FloatArray | None) -> _Array:

@@ -27,8 +27,8 @@ def add_up(lists: SignatureLists, wanted: Wanted) -> NDArray[np.float64]:
     sums = np.zeros((wanted.count, lists.images))
     starts, stops = lists.bounds(wanted.words)
     kernel = _kernel(lists.signatures.shape[1])
-    if not kernel(sums, wanted.rows, starts, stops, wanted.signatures, wanted.tables, lists.signatures.reshape(-1),
-                  lists.owners):
+    if not kernel(sums, wanted.rows, starts.astype(np.uint64), stops.astype(np.uint64), wanted.signatures,
+                  wanted.tables, lists.signatures.reshape(-1), lists.owners):
         raise lists.unknown()
     return sums
 
@@ -52,11 +52,14 @@ def _fetch(context: Any, array: Any, place: Any) -> Any:
                                 data_and_not_code])
         return context.get_dummy_value()
 
-    return types.void(array, types.intp), generate
+    return types.void(array, types.uint64), generate
 
 
 def _written(columns: int) -> Callable[..., bool]:
-    """What is compiled, for signatures of so many integers: as a constant, it makes the loop a third faster."""
+    """What is compiled, for signatures of so many integers: as a constant, it makes the loop a third faster. So do
+    unsigned places, which are not looked at for being negative.
+    """
+    width = np.uint64(columns)
 
     def added(sums: Any, rows: Any, starts: Any, stops: Any, wanted: Any, tables: Any, signatures: Any,
               owners: Any) -> bool:
@@ -64,29 +67,31 @@ def _written(columns: int) -> Callable[..., bool]:
 
         While one list is read, the next one is fetched: a processor does that by itself only within a list.
         """
-        entries_of_line = max(1, LINE // (columns * signatures.itemsize))
+        entries_of_line = np.uint64(max(1, LINE // (columns * signatures.itemsize)))
+        owners_of_line = np.uint64(LINE // owners.itemsize)
         known, shared = sums.shape[1], tables.shape[0] == 1
         for one in range(len(starts)):
-            table, out, here = tables[0 if shared else one], sums[rows[one]], wanted[one]
-            following, last = 0, 0
+            table, out, here, stop = tables[0 if shared else one], sums[rows[one]], wanted[one], stops[one]
+            following, last = np.uint64(0), np.uint64(0)
             if one + 1 < len(starts):
                 following, last = starts[one + 1], stops[one + 1]
-            for place in range(following, last, LINE // owners.itemsize):
+            for place in range(following, last, owners_of_line):
                 _fetch(owners, place)
-            for start in range(starts[one], stops[one], entries_of_line):
+            for start in range(starts[one], stop, entries_of_line):
                 if following < last:
-                    _fetch(signatures, following * columns)
+                    _fetch(signatures, following * width)
                     following += entries_of_line
-                for entry in range(start, min(start + entries_of_line, stops[one])):
+                for entry in range(start, min(start + entries_of_line, stop)):
                     distance = np.uint64(0)
                     for column in range(columns):
-                        distance += _ones(np.uint64(signatures[entry * columns + column]) ^ np.uint64(here[column]))
+                        bits = np.uint64(signatures[entry * width + np.uint64(column)])
+                        distance += _ones(bits ^ np.uint64(here[column]))
                     image = owners[entry]
                     if image >= known:
                         return False
                     out[image] += table[distance]
             for place in range(following, last, entries_of_line):
-                _fetch(signatures, place * columns)
+                _fetch(signatures, place * width)
         return True
 
     return added

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -73,22 +74,36 @@ class SignatureLists:
     image. owners: (entries,) which image each is of. signatures: (entries, C) unsigned integers (`delf.index.bits`).
     """
 
-    def __init__(self, file: ArrayFile, words: int, width: int, entries: int) -> None:
-        """Raises `CollectionError` where the file is not as long as it should be, or its lists do not add up."""
+    def __init__(self, file: ArrayFile, words: int, width: int, entries: int, *, placed: bool = True) -> None:
+        """Open a file of so many words and entries, whose signatures have `width` bytes.
+
+        Args:
+            placed: whether it says where the entries of each image lie; otherwise that is found when it is needed.
+
+        Raises:
+            CollectionError: it is not as long as it should be, or its lists do not add up.
+        """
         self._file = file
         self.images, self.entries = file.integer("images"), entries
-        layout, content = _layout(words, self.images, entries, width), file.bytes()
+        layout, content = _layout(words, self.images, entries, width, placed), file.bytes()
         self._content = content
         if len(content) != layout.nbytes:
             raise file.damaged("its size is not that of its entries")
         arrays = {name: np.asarray(layout.view(content, name)) for name in layout}
         self.sizes, self.counts, self.owners = arrays["sizes"], arrays["counts"], arrays["images"]
         self.signatures, self._bytes = as_integers(arrays["signatures"]), arrays["signatures"]
-        self._places = arrays["places"]
+        self._stored_places = arrays.get("places")
         if self.sizes.sum(dtype=np.int64) != entries or self.counts.sum(dtype=np.int64) != entries:
             raise file.damaged("the sizes of its lists do not add up")
         self._ends = np.cumsum(self.sizes, dtype=np.int64 if entries >= 2**32 else np.uint32)
         self._lasts = np.cumsum(self.counts, dtype=self._ends.dtype)
+
+    @cached_property
+    def _places(self) -> NDArray[Any]:
+        """(entries,) where each lies, image after image."""
+        if self._stored_places is not None:
+            return self._stored_places
+        return np.argsort(self.owners, kind="stable").astype(self._ends.dtype)  # an image has its words in their order
 
     @property
     def nbytes(self) -> int:
@@ -167,7 +182,8 @@ def writing_lists(path: Path, words: int, width: int) -> Iterator[ListWriter]:
         yield ListWriter(spill, width)
 
 
-def _layout(words: int, images: int, entries: int, width: int) -> Layout:
-    """Where the arrays of a segment's lists lie: 22 bytes for an entry of 128 dimensions."""
+def _layout(words: int, images: int, entries: int, width: int, placed: bool = True) -> Layout:
+    """Where the arrays of a segment's lists lie: 22 bytes for an entry of 128 dimensions, 18 where none is placed."""
+    places: dict[str, Any] = {"places": (np.uint32, (entries,))} if placed else {}
     return Layout(sizes=(np.uint32, (words,)), counts=(np.uint32, (images,)), signatures=(np.uint8, (entries, width)),
-                  images=(image_type(images), (entries,)), places=(np.uint32, (entries,)))
+                  images=(image_type(images), (entries,)), **places)
