@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -100,6 +101,9 @@ def test_images_that_are_not_there(scan: Scan, tmp_path: Path) -> None:
 def test_numba_is_taken_where_there_are_many_entries(monkeypatch: pytest.MonkeyPatch) -> None:
     assert scanning.scan_for(scanning.COMPILED_FROM - 1) is add_up
     with monkeypatch.context() as patch:
-        patch.setattr(scanning.importlib.util, "find_spec", lambda name: None)
+        for name in ("numba", "delf.index.compiled"):
+            patch.delitem(sys.modules, name, raising=False)
+        patch.delattr("delf.index.compiled", raising=False)
+        patch.setitem(sys.modules, "numba", None)  # as if it were not installed
         assert scanning.scan_for(scanning.COMPILED_FROM) is add_up
     assert scanning.scan_for(scanning.COMPILED_FROM) is form("numba")

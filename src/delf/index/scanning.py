@@ -7,7 +7,6 @@ which sums are exact, so that neither the order nor the number of threads matter
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -70,8 +69,10 @@ def add_up(lists: SignatureLists, wanted: Wanted) -> _Sums:
 
 def scan_for(entries: int) -> Scan:
     """The form that suits an index of so many entries: the compiled one where numba is installed."""
-    if entries < COMPILED_FROM or importlib.util.find_spec("numba") is None:
+    if entries < COMPILED_FROM:
         return add_up
-    from delf.index import compiled
-
+    try:
+        from delf.index import compiled
+    except ImportError:  # it is not installed, or not for this NumPy
+        return add_up
     return compiled.add_up
