@@ -18,7 +18,8 @@ PACKAGE = ROOT / "src" / "delf"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 WEB = ("fastapi", "starlette", "uvicorn", "python_multipart", "prometheus_client",
        "pydantic")  # which typer may bring
-HEAVY = (*WEB[:-1], "torch", "cv2", "faiss", "onnxruntime", "openvino", "skimage", "onnx", "h5py", "scipy", "pyarrow")
+HEAVY = (*WEB[:-1], "torch", "cv2", "faiss", "onnxruntime", "openvino", "skimage", "onnx", "h5py", "scipy", "pyarrow",
+         "numba")
 ENTRANCES = {"__init__", "__main__"}  # what users import and run: they may name anything
 
 
@@ -227,7 +228,7 @@ RENAMES = {"delf.files": 2, "delf.collection.segment": 1, "delf.collection.upkee
            "delf.weights.released": 1}  # but for the first, of folders and from them
 OTHER_FILES = {  # that are no results: what is appended to, what the system keeps, and parts that go at once
     "delf.cli.app": 2, "delf.evaluate": 1, "delf.training.logs": 1, "delf.datasets.download": 1,
-    "delf.datasets.records": 1, "delf.index.asmk": 1, "delf.index.hamming": 1, "delf.index.ivfpq": 1}
+    "delf.datasets.records": 1, "delf.index.filling": 1}
 
 
 def test_there_is_one_way_to_write_a_file() -> None:

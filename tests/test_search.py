@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from delf.collection import Collection
+from delf.collection import Collection, Snapshot
 from delf.errors import CollectionError, DelfError, ImageError, OptionError
 from delf.features import Delf
 from delf.images import load, read_image
@@ -28,7 +29,7 @@ from delf.query import Query, QueryPhoto, Seen
 from delf.ranking import MATCH_PROBABILITY, SMALLEST, probability
 from delf.retrieval import VoteOptions
 from delf.search import SearchEngine, load_extractor
-from delf.types import Features, SearchResult
+from delf.types import Features, Results, SearchResult
 from delf.verification import ScreeningOptions, VerificationOptions
 
 Draw = Callable[..., Path]
@@ -404,6 +405,39 @@ def test_top(drawn: Collection, stub: Any, draw: Draw, top: int | None) -> None:
     assert len(every.results) == 6
     assert as_json(replace(engine.search(draw("2.png", 2), top=top))) == as_json(
         replace(every, results=every.results[:top]))
+
+
+def test_all_of_many_images_are_looked_up_when_they_are_looked_at(drawn: Collection, stub: Any, draw: Draw,
+                                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+    options = SearchOptions(VoteOptions(10), candidates=2)
+    engine = SearchEngine(drawn, stub, options=options)
+    at_once = engine.search(draw("2.png", 2), top=None)
+    assert isinstance(at_once.results, tuple)
+    monkeypatch.setattr("delf.search.LOOKED_UP", len(at_once.results) - 1)
+    looked_up: list[int] = []
+    image = Snapshot.image
+
+    def counting(snapshot: Snapshot, ordinal: int) -> Any:
+        looked_up.append(ordinal)
+        return image(snapshot, ordinal)
+
+    monkeypatch.setattr(Snapshot, "image", counting)
+    answer = engine.search(draw("2.png", 2), top=None)
+    results = answer.results
+    assert isinstance(results, Results)
+    assert len(looked_up) == 2, "those that geometry looked at"
+    assert (answer.verdict, answer.remark) == (at_once.verdict, at_once.remark)
+    assert list(answer.keys) == list(at_once.keys) == [result.key for result in at_once.results]
+    assert [results[0].key, results[-1].key] == [at_once.results[0].key, at_once.results[-1].key]
+    assert len(looked_up) == 3
+    assert as_json(answer) == as_json(at_once)
+    assert as_json(replace(answer, results=results[1:3])) == as_json(replace(at_once, results=at_once.results[1:3]))
+    assert isinstance(pickle.loads(pickle.dumps(answer)).results, tuple)
+    with pytest.raises(IndexError):
+        results[len(results)]
+    drawn.close()
+    with pytest.raises(CollectionError, match=r"was closed, .*: keep it open while results are looked at"):
+        results[-1]
 
 
 def test_removed_images_do_not_appear(drawn: Collection, stub: Any, draw: Draw, tmp_path: Path) -> None:

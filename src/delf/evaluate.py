@@ -115,24 +115,23 @@ def evaluate_methods(folder: str | Path, extractor: Own, methods: Sequence[str],
         engines, opened = _opened(database.collection, whole, options)
         answers = _search_all(engines, benchmark, searching)
         facts = {engine.method: (database.bytes_for(engine), database.learnt_for(engine)) for engine in engines}
-    peak, evaluations = _peak_bytes(), {}
-    for method, answered in answers.items():
-        ranks = [[number for result in answer.results for number in database.numbers.get(result.key, ())]
-                 for answer in answered]
-        scores = score_ranks(ranks, benchmark.truth, protocol_of(benchmark.truth),
-                             distractors=len(benchmark.distractors))
-        size, learnt = facts[method]
-        one = evaluations[method] = Evaluation(
-            dataset=benchmark.name, method=method, model=whole.name, images=len(benchmark.files),
-            queries=len(answered), bytes_per_image=round(size / max(1, len(benchmark.files))), scores=scores,
-            seconds={"extract": database.seconds, "index": database.index_seconds + opened[method],
-                     **_latency(answered)}, skipped=database.skipped,
-            learnt=learnt, extracted=database.extracted, peak_bytes=peak, settings=dict(settings or {}))
-        if save_predictions is not None and method in save_predictions:
-            about = {key: value for key, value in one.to_json().items() if key not in ("map", "mp")}
-            write_ranking(save_predictions[method], ranks,
-                          {**about, "distractors": len(benchmark.distractors), **whole.identity})
-        observe(Observed(one, benchmark, answered, ranks, database.numbers))
+        peak, evaluations = _peak_bytes(), {}
+        for method, answered in answers.items():
+            ranks = [[number for key in answer.keys for number in database.numbers.get(key, ())] for answer in answered]
+            scores = score_ranks(ranks, benchmark.truth, protocol_of(benchmark.truth),
+                                 distractors=len(benchmark.distractors))
+            size, learnt = facts[method]
+            one = evaluations[method] = Evaluation(
+                dataset=benchmark.name, method=method, model=whole.name, images=len(benchmark.files),
+                queries=len(answered), bytes_per_image=round(size / max(1, len(benchmark.files))), scores=scores,
+                seconds={"extract": database.seconds, "index": database.index_seconds + opened[method],
+                         **_latency(answered)}, skipped=database.skipped,
+                learnt=learnt, extracted=database.extracted, peak_bytes=peak, settings=dict(settings or {}))
+            if save_predictions is not None and method in save_predictions:
+                about = {key: value for key, value in one.to_json().items() if key not in ("map", "mp")}
+                write_ranking(save_predictions[method], ranks,
+                              {**about, "distractors": len(benchmark.distractors), **whole.identity})
+            observe(Observed(one, benchmark, answered, ranks, database.numbers))
     return evaluations
 
 

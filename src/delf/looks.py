@@ -135,7 +135,7 @@ class Look:
     def _background(self) -> float:
         """How similar by words those images are that geometry has not confirmed."""
         confirmed = [one.ordinal for one in self.verified if one.inliers > CHANCE or one.detail_inliers > TELLING]
-        return words_background(self.found.scores[~np.isin(self.found.images, confirmed)])
+        return words_background(self.found.scores_without(confirmed))
 
     @cached_property
     def distinct(self) -> dict[int, float]:
@@ -173,7 +173,7 @@ class Look:
 
     @cached_property
     def _scores(self) -> dict[int, float]:
-        return dict(zip(self.found.images.tolist(), self.found.scores.tolist(), strict=True))
+        return self.found.scores_of([one.ordinal for one in self.verified])
 
 
 def upright(best: Verified, query: Features) -> float:
@@ -270,11 +270,12 @@ class Looking:
         if features is None:
             return None
         found = self._retriever.candidates(features, self._alive)
-        best = found.images[: min(self._candidates, effort.candidates)].tolist()
+        best = found.best(min(self._candidates, effort.candidates)).images.tolist()
         verified = self._verifier.verify(features, best, thorough=len(best), glance=glance)
         return Look(features, found, found, verified)
 
     def _verify(self, query: Features, candidates: Candidates, most: int | None,
                 known: Sequence[Verified] = ()) -> list[Verified]:
         count = self._candidates if most is None else min(most, self._candidates)
-        return self._verifier.verify(query, candidates.images[:count].tolist(), thorough=self._thorough, known=known)
+        best = candidates.best(count).images.tolist()
+        return self._verifier.verify(query, best, thorough=self._thorough, known=known)

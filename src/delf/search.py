@@ -6,10 +6,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +27,11 @@ from delf.pools import Pool
 from delf.query import Query, timed
 from delf.ranking import CHANCE, DISTINCT, RANKINGS, SMALLEST, WORDS, Candidates
 from delf.retrieval import Mask, Retriever, open_retriever
-from delf.types import Box, Features, ImageArray, ImageMatch, Result, SearchResult, require_top
+from delf.types import Box, Features, ImageArray, ImageMatch, IntArray, Result, Results, SearchResult, require_top
 from delf.verification import single_threaded_products
 from delf.verifying import Verified, Verifier
 
+LOOKED_UP = 1000  # results, of more of which each is looked up when it is looked at; that takes a tenth of a second
 NO_POINTS = np.zeros((0, 4), np.float32)
 Check = Callable[[], None]
 
@@ -51,11 +51,17 @@ class _State:
 
 @dataclass(frozen=True, eq=False)
 class _Ranked:
-    """An image in the order of the results. match: None where geometry did not look at it."""
+    """Images in the order of the results.
 
-    ordinal: int
-    score: float
-    match: ImageMatch | None
+    ordinals: (R,) int64. scores: (R,) float64. matches: of those that geometry looked at, by ordinal.
+    """
+
+    ordinals: IntArray
+    scores: NDArray[np.float64]
+    matches: Mapping[int, ImageMatch]
+
+    def __len__(self) -> int:
+        return len(self.ordinals)
 
 
 class SearchEngine:
@@ -143,7 +149,8 @@ class SearchEngine:
             image: a path, or (H, W, 3) uint8 RGB.
             box: the part of the query to search for, in pixels of the upright query; it is cut out before anything
                 else. Transforms and points are in pixels of the whole query all the same.
-            top: how many results at most; None gives every image that got a vote.
+            top: how many results at most; None gives every image that got a vote: of more than a thousand, each is
+                looked up in the catalogue when it is looked at, while the collection is open (`delf.types.Results`).
             exclude: ordinals of images to leave out, as if they were not there.
         """
         return self.answer(self.query(image, box=box), top=top, exclude=exclude)
@@ -165,7 +172,7 @@ class SearchEngine:
 
     def verify(self, query: Features, candidates: Candidates) -> list[Verified]:
         """What geometry says of the best candidates: the third step of a search."""
-        return self._state.verifier.verify(query, candidates.images[: self.options.candidates].tolist(),
+        return self._state.verifier.verify(query, candidates.best(self.options.candidates).images.tolist(),
                                            thorough=self.options.thorough)
 
     def answer(self, query: Query, *, top: int | None = 10, exclude: Sequence[int] = (),
@@ -197,8 +204,8 @@ class SearchEngine:
                     with single_threaded_products():
                         looks = looking.turned(query, first, partial(self._probability, state))
                     ranked = self._ranked(state, looks, top) if len(looks) > 1 else ranked
-        results = tuple(_result(state.snapshot, rank, one) for rank, one in enumerate(ranked[:top], start=1))
-        return SearchResult(query=query.name, method=self.method, results=results, seconds=seconds, box=query.box,
+        return SearchResult(query=query.name, method=self.method, results=_results(state.snapshot, ranked, top),
+                            seconds=seconds, box=query.box,
                             match=self._is_match(ranked) if self.options.verifies else None,
                             order=self.options.order, threshold=self.options.minimum_probability)
 
@@ -245,48 +252,56 @@ class SearchEngine:
         found = (self._evidence(state, look, one, len(state.snapshot)).probability for one in look.verified)
         return max(found, default=0.0)
 
-    def _is_match(self, ranked: Sequence[_Ranked]) -> bool:
-        return any(self._is_sure(one) for one in ranked)
+    def _is_match(self, ranked: _Ranked) -> bool:
+        return any(map(self._is_sure, ranked.matches.values()))
 
-    def _is_sure(self, one: _Ranked) -> bool:
-        return one.match is not None and one.match.probability >= self.options.minimum_probability
+    def _is_sure(self, match: ImageMatch) -> bool:
+        return match.probability >= self.options.minimum_probability
 
-    def _ranked(self, state: _State, looks: Sequence[Look], top: int | None) -> list[_Ranked]:
+    def _ranked(self, state: _State, looks: Sequence[Look], top: int | None) -> _Ranked:
         """The images that the first look found, or a turned one where geometry confirms it, best first: all that were
         verified, and as many others as may be among the best.
         """
         first, turned = looks[0], self._best_turned(looks[1:])
+        most = None if top is None else len(first.verified) + len(turned) + top
+        candidates, scores = self._scored(first, most)
         shown = {one.ordinal: (score, first, one) for one, score in
-                 zip(first.verified, self._scores(first).tolist(), strict=False)}
+                 zip(first.verified, scores.tolist(), strict=False)}
         for ordinal, found in turned.items():
             if ordinal not in shown or found[0] > shown[ordinal][0]:
                 shown[ordinal] = found
         total = len(state.snapshot)
-        ranked = [_Ranked(ordinal, score, self._evidence(state, look, one, total))
-                  for ordinal, (score, look, one) in shown.items()]
-        others = ((ordinal, score) for ordinal, score in
-                  zip(first.candidates.images.tolist(), self._scores(first).tolist(), strict=True)
-                  if ordinal not in shown)  # in the order of retrieval, which a ranking without inliers keeps
-        ranked += [_Ranked(ordinal, score, None) for ordinal, score in islice(others, top)]
-        places = {ordinal: place for place, ordinal in enumerate([*first.candidates.images.tolist(), *turned])}
-        ranked.sort(key=lambda one: (self.options.sure_first and not self._is_sure(one), -one.score,
-                                     places[one.ordinal]))
-        return ranked
+        matches = {ordinal: self._evidence(state, look, one, total) for ordinal, (_, look, one) in shown.items()}
+        # In the order of retrieval, which a ranking without inliers keeps; what was found turned comes after that.
+        places = {one.ordinal: place for place, one in enumerate(first.verified)}
+        places |= {ordinal: len(first.candidates) + place for place, ordinal in enumerate(turned)}
+        others = np.flatnonzero(~np.isin(candidates.images, list(shown)))[:top]
+        ordinals = np.concatenate([np.array(list(shown), np.int64), candidates.images[others]])
+        scores = np.concatenate([[score for score, *_ in shown.values()], scores[others]])
+        unsure = np.ones(len(ordinals), np.bool_)
+        unsure[: len(shown)] = [not (self.options.sure_first and self._is_sure(matches[one])) for one in shown]
+        order = np.lexsort((np.concatenate([[places[one] for one in shown], others]), -scores, unsure))
+        return _Ranked(ordinals[order], scores[order], matches)
 
     def _best_turned(self, looks: Sequence[Look]) -> dict[int, tuple[float, Look, Verified]]:
         """Of each image with more inliers than chance gives, the look that scores it best."""
         best: dict[int, tuple[float, Look, Verified]] = {}
         for look in looks:
-            for one, score in zip(look.verified, self._scores(look).tolist(), strict=False):
+            scores = self._scored(look, len(look.verified))[1]
+            for one, score in zip(look.verified, scores.tolist(), strict=False):
                 if one.confirmed > CHANCE and score > best.get(one.ordinal, (0.0,))[0]:
                     best[one.ordinal] = (score, look, one)
         return best
 
-    def _scores(self, look: Look) -> NDArray[np.float64]:
-        inliers = np.zeros(len(look.candidates))
+    def _scored(self, look: Look, most: int | None) -> tuple[Candidates, NDArray[np.float64]]:
+        """The candidates of a look with their scores; the best so many of them, where others would have to be put in
+        order for it.
+        """
+        candidates = look.candidates if most is None or look.candidates.ordered else look.candidates.best(most)
+        inliers = np.zeros(len(candidates))
         inliers[: len(look.verified)] = [look.counts[one.ordinal] if self.options.inliers == "distinct"
                                          else one.inliers for one in look.verified]
-        return RANKINGS[self.options.ranking](look.candidates.scores, inliers)
+        return candidates, RANKINGS[self.options.ranking](candidates.scores, inliers)
 
     def _evidence(self, state: _State, look: Look, one: Verified, total: int) -> ImageMatch:
         """total: how many images were searched."""
@@ -314,10 +329,26 @@ def _alive(snapshot: Snapshot, exclude: Sequence[int]) -> Mask:
     return alive
 
 
-def _result(snapshot: Snapshot, rank: int, one: _Ranked) -> Result:
-    stored, match = snapshot.image(one.ordinal), one.match
-    found = Result(rank=rank, image=stored.path, score=one.score, inliers=0, probability=None, transform=None,
-                   inlier_points=NO_POINTS, ordinal=one.ordinal, key=stored.key, file=stored.file, files=stored.files)
+def _results(snapshot: Snapshot, ranked: _Ranked, top: int | None) -> Sequence[Result]:
+    result = partial(_result, snapshot, ranked)
+    if top is not None or len(ranked) <= LOOKED_UP:
+        return tuple(map(result, range(len(ranked))[:top]))
+    return Results(len(ranked), result, partial(_key, snapshot, ranked),
+                   np.flatnonzero(np.isin(ranked.ordinals, list(ranked.matches))).tolist())
+
+
+def _key(snapshot: Snapshot, ranked: _Ranked, place: int) -> str:
+    """The key of the image at a place of the results."""
+    return snapshot.key_of(int(ranked.ordinals[place]))
+
+
+def _result(snapshot: Snapshot, ranked: _Ranked, place: int) -> Result:
+    """The image at a place of the results, as it is in the catalogue now."""
+    ordinal = int(ranked.ordinals[place])
+    stored, match = snapshot.image(ordinal), ranked.matches.get(ordinal)
+    found = Result(rank=place + 1, image=stored.path, score=float(ranked.scores[place]), inliers=0, probability=None,
+                   transform=None, inlier_points=NO_POINTS, ordinal=ordinal, key=stored.key, file=stored.file,
+                   files=stored.files)
     if match is None:
         return found
     return replace(found, inliers=match.inliers, probability=match.probability, transform=match.transform,

@@ -14,14 +14,14 @@ this module, which knows its name (`DRAWN_BY`) and loads it when something is sh
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from itertools import pairwise
 from numbers import Integral
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -269,10 +269,50 @@ class Result(Shown):
         return _drawn(self, query, box=box)
 
 
+class Results(Sequence[Result]):
+    """All results of a search, as a tuple of them would be; each is made when it is asked for.
+
+    So a search for all of a million images looks up in the catalogue those that are looked at. What is found there is
+    of that moment, not of the search. Pickled, it is a tuple.
+    """
+
+    def __init__(self, count: int, result: Callable[[int], Result], key: Callable[[int], str],
+                 examined: Sequence[int]) -> None:
+        """result, key: what makes a result, and says its key, by its place from 0 on. examined: the places of those
+        that geometry looked at.
+        """
+        self._places, self._result, self._key = range(count), result, key
+        self.examined = tuple(result(place) for place in examined)
+        self._known = dict(zip(examined, self.examined, strict=True))
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @overload
+    def __getitem__(self, place: int) -> Result: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> tuple[Result, ...]: ...
+
+    def __getitem__(self, place: int | slice) -> Result | tuple[Result, ...]:
+        if isinstance(place, slice):
+            return tuple(self[one] for one in self._places[place])
+        number = self._places[place]
+        return self._known.get(number) or self._result(number)
+
+    def keys(self) -> Iterator[str]:
+        """The key of each, for which nothing is looked up."""
+        return map(self._key, self._places)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return tuple, (tuple(self),)
+
+
 @dataclass(frozen=True, eq=False)
 class SearchResult(Shown):
     """The answer to one query: the images of a collection, best first.
 
+    results: a tuple, or `Results` where all of many images were asked for.
     match: whether the best image shows the same thing as the query, i.e. its probability passes the threshold; None
         where the method looks at no geometry, and so cannot tell. threshold: that probability.
     seconds: time by stage. box: the part of the query that was searched for; None for all of it. order: what the
@@ -282,7 +322,7 @@ class SearchResult(Shown):
     query: str
     method: str
     match: bool | None
-    results: tuple[Result, ...]
+    results: Sequence[Result]
     seconds: dict[str, float] = field(default_factory=dict)
     box: Box | None = None
     order: str = ""
@@ -311,12 +351,24 @@ class SearchResult(Shown):
     @property
     def most_probable(self) -> float | None:
         """The highest probability of any result; None where geometry looked at none."""
-        return max((one.probability for one in self.results if one.probability is not None), default=None)
+        return max((one.probability for one in self._examined if one.probability is not None), default=None)
+
+    @property
+    def keys(self) -> Iterator[str]:
+        """The key of each result, best first."""
+        if isinstance(self.results, Results):
+            return self.results.keys()
+        return (one.key for one in self.results)
+
+    @property
+    def _examined(self) -> Sequence[Result]:
+        """At least those results that have a probability, in their order."""
+        return self.results.examined if isinstance(self.results, Results) else self.results
 
     @property
     def remark(self) -> str:
         """A sentence where the order of the results is not that of the probabilities shown beside them."""
-        shown = [one.probability for one in self.results if one.probability is not None]
+        shown = [one.probability for one in self._examined if one.probability is not None]
         if all(before >= after - 0.005 for before, after in pairwise(shown)):
             return ""
         return f"Ordered {self.order}; the probability is that of each pair alone."

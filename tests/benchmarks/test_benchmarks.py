@@ -9,6 +9,7 @@ import subprocess
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -127,3 +128,15 @@ def test_service(photos: Path, tmp_path: Path) -> None:
     assert [(kind, int(clients)) for kind, clients, *_ in rows] == [("upload", 2), ("id", 2)]
     assert all(float(rate) > 0 and float(median) > 0 for _, _, rate, median in rows)
     assert re.search(r"peak memory of the service: [\d,]+ MiB", table)
+
+
+def test_words_at_scale(collection: Any, tmp_path: Path) -> None:
+    arguments = (collection.folder, "--images", "40", "--lists", tmp_path / "lists", "--queries", "2")
+    assert run("words_at_scale.py", *arguments, "--only-make") == ""
+    [lists] = tmp_path.rglob("asmk-*.lists")
+    made = lists.stat().st_mtime_ns
+    told = run("words_at_scale.py", *arguments)
+    assert told.startswith("40 images, opened in ")
+    for said in (r"^all, 2 queries: \d+ ms", r"^a query as it is: .* [\d,]+ MB of lists", r"^memory [\d.]+ GB, and"):
+        assert re.search(said, told, re.MULTILINE), said
+    assert lists.stat().st_mtime_ns == made

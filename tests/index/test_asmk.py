@@ -20,7 +20,19 @@ import delf.index.asmk as module
 import delf.index.lists as shared
 from delf.codes import decode, encode
 from delf.errors import CollectionError, OptionError
-from delf.index import DETECT_TO_RETRIEVE, HOW, RADENOVIC_2018, Asmk, AsmkIndex, AsmkOptions, Codebook, CodebookOptions
+from delf.index import (
+    DETECT_TO_RETRIEVE,
+    HOW,
+    RADENOVIC_2018,
+    Asmk,
+    AsmkIndex,
+    AsmkLists,
+    AsmkOptions,
+    Codebook,
+    CodebookOptions,
+    filling,
+    scanning,
+)
 from delf.index.asmk import Aggregate, region_rows
 from delf.index.storage import PAGE
 
@@ -124,18 +136,22 @@ def test_sums_do_not_depend_on_the_order_nor_on_how_they_are_cut(tmp_path: Path,
     images = pictures(30, 40)
     index = indexed(taught(images, 90), images, replace(HOW, idf=idf), tmp_path)
     [lists], query = index._lists, index._asmk.query(decode(np.concatenate(images[3:9])))
-    wanted = lists.sums(query, index._similarities, index._weights)
+
+    def sums(words: np.ndarray) -> np.ndarray:
+        return scanning.add_up(lists, index._wanted([chosen(query, words)]))[0]
+
+    wanted = sums(np.arange(len(query.words)))
     assert len(query.words) > 60
     assert len(np.unique(wanted)) > 20
     literal = np.zeros(30)  # one word after the other, from the last
     for word in range(len(query.words) - 1, -1, -1):
-        literal += lists.sums(chosen(query, np.array([word])), index._similarities, index._weights)
+        literal += sums(np.array([word]))
     np.testing.assert_array_equal(literal, wanted)
     totals = lists.weights_of_images(index._weights)
     for seed, compared in enumerate((1, 7, 50, 10**6)):
-        monkeypatch.setattr(module, "COMPARED", compared)
-        shuffled = chosen(query, np.random.default_rng(seed).permutation(len(query.words)))
-        np.testing.assert_array_equal(lists.sums(shuffled, index._similarities, index._weights), wanted)
+        for where in (module, scanning):
+            monkeypatch.setattr(where, "COMPARED", compared)
+        np.testing.assert_array_equal(sums(np.random.default_rng(seed).permutation(len(query.words))), wanted)
         np.testing.assert_array_equal(lists.weights_of_images(index._weights), totals)
 
 
@@ -262,12 +278,21 @@ def test_neither_blocks_nor_segments_change_anything(codebook: Codebook, images:
                                                      tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = indexed(codebook, images, HOW, tmp_path).search(query)
     content = (tmp_path / "0-30.lists").read_bytes()
-    for where, name, size in ((shared, "ROWS", 100), (module, "ENTRIES", 64), (module, "COMPARED", 16)):
+    for where, name, size in ((shared, "ROWS", 100), (filling, "ENTRIES", 64), (module, "COMPARED", 16),
+                              (scanning, "COMPARED", 16), (module, "SHARED_FROM", 1)):
         monkeypatch.setattr(where, name, size)
     np.testing.assert_array_equal(indexed(codebook, images, HOW, tmp_path).search(query), whole)
     assert (tmp_path / "0-30.lists").read_bytes() == content
     parts = indexed(codebook, images, HOW, tmp_path, (0, 1, 2, 17, 17, 30))
     np.testing.assert_array_equal(parts.search(query), whole)
+    bounded = AsmkIndex(parts._asmk, parts._lists, held=0)
+    released: list[AsmkLists] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(AsmkLists, "release", lambda lists: released.append(lists))
+        np.testing.assert_array_equal(bounded.search(query), whole)
+    assert released
+    np.testing.assert_array_equal(bounded.search(query), whole)
+    np.testing.assert_array_equal(bounded.search(query), whole)
     assert parts.nbytes > indexed(codebook, images, HOW, tmp_path).nbytes > 0
     weighted = indexed(codebook, images, RADENOVIC_2018, tmp_path, (9,)).search(query)
     monkeypatch.undo()
@@ -283,8 +308,8 @@ def test_more_images_than_16_bits_number(tmp_path: Path, monkeypatch: pytest.Mon
     scores = many.search(query)
     assert scores[65_538] == scores.max() > 0.4
     np.testing.assert_array_equal(few.search(query), scores[:65_536])
-    # Bits beyond 16 make an entry longer by two bytes: one of the signature, two or four of the image.
-    assert (few.nbytes, many.nbytes) == (24 + 4 * 65_536 + 3 * 65_536, 24 + 4 * 65_540 + 4 + 5 * 65_540)
+    # An entry has a byte of the signature, two of the image, or four where it has more bits than 16, four of its place.
+    assert (few.nbytes, many.nbytes) == (24 + 4 * 65_536 + 7 * 65_536, 24 + 4 * 65_540 + 4 + 9 * 65_540)
 
 
 def test_no_images_no_features_no_query(codebook: Codebook, images: Images, query: np.ndarray, tmp_path: Path) -> None:
@@ -333,24 +358,42 @@ def test_stored_images_are_as_similar_as_when_they_search_with_their_nearest_wor
     nearest = replace(PRESETS[name], assignments=1)
     index = indexed(codebook, images, nearest, tmp_path, cuts=(7, 19))
     asked = np.array([22, 0, 18, 7, 3])
-    found = index.similarities(asked)
+    firsts, blocks = zip(*index.similarities(asked), strict=True)
+    assert firsts == (0, 7, 19)
+    found = np.hstack(blocks)
     assert (found.shape, found.dtype) == ((5, 30), np.float32)
     for row, image in zip(found, asked.tolist(), strict=True):
         np.testing.assert_array_equal(row, index.search(decode(images[image])))
-    assert index.similarities(asked[:0]).shape == (0, 30)
+    assert [block.shape for _, block in index.similarities(asked[:0])] == [(0, 7), (0, 12), (0, 11)]
 
 
-def test_the_words_of_stored_images(codebook: Codebook, images: Images, tmp_path: Path,
-                                    monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_words_of_stored_images(codebook: Codebook, images: Images, tmp_path: Path) -> None:
     asmk = Asmk(codebook)
     lists = asmk.build(images, tmp_path / "a.lists")
-    monkeypatch.setattr(module, "COMPARED", 17)
-    found = lists.of_images(np.array([9, 0, 4]))
+    found = lists.of_images([9, 0, 4])
     for image in (0, 4, 9):
         own, truth = found.images == image, asmk.aggregate(decode(images[image]))
         np.testing.assert_array_equal(found.words[own], truth.words)
         np.testing.assert_array_equal(found.signatures[own], truth.signatures)
     assert set(found.images.tolist()) == {4, 9}
+
+
+def test_files_of_before_are_read_as_they_are(codebook: Codebook, images: Images, query: np.ndarray,
+                                              tmp_path: Path) -> None:
+    """They end before the places, and do not say which layout they have."""
+    asmk, path = Asmk(codebook), tmp_path / "a.lists"
+    new = asmk.build(images, path)
+    scores, found = AsmkIndex(asmk, [new]).search(query), new.of_images([9, 0, 4])
+    whole = path.read_bytes()
+    size = 0
+    for nbytes in (4 * len(codebook), 4 * 30, 4 * new.entries, 2 * new.entries):  # sizes, counts, signatures, images
+        size = -(-size // 8) * 8 + nbytes
+    cut = lying(whole[: PAGE + size], bytes=size).replace(b'"layout": 2, ', b"")
+    path.write_bytes(cut[: PAGE - 13] + b" " * 13 + cut[PAGE - 13 :])
+    old = asmk.open(path)
+    np.testing.assert_array_equal(AsmkIndex(asmk, [old]).search(query), scores)
+    for name in ("images", "words", "signatures"):
+        np.testing.assert_array_equal(getattr(old.of_images([9, 0, 4]), name), getattr(found, name))
 
 
 # --- the file
@@ -387,7 +430,7 @@ def test_a_file_that_is_not_what_was_written(codebook: Codebook, file: Path, tmp
         path.write_bytes(content)
         with pytest.raises(CollectionError, match=r"b\.lists"):
             asmk.open(path)
-    for name in ("kind", "dimensions", "codebook", "signatures", "images", "entries", "bytes"):
+    for name in ("kind", "layout", "dimensions", "codebook", "signatures", "images", "entries", "bytes"):
         for value in (0, -1, 1.5, 7, 2**40, 2**70, None, "x", [], True):
             path.write_bytes(lying(whole, **{name: value}))
             with pytest.raises(CollectionError, match=r"b\.lists"):
@@ -400,15 +443,20 @@ def test_a_file_that_is_not_what_was_written(codebook: Codebook, file: Path, tmp
 def test_images_that_are_not_there(codebook: Codebook, file: Path, query: np.ndarray, tmp_path: Path) -> None:
     path, whole = tmp_path / "b.lists", file.read_bytes()
     entries = Asmk(codebook).open(file).entries
-    path.write_bytes(whole[: -2 * entries] + b"\xff" * (2 * entries))
+    places = -(-2 * entries // 8) * 8 - 2 * entries + 4 * entries  # come last
+    owners = slice(len(whole) - places - 2 * entries, len(whole) - places)
+    path.write_bytes(whole[: owners.start] + b"\xff" * (2 * entries) + whole[owners.stop :])
     lists = Asmk(codebook).open(path)
     with pytest.raises(CollectionError, match="not what was written"):
         lists.verify()
-    with pytest.raises(CollectionError, match="names images that it does not have"):
+    with pytest.raises(CollectionError, match="names images or entries that it does not have"):
         AsmkIndex(Asmk(codebook), [lists]).search(query)
     weights = np.ones(len(codebook), np.float32)
-    with pytest.raises(CollectionError, match="names images that it does not have"):
+    with pytest.raises(CollectionError, match="names images or entries that it does not have"):
         lists.weights_of_images(weights)
+    path.write_bytes(whole[: -4 * entries] + b"\xff" * (4 * entries))
+    with pytest.raises(CollectionError, match="names images or entries that it does not have"):
+        Asmk(codebook).open(path).of_images([3])
 
 
 def test_a_failed_build_leaves_what_was_there(codebook: Codebook, images: Images, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import delf.index.hamming as module
 import delf.index.lists as shared
 from delf.codes import decode, encode
 from delf.errors import CollectionError, OptionError
-from delf.index import Codebook, CodebookOptions
+from delf.index import Codebook, CodebookOptions, filling
 from delf.index.hamming import Hamming, HammingIndex, HammingOptions, Signed
 from delf.index.storage import PAGE
 
@@ -220,7 +220,7 @@ def test_neither_blocks_nor_segments_change_anything(codebook: Codebook, images:
     signed = Hamming(codebook).query(query)
     whole = indexed(codebook, images, tmp_path)
     scores, content = whole.search(signed), (tmp_path / "0-30.lists").read_bytes()
-    for where, name, size in ((shared, "ROWS", 100), (module, "ENTRIES", 64), (module, "COMPARED", 16)):
+    for where, name, size in ((shared, "ROWS", 100), (filling, "ENTRIES", 64), (module, "COMPARED", 16)):
         monkeypatch.setattr(where, name, size)
     np.testing.assert_array_equal(indexed(codebook, images, tmp_path).search(signed), scores)
     assert (tmp_path / "0-30.lists").read_bytes() == content
@@ -321,7 +321,7 @@ def test_images_and_places_that_are_not_there(codebook: Codebook, images: Images
     index = HammingIndex(hamming, [lists])
     for use in (lambda: index.search(hamming.query(query)), lambda: index.of_image(4),
                 lambda: list(lists.occurrences()), lambda: list(lists.near(hamming.query(query), 32))):
-        with pytest.raises(CollectionError, match="names images or features that it does not have"):
+        with pytest.raises(CollectionError, match="names images or entries that it does not have"):
             use()
 
 

@@ -121,9 +121,11 @@ def test_of_equally_near_words_the_lower_comes_first() -> None:
     assert codebook.assign(np.eye(2, dtype=np.float32), 6).tolist() == [[0, 2, 4, 1, 3, 5], [1, 3, 5, 0, 2, 4]]
 
 
+@pytest.mark.parametrize("cells_from", [10_000, 3000], ids=["all", "in the nearest cells"])
 @pytest.mark.parametrize("dimensions", [31, 32])
-def test_many_words_are_searched_by_quantised_distances_with_little_loss(dimensions: int,
+def test_many_words_are_searched_by_quantised_distances_with_little_loss(dimensions: int, cells_from: int,
                                                                          monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("delf.index.words.CELLS_FROM", cells_from)
     codebook = Codebook(clustered(3000, dimensions, seed=1, spread=0.6))
     descriptors = clustered(500, dimensions, seed=2, spread=0.6)
     exact = codebook.assign(descriptors, 5, exact=True)
@@ -140,8 +142,20 @@ def test_many_words_are_searched_by_quantised_distances_with_little_loss(dimensi
     np.testing.assert_array_equal(everything, codebook.assign(descriptors[:2], 3000, exact=True))
 
 
-def test_many_words_are_learnt_by_quantised_distances(sample: np.ndarray, monkeypatch: pytest.MonkeyPatch,
+def test_where_the_nearest_cells_have_too_few_words_all_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, number in (("EXACT_UP_TO", 999), ("CELLS_FROM", 1000), ("PROBES", 1)):
+        monkeypatch.setattr(f"delf.index.words.{name}", number)
+    codebook, descriptors = Codebook(clustered(1000, 16, seed=1, spread=0.6)), clustered(40, 16, seed=2, spread=0.6)
+    found = codebook.assign(descriptors, 300)
+    assert (np.sort(found)[:, 1:] > np.sort(found)[:, :-1]).all(), "each once"
+    np.testing.assert_array_equal(found, codebook.assign(descriptors, 300, exact=True))
+
+
+@pytest.mark.parametrize("cells_from", [10_000, 250], ids=["all", "in the nearest cells"])
+def test_many_words_are_learnt_by_quantised_distances(sample: np.ndarray, cells_from: int,
+                                                      monkeypatch: pytest.MonkeyPatch,
                                                       capfd: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("delf.index.words.CELLS_FROM", cells_from)
     options = CodebookOptions(words=250, iterations=4)
     exact = Codebook.train(sample, options)
     monkeypatch.setattr("delf.index.words.EXACT_UP_TO", 249)

@@ -28,7 +28,10 @@ def test_support_is_the_mean_of_the_others(seed: int, count: int, total: int) ->
     rng = np.random.default_rng(seed)
     images, weights = rng.permutation(total)[:count], rng.uniform(0.1, 1.0, count)
     similarities = rng.uniform(0, 1, (count, total)).astype(np.float32)
-    said = support(images, weights, similarities)
+    cut = total // 2  # of two segments
+    said = np.concatenate([support(images, weights, similarities[:, :cut]),
+                           support(images, weights, similarities[:, cut:], cut)])
+    np.testing.assert_array_equal(said, support(images, weights, similarities))
     for image in range(total):
         others = [k for k in range(count) if images[k] != image]
         mean = np.average(similarities[others, image], weights=weights[others]) if others else 0.0

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from delf.ranking import Candidates, count_votes
+from delf.ranking import Candidates, count_votes, in_order
 from delf.types import Neighbours
 
 
@@ -84,3 +84,30 @@ def test_the_order_of_the_query_features_does_not_matter(answer: tuple[Neighbour
     votes = count_votes(neighbours, images)
     turned = count_votes(Neighbours(neighbours.ids[order], neighbours.similarities[order]), images[order])
     assert votes.images.tolist() == turned.images.tolist()
+
+
+@settings(deadline=None, max_examples=100)
+@given(scores=st.lists(st.sampled_from([0.0, 0.1, 0.1 + 1e-12, 0.5, 2.0]), max_size=12), count=st.integers(0, 14),
+       seed=st.integers(0, 99), wanted=st.lists(st.integers(0, 40), max_size=5))
+def test_the_best_are_those_of_the_whole_order(scores: list[float], count: int, seed: int, wanted: list[int]) -> None:
+    """Equal scores, and such as only float64 tells apart, included."""
+    images = np.random.default_rng(seed).permutation(40)[: len(scores)]
+    order = sorted(range(len(scores)), key=lambda row: (-scores[row], images[row]))
+    expected = [(int(images[row]), float(np.float32(scores[row]))) for row in order]
+
+    def told(candidates: Candidates) -> list[tuple[int, float]]:
+        assert candidates.scores.dtype == np.float32
+        return list(zip(candidates.images.tolist(), candidates.scores.tolist(), strict=True))
+
+    sorted_already = Candidates(images[order].astype(np.int64), np.array(scores, np.float32)[order])
+    for found in (in_order(images, np.array(scores)), sorted_already):
+        assert told(found.best(count)) == expected[:count]
+        assert told(found) == expected
+        assert told(found.best(count)) == expected[:count]
+        assert found.scores_of(wanted) == {image: score for image, score in expected if image in wanted}
+        assert sorted(found.scores_without(wanted).tolist()) == sorted(
+            score for image, score in expected if image not in wanted)
+        dense = np.zeros(40)
+        found.add_to(dense)
+        assert [(image, dense[image]) for image, _ in expected] == expected
+        assert np.count_nonzero(dense) == np.count_nonzero([score for _, score in expected])

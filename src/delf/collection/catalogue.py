@@ -347,6 +347,9 @@ class Catalogue:
         except sqlite3.OperationalError as error:
             raise CollectionError(f"the catalogue of {display_path(folder)} cannot be used ({error}); see that nothing "
                                   "else is writing to it and that the disk is not full") from error
+        except sqlite3.ProgrammingError as error:
+            raise CollectionError(f"{display_path(folder)} was closed, so that no image can be looked up in it: "
+                                  "keep it open while results are looked at") from error
         except (sqlite3.DatabaseError, ValueError) as error:
             raise _damaged(folder, error) from error
 

@@ -154,7 +154,7 @@ class _Matcher:
         features = self._snapshot.features(ordinal)
         others = self._snapshot.alive.copy()
         others[ordinal] = False
-        candidates = self._retriever.candidates(features, others).images[: self._options.candidates].tolist()
+        candidates = self._retriever.candidates(features, others).best(self._options.candidates).images.tolist()
         seen: dict[int, Beside] = {}
         for start in range(0, len(candidates), self._options.round):
             now = candidates[start : start + self._options.round]

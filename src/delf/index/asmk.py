@@ -17,32 +17,35 @@ sign. `region_rows` gives the features of an image once for each region that the
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from delf.codes import Codes, decode
 from delf.errors import OptionError
-from delf.files import scratch_file
-from delf.index.bits import as_integers, ones
-from delf.index.lists import LEAST_RARITY, blocks_of, image_type, parts
-from delf.index.storage import ArrayFile, ArrayWriter, Layout
+from delf.index.bits import as_integers
+from delf.index.lists import LEAST_RARITY, Entries, SignatureLists, blocks_of, parts, writing_lists
+from delf.index.scanning import Wanted, scan_for
+from delf.index.storage import ArrayFile
 from delf.index.words import Codebook
+from delf.pools import Pool, available_cores
 from delf.types import Box, FloatArray, IntArray
 
 KIND = "asmk"
-ENTRIES = 65536  # spilled entries that are put into their lists at a time
-COMPARED = 131072  # entries that a query is compared with at a time: 20 MB
+LAYOUT = 2  # of files; those of before do not say it, nor where what one image has lies
+COMPARED = 131072  # entries whose weights are added up at a time
+SHARED_FROM = 1_000_000  # entries from which several threads search an index
 STEP = 2.0**-40  # similarities are multiples of it, so that sums of thousands are exact, whatever their order
 WEIGHTED_STEP = 2.0**-30  # what is weighed by idf is a multiple of it, for the same reason: weights reach hundreds
 NORMALISATIONS = ("both", "database", "none")
 SIGNATURES = ("signs", "medians")
 
 _Array = NDArray[np.float64]
+_Answer = TypeVar("_Answer")
 
 
 @dataclass(frozen=True)
@@ -86,16 +89,8 @@ HOW = AsmkOptions()
 """Tolias, Jenicek and Chum (ECCV 2020); the default."""
 
 
-@dataclass(frozen=True, eq=False)
-class Aggregate:
-    """The words of some images with their signatures, image after image and word after word.
-
-    images, words: (E,) int64. signatures: (E, ceil(D / 8)) uint8.
-    """
-
-    images: IntArray
-    words: IntArray
-    signatures: NDArray[np.uint8]
+Aggregate = Entries
+"""The words of some images with their signatures, each word of an image once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,20 +149,16 @@ class Asmk:
     def write(self, blocks: Iterable[Block], path: Path) -> AsmkLists:
         """As `build`, for images that are aggregated already.
 
-        Two passes: the entries are spilled to a file beside `path` as they come, then put into their lists.
+        Two passes (`delf.index.filling`).
         """
-        with scratch_file(path) as spilled:
-            sizes, counts, rows = self._spill(blocks, spilled)
-            entries = np.memmap(spilled, self._entry, "r") if sizes.any() else np.empty(0, self._entry)
-            layout = _layout(len(sizes), len(counts), len(entries), self._width)
-            fields = {"dimensions": self.codebook.dimensions, "codebook": self.codebook.fingerprint,
-                      "signatures": self.options.signatures, "images": len(counts), "rows": rows,
-                      "entries": len(entries)}
-            with ArrayWriter(path, KIND, fields) as writer:
-                content = writer.reserve(layout.nbytes)
-                layout.view(content, "sizes")[:] = sizes
-                layout.view(content, "counts")[:] = counts
-                _fill(layout.view(content, "signatures"), layout.view(content, "images"), entries, sizes)
+        about = {"layout": LAYOUT, "dimensions": self.codebook.dimensions, "signatures": self.options.signatures,
+                 "codebook": self.codebook.fingerprint}
+        with writing_lists(path, len(self.codebook), self._width) as writer:
+            rows = 0
+            for block in blocks:
+                writer.add(block.images, block.aggregate)
+                rows += block.features
+            writer.write(path, KIND, {**about, "rows": rows, "entries": len(writer)})
         return self.open(path)
 
     def open(self, path: Path) -> AsmkLists:
@@ -177,6 +168,8 @@ class Asmk:
             CollectionError: it is missing, damaged, foreign, or made with another codebook or other signatures.
         """
         file = ArrayFile.open(path, KIND)
+        if "layout" in file.fields:
+            file.require("layout", LAYOUT)
         file.require("dimensions", self.codebook.dimensions)
         file.require("codebook", self.codebook.fingerprint)
         file.require("signatures", self.options.signatures)
@@ -194,123 +187,56 @@ class Asmk:
     def _width(self) -> int:
         return -(-self.codebook.dimensions // 8)
 
-    @property
-    def _entry(self) -> np.dtype[np.void]:
-        return np.dtype([("word", np.int32), ("image", np.uint32), ("signature", np.uint8, (self._width,))])
-
     def _aggregated(self, images: list[Codes]) -> Block:
         lengths = [len(codes) for codes in images]
         owners = np.repeat(np.arange(len(images)), lengths)
         return Block(len(images), sum(lengths), self.aggregate(decode(np.concatenate(images)), owners))
 
-    def _spill(self, blocks: Iterable[Block], path: Path) -> tuple[IntArray, IntArray, int]:
-        """Write the entries in the order of their images; the sizes (W,) of the lists, the entries (n,) of each image,
-        and the number of features.
-        """
-        sizes, counts, rows, images = np.zeros(len(self.codebook), np.int64), [np.zeros(0, np.int64)], 0, 0
-        with path.open("wb") as stream:
-            for block in blocks:
-                entries = np.zeros(len(block.aggregate.words), self._entry)
-                entries["word"], entries["image"] = block.aggregate.words, images + block.aggregate.images
-                entries["signature"] = block.aggregate.signatures
-                stream.write(entries.data)
-                sizes += np.bincount(block.aggregate.words, minlength=len(sizes))
-                counts.append(np.bincount(block.aggregate.images, minlength=block.images))
-                images, rows = images + block.images, rows + block.features
-        return sizes, np.concatenate(counts), rows
 
-
-class AsmkLists:
+class AsmkLists(SignatureLists):
     """The inverted lists of one segment, memory-mapped. Made by `Asmk.open`.
 
-    images, rows, entries: how many there are. sizes: (W,) int64, entries of each word. counts: (n,) int64, words of
-    each image.
+    images, rows, entries: how many images, features and words of images there are.
     """
 
     def __init__(self, file: ArrayFile, words: int, width: int) -> None:
-        self._file, self._width = file, width
-        self.images, self.rows, self.entries = (file.integer(name) for name in ("images", "rows", "entries"))
-        layout, content = _layout(words, self.images, self.entries, width), file.bytes()
-        if len(content) != layout.nbytes:
-            raise file.damaged("its size is not that of its entries")
-        self.sizes = layout.view(content, "sizes").astype(np.int64)
-        self.counts = layout.view(content, "counts").astype(np.int64)
-        if self.sizes.sum() != self.entries or self.counts.sum() != self.entries:
-            raise file.damaged("the sizes of its lists do not add up")
-        self._starts = np.cumsum(self.sizes) - self.sizes
-        self._images = layout.view(content, "images")
-        self._signatures = as_integers(layout.view(content, "signatures"))
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes on disk, without the header."""
-        return self._file.integer("bytes")
-
-    def verify(self) -> None:
-        """Read everything and compare it with the hash in the header; `CollectionError` where they differ."""
-        self._file.verify()
-
-    def sums(self, query: Aggregate, similarities: _Array, weights: FloatArray | None = None) -> _Array:
-        """(n,) the sum over words of the similarity of each image to a query, without the factors g.
-
-        similarities: as `Asmk.similarities`. weights: (W,), w of each word; 1 by default.
-        """
-        wanted = as_integers(query.signatures)
-        sums = np.zeros(self.images)
-        for part in parts(self.sizes[query.words], COMPARED):
-            words = query.words[part]
-            sizes = self.sizes[words]
-            ends = np.cumsum(sizes)
-            places = np.arange(ends[-1]) + np.repeat(self._starts[words] - (ends - sizes), sizes)
-            images = self._checked(self._images.take(places))
-            differing = self._signatures.take(places, axis=0)
-            differing ^= np.repeat(wanted[part], sizes, axis=0)
-            values = similarities[ones(differing)]
-            if weights is not None:
-                values = _rounded(values * np.repeat(weights[words], sizes), WEIGHTED_STEP)
-            sums += np.bincount(images, values, minlength=self.images)
-        return sums
-
-    def of_images(self, images: IntArray) -> Aggregate:
-        """The aggregate of some images, image after image and word after word; reads which image each entry is of."""
-        wanted = np.zeros(self.images, np.bool_)
-        wanted[images] = True
-        places = np.concatenate([np.zeros(0, np.int64), *(
-            start + np.flatnonzero(wanted[self._checked(self._images[start : start + COMPARED])])
-            for start in range(0, self.entries, COMPARED))])
-        owners = self._images[places].astype(np.int64)
-        order = np.argsort(owners, kind="stable")  # entries come word after word
-        words = np.searchsorted(self._starts, places, side="right") - 1
-        signatures = self._signatures[places[order]].view(np.uint8)
-        return Aggregate(owners[order], words[order], signatures.reshape(len(places), self._width))
+        super().__init__(file, words, width, file.integer("entries"), placed="layout" in file.fields)
+        self.rows = file.integer("rows")
 
     def weights_of_images(self, weights: FloatArray | None) -> _Array:
         """(n,) the sum of the weights (W,) of the words of each image; reads all entries unless the weights are 1."""
         if weights is None:
             return self.counts.astype(np.float64)
-        sums = np.zeros(self.images)
+        sums, stop = np.zeros(self.images), 0
         for part in parts(self.sizes, COMPARED):
-            start, stop = self._starts[part.start], self._starts[part.stop - 1] + self.sizes[part.stop - 1]
-            sums += np.bincount(self._checked(self._images[start:stop]), np.repeat(weights[part], self.sizes[part]),
+            sizes = self.sizes[part].astype(np.int64)
+            start, stop = stop, stop + int(sizes.sum())
+            sums += np.bincount(self.known(self.owners[start:stop], self.images), np.repeat(weights[part], sizes),
                                 minlength=self.images)
         return sums
-
-    def _checked(self, images: NDArray[Any]) -> NDArray[Any]:
-        if len(images) and images.max() >= self.images:
-            raise self._file.damaged("it names images that it does not have")
-        return images
 
 
 class AsmkIndex:
     """The lists of several segments, searched as one: their images are numbered one after another."""
 
-    def __init__(self, asmk: Asmk, lists: Sequence[AsmkLists]) -> None:
-        """Open an index; with `idf`, this reads which word is in which image."""
+    def __init__(self, asmk: Asmk, lists: Sequence[AsmkLists], *, held: int | None = None) -> None:
+        """Open an index; with `idf`, this reads which word is in which image.
+
+        Args:
+            held: bytes of the lists that count as this process's memory at most; all that were read by default.
+        """
         self._asmk, self._lists = asmk, tuple(lists)
+        self._entries = sum(part.entries for part in self._lists)
+        self._scan = scan_for(self._entries)
+        self._held, self._read = held, 0.0
+        self._pool = Pool(available_cores(), "delf-words")
+        self._bases = np.cumsum([0, *(part.images for part in self._lists)])
         self._similarities = asmk.similarities()
         self._weights = self._idf() if asmk.options.idf else None
-        totals = [part.weights_of_images(self._weights) for part in self._lists]
+        totals = self._of_each(lambda part: self._lists[part].weights_of_images(self._weights))
         self._factors = np.concatenate([np.zeros(0), *totals])
+        if self._weights is not None:
+            self._has_read(self._entries)
         np.divide(1.0, np.sqrt(self._factors), out=self._factors, where=self._factors > 0)
 
     def __len__(self) -> int:
@@ -327,28 +253,61 @@ class AsmkIndex:
 
     def scores(self, query: Aggregate) -> FloatArray:
         """As `search`, for a query that is aggregated already."""
-        sums = np.concatenate([np.zeros(0), *(part.sums(query, self._similarities, self._weights)
-                                              for part in self._lists)])
-        if self._asmk.options.normalisation != "none":
-            sums *= self._factors
-        if self._asmk.options.normalisation == "both":
-            total = len(query.words) if self._weights is None else float(
-                self._weights[query.words].sum(dtype=np.float64))
-            sums /= math.sqrt(total) if total > 0 else 1.0
-        return sums.astype(np.float32)
+        return np.concatenate([np.zeros(0, np.float32), *(scores[0] for _, scores in self._scores_of([query]))])
 
-    def similarities(self, images: IntArray) -> FloatArray:
-        """(K, n) float32 scores of all images, given K of them as queries, with the words that they are stored with."""
-        found = np.zeros((len(images), len(self)), np.float32)
-        first = 0
-        for part in self._lists:
-            rows = np.flatnonzero((first <= images) & (images < first + part.images))
-            stored = part.of_images(images[rows] - first)
-            for row in rows.tolist():
-                own = slice(*np.searchsorted(stored.images, [images[row] - first, images[row] - first + 1]))
-                found[row] = self.scores(Aggregate(stored.images[own], stored.words[own], stored.signatures[own]))
-            first += part.images
-        return found
+    def similarities(self, images: IntArray) -> Iterator[tuple[int, FloatArray]]:
+        """Scores of all images, given K of them as queries, with the words that they are stored with.
+
+        Yields:
+            of each segment, the number of its first image, and (K, n) float32 scores.
+        """
+        return self._scores_of([self._stored(int(image)) for image in images])
+
+    def _stored(self, image: int) -> Aggregate:
+        part = int(np.searchsorted(self._bases, image, side="right")) - 1
+        return self._lists[part].of_images([image - int(self._bases[part])])
+
+    def _scores_of(self, queries: Sequence[Aggregate]) -> Iterator[tuple[int, FloatArray]]:
+        """As `similarities`, of several queries that are compared with all images in one go."""
+        wanted, options = self._wanted(queries), self._asmk.options
+        totals = np.array([len(query.words) if self._weights is None else
+                           self._weights[query.words].sum(dtype=np.float64) for query in queries], np.float64)
+        divisors = np.sqrt(np.where(totals > 0, totals, 1.0))[:, None]
+
+        def scores(part: int) -> FloatArray:
+            sums = self._scan(self._lists[part], wanted)
+            self._has_read(int(self._lists[part].sizes[wanted.words].sum()))
+            if options.normalisation != "none":
+                sums *= self._factors[self._bases[part] : self._bases[part + 1]]
+            if options.normalisation == "both":
+                sums /= divisors
+            return sums.astype(np.float32)
+
+        return zip(self._bases.tolist(), self._of_each(scores), strict=False)
+
+    def _wanted(self, queries: Sequence[Aggregate]) -> Wanted:
+        """The words of some queries, in the order of the lists."""
+        rows = np.repeat(np.arange(len(queries)), [len(query.words) for query in queries])
+        words = np.concatenate([np.zeros(0, np.int64), *(query.words for query in queries)])
+        signatures = np.concatenate([query.signatures for query in queries]) if queries else np.zeros((0, 1), np.uint8)
+        order, tables = np.argsort(words, kind="stable"), self._similarities[None]
+        rows, words = rows[order], words[order]
+        if self._weights is not None:
+            tables = _rounded(tables * self._weights[words, None], WEIGHTED_STEP)
+        return Wanted(len(queries), rows, words, as_integers(signatures[order]), tables)
+
+    def _has_read(self, entries: int) -> None:
+        """Let go of what was read before it is more than may be held."""
+        self._read += entries * self.nbytes / max(self._entries, 1)
+        if self._held is not None and self._read > self._held:
+            self._read = 0.0
+            for part in self._lists:
+                part.release()
+
+    def _of_each(self, work: Callable[[int], _Answer]) -> Iterable[_Answer]:
+        """What some work gives for each part, in their order; large ones are worked at beside one another."""
+        run = self._pool.map if self._entries >= SHARED_FROM else map
+        return run(work, range(len(self._lists)))
 
     def _idf(self) -> FloatArray:
         """(W,) log(n / images with the word)^2, of a word that all images have a little above 0; 1 for a word of no
@@ -373,22 +332,3 @@ def region_rows(keypoints: FloatArray, boxes: Sequence[Box]) -> IntArray:
     x, y = keypoints[:, 0], keypoints[:, 1]
     inside = [np.flatnonzero((x1 <= x) & (x <= x2) & (y1 <= y) & (y <= y2)) for x1, y1, x2, y2 in boxes]
     return np.concatenate([np.arange(len(keypoints)), *inside]).astype(np.int64)
-
-
-def _layout(words: int, images: int, entries: int, width: int) -> Layout:
-    """Where the arrays of a segment's lists lie."""
-    return Layout(sizes=(np.uint32, (words,)), counts=(np.uint32, (images,)), signatures=(np.uint8, (entries, width)),
-                  images=(image_type(images), (entries,)))
-
-
-def _fill(signatures: NDArray[np.uint8], images: NDArray[Any], entries: NDArray[np.void], sizes: IntArray) -> None:
-    """Put the entries, in the order of their images, into their lists."""
-    filled = np.cumsum(sizes) - sizes
-    for first in range(0, len(entries), ENTRIES):
-        block = entries[first : first + ENTRIES]
-        order = np.argsort(block["word"], kind="stable")  # stable: images rise within a list
-        words = block["word"][order]
-        counts = np.bincount(words, minlength=len(sizes))
-        places = filled[words] + np.arange(len(words)) - (np.cumsum(counts) - counts)[words]
-        signatures[places], images[places] = block["signature"][order], block["image"][order]
-        filled += counts

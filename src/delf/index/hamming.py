@@ -26,15 +26,13 @@ from numpy.typing import NDArray
 
 from delf.codes import Codes, decode
 from delf.errors import OptionError
-from delf.files import scratch_file
 from delf.index.bits import as_integers, ones
-from delf.index.lists import LEAST_RARITY, blocks_of, image_type, parts
-from delf.index.storage import ArrayFile, ArrayWriter, Layout
+from delf.index.lists import LEAST_RARITY, Entries, SignatureLists, blocks_of, parts, writing_lists
+from delf.index.storage import ArrayFile
 from delf.index.words import Codebook
 from delf.types import FloatArray, IntArray
 
 KIND = "hamming"
-ENTRIES = 65536  # spilled features that are put into their lists at a time
 COMPARED = 131072  # features that a query is compared with at a time: 20 MB
 STEP = 2.0**-30  # all that is added up is a multiple of it, so that sums are exact, whatever their order
 
@@ -131,22 +129,18 @@ class Hamming:
     def build(self, images: Iterable[Codes], path: Path) -> HammingLists:
         """Write the lists of a segment, given the codes of each of its images in order, and open them.
 
-        Two passes: words and signatures are spilled to a file beside `path` as they come, then put into their lists.
+        Two passes (`delf.index.filling`).
 
         Args:
             images: (N, D) int8 each (`delf.codes`). Memory stays bounded by a block of features, or by one image.
         """
-        with scratch_file(path) as spilled:
-            sizes, counts = self._spill(images, spilled)
-            features = np.memmap(spilled, self._entry, "r") if sizes.any() else np.empty(0, self._entry)
-            layout = _layout(len(sizes), len(counts), len(features), self._width)
-            fields = {"dimensions": self.bits, "codebook": self.codebook.fingerprint, "images": len(counts),
-                      "rows": len(features)}
-            with ArrayWriter(path, KIND, fields) as writer:
-                content = writer.reserve(layout.nbytes)
-                layout.view(content, "sizes")[:] = sizes
-                layout.view(content, "counts")[:] = counts
-                _fill(layout, content, features, sizes)
+        with writing_lists(path, len(self.codebook), self._width) as writer:
+            for block in blocks_of(images, self.bits):
+                owners = np.repeat(np.arange(len(block)), [len(codes) for codes in block])
+                signed = self.signed(decode(np.concatenate(block)))
+                writer.add(len(block), Entries(owners, signed.words, signed.signatures))
+            writer.write(path, KIND, {"dimensions": self.bits, "codebook": self.codebook.fingerprint,
+                                      "rows": len(writer)})
         return self.open(path)
 
     def open(self, path: Path) -> HammingLists:
@@ -164,91 +158,44 @@ class Hamming:
     def _width(self) -> int:
         return -(-self.bits // 8)
 
-    @property
-    def _entry(self) -> np.dtype[np.void]:
-        return np.dtype([("word", np.int32), ("image", np.uint32), ("signature", np.uint8, (self._width,))])
 
-    def _spill(self, images: Iterable[Codes], path: Path) -> tuple[IntArray, IntArray]:
-        """Write the features in their order; the sizes (W,) of the lists, and the features (n,) of each image."""
-        sizes, counts = np.zeros(len(self.codebook), np.int64), [0]
-        with path.open("wb") as stream:
-            for block in blocks_of(images, self.bits):
-                lengths = [len(codes) for codes in block]
-                signed = self.signed(decode(np.concatenate(block)))
-                entries = np.zeros(len(signed), self._entry)
-                entries["word"], entries["signature"] = signed.words, signed.signatures
-                entries["image"] = np.repeat(np.arange(len(counts) - 1, len(counts) - 1 + len(lengths)), lengths)
-                stream.write(entries.data)
-                sizes += np.bincount(signed.words, minlength=len(sizes))
-                counts += lengths
-        return sizes, np.array(counts[1:], np.int64)
-
-
-class HammingLists:
-    """The inverted lists of one segment, memory-mapped. Made by `Hamming.open`.
-
-    Signatures and images lie in the order of the lists, so that a search reads neighbouring memory; where each feature
-    of an image lies is stored beside. images, rows: how many there are. sizes: (W,) int64, features of each word.
-    """
+class HammingLists(SignatureLists):
+    """The inverted lists of one segment, memory-mapped. Made by `Hamming.open`. rows: how many features there are."""
 
     def __init__(self, file: ArrayFile, words: int, width: int) -> None:
-        self._file = file
-        self.images, self.rows = (file.integer(name) for name in ("images", "rows"))
-        layout, content = _layout(words, self.images, self.rows, width), file.bytes()
-        if len(content) != layout.nbytes:
-            raise file.damaged("its size is not that of its features")
-        self.sizes = layout.view(content, "sizes").astype(np.int64)
-        self._ends, self._offsets = np.cumsum(self.sizes), np.cumsum([0, *layout.view(content, "counts").tolist()])
-        if self.sizes.sum() != self.rows or self._offsets[-1] != self.rows:
-            raise file.damaged("the sizes of its lists do not add up")
-        self._images, self._places = layout.view(content, "images"), layout.view(content, "places")
-        self._bytes = layout.view(content, "signatures")
-        self._signatures = as_integers(self._bytes)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes on disk, without the header."""
-        return self._file.integer("bytes")
-
-    def verify(self) -> None:
-        """Read everything and compare it with the hash in the header; `CollectionError` where they differ."""
-        self._file.verify()
+        super().__init__(file, words, width, file.integer("rows"))
+        self.rows = self.entries
 
     def near(self, query: Signed, most: int) -> Iterator[Near]:
         """The features in the words of a query whose signatures differ in at most so many bits, in runs of words."""
-        wanted, all_sizes = as_integers(query.signatures), self.sizes[query.words]
+        wanted, (starts, stops) = as_integers(query.signatures), self.bounds(query.words)
+        all_sizes = stops - starts
         for part in parts(all_sizes, COMPARED):
-            words, sizes = query.words[part], all_sizes[part]
+            sizes = all_sizes[part]
             ends = np.cumsum(sizes)
-            places = np.arange(ends[-1]) + np.repeat(self._ends[words] - ends, sizes)
-            differing = self._signatures.take(places, axis=0)
+            places = np.arange(ends[-1]) + np.repeat(stops[part] - ends, sizes)
+            differing = self.signatures.take(places, axis=0)
             differing ^= np.repeat(wanted[part], sizes, axis=0)
             distances = ones(differing)
             close = np.flatnonzero(distances <= most)
             rows = np.repeat(np.arange(part.start, part.stop), sizes)[close]
-            yield Near(rows, self._known(self._images.take(places[close]), self.images),
+            yield Near(rows, self.known(self.owners.take(places[close]), self.images),
                        distances[close].astype(np.int64))
 
     def of_image(self, position: int) -> Signed:
         """The words and signatures of the features of the image at a position of this segment, in their order."""
-        rows = slice(int(self._offsets[position]), int(self._offsets[position + 1]))
-        places = self._known(self._places[rows], self.rows)
-        words = np.searchsorted(self._ends, places, side="right")
-        return Signed(np.arange(len(places)), words, self._bytes.take(places, axis=0))
+        found = self.of_images([position])
+        return Signed(np.arange(len(found.words)), found.words, found.signatures)
 
     def occurrences(self) -> Iterator[tuple[IntArray, IntArray]]:
         """Which word is in which image: words and images, each pair once, in runs of words. Reads all lists."""
+        stop = 0
         for part in parts(self.sizes, COMPARED):
             words = np.repeat(np.arange(part.start, part.stop), self.sizes[part])
-            last = int(self._ends[part.stop - 1])
-            images = self._known(self._images[last - len(words) : last], self.images)
+            start, stop = stop, stop + len(words)
+            images = self.known(self.owners[start:stop], self.images)
             first = (np.diff(words, prepend=-1) != 0) | (np.diff(images, prepend=-1) != 0)
             yield words[first], images[first]
-
-    def _known(self, numbers: NDArray[Any], count: int) -> IntArray:
-        if len(numbers) and numbers.max() >= count:
-            raise self._file.damaged("it names images or features that it does not have")
-        return numbers.astype(np.int64)
 
 
 class HammingIndex:
@@ -326,23 +273,3 @@ class HammingIndex:
 
 def _rounded(values: _Array) -> _Array:
     return np.rint(values / STEP) * STEP
-
-
-def _layout(words: int, images: int, rows: int, width: int) -> Layout:
-    """Where the arrays of a segment's lists lie: 22 bytes for a feature of 128 dimensions."""
-    return Layout(sizes=(np.uint32, (words,)), counts=(np.uint32, (images,)), signatures=(np.uint8, (rows, width)),
-                  images=(image_type(images), (rows,)), places=(np.uint32, (rows,)))
-
-
-def _fill(layout: Layout, content: NDArray[np.uint8], features: NDArray[np.void], sizes: IntArray) -> None:
-    """Put features, in their order, into their lists, and say where each has gone."""
-    signatures, images, places = (layout.view(content, name) for name in ("signatures", "images", "places"))
-    filled = np.cumsum(sizes) - sizes
-    for first in range(0, len(features), ENTRIES):
-        block = features[first : first + ENTRIES]
-        order = np.argsort(block["word"], kind="stable")  # stable: images rise within a list
-        words = block["word"][order]
-        counts = np.bincount(words, minlength=len(sizes))
-        at = filled[words] + np.arange(len(words)) - (np.cumsum(counts) - counts)[words]
-        signatures[at], images[at], places[first + order] = block["signature"][order], block["image"][order], at
-        filled += counts

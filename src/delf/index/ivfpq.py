@@ -26,15 +26,15 @@ from numpy.typing import NDArray
 
 from delf.codes import Codes, decode
 from delf.errors import CollectionError, OptionError
-from delf.files import scratch_file
 from delf.index.contract import Index, Mask, Quantiser, best, rescored
 from delf.index.exact import checked
+from delf.index.filling import Spill, spilling
 from delf.index.storage import PAGE, ArrayFile, ArrayWriter
 from delf.types import FloatArray, IntArray, Neighbours
 
 faiss: Any = _faiss  # its type stubs do not know what its Python layer adds
 KIND = "ivfpq"
-BLOCK = 65536  # rows of the spilled codes that are put into their lists at a time
+BLOCK = 65536  # rows that are quantised at a time
 RANGES = {"words": (1, 2**24), "subquantizers": (1, 4096), "bits": (4, 8), "probes": (1, 2**24),
           "iterations": (1, 1000), "seed": (0, 2**31 - 1), "refine": (1, 1000)}
 POINTS_PER_WORD = 39  # fewer make faiss warn that a centroid is badly estimated
@@ -159,16 +159,14 @@ class IvfPqQuantiser(Quantiser):
     def build(self, blocks: Iterable[Codes], path: Path) -> IvfPqIndex:
         """Write the inverted lists of the codes.
 
-        Two passes: quantised codes and their words are spilled to a file beside `path`, then put into their
-        lists.
+        Two passes (`delf.index.filling`) of quantised codes and their words.
         """
-        with scratch_file(path) as spilled:
-            sizes = self._spill(blocks, spilled)
-            entries = np.memmap(spilled, self._entry, "r") if sizes.any() else np.empty(0, self._entry)
-            fields = {"dimensions": self.dimensions, "quantiser": self.fingerprint, "rows": int(sizes.sum())}
+        with spilling(path, self.words, code=(np.uint8, (self.code_size,))) as spill:
+            self._spill(blocks, spill)
+            fields = {"dimensions": self.dimensions, "quantiser": self.fingerprint, "rows": len(spill)}
             with ArrayWriter(path, KIND, fields) as writer:
-                writer.write(sizes)
-                _fill(writer.reserve(len(entries) * (self.code_size + 8)), entries, sizes)
+                writer.write(spill.sizes)
+                _fill(writer.reserve(len(spill) * (self.code_size + 8)), spill, self.code_size)
         return self.open(path)
 
     def open(self, path: Path, codes: Codes | None = None, probes: int | None = None) -> IvfPqIndex:
@@ -190,23 +188,14 @@ class IvfPqQuantiser(Quantiser):
         index.is_trained = True
         return index
 
-    @property
-    def _entry(self) -> np.dtype[np.void]:
-        return np.dtype([("word", np.int32), ("code", np.uint8, (self.code_size,))])
-
-    def _spill(self, blocks: Iterable[Codes], path: Path) -> IntArray:
-        """Write the quantised codes in the order of their rows; returns the sizes (W,) of the lists."""
-        index, sizes = self.faiss_index(), np.zeros(self.words, np.int64)
-        with path.open("wb") as stream:
-            for block in blocks:
-                for start in range(0, len(checked(block, self.dimensions)), BLOCK):
-                    vectors = decode(block[start : start + BLOCK])
-                    words = index.quantizer.assign(vectors, 1).ravel()
-                    entries = np.zeros(len(vectors), self._entry)
-                    entries["word"], entries["code"] = words, _quantised(index, vectors, words)
-                    stream.write(entries.data)
-                    sizes += np.bincount(words, minlength=self.words)
-        return sizes
+    def _spill(self, blocks: Iterable[Codes], spill: Spill) -> None:
+        """Add the quantised codes, in the order of their rows."""
+        index = self.faiss_index()
+        for block in blocks:
+            for start in range(0, len(checked(block, self.dimensions)), BLOCK):
+                vectors = decode(block[start : start + BLOCK])
+                words = index.quantizer.assign(vectors, 1).ravel()
+                spill.add(words, code=_quantised(index, vectors, words))
 
 
 class IvfPqIndex(Index):
@@ -292,20 +281,15 @@ def _list_starts(sizes: IntArray, entry: int) -> IntArray:
     return (np.cumsum(sizes) - sizes) * entry
 
 
-def _fill(content: NDArray[np.uint8], entries: NDArray[np.void], sizes: IntArray) -> None:
-    """Put the entries, in the order of their rows, into their lists in `content`."""
-    code_size = entries.dtype["code"].shape[0]
-    starts, filled = _list_starts(sizes, code_size + 8), np.zeros_like(sizes)
-    for first in range(0, len(entries), BLOCK):
-        block = entries[first : first + BLOCK]
-        order = np.argsort(block["word"], kind="stable")  # stable: ids rise within a list
-        words, codes = block["word"][order], block["code"][order]
-        counts = np.bincount(words, minlength=len(sizes))
-        place = filled[words] + np.arange(len(words)) - (np.cumsum(counts) - counts)[words]
-        content[(starts[words] + place * code_size)[:, None] + np.arange(code_size)] = codes
-        ids = (first + order).astype(np.int64)[:, None].view(np.uint8)
+def _fill(content: NDArray[np.uint8], spill: Spill, code_size: int) -> None:
+    """Put the codes and the numbers of their rows into their lists in `content`."""
+    sizes = spill.sizes
+    starts, firsts = _list_starts(sizes, code_size + 8), np.cumsum(sizes) - sizes
+    for block in spill.in_lists():
+        words, place = block.words, block.places - firsts[block.words]
+        content[(starts[words] + place * code_size)[:, None] + np.arange(code_size)] = block.fields["code"]
+        ids = block.rows.astype(np.int64)[:, None].view(np.uint8)
         content[(starts[words] + sizes[words] * code_size + place * 8)[:, None] + np.arange(8)] = ids
-        filled += counts
 
 
 def _mapped_lists(file: ArrayFile, words: int, code_size: int, rows: int) -> Any:

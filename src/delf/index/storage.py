@@ -11,7 +11,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import mmap
 import os
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,10 +156,23 @@ class Layout:
             self._arrays[name] = slice(start, end), dtype, shape
         self.nbytes = end
 
+    def __iter__(self) -> Iterator[str]:
+        """The names of the arrays."""
+        return iter(self._arrays)
+
     def view(self, content: NDArray[np.uint8], name: str) -> NDArray[Any]:
         """An array in the bytes (nbytes,) of a file, not copied."""
         place, dtype, shape = self._arrays[name]
         return content[place].view(dtype).reshape(shape)
+
+
+def release(content: NDArray[np.uint8]) -> None:
+    """Have the pages of a mapped file that were read counted as the system's, not as this process's; they can be read
+    as before, by other threads at this moment as well.
+    """
+    mapped = getattr(content, "_mmap", None)  # an empty file is not mapped
+    if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+        mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def _header(page: bytes, path: Path) -> dict[str, Any]:

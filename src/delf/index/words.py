@@ -8,6 +8,7 @@ works with just these rounded words, before it is saved as after. Beside the wor
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +26,8 @@ faiss: Any = _faiss  # its type stubs do not know what its Python layer adds
 KIND = "words"
 POINTS_PER_WORD = 16  # with fewer, a word is hardly more than one of the descriptors that it was learnt from
 EXACT_UP_TO = 20_000  # words; of more, the nearest are found by way of quantised distances
+CELLS_FROM = 200_000  # words; of more, only those of the nearest cells are looked at
+PROBES = 64  # nearest of about as many cells as the root of the number of words
 CANDIDATES = 100  # words whose true distance is looked at then, or as many as are asked for
 BLOCK = 65536  # descriptors whose residuals are made at a time
 FEW = 1000  # descriptors, fewer than which are compared with all words here: faiss takes five times as long for them
@@ -39,7 +42,8 @@ class CodebookOptions:
 
     words: W, or as many as the sample can teach where that is less: one for every 16 descriptors. iterations: of
     k-means. seed: of k-means and of the projection. Of more than 20,000 words, k-means finds the nearest as
-    `Codebook.assign` does, by way of quantised distances (approximate k-means; Philbin et al., CVPR 2007).
+    `Codebook.assign` does, by way of quantised distances, and of more than 200,000 in the nearest cells (approximate
+    k-means; Philbin et al., CVPR 2007).
     """
 
     words: int = 65536
@@ -100,7 +104,8 @@ class Codebook:
         kmeans = faiss.Clustering(dimensions, count)
         kmeans.niter, kmeans.seed = options.iterations, options.seed
         kmeans.min_points_per_centroid = 1  # or faiss writes to stderr
-        kmeans.train(sample, faiss.IndexFlatL2(dimensions) if count <= EXACT_UP_TO else _quantised_index(dimensions))
+        kmeans.train(sample, faiss.IndexFlatL2(dimensions) if count <= EXACT_UP_TO
+                     else _quantised_index(dimensions, count))
         plain = cls(faiss.vector_to_array(kmeans.centroids).reshape(count, dimensions))
         projection = _orthogonal(dimensions, options.seed)
         return cls(plain.words, _medians(plain, sample, projection), projection, options=options, model=model)
@@ -120,7 +125,8 @@ class Codebook:
             descriptors: (N, D) float32, finite.
             exact: whether to take the true distance to every word, by blocks of a matrix product. By default so up to
                 20,000 words. Otherwise only that to 100 words, chosen by product-quantised distances of 4 bits for two
-                dimensions: `benchmarks/visual_words.py` says what that gains and loses.
+                dimensions; of more than 200,000 words, of those in the 64 nearest of as many cells as the root of their
+                number: `benchmarks/visual_words.py` says what that gains and loses.
 
         Returns:
             (N, min(count, W)) int64, nearest first and, of equally near ones, the lower number.
@@ -142,6 +148,9 @@ class Codebook:
         else:
             choice = faiss.IndexRefineSearchParameters(k_factor=max(1.0, CANDIDATES / count))
             distances, words = self._quantised.search(descriptors, count, params=choice)
+            lacking = (words < 0).any(axis=1)  # where the cells have fewer
+            if lacking.any():
+                distances[lacking], words[lacking] = self._exact.search(descriptors[lacking], count)
         if count == 1:
             return words
         return np.take_along_axis(words, np.lexsort((words, distances)), axis=1)
@@ -230,7 +239,7 @@ class Codebook:
 
     @cached_property
     def _quantised(self) -> Any:
-        index = _quantised_index(self.dimensions)
+        index = _quantised_index(self.dimensions, len(self))
         index.train(self.words)
         index.add(self.words)
         return index
@@ -268,12 +277,18 @@ class _Rounded:
         return np.ldexp(self.numbers.astype(np.float32), self.exponents[:, None])
 
 
-def _quantised_index(dimensions: int) -> Any:
-    """An empty index of product-quantised vectors that are compared in registers (André, Kermarrec and Le Scouarnec,
-    VLDB 2015), the best of which are compared with the vectors themselves.
+def _quantised_index(dimensions: int, words: int) -> Any:
+    """An empty index for so many product-quantised vectors that are compared in registers (André, Kermarrec and Le
+    Scouarnec, VLDB 2015), the best of which are compared with the vectors themselves.
     """
     parts = dimensions // 2 if dimensions % 2 == 0 else dimensions
-    index = faiss.IndexPQFastScan(dimensions, parts, 4)
+    if words < CELLS_FROM:
+        index = faiss.IndexPQFastScan(dimensions, parts, 4)
+    else:
+        cells = 2 ** round(math.log2(words) / 2)
+        index = faiss.IndexIVFPQFastScan(faiss.IndexFlatL2(dimensions), dimensions, cells, parts, 4)
+        index.nprobe = min(PROBES, cells)
+        index.cp.niter, index.cp.min_points_per_centroid, index.cp.max_points_per_centroid = 4, 1, 16
     index.pq.cp.min_points_per_centroid = 1  # or faiss writes to stderr
     index = faiss.IndexRefineFlat(index)
     index.k_factor = CANDIDATES  # of k-means, which asks for one word

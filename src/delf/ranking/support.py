@@ -57,17 +57,21 @@ def supporters(candidates: Candidates, inliers: Counts, options: SupportOptions)
     return candidates.images[chosen], np.minimum((inliers[chosen] - options.inliers) / options.range, 1.0)
 
 
-def support(images: IntArray, weights: _Weights, similarities: FloatArray) -> _Weights:
-    """(n,) what supporters say of all images: the weighted mean of their similarities, times how far they are believed
+def support(images: IntArray, weights: _Weights, similarities: FloatArray, first: int = 0) -> _Weights:
+    """(m,) what supporters say of images: the weighted mean of their similarities, times how far they are believed
     together, `1 - (1 - w1) (1 - w2) ...`: one image may be wrong, several hardly are.
 
-    The mean for a supporter is that of the others.
+    The mean for a supporter is that of the others. What is said of an image does not depend on which others there are.
 
     Args:
-        images, weights: (K,) from `supporters`, at least one. similarities: (K, n) of each with all images.
+        images, weights: (K,) from `supporters`, at least one. similarities: (K, m) of each with m images, of which the
+            first one has the ordinal `first`.
     """
-    others = np.ones((len(images), similarities.shape[1]))
-    others[np.arange(len(images)), images] = 0.0
-    total = weights @ others
-    said = weights @ (similarities * others)
+    said, total = np.zeros(similarities.shape[1]), np.zeros(similarities.shape[1])
+    for image, weight, row in zip(images.tolist(), weights.tolist(), similarities, strict=True):
+        believed = np.full(len(row), weight)
+        if first <= image < first + len(row):
+            believed[image - first] = 0.0
+        total += believed
+        said += believed * row
     return float(1.0 - np.prod(1.0 - weights)) * np.divide(said, total, out=np.zeros_like(said), where=total > 0)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,18 +12,59 @@ from numpy.typing import NDArray
 from delf.types import FloatArray, IntArray, Neighbours
 
 
-@dataclass(frozen=True, eq=False)
 class Candidates:
     """Images that may show what a query shows, best first.
 
     images: (V,) int64 ordinals. scores: (V,) float32, in the unit of the method that found them.
+
+    Of a million images a search shows a few: those of `in_order` are put in order when their order is asked for, which
+    the methods below do not need.
     """
 
-    images: IntArray
-    scores: FloatArray
+    def __init__(self, images: IntArray, scores: NDArray[Any], *, ordered: bool = True) -> None:
+        """images, scores: (V,) each. ordered: whether they stand in their order; else that of `in_order` is theirs."""
+        self._images, self._scores, self.ordered = images, scores, ordered
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self._images)
+
+    @cached_property
+    def images(self) -> IntArray:
+        """(V,) int64 ordinals, best first."""
+        return self._images if self.ordered else self._images[self._order]
+
+    @cached_property
+    def scores(self) -> FloatArray:
+        """(V,) float32, of the images in this order."""
+        scores = self._scores if self.ordered else self._scores[self._order]
+        return scores.astype(np.float32, copy=False)
+
+    @cached_property
+    def _order(self) -> IntArray:
+        return np.lexsort((self._images, -self._scores))
+
+    def best(self, count: int) -> Candidates:
+        """The first so many."""
+        if self.ordered or not 0 < count < len(self):
+            return Candidates(self.images[:count], self.scores[:count])
+        last = np.partition(self._scores, len(self) - count)[len(self) - count]
+        rows = np.flatnonzero(self._scores >= last)  # a few more than `count`, where the last one has equals
+        found = Candidates(self._images[rows], self._scores[rows], ordered=False)
+        return Candidates(found.images[:count], found.scores[:count])
+
+    def scores_of(self, images: Sequence[int]) -> dict[int, float]:
+        """The scores of some images, as far as they are candidates."""
+        rows = np.flatnonzero(np.isin(self._images, images))
+        scores = self._scores[rows].astype(np.float32)
+        return dict(zip(self._images[rows].tolist(), scores.tolist(), strict=True))
+
+    def scores_without(self, images: Sequence[int]) -> FloatArray:
+        """The scores of all others, in no order."""
+        return self._scores[~np.isin(self._images, images)].astype(np.float32, copy=False)
+
+    def add_to(self, scores: NDArray[np.float64]) -> None:
+        """Add their scores to those (n,) of all images."""
+        scores[self._images] += self._scores.astype(np.float32, copy=False)
 
 
 def count_votes(neighbours: Neighbours, images: IntArray, *, power: float = 0.0) -> Candidates:
@@ -48,5 +90,4 @@ def count_votes(neighbours: Neighbours, images: IntArray, *, power: float = 0.0)
 
 def in_order(images: IntArray, scores: NDArray[Any]) -> Candidates:
     """Candidates from images in any order: best first and, of equals, the lower ordinal."""
-    order = np.lexsort((images, -scores))
-    return Candidates(images[order], scores[order].astype(np.float32))
+    return Candidates(images, scores, ordered=False)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from delf.collection import Stored
 from delf.collection.segment import Segment
+from delf.errors import OptionError
 from delf.index.asmk import Asmk, AsmkIndex, AsmkOptions
 from delf.index.hamming import HammingOptions
 from delf.ranking import Candidates, SupportOptions, distinct_inliers, in_order, support, supporters
@@ -29,7 +30,9 @@ class AsmkRetrieval:
     asmk: how images are aggregated and compared. words: where the visual words come from. model: the model file, beside
     which they may lie; by default the packaged one of the collection's model. matching: how tentative matches are found
     by visual words and signatures; None leaves it to the descriptors. support: how much images that geometry has
-    confirmed say about others; None does not ask them.
+    confirmed say about others; None does not ask them. held: how many bytes of lists count as memory of the process at
+    most; None holds all that it has read, which the system takes back where it needs room. To let go of them costs as
+    long as to look through them, or nearly.
     """
 
     asmk: AsmkOptions = field(default_factory=AsmkOptions)
@@ -37,6 +40,11 @@ class AsmkRetrieval:
     model: Path | None = None
     matching: HammingOptions | None = None
     support: SupportOptions | None = None
+    held: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.held is not None and (type(self.held) is not int or self.held < 0):
+            raise OptionError(f"held is a number of bytes, or none for all that was read, not {self.held!r}")
 
 
 class AsmkRetriever(Retriever):
@@ -70,8 +78,9 @@ class AsmkRetriever(Retriever):
             self.learnt = found.learnt
             self.comparable = not found.learnt and options.asmk == AsmkOptions()
             asmk = Asmk(found.codebook, options.asmk)
-            self._index = AsmkIndex(asmk, open_lists(asmk, snapshot.segments, lambda segment: lists_of(segment, asmk),
-                                                     keeper=self, progress=progress))
+            lists = open_lists(asmk, snapshot.segments, lambda segment: lists_of(segment, asmk), keeper=self,
+                               progress=progress)
+            self._index = AsmkIndex(asmk, lists, held=options.held)
             if options.matching is not None:
                 self.reads = (*self.reads, "hamming")
                 self._matcher = WordMatcher(snapshot, found.codebook, options.matching, progress)
@@ -89,14 +98,15 @@ class AsmkRetriever(Retriever):
             return None
         if max((len(verification) for _, verification in verified), default=0) <= self._support.inliers:
             return None  # distinct inliers are no more than all
-        inliers = np.zeros(len(found))
-        inliers[: len(verified)] = distinct_inliers([verification for _, verification in verified])
-        images, weights = supporters(found, inliers, self._support)
+        inliers = distinct_inliers([verification for _, verification in verified])
+        images, weights = supporters(found.best(len(verified)), inliers, self._support)
         if not len(images):
             return None
         scores = np.zeros(len(alive))
-        scores[found.images] = found.scores
-        scores += self._support.gain * support(images, weights, self._index.similarities(images))
+        found.add_to(scores)
+        for first, similarities in self._index.similarities(images):
+            said = support(images, weights, similarities, first)
+            scores[first : first + len(said)] += self._support.gain * said
         return _ranked(scores, alive)
 
     def matches(self, query: Features, ordinal: int) -> Matches | None:

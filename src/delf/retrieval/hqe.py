@@ -99,7 +99,7 @@ class HqeRetriever(Retriever):
         found = _ranked(index, signed, alive)
         if self._options.expansion == "correspondences":
             strong = index.correspondences(signed, self._matcher.hamming.limit(self._options.strict))
-            best = found.images[: self._options.shortlist]
+            best = found.best(self._options.shortlist).images
             reliable = best[strong[best] >= self._options.minimum_correspondences].tolist()
             if reliable:
                 found = _ranked(index, self._pooled(signed, [index.of_image(one) for one in reliable]), alive)
