@@ -12,6 +12,9 @@
 
     print(match("a.jpg", "b.jpg", extractor).inliers)          # two photos alone
 
+Wherever a photo is given, it is a path, the bytes of a file, a binary file object, a Pillow image, or an (H, W, 3)
+array.
+
 Importing the package loads nothing heavy; a name is loaded when it is used first.
 """
 
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
     from delf.adapters import DictExtractor, Feature2D
     from delf.checking import check_collection
     from delf.client import Client
-    from delf.collection import Collection
+    from delf.collection import Collection, NewPhoto
     from delf.errors import DelfError
     from delf.evaluate import evaluate_folder
     from delf.extractors import as_extractor
@@ -48,6 +51,7 @@ _HOMES = {
     "Feature2D": "delf.adapters",
     "Features": "delf.types",
     "ImageMatch": "delf.types",
+    "NewPhoto": "delf.collection",
     "Result": "delf.types",
     "SearchEngine": "delf.search",
     "SearchOptions": "delf.methods",
@@ -62,11 +66,15 @@ _HOMES = {
 
 __all__ = [
     "Client", "Collection", "Delf", "DelfError", "DictExtractor", "ExtractionOptions", "Feature2D", "Features",
-    "ImageMatch", "Result", "SearchEngine", "SearchOptions", "SearchResult", "as_extractor", "build_index",
+    "ImageMatch", "NewPhoto", "Result", "SearchEngine", "SearchOptions", "SearchResult", "as_extractor", "build_index",
     "check_collection", "evaluate_folder", "match", "read_image",
 ]
 
 switch_off()  # of telemetry; before a library is loaded that would begin with it
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})
 
 
 def __getattr__(name: str) -> object:

@@ -19,13 +19,16 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import urlencode, urlsplit
 
 import numpy as np
 
 from delf.errors import DelfError, OptionError
 from delf.types import Box, ImageMatch, Result, SearchResult, require_top
+
+if TYPE_CHECKING:
+    from delf.images import ImageSource
 
 _PREFIX = "/api/v1"
 _PAGE = 500  # images that are listed by one request
@@ -34,7 +37,7 @@ _BUSY = (429, 503)
 
 _KEY = re.compile(r"[0-9a-f]{64}")
 
-Photo = str | os.PathLike[str] | bytes
+Photo: TypeAlias = "ImageSource"
 
 
 class ServiceError(DelfError):
@@ -57,7 +60,6 @@ class RemoteImage:
     size: tuple[int, int]
     gps: tuple[float, float] | None
     taken: str | None
-
 
     @property
     def id(self) -> str:
@@ -82,8 +84,8 @@ class RemoteResult(Result):
         return Path(self.image).name if self.photo is None else self.photo.name
 
 
-Query = Photo | RemoteImage | RemoteResult
-"""What is searched with: a path, the bytes of a file, or a photo of the collection, also by its key alone."""
+Query: TypeAlias = "Photo | RemoteImage | RemoteResult"
+"""What is searched with: whatever `delf.read_image` takes, or a photo of the collection, also by its key alone."""
 
 
 class Client:
@@ -107,6 +109,9 @@ class Client:
         self._token = token if token is not None else os.environ.get("DELF_TOKEN")
         self._timeout, self._attempts = timeout, max(1, attempts)
 
+    def __repr__(self) -> str:
+        return f"Client({self.url!r})"
+
     def info(self) -> dict[str, Any]:
         """What the collection holds, and what the service offers."""
         return self._json("GET", "/collection")
@@ -116,8 +121,9 @@ class Client:
         """The photos that show the same as a query, best first; each a `RemoteResult`.
 
         Args:
-            query: a path, the bytes of a file, or a photo of the collection: what `images` or a search gave, or its
-                key, as text of 64 hexadecimal digits. It does not find itself.
+            query: a path, the bytes of a file, a binary file object, a Pillow image or an (H, W, 3) array, of which the
+                last two are sent as PNG; or a photo of the collection: what `images` or a search gave, or its key, as
+                text of 64 hexadecimal digits. It does not find itself.
             box: the part of the query to search for, in pixels of the upright query.
             method: one of those that `info` lists; the recommended one by default.
             threshold: results with a lower probability are left out, where the method gives any.
@@ -130,8 +136,9 @@ class Client:
         form = _form(query, box, method) | {"top": str(top), "threshold": repr(float(threshold)),
                                             "points": str(bool(points)).lower()}
         answer = self._json("POST", "/search", form, query)
-        name = os.fspath(query) if isinstance(query, str | os.PathLike) and _key(query) is None else answer["query"]
-        return SearchResult(query=name, method=answer["method"], match=answer["match"], seconds=answer["seconds"],
+        sent = os.fsdecode(query) if isinstance(query, str | os.PathLike) and _key(query) is None else ""
+        return SearchResult(query=sent or answer["query"], method=answer["method"], match=answer["match"],
+                            seconds=answer["seconds"],
                             results=tuple(_result(one) for one in answer["results"]), order=answer["order"])
 
     def matches(self, query: Query, other: str | RemoteImage | RemoteResult, *, box: Box | None = None,
@@ -158,7 +165,7 @@ class Client:
         return self._ask("POST", "/attention", _form(query, None, None), query)
 
     def add(self, photo: Photo) -> str:
-        """Add a photo; its key. One that the collection has already is not added again."""
+        """Add a photo, from whatever `search` takes; its key. One that the collection has is not added again."""
         return str(self._json("POST", "/images", {}, photo)["key"])
 
     def remove(self, photo: str | RemoteImage | RemoteResult) -> None:
@@ -234,22 +241,15 @@ def _form(query: Query, box: Box | None, method: str | None) -> dict[str, str]:
 
 def _multipart(fields: Mapping[str, str], photo: Query | None) -> tuple[bytes, dict[str, str]]:
     """A form, and its headers. The name of a file is nobody's business."""
+    from delf.images import image_bytes  # here, since Pillow is not needed to ask for a photo of the collection
+
     boundary = secrets.token_hex(16)
     parts = [(f'name="{name}"', value.encode()) for name, value in fields.items()]
     if photo is not None and not isinstance(photo, RemoteImage | RemoteResult) and _key(photo) is None:
-        parts.append(('name="image"; filename="image"\r\nContent-Type: application/octet-stream', _read(photo)))
+        parts.append(('name="image"; filename="image"\r\nContent-Type: application/octet-stream', image_bytes(photo)))
     body = b"".join(f"--{boundary}\r\nContent-Disposition: form-data; {head}\r\n\r\n".encode() + data + b"\r\n"
                     for head, data in parts)
     return body + f"--{boundary}--\r\n".encode(), {"Content-Type": f"multipart/form-data; boundary={boundary}"}
-
-
-def _read(photo: Photo) -> bytes:
-    if isinstance(photo, bytes):
-        return photo
-    try:
-        return Path(photo).read_bytes()
-    except OSError as error:
-        raise DelfError(f"{os.fspath(photo)!r} cannot be read ({error.strerror}); check the path") from error
 
 
 def _seconds(text: str | None) -> float:

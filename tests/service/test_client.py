@@ -105,7 +105,7 @@ def test_errors_are_sentences(service: Any, tmp_path: Path) -> None:
     with pytest.raises(ServiceError, match="at most 20,000,000 bytes") as large:
         client.search(bytes(60_000_000))
     assert large.value.status == 413
-    with pytest.raises(DelfError, match=r"missing\.jpg' cannot be read"):
+    with pytest.raises(DelfError, match=r"There is no file .*missing\.jpg: check the path"):
         client.search(tmp_path / "missing.jpg")
     with pytest.raises(DelfError, match=r"does not answer .*delf serve"):
         Client("http://127.0.0.1:1").info()

@@ -2,9 +2,10 @@
 
 from delf.collection.adding import AddReport
 from delf.collection.collection import Collection
+from delf.collection.given import NewPhoto
 from delf.collection.snapshot import Snapshot, StoredImage
 
-__all__ = ["AddReport", "Collection", "Snapshot", "Stored", "StoredImage"]
+__all__ = ["AddReport", "Collection", "NewPhoto", "Snapshot", "Stored", "StoredImage"]
 
 Stored = Collection | Snapshot
 """What can be read as a collection: whoever keeps it for longer keeps its `snapshot`."""
