@@ -17,7 +17,7 @@ import re
 import secrets
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import urlencode, urlsplit
@@ -51,7 +51,8 @@ class ServiceError(DelfError):
 @dataclass(frozen=True)
 class RemoteImage:
     """A photo of the collection. key: the SHA-256 of its content, by which the service knows it for ever. path: as it
-    was indexed. size: (width, height). gps: (latitude, longitude) in degrees. taken: ISO 8601 time.
+    was indexed. size: (width, height). gps: (latitude, longitude) in degrees. taken: ISO 8601 time. camera: maker and
+    model. keys: what those call it who added it from memory. metadata: what was said of it.
     """
 
     key: str
@@ -60,6 +61,9 @@ class RemoteImage:
     size: tuple[int, int]
     gps: tuple[float, float] | None
     taken: str | None
+    camera: str | None = None
+    keys: tuple[str, ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def id(self) -> str:
@@ -117,7 +121,7 @@ class Client:
         return self._json("GET", "/collection")
 
     def search(self, query: Query, *, box: Box | None = None, method: str | None = None, top: int = 24,
-               threshold: float = 0.0, points: bool = True) -> SearchResult:
+               threshold: float = 0.0, points: bool = True, where: str | None = None) -> SearchResult:
         """The photos that show the same as a query, best first; each a `RemoteResult`.
 
         Args:
@@ -128,6 +132,7 @@ class Client:
             method: one of those that `info` lists; the recommended one by default.
             threshold: results with a lower probability are left out, where the method gives any.
             points: whether results carry inlier points.
+            where: a condition on the photos that may be found, such as `"folder = holidays and date >= 2019-06"`.
 
         Raises:
             ServiceError, DelfError: with the service's sentence, or one that says that it is not there.
@@ -135,6 +140,7 @@ class Client:
         require_top(top)
         form = _form(query, box, method) | {"top": str(top), "threshold": repr(float(threshold)),
                                             "points": str(bool(points)).lower()}
+        form |= {} if where is None else {"where": where}
         answer = self._json("POST", "/search", form, query)
         sent = os.fsdecode(query) if isinstance(query, str | os.PathLike) and _key(query) is None else ""
         return SearchResult(query=sent or answer["query"], method=answer["method"], match=answer["match"],
@@ -148,25 +154,34 @@ class Client:
         return ImageMatch(inlier_points=_points(answer["inlier_points"]), transform=_transform(answer["transform"]),
                           inliers=answer["inliers"], tentative=answer["tentative"], probability=answer["probability"])
 
-    def images(self) -> Iterator[RemoteImage]:
-        """The photos of the collection."""
-        wanted: dict[str, Any] | None = {"limit": _PAGE}
+    def images(self, where: str | None = None) -> Iterator[RemoteImage]:
+        """The photos of the collection: all, or those that a condition is true of."""
+        asked: dict[str, Any] = {"limit": _PAGE} | ({} if where is None else {"where": where})
+        wanted: dict[str, Any] | None = asked
         while wanted is not None:
             page = self._json("GET", f"/images?{urlencode(wanted)}")
             yield from map(_image, page["images"])
-            wanted = None if page["next"] is None else {"limit": _PAGE, "after": page["next"]}
+            wanted = None if page["next"] is None else asked | {"after": page["next"]}
 
     def thumbnail(self, photo: str | RemoteImage | RemoteResult, *, side: int = 320) -> bytes:
         """A small picture of a photo, as the bytes of a JPEG file."""
         return self._ask("GET", f"/images/{_key_of(photo)}/thumbnail?side={int(side)}")
 
+    def picture(self, photo: str | RemoteImage | RemoteResult, *, side: int = 1600) -> bytes:
+        """A large picture of a photo, upright, as the bytes of a JPEG file."""
+        return self._ask("GET", f"/images/{_key_of(photo)}/picture?side={int(side)}")
+
     def attention(self, query: Query) -> bytes:
         """What the model looks at in a query, as the bytes of a grey PNG file."""
         return self._ask("POST", "/attention", _form(query, None, None), query)
 
-    def add(self, photo: Photo) -> str:
-        """Add a photo, from whatever `search` takes; its key. One that the collection has is not added again."""
-        return str(self._json("POST", "/images", {}, photo)["key"])
+    def add(self, photo: Photo, *, metadata: Mapping[str, Any] | None = None) -> str:
+        """Add a photo, from whatever `search` takes; its key. One that the collection has is not added again.
+
+        metadata: a JSON object that is kept with it, in the place of the one before.
+        """
+        form = {} if metadata is None else {"metadata": json.dumps(dict(metadata))}
+        return str(self._json("POST", "/images", form, photo)["key"])
 
     def remove(self, photo: str | RemoteImage | RemoteResult) -> None:
         """Take a photo out of the collection."""
@@ -270,14 +285,16 @@ def _error(status: int, body: bytes) -> ServiceError:
 def _image(one: Mapping[str, Any]) -> RemoteImage:
     gps = one["gps"]
     return RemoteImage(one["key"], one["name"], one["image"], (one["size"][0], one["size"][1]),
-                       None if gps is None else (gps[0], gps[1]), one["taken"])
+                       None if gps is None else (gps[0], gps[1]), one["taken"], one["camera"], tuple(one["keys"]),
+                       one["metadata"])
 
 
 def _result(one: Mapping[str, Any]) -> RemoteResult:
     return RemoteResult(rank=one["rank"], image=one["image"], score=one["score"], inliers=one["inliers"],
                         probability=one["probability"], transform=_transform(one["transform"]),
                         inlier_points=_points(one["inlier_points"] or []), examined=one["examined"], key=one["key"],
-                        file=Path(one["file"]), files=tuple(map(Path, one["files"])), photo=_image(one))
+                        file=Path(one["file"]), files=tuple(map(Path, one["files"])), keys=tuple(one["keys"]),
+                        metadata=one["metadata"], photo=_image(one))
 
 
 def _transform(rows: Any) -> Any:

@@ -20,8 +20,9 @@ from delf.collection import AddReport, Collection
 from delf.demo.samples import read_sample
 
 Run = Callable[..., Any]
-COMMANDS = ("index", "search", "serve", "match", "explore", "duplicates", "attention", "extract", "retrieve",
-            "convert", "info", "remove", "compact", "check", "evaluate", "score", "reject", "reproduce", "benchmark",
+COMMANDS = ("open", "index", "search", "serve", "match", "explore", "duplicates", "photos", "describe", "attention",
+            "extract", "retrieve", "convert", "info", "remove", "compact", "check", "evaluate", "score", "reject",
+            "reproduce", "benchmark",
             "demo", "train", "calibrate", "pairs", "codebook", "export")
 
 

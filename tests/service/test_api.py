@@ -153,6 +153,20 @@ def test_a_pair_is_looked_at_turned(service: Any, keys: dict[str, str], photos: 
     assert pair["size"] == pair["other_size"][::-1]
 
 
+def test_a_condition(service: Any, keys: dict[str, str], queries: Any) -> None:
+    asked = {"where": "name contains side and not name contains rocket"}
+    found = service.search(queries["coffee"].path, **asked)["results"]
+    assert {Path(one["image"]).stem for one in found} <= {"astronaut-side", "coffee-side"} and found
+    page = service.http.get("/api/v1/images", params=asked | {"limit": 1}).json()
+    assert (page["total"], len(page["images"])) == (2, 1)
+    rest = service.http.get("/api/v1/images", params=asked | {"after": page["next"]}).json()
+    wanted = {keys["astronaut-side.jpg"], keys["coffee-side.jpg"]}
+    assert {one["key"] for one in (*page["images"], *rest["images"])} == wanted
+    for response in (service.post("search", queries["coffee"].path, where="date >"),
+                     service.http.get("/api/v1/images", params={"where": "date >"})):
+        service.refused(response, 422, "option", "a value was expected")
+
+
 def test_attention(service: Any, extractor: Any, queries: Any, keys: dict[str, str]) -> None:
     response = service.post("attention", queries["rocket"].path)
     assert response.headers["content-type"] == "image/png"
@@ -239,10 +253,10 @@ def test_the_description(service: Any) -> None:
     assert described["openapi"].startswith("3.1")
     paths = described["paths"]
     assert {"/api/v1/search", "/api/v1/matches", "/api/v1/attention", "/api/v1/images", "/api/v1/images/{id}",
-            "/api/v1/images/{id}/thumbnail", "/api/v1/images/{id}/picture", "/api/v1/collection", "/healthz", "/readyz",
-            "/metrics"} == set(paths)
+            "/api/v1/images/{id}/thumbnail", "/api/v1/images/{id}/picture", "/api/v1/collection", "/api/v1/work",
+            "/healthz", "/readyz", "/metrics"} == set(paths)
     form = paths["/api/v1/search"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]
-    assert set(form) == {"image", "id", "box", "method", "top", "threshold", "points"}
+    assert set(form) == {"image", "id", "box", "method", "top", "threshold", "points", "where"}
     assert form["method"]["enum"] == list(METHODS)
     assert paths["/api/v1/images"]["post"]["security"] == [{"token": []}]
     assert described["components"]["securitySchemes"]["token"] == {"type": "http", "scheme": "bearer"}

@@ -28,6 +28,7 @@ from delf.cli.options import (
     Top,
     Turns,
     Verifier,
+    Where,
     extraction_options,
     load_any,
     load_stored_extractor,
@@ -95,7 +96,7 @@ def index(
         found = load_any(extractor, model, runtime, device, threads, quiet or json, **options)
         opened = Collection.open(output)
     else:
-        found = _as_before(output, extractor, model, runtime, device, threads, quiet or json, options)
+        found = extractor_as_before(output, extractor, model, runtime, device, threads, quiet or json, options)
         opened = Collection.open_or_create(output, found)
     with opened as collection:
         renewed = _renewed(collection, found, prune, json, quiet) if renew else None
@@ -116,8 +117,8 @@ def _require_photos(photos: list[Path], renew: bool) -> None:
                                  "reads those of the collection again", param_hint="PHOTOS")
 
 
-def _as_before(output: Path, own: str | None, model: str | None, runtime: str, device: str, threads: int | None,
-               quiet: bool, options: dict[str, Any]) -> Extractor:
+def extractor_as_before(output: Path, own: str | None, model: str | None, runtime: str, device: str,
+                        threads: int | None, quiet: bool, options: dict[str, Any]) -> Extractor:
     """The extractor by which a collection is added to: where none is named its own, if that comes with the package, so
     that a later version of delf, with another default, goes on with it. One that was made with other options than the
     extractor has now goes on with those. options: given now.
@@ -201,7 +202,7 @@ def search(
     query: Annotated[list[Path], typer.Argument(metavar="QUERY", help="Photos to search with.")],
     box: Annotated[str | None, typer.Option(metavar="X1,Y1,X2,Y2", help="Search for this part of the query, "
                                             "in pixels of the upright photo.")] = None,
-    top: Top = 10, method: Method = METHOD,
+    where: Where = None, top: Top = 10, method: Method = METHOD,
     html: Annotated[Path | None, typer.Option(metavar="REPORT", help="Write a page with the matched points.")] = None,
     model: Annotated[str | None, typer.Option(help="The model file, where it is not a packaged one.")] = None,
     extractor: Own = None, verifier: Verifier = None, candidates: Candidates = None, turns: Turns = None,
@@ -211,6 +212,8 @@ def search(
     """Search a collection with photos: which of its images show the same thing, and how sure that is.
 
     Example: [bold]delf search places.delf query.jpg --html report.html[/bold]
+
+    Example: [bold]delf search places.delf query.jpg --where 'folder = holidays and date >= 2019-06'[/bold]
     """
     from delf.collection import Collection
     from delf.errors import DelfError, ImageError, OptionError
@@ -223,13 +226,15 @@ def search(
     said = search_settings(others, verifier, candidates, turns)
     options = method_options(method, said)
     with Collection.open(collection) as opened:
+        if where is not None:
+            opened.snapshot.matching(where)  # a wrong one is told before the work
         found = load_stored_extractor(opened, extractor, model, runtime, device, threads, quiet or json, **extraction)
         with progress("Preparing", "segments", quiet or json) as update:
             engine = SearchEngine(opened, found, method=method, options=options, progress=update)
         answers, skipped = [], []
         for path in query:
             try:
-                answers.append(engine.search(path, box=region, top=top))
+                answers.append(engine.search(path, box=region, top=top, where=where))
             except ImageError as error:
                 skipped.append(str(error))
                 continue
@@ -251,7 +256,8 @@ def result_json(answer: SearchResult, settings: dict[str, Any] | None = None) ->
             "match": answer.match, "verified": answer.verified,
             "verdict": answer.verdict, "order": answer.order, "seconds": answer.seconds,
             "results": [{"rank": result.rank, "image": result.image, "key": result.key, "file": result.shown,
-                         "files": [str(path) for path in result.files], "score": result.score,
+                         "files": [str(path) for path in result.files], "keys": list(result.keys),
+                         "metadata": dict(result.metadata), "score": result.score,
                          "examined": result.examined, "inliers": result.inliers, "probability": result.probability,
                          "transform": None if result.transform is None else result.transform.tolist()}
                         for result in answer.results]}

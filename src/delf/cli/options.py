@@ -35,6 +35,9 @@ Threads = Annotated[int | None, typer.Option(min=1, help="How many cores to use;
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars and no remarks.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 Strict = Annotated[bool, typer.Option(help="Fail (exit code 1) if any file was skipped.")]
+Where = Annotated[str | None, typer.Option(
+    "--where", metavar="CONDITION", help="Only photos of which this is true, such as 'folder = holidays and date >= "
+                                         "2019-06'; 'delf photos --help' says what there is.")]
 Method = Annotated[str, typer.Option(help="How to search; a wrong name lists the others.")]
 Top = Annotated[int, typer.Option(min=1, help="How many results to show.")]
 Dimensions = Annotated[int | None, typer.Option(min=1, help="How many numbers a descriptor has.")]

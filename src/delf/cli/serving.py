@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -21,9 +20,6 @@ from delf.cli.options import (
     load_stored_extractor,
     only_extraction,
 )
-from delf.errors import missing_dependency
-
-PACKAGES = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
 
 
 def serve(
@@ -56,15 +52,12 @@ def serve(
     extractor: Own = None, settings: Settings = None,
     runtime: Runtime = "auto", device: Device = "cpu", threads: Threads = None, quiet: Quiet = False,
 ) -> None:
-    """Search a collection in the browser, and from programs over HTTP (needs the extra serve).
+    """Search a collection in the browser, and from programs over HTTP.
 
     Ctrl-C ends it, when what was begun is done. The description of the API is at /docs.
 
     Example: [bold]delf serve places.delf[/bold]
     """
-    for package in PACKAGES:
-        if find_spec(package) is None:
-            raise missing_dependency(package, "serve", "the search service")
     from delf.collection import Collection
     from delf.images import display_path
     from delf.service.library import Library

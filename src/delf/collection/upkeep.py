@@ -26,6 +26,7 @@ from delf.images import display_path, find_images
 from delf.types import IntArray
 
 SEGMENTS = "segments"
+UPLOADS = "uploads"  # photos that were added on the page of a service
 CROWD = 32  # segments of one kind of size that are merged: each takes a millisecond to open, and maps seven files
 _NO_DATA = (".json", ".lock", ".partial", ".spill")  # manifests, the lock, and what is half written
 _SEGMENT = re.compile(r"\.?[0-9a-f]{32}")  # hidden while it is written
@@ -135,6 +136,8 @@ def _kind_of(path: Path) -> str:
     """What a file of a collection counts as; nothing for what is no data."""
     if path.name.startswith((".", NAME)) or path.suffix in _NO_DATA:
         return ""
+    if path.parent.name == UPLOADS:
+        return UPLOADS
     return {".npy": path.stem, ".faiss": "index"}.get(path.suffix, path.stem.partition("-")[0])
 
 

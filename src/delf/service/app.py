@@ -20,6 +20,7 @@ from delf.service import description, photos, schemas, searching
 from delf.service.core import Service, Shared, only_known
 from delf.service.forms import sentence
 from delf.service.guard import Guard
+from delf.service.indexing import Indexing
 from delf.service.library import Library
 from delf.service.metrics import CONTENT_TYPE
 from delf.service.options import ServiceOptions
@@ -36,14 +37,17 @@ health = APIRouter(tags=["health"])
 looked_at = APIRouter()  # the page, whose parameters say what is shown
 
 
-def create_app(library: Library, options: ServiceOptions) -> ASGIApp:
+def create_app(library: Library, options: ServiceOptions, indexing: Indexing | None = None) -> ASGIApp:
     """The service as an ASGI application: of its own, or mounted in another one, at any prefix.
 
         parent.mount("/places", create_app(Library(Path("places.delf"), Delf.load()), ServiceOptions()))
 
     It answers to the names of this computer and to `options.hosts` alone, wherever it is mounted.
+
+    Args:
+        indexing: what goes on beside it, from its beginning to its end.
     """
-    service = Service(library, options)
+    service = Service(library, options, indexing)
     app = FastAPI(title="delf", version=version("delf-retrieval"), description=ABOUT, docs_url=None, redoc_url=None,
                   openapi_url=None, lifespan=service.life, redirect_slashes=False)
     app.state.service = service

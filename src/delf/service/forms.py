@@ -6,6 +6,7 @@ A part is known by the name of its field. No file name of a client is looked at:
 from __future__ import annotations
 
 import asyncio
+import json
 import tempfile
 from collections.abc import AsyncIterator, Collection, Iterable
 from typing import IO, Any, TypeVar
@@ -15,6 +16,9 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
+from delf.collection.given import METADATA_BYTES, metadata_text
+from delf.collection.where import LONGEST
+from delf.errors import OptionError
 from delf.service.options import ServiceOptions
 from delf.service.problems import Problem
 
@@ -22,9 +26,10 @@ F = TypeVar("F", bound=BaseModel)
 
 PHOTO = "image"  # the field of the photo
 FIELDS = 12  # of one form
-FIELD_BYTES = 1024  # of one field that is no photo
+FIELD_BYTES = 1024  # of one field that is no photo, unless it may be longer
+LONGER = {"where": 4 * LONGEST, "metadata": METADATA_BYTES}
 HEADER_BYTES = 8192  # of one part
-OVERHEAD = 1 << 16  # bytes of a form beside the photo
+OVERHEAD = 1 << 17  # bytes of a form beside the photo
 SPOOLED = 1 << 20  # bytes of a photo that are kept in memory while it comes in
 
 
@@ -124,8 +129,8 @@ class _Form:
 
     def data(self, data: bytes, start: int, end: int) -> None:
         if self._name != PHOTO:
-            _extend(self._value, data[start:end], FIELD_BYTES, f"the field {self._name[:64]!r} is longer than "
-                                                               f"{FIELD_BYTES} bytes")
+            most = LONGER.get(self._name, FIELD_BYTES)
+            _extend(self._value, data[start:end], most, f"the field {self._name[:64]!r} is longer than {most} bytes")
             return
         if self._photo.tell() + end - start > self._limit:
             raise too_large(self._limit)
@@ -147,6 +152,20 @@ async def _bounded(request: Request, limit: int) -> AsyncIterator[bytes]:
         if total > limit:
             raise too_large(limit - OVERHEAD)
         yield chunk
+
+
+def parsed_metadata(text: str) -> dict[str, Any]:
+    """The JSON object in a field. Raises `OptionError` where it is none."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise OptionError("the metadata of a photo are a JSON object, such as {\"album\": \"Rome\"}, and this cannot "
+                          f"be read: {error}") from error
+    if not isinstance(found, dict):
+        raise OptionError("the metadata of a photo are a JSON object, such as {\"album\": \"Rome\"}, not "
+                          f"{type(found).__name__}")
+    metadata_text(found)
+    return found
 
 
 def too_large(limit: int) -> Problem:

@@ -16,18 +16,19 @@ import uvicorn
 from delf.errors import DelfError
 from delf.service.app import create_app
 from delf.service.connections import bounded
+from delf.service.indexing import Indexing
 from delf.service.library import Library
 from delf.service.options import ServiceOptions
 
 _GRACE = 5.0  # seconds for an answer to reach its client
 
 
-def serve(library: Library, options: ServiceOptions, host: str, port: int, *,
+def serve(library: Library, options: ServiceOptions, host: str, port: int, *, indexing: Indexing | None = None,
           started: Callable[[str], None] = lambda address: None) -> None:
     """Answer requests until SIGINT or SIGTERM; what was begun by then is finished. A second signal ends it at once.
 
     Args:
-        port: 0 takes one that is free.
+        port: 0 takes one that is free. indexing: what goes on beside it.
         started: is called with the address when requests are taken.
 
     Raises:
@@ -39,8 +40,8 @@ def serve(library: Library, options: ServiceOptions, host: str, port: int, *,
     listening = _listen(host, port)
     shown = f"[{host}]" if ":" in host else host
     protocol: Any = bounded(options)  # any callable will do, where the types ask for a class
-    config = uvicorn.Config(create_app(library, options), http=protocol, log_level="warning", access_log=False,
-                            server_header=False, proxy_headers=False, ws="none",
+    config = uvicorn.Config(create_app(library, options, indexing), http=protocol, log_level="warning",
+                            access_log=False, server_header=False, proxy_headers=False, ws="none",
                             limit_concurrency=options.connections, timeout_keep_alive=10,
                             timeout_graceful_shutdown=int(options.seconds + _GRACE))
     _Server(config, lambda: started(f"http://{shown}:{listening.getsockname()[1]}/")).run(sockets=[listening])
