@@ -44,6 +44,17 @@ def test_help_names_the_commands(delf: Run) -> None:
     assert (done.code, done.out.strip()) == (2, text.strip()), "nothing to do is wrong usage, and shows the help"
 
 
+def test_the_help_of_the_service_has_the_defaults(delf: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from delf.service.options import ServiceOptions
+
+    monkeypatch.setenv("COLUMNS", "240")
+    lines, usual = delf("serve", "--help").ok().splitlines(), ServiceOptions()
+    for name in ("workers", "waiting", "seconds", "upload_seconds", "header_seconds", "per_address", "upload_bytes",
+                 "pixels"):
+        [line] = [line for line in lines if f"--{name.replace('_', '-')} " in line]
+        assert f"{getattr(usual, name):,.0f} by default" in line
+
+
 def test_version(delf: Run) -> None:
     assert delf("--version").ok() == f"delf {version('delf-retrieval')}\n"
 

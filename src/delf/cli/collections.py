@@ -104,7 +104,7 @@ def index(
         if not report.interrupted:
             _prepare(collection, found, kind, json or quiet)
         _print_added(collection, report, renewed, json)
-    report_passed_over(report.passed_over)
+    report_passed_over(report.passed_over, quiet)
     report_skipped((*(renewed.skipped if renewed else ()), *report.skipped), strict and not report.interrupted)
     if report.interrupted:
         say("What is listed above is stored; run the same command to go on.")
@@ -182,6 +182,7 @@ def _print_added(collection: Collection, report: AddReport, renewed: AddReport |
     """renewed: with --renew, what that did, which is told before."""
     from delf.images import display_path
 
+    copies = f"{report.duplicates:,} exact {'copy' if report.duplicates == 1 else 'copies'}"
     if json:
         facts = {} if renewed is None else {"renewed": renewed.added, "renewed_before": renewed.unchanged,
                                             "forgotten": renewed.pruned}
@@ -191,7 +192,7 @@ def _print_added(collection: Collection, report: AddReport, renewed: AddReport |
                     "images": len(collection), "features": collection.rows, **facts})
     elif renewed is None or report.added + report.unchanged + report.duplicates + report.moved + len(report.skipped):
         print(f"{display_path(collection.folder)}: {counted(report.added, 'photo')} added, "
-              f"{report.unchanged:,} unchanged, {report.duplicates:,} exact copies"
+              f"{report.unchanged:,} unchanged, {copies}"
               f"{f', {report.moved:,} moved' if report.moved else ''}"
               f"{f', {report.pruned:,} gone and forgotten' if report.pruned else ''}; "
               f"now {counted(len(collection), 'image')} with {counted(collection.rows, 'feature')}")

@@ -35,19 +35,23 @@ def serve(
     methods: Annotated[str | None, typer.Option(metavar="NAME,...", help="The search methods that are served, the "
                        "usual one first; what they need is made before it starts. By default the recommended one, and "
                        "those that need nothing more.")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Searches that are computed at once.")] = None,
-    waiting: Annotated[int | None, typer.Option(min=0, help="Searches that may wait; more are told to come back.")]
+    workers: Annotated[int | None, typer.Option(
+        min=1, help="Searches that are computed at once; 2 by default.")] = None,
+    waiting: Annotated[int | None, typer.Option(
+        min=0, help="Searches that may wait, 16 by default; more are told to come back.")] = None,
+    seconds: Annotated[float | None, typer.Option(
+        min=0.1, help="Seconds that an answer may take, waiting included; 60 by default.")] = None,
+    upload_seconds: Annotated[float | None, typer.Option(
+        min=0.1, help="Seconds that a photo may take to arrive; 30 by default.")] = None,
+    header_seconds: Annotated[float | None, typer.Option(
+        min=0.1, help="Seconds that a request's header may take; 10 by default.")] = None,
+    per_address: Annotated[int | None, typer.Option(
+        min=1, help="Connections from one address at most, 64 by default; behind a proxy all come from its address.")]
     = None,
-    seconds: Annotated[float | None, typer.Option(min=0.1, help="Seconds that an answer may take, waiting included.")]
-    = None,
-    upload_seconds: Annotated[float | None, typer.Option(min=0.1, help="Seconds that a photo may take to arrive.")]
-    = None,
-    header_seconds: Annotated[float | None, typer.Option(min=0.1, help="Seconds that a request's header may take.")]
-    = None,
-    per_address: Annotated[int | None, typer.Option(min=1, help="Connections from one address at most; behind a proxy "
-                                                    "all come from its address.")] = None,
-    upload_bytes: Annotated[int | None, typer.Option(min=1, help="How many bytes a photo may have.")] = None,
-    pixels: Annotated[int | None, typer.Option(min=1, help="How many pixels an uploaded photo may have.")] = None,
+    upload_bytes: Annotated[int | None, typer.Option(
+        min=1, help="How many bytes a photo may have; 20,000,000 by default.")] = None,
+    pixels: Annotated[int | None, typer.Option(
+        min=1, help="How many pixels an uploaded photo may have; 50,000,000 by default.")] = None,
     model: Annotated[str | None, typer.Option(help="The model file, where it is not a packaged one.")] = None,
     extractor: Own = None, settings: Settings = None,
     runtime: Runtime = "auto", device: Device = "cpu", threads: Threads = None, quiet: Quiet = False,
