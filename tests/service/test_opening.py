@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from delf.service.indexing import Indexing
 from delf.service.library import Library
 from delf.service.options import ServiceOptions
 
+pytest.importorskip("watchfiles", reason="needs watchfiles, which a plain install has")
+
 
 @pytest.fixture
 def pictures(tmp_path: Path, draw: Callable[..., Path]) -> Path:
@@ -25,6 +28,14 @@ def pictures(tmp_path: Path, draw: Callable[..., Path]) -> Path:
         draw(f"pictures/{number}.png", number)
     (tmp_path / "pictures/bad.jpg").write_bytes(b"no picture")
     return tmp_path / "pictures"
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for something that is to become true."""
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end, "it did not become true"
+        time.sleep(0.02)
 
 
 def test_photos_appear_while_the_service_answers(hosted: Any, pictures: Path, tmp_path: Path, make_stub: Any) -> None:
@@ -57,7 +68,7 @@ def test_it_is_stopped_between_two_photos_and_goes_on(pictures: Path, tmp_path: 
     assert reached.wait(30)
     stopping = threading.Thread(target=first.stop)
     stopping.start()
-    while not first._stopping:
+    while not first._stop.is_set():
         pass
     go.set()
     stopping.join(30)
@@ -66,9 +77,27 @@ def test_it_is_stopped_between_two_photos_and_goes_on(pictures: Path, tmp_path: 
         assert 0 < len(collection) < 5
     second = Indexing(place, make_stub(), [pictures])
     second.start()
-    second._thread.join(30)
+    until(lambda: not second.progress.running)
+    second.stop()
     with Collection.open(place) as collection:
         assert len(collection) == 5
+
+
+def test_what_changes_later_is_seen(hosted: Any, pictures: Path, tmp_path: Path, make_stub: Any, draw: Any) -> None:
+    place, stub = tmp_path / "places.delf", make_stub()
+    Collection.create(place, stub).close()
+    library = Library(place, stub, ["global"])
+    one = hosted(create_app(library, ServiceOptions(), Indexing(place, stub, [pictures], changed=library.refresh)))
+
+    def total() -> int:
+        return int(one.http.get("/api/v1/images").json()["total"])
+
+    one.until(lambda: total() == 5)
+    draw("pictures/new/6.png", 6)
+    one.until(lambda: total() == 6)
+    (pictures / "0.png").unlink()
+    one.until(lambda: total() == 5)
+    one.until(lambda: one.http.get("/api/v1/work").json()["sentence"] == "0 photos added, 1 gone and forgotten.")
 
 
 def test_what_goes_wrong_is_told(tmp_path: Path, pictures: Path, make_stub: Any) -> None:
@@ -76,8 +105,7 @@ def test_what_goes_wrong_is_told(tmp_path: Path, pictures: Path, make_stub: Any)
     shutil.rmtree(pictures)
     indexing = Indexing(tmp_path / "places.delf", make_stub(), [pictures])
     indexing.start()
-    indexing._thread.join(30)
-    assert not indexing.progress.running
+    until(lambda: not indexing.progress.running)
     assert indexing.progress.sentence.startswith("Indexing ended: ") and "pictures" in indexing.progress.sentence
 
 

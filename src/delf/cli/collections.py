@@ -62,6 +62,8 @@ def index(
     renew: Annotated[bool, typer.Option("--renew", help="Read all photos of the collection again, with this model and "
                                         "these options, in the place of what it has; PHOTOS are not needed. Takes "
                                         "about twice the room on the disk meanwhile.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Go on as the folders change: photos are added, moved and "
+                                        "forgotten as they come and go, until Ctrl-C.")] = False,
     kind: Annotated[str | None, typer.Option("--index", help="auto, exact or ivfpq; as before by default, and auto at "
                                              "first.")] = None,
     runtime: Runtime = "auto", device: Device = "cpu", threads: Threads = None,
@@ -78,6 +80,8 @@ def index(
     Example: [bold]delf index ~/Pictures -o places.delf --exclude '*.gif'[/bold]
 
     Example: [bold]delf index -o places.delf --renew --model delf-r18[/bold]
+
+    Example: [bold]delf index ~/Pictures -o places.delf --watch[/bold]
 
     Example: [bold]delf index ~/Pictures -o sift.delf --extractor rootsift --set extraction.contrast=0.02[/bold]
     """
@@ -104,6 +108,8 @@ def index(
         if not report.interrupted:
             _prepare(collection, found, kind, json or quiet)
         _print_added(collection, report, renewed, json)
+        if watch and not report.interrupted:
+            _watch(collection, photos or [], found, kind, exclude or (), json, quiet)
     report_passed_over(report.passed_over, quiet)
     report_skipped((*(renewed.skipped if renewed else ()), *report.skipped), strict and not report.interrupted)
     if report.interrupted:
@@ -165,6 +171,22 @@ def _renewed(collection: Collection, extractor: Extractor, prune: bool, json: bo
 def _added(collection: Collection, photos: list[Path], prune: bool, exclude: Sequence[str], quiet: bool) -> AddReport:
     with progress("Extracting", "photos", quiet) as update:
         return collection.add(photos, progress=update, prune=prune, exclude=exclude)
+
+
+def _watch(collection: Collection, photos: list[Path], extractor: Extractor, kind: str | None, exclude: Sequence[str],
+           json: bool, quiet: bool) -> None:
+    """Go on until Ctrl-C."""
+    from delf.watching import watch
+
+    say("The folders are watched; Ctrl-C ends it.", quiet)
+    try:
+        for report in watch(collection, photos, exclude=exclude, told=say):
+            if not report.interrupted and report.added + report.moved + report.pruned + report.duplicates:
+                _prepare(collection, extractor, kind, quiet=True)
+                _print_added(collection, report, None, json)
+                report_skipped(report.skipped, strict=False)
+    except KeyboardInterrupt:
+        return
 
 
 def _prepare(collection: Collection, extractor: Extractor, kind: str | None, quiet: bool) -> None:

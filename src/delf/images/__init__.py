@@ -13,7 +13,7 @@ from delf.images.decoding import ImageOptions
 from delf.images.geometry import as_stored, crop, limit_size, parse_box, resize
 from delf.images.metadata import ImageMetadata
 from delf.images.passing import PassedOver
-from delf.images.paths import IMAGE_EXTENSIONS, display_path, find_images
+from delf.images.paths import IMAGE_EXTENSIONS, display_path, find_images, is_walked, printable
 from delf.images.reading import (
     ImageSource,
     LoadedImage,
@@ -41,11 +41,13 @@ __all__ = [
     "find_images",
     "image_bytes",
     "in_memory",
+    "is_walked",
     "limit_size",
     "load",
     "load_ahead",
     "parse_box",
     "preview",
+    "printable",
     "read_image",
     "read_metadata",
     "read_reduced",

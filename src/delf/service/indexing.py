@@ -1,4 +1,4 @@
-"""Indexing while the service answers: what `delf open` begins with, and the page shows how far it is."""
+"""Indexing while the service answers: what `delf open` begins with, and goes on with as its folders change."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from delf.collection import AddReport, Collection
 from delf.errors import DelfError
 from delf.extractors import Own
 from delf.indexing import build_index
+from delf.watching import watch
 
 IMAGES_PER_SEGMENT = 64  # few, so that the first photos can soon be looked at; many small segments are merged
 _LISTED = 20  # sentences on what was left out
@@ -18,8 +19,8 @@ _LISTED = 20  # sentences on what was left out
 
 @dataclass(frozen=True)
 class Progress:
-    """How far it is. done, total: photos that were looked at, and all; sentence: what became of it, when it has ended;
-    skipped: a sentence for each of the first files that could not be read.
+    """How far it is. running: whether photos are looked at now. done, total: how many were, and all; sentence: what
+    became of it the last time; skipped: a sentence for each of the first files that could not be read.
     """
 
     running: bool = True
@@ -30,18 +31,18 @@ class Progress:
 
 
 class Indexing:
-    """Adds photos to a collection in a thread of its own."""
+    """Keeps a collection as its folders are, in a thread of its own."""
 
     def __init__(self, folder: Path, extractor: Own, photos: Sequence[Path], *,
                  changed: Callable[[], object] = lambda: None,
                  told: Callable[[str], None] = lambda sentence: None) -> None:
-        """folder: of the collection. changed: is called when all is added, before it counts as done. told: is given
-        what became of it, in a sentence.
+        """folder: of the collection. changed: is called when something was done, before it counts as done. told: is
+        given what became of it, in a sentence.
         """
         self._folder, self._extractor, self._photos = folder, extractor, photos
         self._changed, self._told = changed, told
         self._thread = threading.Thread(target=self._run, name="delf-index", daemon=True)
-        self._stopping = False
+        self._stop = threading.Event()
         self.progress = Progress()
 
     def start(self) -> None:
@@ -50,36 +51,42 @@ class Indexing:
 
     def stop(self) -> None:
         """End it, and wait until what is done is stored; the next start goes on from there."""
-        self._stopping = True
+        self._stop.set()
         if self._thread.is_alive():
             self._thread.join()
 
     def _run(self) -> None:
-        sentence, skipped = "Indexing has failed; the log of the service says why.", tuple[str, ...]()
+        sentence = "Indexing has failed; the log of the service says why."
         try:
             with Collection.open(self._folder, self._extractor) as collection:
-                report = collection.add(self._photos, progress=self._count, images_per_segment=IMAGES_PER_SEGMENT)
-                skipped = report.skipped[:_LISTED]
-                if not report.interrupted:
-                    build_index(collection)
-                sentence = _sentence(report)
-            self._changed()
+                for report in watch(collection, self._photos, images_per_segment=IMAGES_PER_SEGMENT, stop=self._stop,
+                                    progress=self._count, told=self._told):
+                    if not report.interrupted:
+                        build_index(collection)
+                    self._changed()
+                    self._done(_sentence(report), report.skipped[:_LISTED])
+            return
         except DelfError as error:
             sentence = f"Indexing ended: {error}"
         finally:
-            self.progress = replace(self.progress, running=False, sentence=sentence, skipped=skipped)
-            self._told(sentence)
+            if self.progress.running:
+                self._done(sentence)
 
     def _count(self, done: int, total: int) -> None:
-        self.progress = replace(self.progress, done=done, total=total)
-        if self._stopping:
-            self._stopping = False  # what is done is now stored, and counted once more
-            raise KeyboardInterrupt
+        stopping = self._stop.is_set() and self.progress.running and done < total
+        self.progress = replace(self.progress, running=not stopping, done=done, total=total)
+        if stopping:
+            raise KeyboardInterrupt  # once: what is done is then stored, and counted once more
+
+    def _done(self, sentence: str, skipped: tuple[str, ...] = ()) -> None:
+        self.progress = replace(self.progress, running=False, sentence=sentence, skipped=skipped)
+        self._told(sentence)
 
 
 def _sentence(report: AddReport) -> str:
     parts = [f"{report.added:,} {'photo' if report.added == 1 else 'photos'} added"]
     known = report.unchanged + report.moved + report.duplicates
     parts += [f"{known:,} there already"] if known else []
+    parts += [f"{report.pruned:,} gone and forgotten"] if report.pruned else []
     parts += [f"{len(report.skipped):,} could not be read"] if report.skipped else []
     return ("Stopped: " if report.interrupted else "") + ", ".join(parts) + "."

@@ -5,6 +5,7 @@ import { $, announce } from "./dom.js";
 import { bytes, counted, sentence } from "./words.js";
 
 const SOON = 1; // seconds between two looks while something is indexed
+const LATER = 10; // and at other times: other programs may change the collection
 
 export class Adding {
   /** changed(): the collection may have other photos now. fail(error): says what went wrong. */
@@ -21,25 +22,31 @@ export class Adding {
     $("work-close").addEventListener("click", () => { $("work").hidden = true; });
   }
 
-  /** Follows the indexing, if there is any, to its end. */
+  /** Follows the indexing, if there is any, and what else changes the collection. */
   async watch() {
+    let told = "";
     for (;;) {
-      let now;
-      try {
-        now = await ask("work");
-      } catch {
-        return; // the service has ended: whatever is done next says so
+      if (!document.hidden) {
+        let now;
+        try {
+          now = await ask("work");
+          if (now.running || now.sentence !== told) this.progress(now);
+          if (!now.running && now.sentence !== told) announce(now.sentence);
+          await this.changed();
+        } catch {
+          return; // the service has ended: whatever is done next says so
+        }
+        told = now.running ? "" : now.sentence;
+        await pause(now.running ? SOON : LATER);
+      } else {
+        await pause(SOON);
       }
-      if (!now.running && !now.sentence) return;
-      const words = now.total ? `Indexing: ${now.done.toLocaleString("en")} of ${counted(now.total, "photo")}.` : "Looking for photos.";
-      this.say(now.running ? words : now.sentence, now.running ? (now.total ? now.done / now.total : null) : 1, now.skipped);
-      await this.changed();
-      if (!now.running) {
-        announce(now.sentence);
-        return;
-      }
-      await pause(SOON);
     }
+  }
+
+  progress(now) {
+    const words = now.total ? `Indexing: ${now.done.toLocaleString("en")} of ${counted(now.total, "photo")}.` : "Looking for photos.";
+    this.say(now.running ? words : now.sentence, now.running ? (now.total ? now.done / now.total : null) : 1, now.skipped);
   }
 
   /** Sends photos, one after the other, and says what became of them. */
@@ -68,7 +75,7 @@ export class Adding {
     this.say(words, 1, wrong);
     announce(words);
     this.busy = $("add").disabled = false;
-    await this.changed();
+    await this.changed().catch(this.fail);
   }
 
   /** Takes a photo out of the collection; whether it is out. */
@@ -79,7 +86,7 @@ export class Adding {
       this.fail(error);
       return false;
     }
-    await this.changed();
+    await this.changed().catch(this.fail);
     return true;
   }
 

@@ -396,16 +396,12 @@ function showTheme() {
 /** The collection may have changed: looks again, and forgets answers where it has. */
 async function recount() {
   const before = about.images;
-  try {
-    about = await ask("collection");
-    count();
-    if (about.images === before) return;
-    answers.clear();
-    if (!hasQuery(state)) await gallery.refresh();
-    else gallery.reset();
-  } catch (error) {
-    fail(error);
-  }
+  about = await ask("collection");
+  count();
+  if (about.images === before) return;
+  answers.clear();
+  if (!hasQuery(state)) await gallery.refresh();
+  else gallery.reset();
 }
 
 function count() {
