@@ -17,6 +17,7 @@ import re
 import secrets
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -34,6 +35,7 @@ _PREFIX = "/api/v1"
 _PAGE = 500  # images that are listed by one request
 _LONGEST_PAUSE = 60.0  # seconds between two attempts
 _BUSY = (429, 503)
+_IDLE = 8  # connections that are kept open
 
 _KEY = re.compile(r"[0-9a-f]{64}")
 
@@ -93,7 +95,11 @@ Query: TypeAlias = "Photo | RemoteImage | RemoteResult"
 
 
 class Client:
-    """A search service. Where it is busy, a request waits as long as the service says, and is tried again."""
+    """A search service. Where it is busy, a request waits as long as the service says, and is tried again.
+
+    Connections are kept open from one request to the next; `close`, or the end of a `with`, lets go of them. Several
+    threads may ask at once.
+    """
 
     def __init__(self, url: str = "http://127.0.0.1:8000", *, token: str | None = None, timeout: float = 120.0,
                  attempts: int = 4) -> None:
@@ -112,9 +118,20 @@ class Client:
         self.url = url.rstrip("/")
         self._token = token if token is not None else os.environ.get("DELF_TOKEN")
         self._timeout, self._attempts = timeout, max(1, attempts)
+        self._connections = _Connections(parts.scheme, str(parts.hostname), parts.port, timeout)
 
     def __repr__(self) -> str:
         return f"Client({self.url!r})"
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the connections that are open; what is asked afterwards opens others."""
+        self._connections.close()
 
     def info(self) -> dict[str, Any]:
         """What the collection holds, and what the service offers."""
@@ -213,23 +230,79 @@ class Client:
     def _exchange(self, method: str, path: str, body: bytes | None,
                   headers: Mapping[str, str]) -> tuple[int, float, bytes]:
         """Status, seconds after which to ask again, and body."""
-        parts = urlsplit(self.url)
-        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        connection = kind(str(parts.hostname), parts.port, timeout=self._timeout)
+        place = urlsplit(self.url).path + path
+        try:
+            connection = self._connections.idle()
+            if connection is not None:
+                # It may have been closed by the other side meanwhile; nothing is done twice that was done once, since
+                # photos are known by their content.
+                with suppress(ConnectionError, http.client.RemoteDisconnected):
+                    return self._sent(connection, method, place, body, headers)
+            return self._sent(self._connections.new(), method, place, body, headers)
+        except (OSError, http.client.HTTPException) as error:
+            raise DelfError(f"the service at {self.url} does not answer ({error or type(error).__name__}); is it "
+                            "running ('delf serve COLLECTION'), and is that its address?") from error
+
+    def _sent(self, connection: http.client.HTTPConnection, method: str, place: str, body: bytes | None,
+              headers: Mapping[str, str]) -> tuple[int, float, bytes]:
+        """As `_exchange`, on a connection, which is kept where it can be used again."""
+        again = False
         try:
             try:
-                connection.request(method, parts.path + path, body, dict(headers))
+                connection.request(method, place, body, dict(headers))
             except (BrokenPipeError, ConnectionResetError):
                 if connection.sock is None:
                     raise
                 # The service has refused the rest of a body; its answer may be there all the same.
             with connection.getresponse() as response:
-                return response.status, _seconds(response.headers.get("Retry-After")), response.read()
-        except (OSError, http.client.HTTPException) as error:
-            raise DelfError(f"the service at {self.url} does not answer ({error or type(error).__name__}); is it "
-                            "running ('delf serve COLLECTION'), and is that its address?") from error
+                answer = response.status, _seconds(response.headers.get("Retry-After")), response.read()
+                again = not response.will_close
+            return answer
         finally:
+            self._connections.done(connection, again)
+
+
+class _Connections:
+    """Connections to a service that are kept open for the next request. Several threads may use them at once, and they
+    are not pickled: the other one opens its own.
+    """
+
+    def __init__(self, scheme: str, host: str, port: int | None, timeout: float) -> None:
+        self._arguments = scheme, host, port, timeout
+        self._idle: list[http.client.HTTPConnection] = []
+        self._process = os.getpid()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Connections, self._arguments
+
+    def idle(self) -> http.client.HTTPConnection | None:
+        """One that is open, for one request; None where there is none."""
+        if self._process != os.getpid():  # those of the parent are its own
+            self._idle, self._process = [], os.getpid()
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return None
+
+    def new(self) -> http.client.HTTPConnection:
+        """One that is to be opened."""
+        scheme, host, port, timeout = self._arguments
+        kind = http.client.HTTPSConnection if scheme == "https" else http.client.HTTPConnection
+        return kind(host, port, timeout=timeout)
+
+    def done(self, connection: http.client.HTTPConnection, again: bool) -> None:
+        """Keep a connection that can be used again."""
+        if again and len(self._idle) < _IDLE and connection.sock is not None:
+            self._idle.append(connection)
+        else:
             connection.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        while self._idle:
+            self._idle.pop().close()
 
 
 def _key(query: Query) -> str | None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import http.server
 import io
 import json
+import pickle
 import re
 import shutil
+import socket
 import subprocess
 import threading
 import time
@@ -45,6 +48,22 @@ def test_a_search_gives_what_the_engine_gives(service: Any, collection: Any, ext
             assert found.name == Path(result.image).name and found.id == found.photo.id == found.key
     assert client.search(query, threshold=0.99, top=2, points=False).results[0].inlier_points.shape == (0, 4)
     assert client.search(query, box=(5, 5, 200, 300), method="delf", top=1).method == "delf"
+
+
+def test_connections_are_kept_open(service: Any, keys: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[int] = []
+    connect = http.client.HTTPConnection.connect
+    monkeypatch.setattr(http.client.HTTPConnection, "connect", lambda self: opened.append(1) or connect(self))
+    with Client(service.url) as client:
+        listed = [one.key for one in client.images("name contains coffee")]
+        assert len(listed) == 2 and keys["coffee.jpg"] in listed
+        client.picture(listed[0], side=64)
+        client.info()
+        assert len(opened) == 1
+        client._connections._idle[0].sock.shutdown(socket.SHUT_RDWR)  # as a service does with one that is idle
+        assert client.info()["images"] == 12
+        assert len(opened) == 2
+    assert pickle.loads(pickle.dumps(client)).info()["images"] == 12
 
 
 def test_a_photo_of_the_collection(service: Any, keys: dict[str, str]) -> None:

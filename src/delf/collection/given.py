@@ -43,6 +43,8 @@ class NewPhoto:
             if text is not None and (not isinstance(text, str) or not 0 < len(text) <= LONGEST_KEY or "\0" in text):
                 raise OptionError(f"the {what} of a photo is a text of 1 to {LONGEST_KEY:,} characters without a NUL, "
                                   f"not {text!r:.100}")
+            if text is not None and any("\ud800" <= letter <= "\udfff" for letter in text):
+                raise OptionError(f"the {what} of a photo is text that UTF-8 can express, not {text!r:.100}")
         metadata_text(self.metadata)
 
     def place(self, digest: str) -> tuple[bytes, bytes]:
@@ -76,12 +78,12 @@ def from_memory(photos: Any, *, key: str | None, name: str | None, metadata: Map
 
 def path_of_key(key: str) -> bytes:
     """What stands in the catalogue in the place of a path."""
-    return _SCHEME + key.encode("utf-8", "surrogateescape")
+    return _SCHEME + key.encode("utf-8", "surrogatepass")
 
 
 def key_of_path(path: bytes) -> str | None:
     """The key of the caller's that a path stands for; None for that of a file."""
-    return path.removeprefix(_SCHEME).decode("utf-8", "surrogateescape") if path.startswith(_SCHEME) else None
+    return path.removeprefix(_SCHEME).decode("utf-8", "replace") if path.startswith(_SCHEME) else None
 
 
 def metadata_text(value: Mapping[str, Any]) -> str:

@@ -33,6 +33,12 @@ Points are (x, y) in pixels of the upright photo, (0, 0) the centre of the first
 a transform is 3x3, acts on columns (x, y, 1), and maps the query to the photo of the collection. Errors are
 `{"error": {"code": ..., "message": "a sentence"}}`; where the status is 503, `Retry-After` says when to come back."""
 
+# What a client that is generated of the description calls its functions; all others have their own names.
+OPERATIONS = {"collection": "get_collection", "work": "get_work", "matches": "match", "images": "list_images",
+              "image": "get_image", "thumbnail": "get_thumbnail", "picture": "get_picture", "add": "add_image",
+              "attention": "get_attention", "remove": "remove_image", "healthz": "is_alive", "readyz": "is_ready",
+              "metrics": "get_metrics"}
+
 health = APIRouter(tags=["health"])
 looked_at = APIRouter()  # the page, whose parameters say what is shown
 
@@ -49,7 +55,8 @@ def create_app(library: Library, options: ServiceOptions, indexing: Indexing | N
     """
     service = Service(library, options, indexing)
     app = FastAPI(title="delf", version=version("delf-retrieval"), description=ABOUT, docs_url=None, redoc_url=None,
-                  openapi_url=None, lifespan=service.life, redirect_slashes=False)
+                  openapi_url=None, lifespan=service.life, redirect_slashes=False,
+                  generate_unique_id_function=lambda route: OPERATIONS.get(route.name, route.name))
     app.state.service = service
     app.include_router(looked_at)
     for router in (searching.router, photos.router, health, description.router):

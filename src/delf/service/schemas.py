@@ -283,10 +283,12 @@ def form_of(form: type[BaseModel], required: bool = True) -> dict[str, Any]:
 
 
 def either(form: type[BaseModel]) -> dict[str, Any]:
-    """As `form_of`, for a form with either a photo or an id."""
+    """As `form_of`, for a form with either a photo or an id; with an id it may be sent as JSON."""
     body = form_of(form, required=False)
-    body["requestBody"]["content"]["multipart/form-data"]["schema"]["oneOf"] = [{"required": ["image"]},
-                                                                                {"required": ["id"]}]
+    content = body["requestBody"]["content"]
+    content["multipart/form-data"]["schema"]["oneOf"] = [{"required": ["image"]}, {"required": ["id"]}]
+    fields = form.model_json_schema()
+    content["application/json"] = {"schema": fields | {"required": [*fields.get("required", []), "id"]}}
     return body
 
 
