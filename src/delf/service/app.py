@@ -53,7 +53,12 @@ def create_app(library: Library, options: ServiceOptions, indexing: Indexing | N
     Args:
         indexing: what goes on beside it, from its beginning to its end.
     """
-    service = Service(library, options, indexing)
+    return application(Service(library, options, indexing))
+
+
+def application(service: Service) -> ASGIApp:
+    """A service as an application, as `create_app` makes it."""
+    options = service.options
     app = FastAPI(title="delf", version=version("delf-retrieval"), description=ABOUT, docs_url=None, redoc_url=None,
                   openapi_url=None, lifespan=service.life, redirect_slashes=False,
                   generate_unique_id_function=lambda route: OPERATIONS.get(route.name, route.name))
@@ -61,11 +66,11 @@ def create_app(library: Library, options: ServiceOptions, indexing: Indexing | N
     app.include_router(looked_at)
     for router in (searching.router, photos.router, health, description.router):
         app.include_router(router, dependencies=[Depends(only_known)])
-    app.mount("/static", _Static(directory=PAGE, check_dir=False))
+    app.mount("/static", static_files())
     for kind, handler in {RequestValidationError: _invalid, HTTPException: _http, DelfError: _delf, ClientGone: _left,
                           ClientDisconnect: _left, Exception: _internal}.items():
         app.add_exception_handler(kind, handler)
-    description.describe(app, library.methods)
+    description.describe(app, service.library.methods)
     # The outermost layer, which sees what went wrong inside as well.
     return Guard(app, options, service.metrics, service.watch)
 
@@ -88,6 +93,11 @@ class _Static(StaticFiles):
         response = super().file_response(*arguments, **options)
         response.headers["Cache-Control"] = "no-cache"
         return response
+
+
+def static_files() -> StaticFiles:
+    """Those of the page."""
+    return _Static(directory=PAGE, check_dir=False)
 
 
 @health.get("/healthz", response_model=schemas.Health)
