@@ -27,6 +27,7 @@ from delf.privacy import switch_off
 
 if TYPE_CHECKING:
     from delf.adapters import DictExtractor, Feature2D
+    from delf.asynchronous import AsyncClient, AsyncSearchEngine
     from delf.checking import check_collection
     from delf.client import Client
     from delf.collection import Collection, NewPhoto
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
     from delf.types import Features, ImageMatch, Result, SearchResult
 
 _HOMES = {
+    "AsyncClient": "delf.asynchronous",
+    "AsyncSearchEngine": "delf.asynchronous",
     "Client": "delf.client",
     "Collection": "delf.collection",
     "DictExtractor": "delf.adapters",
@@ -65,9 +68,9 @@ _HOMES = {
 }
 
 __all__ = [
-    "Client", "Collection", "Delf", "DelfError", "DictExtractor", "ExtractionOptions", "Feature2D", "Features",
-    "ImageMatch", "NewPhoto", "Result", "SearchEngine", "SearchOptions", "SearchResult", "as_extractor", "build_index",
-    "check_collection", "evaluate_folder", "match", "read_image",
+    "AsyncClient", "AsyncSearchEngine", "Client", "Collection", "Delf", "DelfError", "DictExtractor",
+    "ExtractionOptions", "Feature2D", "Features", "ImageMatch", "NewPhoto", "Result", "SearchEngine", "SearchOptions",
+    "SearchResult", "as_extractor", "build_index", "check_collection", "evaluate_folder", "match", "read_image",
 ]
 
 switch_off()  # of telemetry; before a library is loaded that would begin with it

@@ -17,7 +17,7 @@ import re
 import secrets
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -25,6 +25,7 @@ from urllib.parse import urlencode, urlsplit
 
 import numpy as np
 
+from delf.calling import Call, Connections
 from delf.errors import DelfError, OptionError
 from delf.types import Box, ImageMatch, Result, SearchResult, require_top
 
@@ -35,7 +36,6 @@ _PREFIX = "/api/v1"
 _PAGE = 500  # images that are listed by one request
 _LONGEST_PAUSE = 60.0  # seconds between two attempts
 _BUSY = (429, 503)
-_IDLE = 8  # connections that are kept open
 
 _KEY = re.compile(r"[0-9a-f]{64}")
 
@@ -118,7 +118,7 @@ class Client:
         self.url = url.rstrip("/")
         self._token = token if token is not None else os.environ.get("DELF_TOKEN")
         self._timeout, self._attempts = timeout, max(1, attempts)
-        self._connections = _Connections(parts.scheme, str(parts.hostname), parts.port, timeout)
+        self._connections = Connections(parts.scheme, str(parts.hostname), parts.port, timeout)
 
     def __repr__(self) -> str:
         return f"Client({self.url!r})"
@@ -132,6 +132,15 @@ class Client:
     def close(self) -> None:
         """Let go of the connections that are open; what is asked afterwards opens others."""
         self._connections.close()
+
+    @contextmanager
+    def calling(self, call: Call) -> Iterator[None]:
+        """What this thread asks for inside belongs to a call, which another thread may drop."""
+        self._connections.calls.now = call
+        try:
+            yield
+        finally:
+            self._connections.calls.now = None
 
     def info(self) -> dict[str, Any]:
         """What the collection holds, and what the service offers."""
@@ -260,49 +269,6 @@ class Client:
             return answer
         finally:
             self._connections.done(connection, again)
-
-
-class _Connections:
-    """Connections to a service that are kept open for the next request. Several threads may use them at once, and they
-    are not pickled: the other one opens its own.
-    """
-
-    def __init__(self, scheme: str, host: str, port: int | None, timeout: float) -> None:
-        self._arguments = scheme, host, port, timeout
-        self._idle: list[http.client.HTTPConnection] = []
-        self._process = os.getpid()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _Connections, self._arguments
-
-    def idle(self) -> http.client.HTTPConnection | None:
-        """One that is open, for one request; None where there is none."""
-        if self._process != os.getpid():  # those of the parent are its own
-            self._idle, self._process = [], os.getpid()
-        try:
-            return self._idle.pop()
-        except IndexError:
-            return None
-
-    def new(self) -> http.client.HTTPConnection:
-        """One that is to be opened."""
-        scheme, host, port, timeout = self._arguments
-        kind = http.client.HTTPSConnection if scheme == "https" else http.client.HTTPConnection
-        return kind(host, port, timeout=timeout)
-
-    def done(self, connection: http.client.HTTPConnection, again: bool) -> None:
-        """Keep a connection that can be used again."""
-        if again and len(self._idle) < _IDLE and connection.sock is not None:
-            self._idle.append(connection)
-        else:
-            connection.close()
-
-    def __del__(self) -> None:
-        self.close()
-
-    def close(self) -> None:
-        while self._idle:
-            self._idle.pop().close()
 
 
 def _key(query: Query) -> str | None:
