@@ -25,6 +25,7 @@ from delf.evaluate import evaluate_methods, find_named, names_of, truth_file
 from delf.evaluation import read_ground_truth
 from delf.features import Delf
 from delf.features.reduction import normalise
+from delf.images import ImageSource, read_image
 from delf.models import find_model
 from delf.network.export import export_onnx
 from delf.network.model import DelfModel
@@ -147,8 +148,9 @@ class Remembering(Delf):
 
     seen: Seen
 
-    def extract(self, image: ImageArray, *, image_size: tuple[int, int] | None = None) -> Features:
+    def extract(self, image: ImageSource, *, image_size: tuple[int, int] | None = None) -> Features:
         """As of any extractor, from the features with all dimensions."""
+        image = read_image(image)
         key = hashlib.sha256(image.tobytes()).digest(), image.shape, image_size
         if key not in self.seen:
             self.seen[key] = self.changed(dimensions=FULL).extract(image, image_size=image_size)

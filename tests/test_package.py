@@ -162,7 +162,6 @@ def test_the_main_job_without_torch(plain: Any, photos: Path, queries: Any, tmp_
     ("torch", "torch", ["export", "delf-r18", "-o", "model.onnx"]),
     ("torch", "torch", ["match", "a.jpg", "b.jpg", "--runtime", "torch"]),
     ("torch", "torch", ["index", ".", "-o", "c.delf", "--device", "cuda"]),
-    ("fastapi", "serve", ["serve", "c.delf"]),
     ("skimage", "demo", ["demo"]),
     ("h5py", "h5", ["extract", "a.jpg", "-o", "out", "--format", "h5"]),
     ("pyarrow", "parquet", ["extract", "a.jpg", "-o", "out", "--format", "parquet"]),

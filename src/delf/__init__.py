@@ -12,6 +12,9 @@
 
     print(match("a.jpg", "b.jpg", extractor).inliers)          # two photos alone
 
+Wherever a photo is given, it is a path, the bytes of a file, a binary file object, a Pillow image, or an (H, W, 3)
+array.
+
 Importing the package loads nothing heavy; a name is loaded when it is used first.
 """
 
@@ -24,9 +27,10 @@ from delf.privacy import switch_off
 
 if TYPE_CHECKING:
     from delf.adapters import DictExtractor, Feature2D
+    from delf.asynchronous import AsyncClient, AsyncSearchEngine
     from delf.checking import check_collection
     from delf.client import Client
-    from delf.collection import Collection
+    from delf.collection import Collection, NewPhoto
     from delf.errors import DelfError
     from delf.evaluate import evaluate_folder
     from delf.extractors import as_extractor
@@ -39,6 +43,8 @@ if TYPE_CHECKING:
     from delf.types import Features, ImageMatch, Result, SearchResult
 
 _HOMES = {
+    "AsyncClient": "delf.asynchronous",
+    "AsyncSearchEngine": "delf.asynchronous",
     "Client": "delf.client",
     "Collection": "delf.collection",
     "DictExtractor": "delf.adapters",
@@ -48,6 +54,7 @@ _HOMES = {
     "Feature2D": "delf.adapters",
     "Features": "delf.types",
     "ImageMatch": "delf.types",
+    "NewPhoto": "delf.collection",
     "Result": "delf.types",
     "SearchEngine": "delf.search",
     "SearchOptions": "delf.methods",
@@ -61,12 +68,16 @@ _HOMES = {
 }
 
 __all__ = [
-    "Client", "Collection", "Delf", "DelfError", "DictExtractor", "ExtractionOptions", "Feature2D", "Features",
-    "ImageMatch", "Result", "SearchEngine", "SearchOptions", "SearchResult", "as_extractor", "build_index",
-    "check_collection", "evaluate_folder", "match", "read_image",
+    "AsyncClient", "AsyncSearchEngine", "Client", "Collection", "Delf", "DelfError", "DictExtractor",
+    "ExtractionOptions", "Feature2D", "Features", "ImageMatch", "NewPhoto", "Result", "SearchEngine", "SearchOptions",
+    "SearchResult", "as_extractor", "build_index", "check_collection", "evaluate_folder", "match", "read_image",
 ]
 
 switch_off()  # of telemetry; before a library is loaded that would begin with it
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})
 
 
 def __getattr__(name: str) -> object:

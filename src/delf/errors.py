@@ -21,6 +21,12 @@ class CollectionError(DelfError):
     """A collection is missing, damaged, foreign, or made with other options."""
 
 
+class MissingImageError(CollectionError, KeyError):
+    """A collection has no such image."""
+
+    __str__ = Exception.__str__  # that of `KeyError` puts the sentence in quotes
+
+
 class EvaluationError(DelfError):
     """A ground truth or a ranking is malformed, or the two do not belong together."""
 

@@ -34,7 +34,8 @@ Progress = Callable[[int, int], None]
 class Exploration:
     """The groups of a collection, largest first, and the pairs that they were found by.
 
-    alone: the ordinals of images in no group. options: what joined the photos.
+    alone: the ordinals of images in no group. options: what joined the photos. where: the condition on those that are
+    grouped; None for all.
     """
 
     collection: Collection
@@ -44,6 +45,7 @@ class Exploration:
     alone: tuple[int, ...]
     pair_options: PairOptions
     options: GroupOptions
+    where: str | None = None
 
     @property
     def interrupted(self) -> bool:
@@ -52,7 +54,8 @@ class Exploration:
 
     def to_json(self) -> dict[str, Any]:
         """The object that `delf explore --json` prints; images by the path that they were indexed with."""
-        return {"collection": str(self.collection.folder), "images": self.pairs.images, "done": self.pairs.done,
+        said = {} if self.where is None else {"where": self.where}
+        return {"collection": str(self.collection.folder), **said, "images": self.pairs.images, "done": self.pairs.done,
                 "pairs": len(self.pairs), "groups": [self._group_json(group) for group in self.groups],
                 "alone": [self._path(ordinal) for ordinal in self.alone]}
 
@@ -66,6 +69,8 @@ class Exploration:
         entries = [self._entry(group, drawn=number < options.groups) for number, group in enumerate(self.groups)]
         model = self.collection.about["model"]["name"]
         note = f"{self.pairs.images:,} photos, model {model}, {len(self.pairs):,} confirmed pairs"
+        if self.where is not None:
+            note += f"; of those, the photos where {self.where}"
         if self.interrupted:
             note += f"; only {self.pairs.done:,} photos were looked at so far, and groups may grow"
         write_groups(path, entries, [self._path(ordinal) for ordinal in self.alone], note=note, options=options,
@@ -111,22 +116,26 @@ class Exploration:
 def explore_collection(collection: Collection, extractor: Own | None = None, *,
                        pair_options: PairOptions | None = None, options: GroupOptions | None = None,
                        progress: Progress = lambda done, total: None,
-                       preparing: Progress = lambda done, total: None) -> Exploration:
+                       preparing: Progress = lambda done, total: None, where: str | None = None) -> Exploration:
     """Match a collection with itself and group its photos; nothing is extracted.
 
     Ctrl-C gives the groups of what is known by then (`Exploration.interrupted`); the next call goes on from there.
 
     Args:
         extractor, progress, preparing: as for `delf.grouping.match_collection`.
+        where: a condition on the photos that are grouped (`delf.collection.where`). All are matched all the same, once.
 
     Raises:
-        CollectionError: the model of the collection is not to be had, or there is no room for the pairs.
+        OptionError: the condition is not understood. CollectionError: the model of the collection is not to be had, or
+            there is no room for the pairs.
     """
     whole = load_extractor(collection) if extractor is None else as_extractor(extractor)
     pair_options, options = pair_options or PairOptions(), options or GroupOptions()
+    shown = collection.alive if where is None else collection.snapshot.matching(where)
     pairs = match_collection(collection, whole, pair_options, progress=progress, preparing=preparing)
+    pairs = pairs.select(shown[pairs.first] & shown[pairs.second])
     groups = find_groups(pairs, options)
     grouped = [image for group in groups for image in group.images]
-    alone = np.setdiff1d(np.flatnonzero(collection.alive), np.array(grouped, np.int64)).tolist()
+    alone = np.setdiff1d(np.flatnonzero(shown), np.array(grouped, np.int64)).tolist()
     return Exploration(collection, whole, joining(pairs, options), tuple(groups), tuple(alone), pair_options,
-                       options)
+                       options, where)

@@ -23,7 +23,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from delf.errors import ModelError, OptionError
+from delf.errors import ImageError, ModelError, OptionError
 from delf.pools import Lock
 from delf.types import Features, FloatArray, ImageArray
 
@@ -255,6 +255,9 @@ class _Completed:
         return "--extractor", self._source or "MODULE:FACTORY"
 
     def extract(self, image: ImageArray, *, image_size: tuple[int, int] | None = None) -> Features:
+        if not isinstance(image, np.ndarray):
+            raise ImageError(f"the extractor {self.name!r} takes pixels, not {type(image).__name__}: give it "
+                             "delf.read_image(photo)")
         size = image_size or (image.shape[1], image.shape[0])
         if hasattr(self._own, "threads"):
             return require_features(self._own.extract(image, image_size=size), self, size)

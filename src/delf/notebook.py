@@ -135,14 +135,14 @@ def _(shown: SearchResult) -> str:
 
 
 def _card(result: Result, word: str) -> str:
-    looked = "" if result.probability is None else f"{counted(result.inliers, 'inlier')}, "
+    looked = f"similarity {result.score:.3g}" if result.probability is None else counted(result.inliers, "inlier")
     also = "".join(f'<div style="padding:0 .6rem;overflow-wrap:anywhere;{QUIET}">also as {_short(str(path))}</div>'
                    for path in result.copies)
     return lines(
         f'<div style="{CARD}">{_thumbnail(result.shown, f"result {result.rank}")}',
         f'<div style="padding:.4rem .6rem 0">{result.rank}. {_verdict(result.probability, word)}</div>',
         f'<div style="padding:0 .6rem;overflow-wrap:anywhere">{_short(result.image)}</div>{also}',
-        f'<div style="padding:0 .6rem;{QUIET}">{looked}score {result.score:.4g}</div>',
+        f'<div style="padding:0 .6rem;{QUIET}">{looked}</div>',
         "</div>")
 
 

@@ -4,27 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
 from delf.extractors import Extractor, Own, as_extractor
 from delf.features import Delf
-from delf.images import load, read_image
+from delf.images import ImageSource, read_reduced, source_name
 from delf.ranking import DETAILS, detail_evidence, evidence, probability
-from delf.types import Features, ImageArray, ImageMatch, Matches, Verification
+from delf.types import Features, ImageMatch, Matches, Verification
 from delf.verification import DetailOptions, MatchingOptions, VerificationOptions, match_and_verify, verify_details
 
 
-def match(image0: ImageArray | str | Path, image1: ImageArray | str | Path, extractor: Own | None = None, *,
+def match(image0: ImageSource, image1: ImageSource, extractor: Own | None = None, *,
           matching: MatchingOptions | None = None, verification: VerificationOptions | None = None) -> ImageMatch:
-    """Match two images directly: the points of the first that were found in the second, and how sure one may be."""
+    """Match two images directly: the points of the first that were found in the second, and how sure one may be.
+
+    Args:
+        image0, image1: each a path, the bytes of a file, a binary file object, a Pillow image, or an (H, W, 3) array.
+        extractor: `Delf`, or one of your own (`delf.extractors`); the packaged model by default.
+
+    Raises:
+        ImageError: one cannot be read.
+    """
     whole: Extractor = Delf.load() if extractor is None else as_extractor(extractor)
     query, database = (_extract(whole, image) for image in (image0, image1))
     found = match_extracted(query, database, matching=matching, verification=verification, weights=whole.weights())
-    if isinstance(image0, np.ndarray) or isinstance(image1, np.ndarray):
-        return found
-    return replace(found, images=(str(image0), str(image1)))
+    names = source_name(image0), source_name(image1)
+    return replace(found, images=names) if all(names) else found
 
 
 def match_extracted(query: Features, database: Features, *, matching: MatchingOptions | None = None,
@@ -63,8 +69,6 @@ def no_match(query: Features, images: int = 1, weights: Mapping[str, float] | No
     return image_match(query, query, nothing, images=images, weights=weights)
 
 
-def _extract(extractor: Extractor, image: ImageArray | str | Path) -> Features:
-    if isinstance(image, np.ndarray):
-        return extractor.extract(read_image(image))
-    loaded = load(image, shrink_to=extractor.longest_side)
-    return extractor.extract(loaded.pixels, image_size=loaded.size)
+def _extract(extractor: Extractor, image: ImageSource) -> Features:
+    pixels, size = read_reduced(image, shrink_to=extractor.longest_side)
+    return extractor.extract(pixels, image_size=size)

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from delf.errors import DelfError
 from delf.extractors import Own, as_extractor
 from delf.features import extract_turned
 from delf.features.extractor import LONGEST_SIDE
-from delf.images import ImageOptions, crop, limit_size, load, read_image, resize
+from delf.images import ImageOptions, ImageSource, crop, limit_size, read_image, read_reduced, resize, source_name
 from delf.pools import Lock
 from delf.types import Box, Features, ImageArray
 
@@ -37,9 +36,9 @@ class QueryPhoto:
     whole: tuple[int, int]
 
     @classmethod
-    def read(cls, source: ImageArray | str | Path | bytes, *, longest_side: int | None = None, box: Box | None = None,
+    def read(cls, source: ImageSource, *, longest_side: int | None = None, box: Box | None = None,
              options: ImageOptions = _DEFAULTS) -> QueryPhoto:
-        """Read a photo: an array, a file, or the bytes of one.
+        """Read a photo, from whatever `delf.read_image` takes.
 
         Args:
             longest_side: in pixels, beyond which nothing is looked at. box: the part that is cut out before anything
@@ -52,11 +51,8 @@ class QueryPhoto:
             photo = read_image(source, options=options)
             pixels, offset = crop(photo, box)
             return cls(pixels, _size_of(pixels), offset, _size_of(photo))
-        if isinstance(source, np.ndarray):
-            pixels = read_image(source)
-            return cls(pixels, _size_of(pixels), (0, 0), _size_of(pixels))
-        loaded = load(source, shrink_to=longest_side, options=options)
-        return cls(loaded.pixels, loaded.size, (0, 0), loaded.size)
+        pixels, size = read_reduced(source, shrink_to=longest_side, options=options)
+        return cls(pixels, size, (0, 0), size)
 
     def reduced(self, longest_side: int | None) -> QueryPhoto:
         """The same with no more pixels than are looked at."""
@@ -106,11 +102,11 @@ class Query:
         self._photo: QueryPhoto | None = None
 
     @classmethod
-    def of_photo(cls, extractor: Own, image: ImageArray | str | Path, *, box: Box | None = None) -> Query:
-        """The query of a photo: a path, or (H, W, 3) uint8 RGB; `box` as for `QueryPhoto.read`."""
-        name = str(image) if isinstance(image, str | Path) else ""
+    def of_photo(cls, extractor: Own, image: ImageSource, *, box: Box | None = None) -> Query:
+        """The query of a photo, from whatever `delf.read_image` takes; `box` as for `QueryPhoto.read`."""
         whole = as_extractor(extractor)
-        return cls(whole, lambda: QueryPhoto.read(image, longest_side=whole.longest_side, box=box), name=name, box=box)
+        return cls(whole, lambda: QueryPhoto.read(image, longest_side=whole.longest_side, box=box),
+                   name=source_name(image), box=box)
 
     @classmethod
     def of_features(cls, features: Features, name: str = "") -> Query:

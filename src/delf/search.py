@@ -9,7 +9,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from delf.collection import Collection, Snapshot, Stored
 from delf.errors import CollectionError
 from delf.extractors import Extractor, Own, as_extractor
 from delf.features import load_stored
-from delf.images import display_path
+from delf.images import ImageSource, display_path
 from delf.looks import Effort, Look, Looking, TurningOptions, seen_turned, turn_by_details, upright
 from delf.methods import DEFAULT_METHOD, SearchOptions, method_options
 from delf.pair import image_match
@@ -27,7 +26,7 @@ from delf.pools import Pool
 from delf.query import Query, timed
 from delf.ranking import CHANCE, DISTINCT, RANKINGS, SMALLEST, WORDS, Candidates
 from delf.retrieval import Mask, Retriever, open_retriever
-from delf.types import Box, Features, ImageArray, ImageMatch, IntArray, Result, Results, SearchResult, require_top
+from delf.types import Box, Features, ImageMatch, IntArray, Result, Results, SearchResult, require_top
 from delf.verification import single_threaded_products
 from delf.verifying import Verified, Verifier
 
@@ -109,6 +108,11 @@ class SearchEngine:
         """By its collection, extractor, method and options; the other one searches the state that is there then."""
         return _reopened, (self.collection, self.extractor, self.method, self.options)
 
+    def __repr__(self) -> str:
+        now = self.snapshot
+        return (f"SearchEngine({display_path(now.folder)!r}, method {self.method!r}, {len(now):,} images, "
+                f"model {self.extractor.name!r})")
+
     @property
     def snapshot(self) -> Snapshot:
         """The state of the collection that it searches, in which the ordinals of its results are."""
@@ -141,53 +145,58 @@ class SearchEngine:
         self._state = self._opened(newest, progress)
         return True
 
-    def search(self, image: ImageArray | str | Path, *, box: Box | None = None, top: int | None = 10,
-               exclude: Sequence[int] = ()) -> SearchResult:
+    def search(self, image: ImageSource, *, box: Box | None = None, top: int | None = 10,
+               exclude: Sequence[int] = (), where: str | None = None) -> SearchResult:
         """The images of the collection that show what a query shows, best first.
 
         Args:
-            image: a path, or (H, W, 3) uint8 RGB.
+            image: a path, the bytes of a file, a binary file object, a Pillow image, or an (H, W, 3) array.
             box: the part of the query to search for, in pixels of the upright query; it is cut out before anything
                 else. Transforms and points are in pixels of the whole query all the same.
             top: how many results at most; None gives every image that got a vote: of more than a thousand, each is
                 looked up in the catalogue when it is looked at, while the collection is open (`delf.types.Results`).
             exclude: ordinals of images to leave out, as if they were not there.
-        """
-        return self.answer(self.query(image, box=box), top=top, exclude=exclude)
+            where: a condition on the images that may be found, such as `"folder = holidays and date >= 2019-06"`
+                (`delf.collection.where`). What a visual word is worth does not depend on it.
 
-    def query(self, image: ImageArray | str | Path, *, box: Box | None = None) -> Query:
+        Raises:
+            ImageError: the query cannot be read. OptionError: the box or the condition makes no sense.
+        """
+        return self.answer(self.query(image, box=box), top=top, exclude=exclude, where=where)
+
+    def query(self, image: ImageSource, *, box: Box | None = None) -> Query:
         """A query for `answer`, which several engines of one model can share."""
         return Query.of_photo(self.extractor, image, box=box)
 
     def search_features(self, features: Features, *, name: str = "", top: int | None = 10,
-                        exclude: Sequence[int] = ()) -> SearchResult:
+                        exclude: Sequence[int] = (), where: str | None = None) -> SearchResult:
         """As `search`, for features that are extracted already; nothing else is known of the query, so that it is not
         looked at turned.
         """
-        return self.answer(Query.of_features(features, name), top=top, exclude=exclude)
+        return self.answer(Query.of_features(features, name), top=top, exclude=exclude, where=where)
 
-    def retrieve(self, query: Features, *, exclude: Sequence[int] = ()) -> Candidates:
+    def retrieve(self, query: Features, *, exclude: Sequence[int] = (), where: str | None = None) -> Candidates:
         """The candidates of a query: the second step of a search, which methods of the same retrieval can share."""
-        return self.retriever.candidates(query, _alive(self.snapshot, exclude))
+        return self.retriever.candidates(query, _alive(self.snapshot, exclude, where))
 
     def verify(self, query: Features, candidates: Candidates) -> list[Verified]:
         """What geometry says of the best candidates: the third step of a search."""
         return self._state.verifier.verify(query, candidates.best(self.options.candidates).images.tolist(),
                                            thorough=self.options.thorough)
 
-    def answer(self, query: Query, *, top: int | None = 10, exclude: Sequence[int] = (),
+    def answer(self, query: Query, *, top: int | None = 10, exclude: Sequence[int] = (), where: str | None = None,
                candidates: Candidates | None = None, check: Check = unchecked) -> SearchResult:
         """As `search`, for a query whose features may be known already.
 
         Args:
-            candidates: of this query, from `retrieve` with the same `exclude`. check: called between the steps; what it
-                raises ends the search.
+            candidates: of this query, from `retrieve` with the same `exclude` and `where`. check: called between the
+                steps; what it raises ends the search.
         """
         require_top(top)
-        state, features = self._state, query.features
+        state, options = self._state, self.options
+        alive, features = _alive(state.snapshot, exclude, where), query.features
         check()
         seconds = dict(query.seconds)
-        alive, options = _alive(state.snapshot, exclude), self.options
         looking = Looking(state.retriever, state.verifier, alive, candidates=options.candidates,
                           thorough=options.thorough, turning=self._turning, check=check)
         if candidates is None:
@@ -209,7 +218,7 @@ class SearchEngine:
                             match=self._is_match(ranked) if self.options.verifies else None,
                             order=self.options.order, threshold=self.options.minimum_probability)
 
-    def extract(self, image: ImageArray | str | Path, *, box: Box | None = None) -> Features:
+    def extract(self, image: ImageSource, *, box: Box | None = None) -> Features:
         """The features of a query, which lie in pixels of all of it."""
         return self.query(image, box=box).features
 
@@ -321,10 +330,12 @@ def _reopened(collection: Stored, extractor: Extractor, method: str, options: Se
     return SearchEngine(collection, extractor, method=method, options=options)
 
 
-def _alive(snapshot: Snapshot, exclude: Sequence[int]) -> Mask:
+def _alive(snapshot: Snapshot, exclude: Sequence[int], where: str | None) -> Mask:
+    """Which images may be found."""
+    wanted = snapshot.alive if where is None else snapshot.matching(where)
     if not len(exclude):
-        return snapshot.alive
-    alive = snapshot.alive.copy()
+        return wanted
+    alive = wanted.copy()
     alive[np.asarray(exclude, np.int64)] = False
     return alive
 
@@ -348,7 +359,7 @@ def _result(snapshot: Snapshot, ranked: _Ranked, place: int) -> Result:
     stored, match = snapshot.image(ordinal), ranked.matches.get(ordinal)
     found = Result(rank=place + 1, image=stored.path, score=float(ranked.scores[place]), inliers=0, probability=None,
                    transform=None, inlier_points=NO_POINTS, ordinal=ordinal, key=stored.key, file=stored.file,
-                   files=stored.files)
+                   files=stored.files, keys=stored.keys, metadata=stored.metadata)
     if match is None:
         return found
     return replace(found, inliers=match.inliers, probability=match.probability, transform=match.transform,

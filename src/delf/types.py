@@ -227,7 +227,8 @@ class Result(Shown):
         did not look at the image, which says nothing against it. examined: whether it did. key: the SHA-256 of the
         photo's content, 64 hexadecimal digits, which names it for ever. file: absolute, one that exists where any does.
         files: all with that very content that are there. ordinal: of the image in the state of the collection that was
-        searched, and nowhere else. The other fields as in `ImageMatch`.
+        searched, and nowhere else. keys: under which callers added it from memory. metadata: what they have said of it.
+        The other fields as in `ImageMatch`.
     """
 
     rank: int
@@ -244,6 +245,8 @@ class Result(Shown):
     file: Path | None = None
     files: tuple[Path, ...] = ()
     tentative: int = 0
+    keys: tuple[str, ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         looked = "" if self.probability is None else f", {self.inliers} inliers, probability {self.probability:.3f}"

@@ -51,6 +51,13 @@ def test_groups_as_json(delf: Run, own: Path, photos: Path, tmp_path: Path, monk
     assert not list(tmp_path.iterdir()), "no page was asked for"
 
 
+def test_only_some_photos(delf: Run, own: Path, photos: Path, tmp_path: Path) -> None:
+    found = delf("explore", own, "--json", "--where", "name contains coffee or name = cat.jpg").object()
+    assert [{Path(one["image"]).stem for one in group["photos"]} for group in found["groups"]] == [
+        {"coffee", "coffee-side"}]
+    assert (found["alone"], found["where"]) == ([str(photos / "cat.jpg")], "name contains coffee or name = cat.jpg")
+
+
 def test_how_sure_a_pair_has_to_be(delf: Run, own: Path) -> None:
     assert delf("explore", own, "--json", "--sure", "1").object()["groups"] == []
 

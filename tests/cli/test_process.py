@@ -20,8 +20,9 @@ from delf.collection import AddReport, Collection
 from delf.demo.samples import read_sample
 
 Run = Callable[..., Any]
-COMMANDS = ("index", "search", "serve", "match", "explore", "duplicates", "attention", "extract", "retrieve",
-            "convert", "info", "remove", "compact", "check", "evaluate", "score", "reject", "reproduce", "benchmark",
+COMMANDS = ("open", "index", "search", "serve", "match", "explore", "duplicates", "photos", "describe", "attention",
+            "extract", "retrieve", "convert", "info", "remove", "compact", "check", "evaluate", "score", "reject",
+            "reproduce", "benchmark",
             "demo", "train", "calibrate", "pairs", "codebook", "export")
 
 
@@ -41,6 +42,17 @@ def test_help_names_the_commands(delf: Run) -> None:
     assert re.findall(r"^│ (\w+) ", text, re.MULTILINE) == [*COMMANDS, "colmap", "dataset", "weights"]
     done = delf()
     assert (done.code, done.out.strip()) == (2, text.strip()), "nothing to do is wrong usage, and shows the help"
+
+
+def test_the_help_of_the_service_has_the_defaults(delf: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from delf.service.options import ServiceOptions
+
+    monkeypatch.setenv("COLUMNS", "240")
+    lines, usual = delf("serve", "--help").ok().splitlines(), ServiceOptions()
+    for name in ("workers", "waiting", "seconds", "upload_seconds", "header_seconds", "per_address", "upload_bytes",
+                 "pixels"):
+        [line] = [line for line in lines if f"--{name.replace('_', '-')} " in line]
+        assert f"{getattr(usual, name):,.0f} by default" in line
 
 
 def test_version(delf: Run) -> None:

@@ -402,7 +402,7 @@ def test_a_newer_format_is_refused(empty: Collection) -> None:
     with sqlite3.connect(empty.folder / "catalogue.sqlite") as connection:
         connection.execute("PRAGMA user_version = 99")
     connection.close()
-    with pytest.raises(CollectionError, match=r"format 99, which is newer than this version of delf reads \(2\)"):
+    with pytest.raises(CollectionError, match=r"format 99, which is newer than this version of delf reads \(3\)"):
         Collection.open(empty.folder)
 
 

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from delf.errors import DelfError, ImageError, OptionError
+from delf.report.evidence import duration
 from delf.report.html import ReportEntry, ReportOptions, render_report, write_report
 from delf.report.layout import side_by_side, stacked
 from delf.types import ImageArray, Result, SearchResult
@@ -84,9 +85,9 @@ def test_cards_say_what_the_search_said(scene, page_of) -> None:
     cards = page_of(entry(scene, results)).all(css="card")
     facts = [card.all(css="facts")[0].text() for card in cards]
     assert facts == [
-        "same thing 93 % a.jpg 40 inliers · score 10.5",
-        "perhaps 60 % b.jpg 7 inliers · score 5.25",
-        "no match <1 % c.jpg 1 inlier · score 3.5",
+        "same thing 93 % a.jpg 40 inliers",
+        "perhaps 60 % b.jpg 7 inliers",
+        "no match <1 % c.jpg 1 inlier",
     ]
     assert [card.all(css="rank")[0].text() for card in cards] == ["1", "2", "3"]
     assert [card.all("img")[0].attributes["alt"] for card in cards] == [f"Result {n}: {c}.jpg" for n, c in
@@ -94,7 +95,7 @@ def test_cards_say_what_the_search_said(scene, page_of) -> None:
 
 
 def test_timings_are_told(scene, page_of) -> None:
-    assert page_of(entry(scene, [])).all(css="timings")[0].text() == "Time: extract 0.123 s · verify 2 s"
+    assert page_of(entry(scene, [])).all(css="timings")[0].text() == "Time: extract 123 ms · verify 2.0 s"
 
 
 def test_match_and_no_match_are_said_plainly(scene, page_of) -> None:
@@ -312,3 +313,20 @@ def test_options_out_of_range_are_refused() -> None:
         ReportOptions(lines=-1)
     with pytest.raises(OptionError):
         ReportOptions(thumbnail=0)
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(3.62e-06, "<1 ms"), (0.0123, "12 ms"), (0.9996, "1.0 s"),
+                                               (9.96, "10 s"), (83.4, "83 s")])
+def test_times_are_said_as_people_say_them(seconds: float, said: str) -> None:
+    assert duration(seconds) == said
+
+
+def test_the_truth_has_a_legend_and_the_first_result_shows_its_evidence(scene, page_of) -> None:
+    results = [scene.result(1, "a.jpg", 0.93), scene.result(2, "b.jpg", 0.6, 7)]
+    known = page_of(entry(scene, results, truth={"a.jpg": True, "b.jpg": False}))
+    legend = next(one.text() for one in known.all(css="quiet") if "really" in one.text())
+    assert "✓ really the same thing" in legend and "✗ really another thing" in legend
+    opened = ["open" in one.attributes for one in known.all("details", css="card")]
+    assert opened == [True, False]
+    unknown = page_of(entry(scene, results))
+    assert not any("really" in one.text() for one in unknown.all(css="quiet"))

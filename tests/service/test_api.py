@@ -153,6 +153,42 @@ def test_a_pair_is_looked_at_turned(service: Any, keys: dict[str, str], photos: 
     assert pair["size"] == pair["other_size"][::-1]
 
 
+def test_a_condition(service: Any, keys: dict[str, str], queries: Any) -> None:
+    asked = {"where": "name contains side and not name contains rocket"}
+    found = service.search(queries["coffee"].path, **asked)["results"]
+    assert {Path(one["image"]).stem for one in found} <= {"astronaut-side", "coffee-side"} and found
+    page = service.http.get("/api/v1/images", params=asked | {"limit": 1}).json()
+    assert (page["total"], len(page["images"])) == (2, 1)
+    rest = service.http.get("/api/v1/images", params=asked | {"after": page["next"]}).json()
+    wanted = {keys["astronaut-side.jpg"], keys["coffee-side.jpg"]}
+    assert {one["key"] for one in (*page["images"], *rest["images"])} == wanted
+    for response in (service.post("search", queries["coffee"].path, where="date >"),
+                     service.http.get("/api/v1/images", params={"where": "date >"})):
+        service.refused(response, 422, "option", "a value was expected")
+
+
+def test_a_search_by_key_may_be_json(service: Any, keys: dict[str, str]) -> None:
+    def post(what: str, **fields: Any) -> Any:
+        return service.http.post(f"/api/v1/{what}", json=fields)
+
+    def found(answer: Any) -> Any:
+        return {key: value for key, value in answer.items() if key != "seconds"}
+
+    asked = {"id": keys["coffee.jpg"], "top": 3, "points": True, "box": [5, 5, 250, 200], "where": "has name"}
+    form = service.search(**asked | {"box": "5,5,250,200", "points": "true"})
+    assert found(post("search", **asked).raise_for_status().json()) == found(form)
+    pair = post("matches", id=keys["coffee.jpg"], other=keys["coffee-side.jpg"]).raise_for_status().json()
+    assert pair["inliers"] > 20
+    service.refused(post("search", id="x"), 422, "option", "'id'")
+    service.refused(post("search", id=keys["coffee.jpg"], colour="red"), 422, "option", "no field 'colour'")
+    lone = json.dumps({"id": keys["coffee.jpg"], "where": "a = \ud800"}).encode()
+    response = service.http.post("/api/v1/search", content=lone, headers={"Content-Type": "application/json"})
+    service.refused(response, 422, "option", "unicode")
+    for body in (b"[1]", b"{", b"\xff", b'{"id": ' + b"[" * 100_000):
+        headers = {"Content-Type": "application/json"}
+        service.refused(service.http.post("/api/v1/search", content=body, headers=headers), 400, "form", "JSON object")
+
+
 def test_attention(service: Any, extractor: Any, queries: Any, keys: dict[str, str]) -> None:
     response = service.post("attention", queries["rocket"].path)
     assert response.headers["content-type"] == "image/png"
@@ -231,7 +267,8 @@ def test_what_is_not_there(service: Any, keys: dict[str, str]) -> None:
 def test_a_query_that_is_no_photo(service: Any) -> None:
     service.refused(service.post("search", b"not a photo"), 422, "image", "not an image")
     service.refused(service.post("search", b""), 422, "image", "empty")
-    service.refused(service.http.post("/api/v1/search", json={"id": 1}), 415, "form", "multipart/form-data")
+    service.refused(service.http.post("/api/v1/search", content=b"id=1"), 415, "form", "multipart/form-data")
+    service.refused(service.http.post("/api/v1/search", json={"id": 1}), 422, "option", "'id'")
 
 
 def test_the_description(service: Any) -> None:
@@ -239,13 +276,17 @@ def test_the_description(service: Any) -> None:
     assert described["openapi"].startswith("3.1")
     paths = described["paths"]
     assert {"/api/v1/search", "/api/v1/matches", "/api/v1/attention", "/api/v1/images", "/api/v1/images/{id}",
-            "/api/v1/images/{id}/thumbnail", "/api/v1/images/{id}/picture", "/api/v1/collection", "/healthz", "/readyz",
-            "/metrics"} == set(paths)
+            "/api/v1/images/{id}/thumbnail", "/api/v1/images/{id}/picture", "/api/v1/collection", "/api/v1/work",
+            "/healthz", "/readyz", "/metrics"} == set(paths)
     form = paths["/api/v1/search"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]
-    assert set(form) == {"image", "id", "box", "method", "top", "threshold", "points"}
+    assert set(form) == {"image", "id", "box", "method", "top", "threshold", "points", "where"}
     assert form["method"]["enum"] == list(METHODS)
     assert paths["/api/v1/images"]["post"]["security"] == [{"token": []}]
     assert described["components"]["securitySchemes"]["token"] == {"type": "http", "scheme": "bearer"}
+    names = [operation["operationId"] for path in paths.values() for operation in path.values()]
+    assert sorted(names) == sorted(["search", "match", "get_attention", "list_images", "get_image", "get_thumbnail",
+                                    "get_picture", "add_image", "remove_image", "get_collection", "get_work",
+                                    "is_alive", "is_ready", "get_metrics"])
     text = json.dumps(described)
     for reference in set(re.findall(r'"#/components/schemas/(\w+)"', text)):
         assert reference in described["components"]["schemas"]

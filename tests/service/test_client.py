@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import http.client
 import http.server
 import io
 import json
+import pickle
 import re
 import shutil
+import socket
 import subprocess
 import threading
 import time
@@ -20,7 +24,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from delf import Client, DelfError, SearchEngine
+from delf import AsyncClient, Client, DelfError, SearchEngine
 from delf.client import RemoteResult, ServiceError
 from delf.errors import OptionError
 
@@ -45,6 +49,69 @@ def test_a_search_gives_what_the_engine_gives(service: Any, collection: Any, ext
             assert found.name == Path(result.image).name and found.id == found.photo.id == found.key
     assert client.search(query, threshold=0.99, top=2, points=False).results[0].inlier_points.shape == (0, 4)
     assert client.search(query, box=(5, 5, 200, 300), method="delf", top=1).method == "delf"
+
+
+def test_connections_are_kept_open(service: Any, keys: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[int] = []
+    connect = http.client.HTTPConnection.connect
+    monkeypatch.setattr(http.client.HTTPConnection, "connect", lambda self: opened.append(1) or connect(self))
+    with Client(service.url) as client:
+        listed = [one.key for one in client.images("name contains coffee")]
+        assert len(listed) == 2 and keys["coffee.jpg"] in listed
+        client.picture(listed[0], side=64)
+        client.info()
+        assert len(opened) == 1
+        client._connections._idle[0].sock.shutdown(socket.SHUT_RDWR)  # as a service does with one that is idle
+        assert client.info()["images"] == 12
+        assert len(opened) == 2
+    assert pickle.loads(pickle.dumps(client)).info()["images"] == 12
+
+
+def test_the_asynchronous_client(service: Any, keys: dict[str, str], queries: Any, run_scene: Any) -> None:
+    async def scene() -> None:
+        async with AsyncClient(service.url, connections=3) as client:
+            wanted = Client(service.url).search(queries["coffee"].path, top=2)
+            answers = await asyncio.gather(*(client.search(queries["coffee"].path, top=2) for _ in range(4)))
+            keys_of = [[one.key for one in answer.results] for answer in answers]
+            assert keys_of == [[one.key for one in wanted.results]] * 4
+            assert [one.name async for one in client.images("name = cat.jpg")] == ["cat.jpg"]
+            assert (await client.thumbnail(keys["cat.jpg"])).startswith(b"\xff\xd8")
+            with pytest.raises(ServiceError):
+                await client.remove(keys["cat.jpg"])
+
+    run_scene(scene())
+
+
+def test_a_request_that_is_cancelled_is_dropped(run_scene: Any) -> None:
+    """By a service that never answers: the thread that waits for it is free again at once, and asks nothing twice."""
+    asked: list[bytes] = []
+    gone = threading.Event()
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        connection, _ = listening.accept()
+        with connection:
+            while data := connection.recv(65536):
+                asked.append(data)
+        gone.set()
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+
+    async def scene() -> None:
+        client = AsyncClient(f"http://127.0.0.1:{listening.getsockname()[1]}", connections=1)
+        task = asyncio.create_task(client.info())
+        while not asked:
+            await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert await asyncio.to_thread(gone.wait, 30)
+
+    run_scene(scene())
+    thread.join(30)
+    listening.close()
+    assert b"".join(asked).count(b"GET ") == 1
 
 
 def test_a_photo_of_the_collection(service: Any, keys: dict[str, str]) -> None:
@@ -105,7 +172,7 @@ def test_errors_are_sentences(service: Any, tmp_path: Path) -> None:
     with pytest.raises(ServiceError, match="at most 20,000,000 bytes") as large:
         client.search(bytes(60_000_000))
     assert large.value.status == 413
-    with pytest.raises(DelfError, match=r"missing\.jpg' cannot be read"):
+    with pytest.raises(DelfError, match=r"There is no file .*missing\.jpg: check the path"):
         client.search(tmp_path / "missing.jpg")
     with pytest.raises(DelfError, match=r"does not answer .*delf serve"):
         Client("http://127.0.0.1:1").info()

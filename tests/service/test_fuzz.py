@@ -20,7 +20,7 @@ EXAMPLES = 15  # for each address
 OPERATIONS = ("GET /api/v1/collection", "POST /api/v1/search", "POST /api/v1/matches", "POST /api/v1/attention",
               "GET /api/v1/images", "POST /api/v1/images", "GET /api/v1/images/{id}", "DELETE /api/v1/images/{id}",
               "GET /api/v1/images/{id}/thumbnail", "GET /api/v1/images/{id}/picture", "GET /healthz", "GET /readyz",
-              "GET /metrics")
+              "GET /metrics", "GET /api/v1/work")
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,8 @@ def test_every_address_is_tried(described: Any) -> None:
     assert {operation.ok().label for operation in schema.get_all_operations()} == set(OPERATIONS)
 
 
-WITHOUT_WISHES = ("GET /api/v1/collection", "GET /healthz", "GET /readyz", "GET /metrics")  # nothing can be wrong
+WITHOUT_WISHES = ("GET /api/v1/collection", "GET /api/v1/work", "GET /healthz", "GET /readyz",
+                  "GET /metrics")  # nothing can be wrong
 KINDS = [(label, mode) for label in OPERATIONS for mode in ("POSITIVE", "NEGATIVE")
          if mode == "POSITIVE" or label not in WITHOUT_WISHES]
 

@@ -140,7 +140,8 @@ def test_what_an_address_knows_is_said(service: Any, key: str) -> None:
 
 @pytest.mark.parametrize("what", ["search", "matches", "attention"])
 def test_forms_of_another_kind_are_refused(service: Any, key: str, what: str) -> None:
-    for body in ({"json": {"id": key, "siede": 1}}, {"data": {"id": key}}, {"content": b""}):
+    other = {"content": b'{"id": "%s"}' % key.encode(), "headers": {"Content-Type": "text/json"}}
+    for body in (other, {"data": {"id": key}}, {"content": b""}):
         response = service.http.post(f"/api/v1/{what}", **body)
         service.refused(response, 415, "form", "multipart/form-data")
 

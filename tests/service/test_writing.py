@@ -36,6 +36,14 @@ def test_a_photo_is_added_found_and_removed(writable: Any, queries: Any, tmp_pat
     assert writable.http.get(f"{address}/thumbnail").status_code == 200
     [stored] = (tmp_path / "uploads").iterdir()
 
+    said = '{"album": "space", "tags": ["sea"]}'
+    assert writable.post("images", query.path, metadata=said).status_code == 200
+    listed = writable.http.get("/api/v1/images", params={"where": "album = space"}).json()["images"]
+    assert [(one["key"], one["metadata"]) for one in listed] == [(key, {"album": "space", "tags": ["sea"]})]
+    writable.refused(writable.post("images", query.path, metadata="[1]"), 422, "option", "a JSON object")
+    writable.refused(writable.post("images", query.path, metadata="{"), 422, "option", "a JSON object")
+    writable.refused(writable.post("images", query.path, metadata=f'"{"x" * 70_000}"'), 400, "form", "longer than")
+
     again = writable.post("images", query.path)
     assert (again.status_code, again.json()) == (200, {"id": key, "key": key, "added": False})
 

@@ -19,9 +19,11 @@ from delf.cli.demo import demo
 from delf.cli.duplicates import duplicates
 from delf.cli.evaluation import evaluate, score
 from delf.cli.explore import explore
+from delf.cli.finding import describe, photos
 from delf.cli.formats import colmap, convert, retrieve
 from delf.cli.images import attention, extract, match
 from delf.cli.models import calibrate, export, pairs, train
+from delf.cli.opening import open
 from delf.cli.rejection import reject
 from delf.cli.reproduce import reproduce
 from delf.cli.serving import serve
@@ -32,7 +34,7 @@ from delf.errors import DelfError, OptionError
 app = typer.Typer(
     name="delf", no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich",
     help="Find the photos that show the same place or object, with the matched points as evidence.\n\n"
-         "Start with: [bold]delf demo[/bold], or [bold]delf index PHOTOS/ -o places.delf[/bold] and "
+         "Start with: [bold]delf open PHOTOS/[/bold], or [bold]delf index PHOTOS/ -o places.delf[/bold] and "
          "[bold]delf search places.delf QUERY.jpg[/bold]")
 
 
@@ -45,9 +47,9 @@ def _version(version: bool = typer.Option(False, "--version", help="Print the ve
         raise typer.Exit
 
 
-for command in (index, search, serve, match, explore, duplicates, attention, extract, retrieve, convert, info, remove,
-                compact, check, evaluate, score, reject, reproduce, benchmark, demo, train, calibrate, pairs, codebook,
-                export):
+for command in (open, index, search, serve, match, explore, duplicates, photos, describe, attention, extract, retrieve,
+                convert, info, remove, compact, check, evaluate, score, reject, reproduce, benchmark, demo, train,
+                calibrate, pairs, codebook, export):
     app.command()(command)
 dataset.command()(build)
 dataset.command()(clean)

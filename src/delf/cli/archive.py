@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from delf.cli.collections import as_before
+from delf.cli.collections import extractor_as_before
 from delf.cli.console import counted, print_json, progress, report_passed_over, report_skipped, say
 from delf.cli.options import (
     MODEL,
@@ -70,7 +70,7 @@ def build(
     extraction, others = extraction_options(settings)
     options = with_settings(BuildOptions(), others)
     place = collection_of(output, collection)
-    own = as_before(place, extractor, model, runtime, device, threads, silent, extraction)
+    own = extractor_as_before(place, extractor, model, runtime, device, threads, silent, extraction)
     with progress("Extracting", "photos", silent) as extracting, \
             progress("Preparing", "segments", silent) as preparing, \
             progress("Matching", "photos", silent) as matching:
@@ -181,7 +181,7 @@ def clean(
     options = with_settings(CleanOptions(), others)
     labelled = read_photos(photos, images, SplitOptions(minimum=1), report=lambda sentence: say(sentence, silent))
     place = collection or output.with_suffix(".delf")
-    own = as_before(place, extractor, model, runtime, device, threads, silent, extraction)
+    own = extractor_as_before(place, extractor, model, runtime, device, threads, silent, extraction)
     with progress("Extracting", "photos", silent) as extracting, \
             progress("Preparing", "segments", silent) as preparing, \
             progress("Matching", "photos", silent) as matching:

@@ -28,6 +28,7 @@ from delf.cli.options import (
     Top,
     Turns,
     Verifier,
+    Where,
     extraction_options,
     load_any,
     load_stored_extractor,
@@ -65,6 +66,8 @@ def index(
                                                 "collections: fewer features and no details, as visual words and "
                                                 "signs. As it is by default, and full for a new collection; with "
                                                 "--renew, another one.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Go on as the folders change: photos are added, moved and "
+                                        "forgotten as they come and go, until Ctrl-C.")] = False,
     kind: Annotated[str | None, typer.Option("--index", help="auto, exact or ivfpq; as before by default, and auto at "
                                              "first.")] = None,
     runtime: Runtime = "auto", device: Device = "cpu", threads: Threads = None,
@@ -81,6 +84,8 @@ def index(
     Example: [bold]delf index ~/Pictures -o places.delf --exclude '*.gif'[/bold]
 
     Example: [bold]delf index -o places.delf --renew --model delf-r18[/bold]
+
+    Example: [bold]delf index ~/Pictures -o places.delf --watch[/bold]
 
     Example: [bold]delf index ~/Pictures -o sift.delf --extractor rootsift --set extraction.contrast=0.02[/bold]
 
@@ -104,7 +109,7 @@ def index(
         found = load_any(extractor, model, runtime, device, threads, quiet or json, **options)
         opened = Collection.open(output)
     else:
-        found = as_before(output, extractor, model, runtime, device, threads, quiet or json, options)
+        found = extractor_as_before(output, extractor, model, runtime, device, threads, quiet or json, options)
         opened = Collection.open_or_create(output, found, storage=storage)
     with opened as collection:
         renewed = _renewed(collection, found, prune, storage, json, quiet) if renew else None
@@ -112,7 +117,9 @@ def index(
         if not report.interrupted:
             _prepare(collection, found, kind, json or quiet)
         _print_added(collection, report, renewed, json)
-    report_passed_over(report.passed_over)
+        if watch and not report.interrupted:
+            _watch(collection, photos or [], found, kind, exclude or (), json, quiet)
+    report_passed_over(report.passed_over, quiet)
     report_skipped((*(renewed.skipped if renewed else ()), *report.skipped), strict and not report.interrupted)
     if report.interrupted:
         say("What is listed above is stored; run the same command to go on.")
@@ -125,8 +132,8 @@ def _require_photos(photos: list[Path], renew: bool) -> None:
                                  "reads those of the collection again", param_hint="PHOTOS")
 
 
-def as_before(output: Path, own: str | None, model: str | None, runtime: str, device: str, threads: int | None,
-               quiet: bool, options: dict[str, Any]) -> Extractor:
+def extractor_as_before(output: Path, own: str | None, model: str | None, runtime: str, device: str,
+                        threads: int | None, quiet: bool, options: dict[str, Any]) -> Extractor:
     """The extractor by which a collection is added to: where none is named its own, if that comes with the package, so
     that a later version of delf, with another default, goes on with it. One that was made with other options than the
     extractor has now goes on with those. options: given now.
@@ -177,6 +184,22 @@ def _added(collection: Collection, photos: list[Path], prune: bool, exclude: Seq
         return collection.add(photos, progress=update, prune=prune, exclude=exclude)
 
 
+def _watch(collection: Collection, photos: list[Path], extractor: Extractor, kind: str | None, exclude: Sequence[str],
+           json: bool, quiet: bool) -> None:
+    """Go on until Ctrl-C."""
+    from delf.watching import watch
+
+    say("The folders are watched; Ctrl-C ends it.", quiet)
+    try:
+        for report in watch(collection, photos, exclude=exclude, told=say):
+            if not report.interrupted and report.added + report.moved + report.pruned + report.duplicates:
+                _prepare(collection, extractor, kind, quiet=True)
+                _print_added(collection, report, None, json)
+                report_skipped(report.skipped, strict=False)
+    except KeyboardInterrupt:
+        return
+
+
 def _prepare(collection: Collection, extractor: Extractor, kind: str | None, quiet: bool) -> None:
     """Build the index, and what the recommended method searches by."""
     from delf.indexing import build_index
@@ -192,6 +215,7 @@ def _print_added(collection: Collection, report: AddReport, renewed: AddReport |
     """renewed: with --renew, what that did, which is told before."""
     from delf.images import display_path
 
+    copies = f"{report.duplicates:,} exact {'copy' if report.duplicates == 1 else 'copies'}"
     if json:
         facts = {} if renewed is None else {"renewed": renewed.added, "renewed_before": renewed.unchanged,
                                             "forgotten": renewed.pruned}
@@ -201,7 +225,7 @@ def _print_added(collection: Collection, report: AddReport, renewed: AddReport |
                     "images": len(collection), "features": collection.rows, **facts})
     elif renewed is None or report.added + report.unchanged + report.duplicates + report.moved + len(report.skipped):
         print(f"{display_path(collection.folder)}: {counted(report.added, 'photo')} added, "
-              f"{report.unchanged:,} unchanged, {report.duplicates:,} exact copies"
+              f"{report.unchanged:,} unchanged, {copies}"
               f"{f', {report.moved:,} moved' if report.moved else ''}"
               f"{f', {report.pruned:,} gone and forgotten' if report.pruned else ''}; "
               f"now {counted(len(collection), 'image')} with {counted(collection.rows, 'feature')}")
@@ -212,7 +236,7 @@ def search(
     query: Annotated[list[Path], typer.Argument(metavar="QUERY", help="Photos to search with.")],
     box: Annotated[str | None, typer.Option(metavar="X1,Y1,X2,Y2", help="Search for this part of the query, "
                                             "in pixels of the upright photo.")] = None,
-    top: Top = 10, method: Method = METHOD,
+    where: Where = None, top: Top = 10, method: Method = METHOD,
     html: Annotated[Path | None, typer.Option(metavar="REPORT", help="Write a page with the matched points.")] = None,
     model: Annotated[str | None, typer.Option(help="The model file, where it is not a packaged one.")] = None,
     extractor: Own = None, verifier: Verifier = None, candidates: Candidates = None, turns: Turns = None,
@@ -222,6 +246,8 @@ def search(
     """Search a collection with photos: which of its images show the same thing, and how sure that is.
 
     Example: [bold]delf search places.delf query.jpg --html report.html[/bold]
+
+    Example: [bold]delf search places.delf query.jpg --where 'folder = holidays and date >= 2019-06'[/bold]
     """
     from delf.collection import Collection
     from delf.errors import DelfError, ImageError, OptionError
@@ -234,13 +260,15 @@ def search(
     said = search_settings(others, verifier, candidates, turns)
     options = method_options(method, said)
     with Collection.open(collection) as opened:
+        if where is not None:
+            opened.snapshot.matching(where)  # a wrong one is told before the work
         found = load_stored_extractor(opened, extractor, model, runtime, device, threads, quiet or json, **extraction)
         with progress("Preparing", "segments", quiet or json) as update:
             engine = SearchEngine(opened, found, method=method, options=options, progress=update)
         answers, skipped = [], []
         for path in query:
             try:
-                answers.append(engine.search(path, box=region, top=top))
+                answers.append(engine.search(path, box=region, top=top, where=where))
             except ImageError as error:
                 skipped.append(str(error))
                 continue
@@ -262,7 +290,8 @@ def result_json(answer: SearchResult, settings: dict[str, Any] | None = None) ->
             "match": answer.match, "verified": answer.verified,
             "verdict": answer.verdict, "order": answer.order, "seconds": answer.seconds,
             "results": [{"rank": result.rank, "image": result.image, "key": result.key, "file": result.shown,
-                         "files": [str(path) for path in result.files], "score": result.score,
+                         "files": [str(path) for path in result.files], "keys": list(result.keys),
+                         "metadata": dict(result.metadata), "score": result.score,
                          "examined": result.examined, "inliers": result.inliers, "probability": result.probability,
                          "transform": None if result.transform is None else result.transform.tolist()}
                         for result in answer.results]}

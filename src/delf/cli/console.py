@@ -45,8 +45,10 @@ def report_skipped(skipped: Sequence[str], strict: bool, noun: str = "file") -> 
         raise typer.Exit(1)
 
 
-def report_passed_over(passed_over: PassedOver) -> None:
+def report_passed_over(passed_over: PassedOver, quiet: bool = False) -> None:
     """Say on stderr, in one line, how many RAW files and films were passed over."""
+    if quiet:
+        return
     kinds = ((passed_over.raw, "RAW"), (passed_over.videos, "video"))
     parts = [f"{number:,} {noun}" for number, noun in kinds if number]
     if parts:

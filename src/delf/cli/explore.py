@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from delf.cli.console import counted, print_json, progress, say
-from delf.cli.options import Json, Own, Quiet, Settings, Threads, load_stored_extractor, only_extraction
+from delf.cli.options import Json, Own, Quiet, Settings, Threads, Where, load_stored_extractor, only_extraction
 
 if TYPE_CHECKING:
     from delf.explore import Exploration
@@ -24,7 +24,7 @@ def explore(
     sure: Annotated[float | None, typer.Option(min=0, max=1, help="The probability from which a pair of photos is "
                                                "joined although no third photo confirms it.")] = None,
     model: Annotated[str | None, typer.Option(help="The model file, where it is not a packaged one.")] = None,
-    extractor: Own = None, settings: Settings = None,
+    where: Where = None, extractor: Own = None, settings: Settings = None,
     threads: Threads = None, json: Json = False, quiet: Quiet = False,
 ) -> None:
     """Find the photos of a collection that show the same place, and put them on a page, group by group.
@@ -47,7 +47,8 @@ def explore(
         own = load_stored_extractor(opened, extractor, model, "auto", "cpu", threads, silent,
                                     **only_extraction(settings))
         with progress("Preparing", "segments", silent) as preparing, progress("Matching", "photos", silent) as matching:
-            found = explore_collection(opened, own, options=options, progress=matching, preparing=preparing)
+            found = explore_collection(opened, own, options=options, progress=matching, preparing=preparing,
+                                       where=where)
         if page is not None:
             with progress("Drawing", "groups", silent) as drawing:
                 found.write_page(page, progress=drawing)

@@ -32,9 +32,13 @@ Runtime = Annotated[str, typer.Option(help="What computes the network: auto (the
                                          "onnx, onnx-int8, openvino, openvino-bf16, torch or torch-bf16.")]
 Device = Annotated[str, typer.Option(help="cpu, or a device of torch such as cuda.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="How many cores to use; all by default.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars and no remarks.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars and no remarks: only results, and what "
+                                                           "went wrong.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 Strict = Annotated[bool, typer.Option(help="Fail (exit code 1) if any file was skipped.")]
+Where = Annotated[str | None, typer.Option(
+    "--where", metavar="CONDITION", help="Only photos of which this is true, such as 'folder = holidays and date >= "
+                                         "2019-06'; 'delf photos --help' says what there is.")]
 Method = Annotated[str, typer.Option(help="How to search; a wrong name lists the others.")]
 Top = Annotated[int, typer.Option(min=1, help="How many results to show.")]
 Dimensions = Annotated[int | None, typer.Option(min=1, help="How many numbers a descriptor has.")]

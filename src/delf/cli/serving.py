@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
+import os
+import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from delf.cli.collections import Folder
 from delf.cli.console import counted, progress, say
 from delf.cli.options import (
     Device,
@@ -21,13 +21,11 @@ from delf.cli.options import (
     load_stored_extractor,
     only_extraction,
 )
-from delf.errors import missing_dependency
-
-PACKAGES = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
 
 
 def serve(
-    collection: Folder,
+    collections: Annotated[list[Path], typer.Argument(
+        metavar="COLLECTION...", help="The folder of a collection; of several, each is served below its name.")],
     host: Annotated[str, typer.Option(help="The address to listen at; the default is seen from this computer only.")]
     = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes one that is free.")] = 8000,
@@ -39,55 +37,92 @@ def serve(
     methods: Annotated[str | None, typer.Option(metavar="NAME,...", help="The search methods that are served, the "
                        "usual one first; what they need is made before it starts. By default the recommended one, and "
                        "those that need nothing more.")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Searches that are computed at once.")] = None,
-    waiting: Annotated[int | None, typer.Option(min=0, help="Searches that may wait; more are told to come back.")]
+    workers: Annotated[int | None, typer.Option(
+        min=1, help="Searches that are computed at once; 2 by default.")] = None,
+    waiting: Annotated[int | None, typer.Option(
+        min=0, help="Searches that may wait, 16 by default; more are told to come back.")] = None,
+    seconds: Annotated[float | None, typer.Option(
+        min=0.1, help="Seconds that an answer may take, waiting included; 60 by default.")] = None,
+    upload_seconds: Annotated[float | None, typer.Option(
+        min=0.1, help="Seconds that a photo may take to arrive; 30 by default.")] = None,
+    header_seconds: Annotated[float | None, typer.Option(
+        min=0.1, help="Seconds that a request's header may take; 10 by default.")] = None,
+    per_address: Annotated[int | None, typer.Option(
+        min=1, help="Connections from one address at most, 64 by default; behind a proxy all come from its address.")]
     = None,
-    seconds: Annotated[float | None, typer.Option(min=0.1, help="Seconds that an answer may take, waiting included.")]
-    = None,
-    upload_seconds: Annotated[float | None, typer.Option(min=0.1, help="Seconds that a photo may take to arrive.")]
-    = None,
-    header_seconds: Annotated[float | None, typer.Option(min=0.1, help="Seconds that a request's header may take.")]
-    = None,
-    per_address: Annotated[int | None, typer.Option(min=1, help="Connections from one address at most; behind a proxy "
-                                                    "all come from its address.")] = None,
-    upload_bytes: Annotated[int | None, typer.Option(min=1, help="How many bytes a photo may have.")] = None,
-    pixels: Annotated[int | None, typer.Option(min=1, help="How many pixels an uploaded photo may have.")] = None,
+    upload_bytes: Annotated[int | None, typer.Option(
+        min=1, help="How many bytes a photo may have; 20,000,000 by default.")] = None,
+    pixels: Annotated[int | None, typer.Option(
+        min=1, help="How many pixels an uploaded photo may have; 50,000,000 by default.")] = None,
     model: Annotated[str | None, typer.Option(help="The model file, where it is not a packaged one.")] = None,
     extractor: Own = None, settings: Settings = None,
     runtime: Runtime = "auto", device: Device = "cpu", threads: Threads = None, quiet: Quiet = False,
 ) -> None:
-    """Search a collection in the browser, and from programs over HTTP (needs the extra serve).
+    """Search a collection in the browser, and from programs over HTTP.
 
     Ctrl-C ends it, when what was begun is done. The description of the API is at /docs.
 
+    Of several collections, each is served below its name (/places/, /shop/), and the environment variable
+    DELF_TOKEN_PLACES has a token of its own for places.delf. Photos that are added go into a folder of that name in
+    --uploads.
+
     Example: [bold]delf serve places.delf[/bold]
+
+    Example: [bold]delf serve places.delf shop.delf --port 8080[/bold]
     """
-    for package in PACKAGES:
-        if find_spec(package) is None:
-            raise missing_dependency(package, "serve", "the search service")
     from delf.collection import Collection
     from delf.images import display_path
     from delf.service.library import Library
     from delf.service.options import ServiceOptions
     from delf.service.server import serve as listen
 
-    options = ServiceOptions(token=token, uploads=uploads, hosts=tuple(allow_host or ()),
-                             **given(workers=workers, waiting=waiting, seconds=seconds, upload_seconds=upload_seconds,
-                                     header_seconds=header_seconds, per_address=per_address,
-                                     upload_bytes=upload_bytes, pixels=pixels))
+    limits = given(workers=workers, waiting=waiting, seconds=seconds, upload_seconds=upload_seconds, pixels=pixels,
+                   header_seconds=header_seconds, per_address=per_address, upload_bytes=upload_bytes)
     wanted = None if methods is None else chosen_methods(methods)
-    with Collection.open(collection) as opened:
-        images = len(opened)
-        found = load_stored_extractor(opened, extractor, model, runtime, device, threads, quiet,
-                                      **only_extraction(settings))
-    with progress("Preparing", "segments", quiet):
-        library = Library(collection, found, wanted, told=say)
+    extraction = only_extraction(settings)
+    places = {"": collections[0]} if len(collections) == 1 else _named(collections)
+    libraries, options = {}, {}
+    for name, place in places.items():
+        own, folder = _token(name, token), uploads
+        if uploads is not None and name and own is not None:
+            folder = uploads / name
+            folder.mkdir(exist_ok=True)
+        options[name] = ServiceOptions(token=own, uploads=folder, hosts=tuple(allow_host or ()), **limits)
+        with Collection.open(place) as opened:
+            found = load_stored_extractor(opened, extractor, model, runtime, device, threads, quiet, **extraction)
+        with progress("Preparing", "segments", quiet):
+            libraries[name] = Library(place, found, wanted, told=say)
 
     def started(address: str) -> None:
-        print(f"{display_path(collection)}: {counted(images, 'image')} at {address}", flush=True)
+        for name, library in libraries.items():
+            below, images = f"{address}{name}/" if name else address, len(library.state.snapshot)
+            print(f"{display_path(places[name])}: {counted(images, 'image')} at {below}", flush=True)
         say("Ctrl-C ends the service.", quiet)
 
-    listen(library, options, host, port, started=started)
+    if len(collections) == 1:
+        listen(libraries[""], options[""], host, port, started=started)
+    else:
+        listen(libraries, options, host, port, started=started)
+
+
+def _named(collections: list[Path]) -> dict[str, Path]:
+    """Several collections by the names of their folders, without `.delf`."""
+    from delf.errors import OptionError
+    from delf.images import display_path
+
+    named: dict[str, Path] = {}
+    for place in collections:
+        name = place.resolve().name.removesuffix(".delf")
+        if name in named:
+            raise OptionError(f"{display_path(named[name])} and {display_path(place)} would both be served as "
+                              f"{name!r}: rename one of them")
+        named[name] = place
+    return named
+
+
+def _token(name: str, usual: str | None) -> str | None:
+    """The token of a collection: of several, each may have its own."""
+    return os.environ.get(f"DELF_TOKEN_{re.sub(r'[^A-Za-z0-9]', '_', name).upper()}", usual) if name else usual
 
 
 def chosen_methods(names: str) -> list[str]:

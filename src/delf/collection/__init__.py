@@ -3,10 +3,12 @@
 from delf.collection.adding import AddReport
 from delf.collection.collection import Collection
 from delf.collection.compact import CompactOptions
+from delf.collection.given import NewPhoto
 from delf.collection.snapshot import Snapshot, StoredImage
 from delf.collection.storage import STORAGES, Storage
 
-__all__ = ["STORAGES", "AddReport", "Collection", "CompactOptions", "Snapshot", "Storage", "Stored", "StoredImage"]
+__all__ = ["STORAGES", "AddReport", "Collection", "CompactOptions", "NewPhoto", "Snapshot", "Storage", "Stored",
+           "StoredImage"]
 
 Stored = Collection | Snapshot
 """What can be read as a collection: whoever keeps it for longer keeps its `snapshot`."""

@@ -8,17 +8,20 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 from delf.collection.catalogue import Catalogue
+from delf.collection.given import NewPhoto, keep_preview, key_of_path, metadata_text
 from delf.collection.packing import Packed, Packing
 from delf.collection.records import FileRecord, Identity, ImageRecord
 from delf.collection.segment import new_segment, write_segment
 from delf.errors import ImageError
 from delf.extractors import Extractor
-from delf.images import LoadedImage, PassedOver, find_images, load_ahead
+from delf.images import ImageSource, LoadedImage, PassedOver, find_images, load_ahead
 from delf.types import ImageArray
 
 LINKS_AT_ONCE = 4096
+_Known = TypeVar("_Known")
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,7 @@ class Adding:
         self._batch: list[tuple[str, ImageRecord, Packed]] = []
         self._links: list[tuple[FileRecord, int]] = []
         self._left: list[bytes] = []  # where moved files were
+        self._metadata: dict[str, str] = {}  # by content
         self._added = self._unchanged = self._duplicates = self._moved = 0
         self._skipped: list[str] = []
 
@@ -68,11 +72,32 @@ class Adding:
 
     def add(self, files: Iterable[tuple[Path, bytes]], total: int, progress: Callable[[int, int], None]) -> AddReport:
         """Add what is new or changed among files, each given with how its path is shown. total: how many there are."""
+        return self._add(self._read(self._new_files(files), self._extractor.longest_side), total, progress)
+
+    def add_given(self, photos: Iterable[NewPhoto], total: int, progress: Callable[[int, int], None], *,
+                  preview: int | None) -> AddReport:
+        """Add photos from memory. preview: the longest side of the reduced copies that are kept; None keeps none."""
+        longest = self._extractor.longest_side
+        shrink_to = None if longest is None else max(longest, preview or 1)
+        pairs = self._given(self._read(((photo, photo.image) for photo in photos), shrink_to), preview)
+        return self._add(pairs, total, progress)
+
+    def _given(self, read: Iterable[tuple[NewPhoto, LoadedImage]],
+               preview: int | None) -> Iterator[tuple[FileRecord, LoadedImage]]:
+        for photo, loaded in read:
+            if preview is not None:
+                keep_preview(self._segments.parent, loaded, preview)
+            if photo.metadata:
+                self._metadata[loaded.sha256] = metadata_text(photo.metadata)
+            yield FileRecord(*photo.place(loaded.sha256), loaded.file_size, 0), loaded
+
+    def _add(self, pairs: Iterable[tuple[FileRecord, LoadedImage]], total: int,
+             progress: Callable[[int, int], None]) -> AddReport:
         interrupted = False
         in_flight: deque[tuple[str, ImageRecord]] = deque()
 
         def pixels() -> Iterator[tuple[ImageArray, tuple[int, int]]]:
-            for loaded in self._new_images(files):
+            for loaded in self._new_images(pairs):
                 in_flight.append((loaded.sha256, _image_record(loaded)))
                 yield loaded.pixels, loaded.size
 
@@ -94,10 +119,13 @@ class Adding:
     def _done(self) -> int:
         return self._added + self._unchanged + self._duplicates + self._moved + len(self._skipped)
 
-    def _new_images(self, files: Iterable[tuple[Path, bytes]]) -> Iterator[LoadedImage]:
+    def _read(self, sources: Iterable[tuple[_Known, ImageSource]],
+              shrink_to: int | None) -> Iterator[tuple[_Known, LoadedImage]]:
+        return load_ahead(sources, threads=self._extractor.threads, shrink_to=shrink_to, on_error=self._skip)
+
+    def _new_images(self, pairs: Iterable[tuple[FileRecord, LoadedImage]]) -> Iterator[LoadedImage]:
         """Each content that the collection lacks, once; its files are noted, so are all others."""
-        for record, loaded in load_ahead(self._new_files(files), threads=self._extractor.threads,
-                                         shrink_to=self._extractor.longest_side, on_error=self._skip):
+        for record, loaded in pairs:
             if loaded.sha256 in self._files:
                 self._files[loaded.sha256].append(record)
                 self._duplicates += 1
@@ -162,10 +190,16 @@ class Adding:
         if self._links:
             self._catalogue.link(self._links, self._left)
             self._links, self._left = [], []
+        said = {key: text for key, text in self._metadata.items() if key not in self._files}  # else it is in flight
+        if said:
+            self._catalogue.describe({bytes.fromhex(key): text for key, text in said.items()})
+            self._metadata = {key: text for key, text in self._metadata.items() if key not in said}
 
 
 def is_gone(path: bytes) -> bool:
-    """Whether there is certainly no such file: not that it cannot be looked at."""
+    """Whether there is certainly no such file: not that it cannot be looked at, or that a photo came from memory."""
+    if key_of_path(path) is not None:
+        return False
     try:
         os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -183,4 +217,4 @@ def file_key(path: Path) -> bytes:
 def _image_record(loaded: LoadedImage) -> ImageRecord:
     metadata = loaded.metadata
     return ImageRecord(bytes.fromhex(loaded.sha256), metadata.width, metadata.height, metadata.captured_at,
-                       metadata.latitude, metadata.longitude)
+                       metadata.latitude, metadata.longitude, metadata.camera)

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from delf.collection.connection import connect, connect_unchanging
-from delf.collection.records import FileRecord, ImageRecord, StoredFacts
-from delf.collection.schema import APPLICATION_ID, FORMAT, REMOVED, SCHEMA, is_complete, migration
+from delf.collection.describing import Describing
+from delf.collection.records import FileRecord, ImageRecord
+from delf.collection.schema import APPLICATION_ID, DESCRIBED, FORMAT, REMOVED, SCHEMA, is_complete, migration
 from delf.errors import CollectionError
 from delf.files import flush_folder, replacing
 from delf.images import display_path
@@ -27,7 +28,7 @@ FILES_AT_ONCE = 4096
 UNSAID = {"length_weight": 0.0, "texture": 0.0, "border": 0.0, "min_image_size": None}
 
 
-class Catalogue:
+class Catalogue(Describing):
     """The SQLite file, opened. One object may be used from several threads."""
 
     def __init__(self, folder: Path, connection: sqlite3.Connection) -> None:
@@ -53,7 +54,7 @@ class Catalogue:
             # A write-ahead log lets readers keep the state that they opened while another process writes.
             connection.executescript(f"PRAGMA journal_mode = WAL; PRAGMA application_id = {APPLICATION_ID}; "
                                      f"PRAGMA user_version = {FORMAT};")
-            connection.executescript(SCHEMA + REMOVED)
+            connection.executescript(SCHEMA + REMOVED + DESCRIBED)
             with connection:
                 _say(connection, about)
             connection.close()
@@ -167,35 +168,9 @@ class Catalogue:
         [counts] = self._rows("SELECT COUNT(DISTINCT image), COUNT(*) FROM files", (int, int))
         return counts
 
-    def facts_of(self, sha256: bytes) -> StoredFacts | None:
-        """What is known of the image with this content; None where it is not known (any more)."""
-        facts = self._row("SELECT id, captured_at, latitude, longitude FROM images WHERE sha256 = ?",
-                          (int, str | None, float | None, float | None), sha256)
-        if facts is None:
-            return None
-        files = self._rows("SELECT shown, path FROM files WHERE image = ? ORDER BY path", (bytes, bytes), facts[0])
-        return StoredFacts(tuple(files), *facts[1:])
-
     def version(self) -> int:
         """A number that is another one after each change by others, and costs nothing to look at."""
         return int(self._row("PRAGMA data_version", (int,))[0])
-
-    def key_of(self, path: bytes) -> bytes | None:
-        """The SHA-256 of the content of a file, or None where the file is not known."""
-        row = self._row("SELECT sha256 FROM images JOIN files ON image = id WHERE path = ?", (bytes,), path)
-        return None if row is None else bytes(row[0])
-
-    def place_of_key(self, sha256: bytes) -> tuple[str, int] | None:
-        """(folder of the segment, position) of the image with this content, or None."""
-        return self._row("SELECT folder, position FROM images JOIN segments ON segment = segments.id WHERE sha256 = ?",
-                         (str, int), sha256)
-
-    def identities(self, segment: int) -> list[tuple[bytes, bytes, bytes]]:
-        """(SHA-256, shown path, absolute path) of the images of a segment, in their order; no paths of removed ones."""
-        return self._rows(
-            "SELECT sha256, coalesce(shown, x''), coalesce(path, x'') FROM images LEFT JOIN files ON path = "
-            "(SELECT min(path) FROM files WHERE image = images.id) WHERE segment = ? ORDER BY position",
-            (bytes, bytes, bytes), segment)
 
     def removed(self) -> list[tuple[int, int]]:
         """(segment, position) of each image that no file has any more."""
@@ -240,10 +215,10 @@ class Catalogue:
                                          (folder, len(images), features)).lastrowid
             for position, (image, files) in enumerate(images):
                 image_id = connection.execute(
-                    "INSERT INTO images (sha256, width, height, captured_at, latitude, longitude, segment, position) "
-                    "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                    "INSERT INTO images (sha256, width, height, captured_at, latitude, longitude, camera, segment, "
+                    "position) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     (image.sha256, image.width, image.height, image.captured_at, image.latitude, image.longitude,
-                     segment, position)).lastrowid
+                     image.camera, segment, position)).lastrowid
                 _store_files(connection, ((file, int(image_id or 0)) for file in files))
 
     def link(self, files: Iterable[tuple[FileRecord, int]], gone: Iterable[bytes] = ()) -> None:
@@ -267,11 +242,13 @@ class Catalogue:
             connection.executemany("UPDATE images SET segment = ?, position = ? WHERE segment = ? AND position = ?",
                                    [(segment, new, *place) for new, place in enumerate(places)])
             for number in old:
+                _forget_metadata(connection, number)
                 _forget_segment(connection, number)
 
     def drop(self, segment: int) -> None:
         """Forget a segment with its images and files."""
         with self._transaction() as connection:
+            _forget_metadata(connection, segment)
             connection.execute("DELETE FROM files WHERE image IN (SELECT id FROM images WHERE segment = ?)", (segment,))
             _forget_segment(connection, segment)
 
@@ -281,6 +258,7 @@ class Catalogue:
         The folders of its segments must be there. No index is built of them, and no quantiser is known.
         """
         with self._transaction() as connection:
+            self._follow(connection, other.key_of)
             for table in ("files", "removed", "images", "indexes", "segments"):
                 connection.execute(f"DELETE FROM {table}")
             for table in ("segments", "images", "files", "removed"):
@@ -385,6 +363,12 @@ def _say(connection: sqlite3.Connection, about: Mapping[str, Any]) -> None:
 
 def _forget(connection: sqlite3.Connection, paths: Iterable[bytes]) -> None:
     connection.executemany("DELETE FROM files WHERE path = ?", [(path,) for path in paths])
+
+
+def _forget_metadata(connection: sqlite3.Connection, segment: int) -> None:
+    """What was said of the removed images of a segment. (Of those of a damaged one it is kept: they may come again.)"""
+    connection.execute("DELETE FROM metadata WHERE sha256 IN (SELECT sha256 FROM images JOIN removed ON image = id "
+                       "WHERE segment = ?)", (segment,))
 
 
 def _forget_segment(connection: sqlite3.Connection, segment: int) -> None:

@@ -6,24 +6,21 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any, cast
 
 from delf.collection import upkeep
 from delf.collection.adding import Adding, AddReport, file_key, is_gone
 from delf.collection.catalogue import Catalogue, exists
 from delf.collection.conversion import converted
+from delf.collection.given import NewPhoto, drop_previews, from_memory, key_of_path, metadata_text
 from delf.collection.lock import WriterLock
+from delf.collection.reading import Reading
 from delf.collection.renewal import renewed
-from delf.collection.segment import Segment
-from delf.collection.snapshot import Identified, Snapshot, StoredImage, read_snapshot
-from delf.collection.storage import Storage, chosen, kind_of, require_storage
-from delf.errors import CollectionError
+from delf.collection.snapshot import Identified, Snapshot, read_snapshot
+from delf.collection.storage import Storage, chosen, require_storage
+from delf.errors import CollectionError, OptionError
 from delf.extractors import Own, as_extractor
-from delf.images import display_path, find_images
-from delf.types import Features, FloatArray, IntArray
+from delf.images import ImageSource, display_path, find_images
 
 IMAGES_PER_SEGMENT = 512
 IMAGES_PER_MERGED_SEGMENT = 16384
@@ -34,7 +31,7 @@ def silent(done: int, total: int) -> None:
     """The progress that nobody looks at."""
 
 
-class Collection:
+class Collection(Reading):
     """Photos and their features, which can be changed. What it says is of one `snapshot`, until it is changed or
     `refresh` is called; a snapshot itself, and an engine that searches it, stay as they are.
 
@@ -135,30 +132,6 @@ class Collection:
         assert self._snapshot is not None, "it is read when the collection is opened"
         return self._snapshot
 
-    def __len__(self) -> int:
-        """How many images there are, removed ones left out."""
-        return len(self.snapshot)
-
-    @property
-    def about(self) -> Mapping[str, Any]:
-        """What is stored of the model, the options and the index."""
-        return self.snapshot.about
-
-    @property
-    def storage(self) -> str:
-        """How features are stored: "full" or "compact"."""
-        return kind_of(self.about)
-
-    @property
-    def segments(self) -> tuple[Segment, ...]:
-        """The segments, in the order of their rows."""
-        return self.snapshot.segments
-
-    @property
-    def segment_ids(self) -> tuple[int, ...]:
-        """The number of each segment in the catalogue."""
-        return self.snapshot.segment_ids
-
     @property
     def catalogue(self) -> Catalogue:
         """The catalogue, to be read: it answers for what is there now."""
@@ -181,46 +154,6 @@ class Collection:
             yield catalogue
             self.refresh()
 
-    @property
-    def rows(self) -> int:
-        """How many features are stored, those of removed images included."""
-        return self.snapshot.rows
-
-    @property
-    def dimensions(self) -> int:
-        """Of the stored descriptors."""
-        return self.snapshot.dimensions
-
-    @property
-    def alive(self) -> NDArray[np.bool_]:
-        """(n,) whether each image is still there."""
-        return self.snapshot.alive
-
-    @property
-    def starts(self) -> IntArray:
-        """(n + 1,) first row of each image, and the number of rows."""
-        return self.snapshot.starts
-
-    def images_of(self, rows: IntArray) -> IntArray:
-        """The ordinals of the images that features belong to."""
-        return self.snapshot.images_of(rows)
-
-    def global_descriptors(self) -> FloatArray:
-        """(n, G) float32 unit vectors of all images."""
-        return self.snapshot.global_descriptors()
-
-    def image(self, ordinal: int) -> StoredImage:
-        """What is known of an image."""
-        return self.snapshot.image(ordinal)
-
-    def features(self, ordinal: int) -> Features:
-        """The stored features of an image."""
-        return self.snapshot.features(ordinal)
-
-    def ordinal_of(self, path: str | Path) -> int | None:
-        """The ordinal of the image in a file, or None where the file is not in the collection."""
-        return self.snapshot.ordinal_of(path)
-
     def files(self) -> int:
         """How many files the images have; copies of one image count each."""
         return self._catalogue.counts()[1]
@@ -233,27 +166,40 @@ class Collection:
         """
         return upkeep.bytes_by_kind(self.folder)
 
-    def add(self, paths: str | Path | Iterable[str | Path], *, progress: Progress = silent, prune: bool = False,
-            images_per_segment: int = IMAGES_PER_SEGMENT, exclude: Iterable[str] = ()) -> AddReport:
-        """Add the photos in files and folders: what is new or changed; the rest is left as it is.
+    def add(self, photos: ImageSource | NewPhoto | Iterable[str | Path | NewPhoto], *, progress: Progress = silent,
+            images_per_segment: int = IMAGES_PER_SEGMENT, prune: bool = False, exclude: Iterable[str] = (),
+            key: str | None = None, name: str | None = None, metadata: Mapping[str, Any] | None = None,
+            preview: int | None = None) -> AddReport:
+        """Add the photos in files and folders, what is new or changed of them; or photos from memory.
+
+            collection.add(["photos/", "more/a.jpg"])
+            collection.add(pixels, key="42", name="shop/42", metadata={"price": 12}, preview=1024)
 
         Each batch of photos is published as a segment by one transaction, so that whatever ends the work, what was
         published stays, and the next call goes on from there. Ctrl-C publishes what is done and returns. Where small
         segments have become many, they are merged, without their removed images, as by `compact`.
 
         Args:
-            paths: files and folders, or one of them.
+            photos: files and folders, or one of them; or the bytes of a file, a binary file object, a Pillow image, an
+                (H, W, 3) array or a `NewPhoto`, which are added as by `add_photos`.
             progress: called with (files done, files to do) now and then.
-            prune: forget the files at or below `paths` that are gone, also where a path itself is gone. Where nothing
+            prune: forget the files at or below `photos` that are gone, also where a path itself is gone. Where nothing
                 is left of a folder and of what is beside it, its disk may not be there: then only those files are
                 forgotten of which the collection has a copy elsewhere, and that is told.
-            exclude: patterns of names, or of paths relative to those of `paths`, that are passed over beside what
+            exclude: patterns of names, or of paths relative to those of `photos`, that are passed over beside what
                 programs keep among photos (`delf.images.find_images`). What the collection has of them stays.
+            key, name, metadata, preview: of one photo from memory (also of a path, which is then read once, and is not
+                known as a file): as for `NewPhoto` and `add_photos`.
 
         Raises:
             CollectionError: the collection was opened without an extractor, or the disk cannot be written.
-            ImageError: a path does not exist. OptionError: a pattern is empty.
+            ImageError: a path does not exist. OptionError: a pattern is empty, or as for `add_photos`.
         """
+        given = from_memory(photos, key=key, name=name, metadata=metadata, kept=preview is not None)
+        if given is not None:
+            return self.add_photos(given, total=len(given), preview=preview, progress=progress,
+                                   images_per_segment=images_per_segment)
+        paths = cast("str | Path | Iterable[str | Path]", photos)
         listed = [Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
         present = [path for path in listed if not (prune and self._is_forgotten(path))]
         patterns = [exclude] if isinstance(exclude, str) else list(exclude)
@@ -261,6 +207,49 @@ class Collection:
         with self._adding(images_per_segment) as (catalogue, adding):
             report = adding.run(present, progress, patterns)
             return upkeep.pruned(catalogue, listed, report) if prune and not report.interrupted else report
+
+    def add_photos(self, photos: Iterable[NewPhoto], *, total: int = 0, preview: int | None = None,
+                   progress: Progress = silent,
+                   images_per_segment: int = IMAGES_PER_SEGMENT) -> AddReport:
+        """Add photos from memory, which need not be files; features are kept, and pixels only as previews.
+
+            collection.add_photos((NewPhoto(row.pixels, key=row.id) for row in shop), total=len(shop), preview=1024)
+
+        A photo under a key that is there takes the place of the one before. It is known by that key from then on
+        (`collection["42"]`), stays until it is forgotten (`forget("42")`), and cannot be read again: `renew` needs it
+        to be added anew.
+
+        Args:
+            photos: of which a few at a time are asked for. total: how many, for `progress`.
+            preview: the longest side, in pixels, of a reduced copy that is kept, so that the evidence can be drawn;
+                None keeps none.
+
+        Raises:
+            CollectionError: as `add`. OptionError: a key or metadata are not what they should be. What cannot be read
+                as an image is listed in the report.
+        """
+        if preview is not None and (type(preview) is not int or preview < 16):
+            raise OptionError(f"a preview has a longest side of 16 pixels or more, not {preview!r}")
+        with self._adding(images_per_segment) as (_, adding):
+            return adding.add_given(photos, total, progress, preview=preview)
+
+    def describe(self, photos: Mapping[str | Path, Mapping[str, Any] | None]) -> None:
+        """Keep a JSON object with each of some images, in the place of what was kept before; None forgets it.
+
+            collection.describe({"photos/a.jpg": {"album": "Rome", "tags": ["sea", "night"]}})
+
+        It belongs to the content: copies have it too, and a file whose content changes takes it along.
+
+        Args:
+            photos: by the key of an image, or the path of a file (what `[]` takes).
+
+        Raises:
+            MissingImageError: an image is not there. OptionError: an object is not JSON, or too large. Nothing is kept
+                then.
+        """
+        said = {which: None if value is None else metadata_text(value) for which, value in photos.items()}
+        with self.writing() as catalogue:
+            catalogue.describe({bytes.fromhex(self[which].key): text for which, text in said.items()})
 
     def add_files(self, files: Iterable[tuple[Path, bytes]], total: int, progress: Progress,
                   images_per_segment: int = IMAGES_PER_SEGMENT) -> AddReport:
@@ -349,20 +338,21 @@ class Collection:
     def forget(self, keys: str | Iterable[str]) -> list[Path]:
         """Remove images by their keys, with all files that they have; the files, which themselves stay as they are.
 
+        By a key that a caller gave, what was added under that key is forgotten, and the image with it unless it is
+        there by another key or file.
+
         Raises:
             CollectionError: the collection has no image with one of the keys; nothing is removed then.
         """
         with self.writing() as catalogue:
             found: dict[bytes, None] = {}
             for key in [keys] if isinstance(keys, str) else keys:
-                known = None
-                if self.snapshot.ordinal_of_key(key) is not None:
-                    known = catalogue.facts_of(bytes.fromhex(key))
-                if known is None:
+                paths = self.snapshot.paths_of(key)
+                if not paths:
                     raise CollectionError(f"{display_path(self.folder)} has no image {key}; nothing was removed")
-                found |= dict.fromkeys(path for _, path in known.files)  # also those that are not there any more
+                found |= dict.fromkeys(paths)
             catalogue.remove(found)
-        return [Path(os.fsdecode(path)) for path in found]
+        return [Path(os.fsdecode(path)) for path in found if key_of_path(path) is None]
 
     def compact(self, *, progress: Progress = silent,
                 images_per_segment: int = IMAGES_PER_MERGED_SEGMENT) -> tuple[int, int]:
@@ -375,6 +365,7 @@ class Collection:
             before = self.snapshot
             with self._disk("nothing was lost"):
                 upkeep.compact_segments(before, catalogue, images_per_segment, progress)
+        drop_previews(self.folder, {self.snapshot.key_of(ordinal) for ordinal in range(len(self.alive))})
         return len(before.alive) - len(self.alive), len(before.segments) - len(self.segments)
 
     def convert(self, storage: Storage = "compact", *, model_file: Path | None = None,

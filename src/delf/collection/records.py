@@ -30,16 +30,21 @@ class ImageRecord:
     captured_at: str | None
     latitude: float | None
     longitude: float | None
+    camera: str | None = None
 
 
 @dataclass(frozen=True)
 class StoredFacts:
-    """What is known of an image. files: (shown, absolute path) of each; the rest from the photo's EXIF data."""
+    """What is known of an image. files: (shown, absolute path) of each; metadata: what callers have said of it, as
+    JSON; the rest from the photo's EXIF data.
+    """
 
     files: tuple[tuple[bytes, bytes], ...]
     captured_at: str | None
     latitude: float | None
     longitude: float | None
+    camera: str | None = None
+    metadata: str | None = None
 
 
 @dataclass(frozen=True)

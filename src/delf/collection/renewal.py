@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from delf.collection.adding import AddReport, is_gone
 from delf.collection.catalogue import Catalogue
+from delf.collection.given import key_of_path
 from delf.collection.records import FileRecord
 from delf.collection.storage import Chosen, Storage, as_before, chosen
 from delf.collection.upkeep import delete_renewal, is_there, move_segments, remove_leftovers, renewal_folder, renewals
@@ -45,7 +46,8 @@ def renewed(collection: Collection, catalogue: Catalogue, extractor: Extractor, 
     with _begun(collection, renewal, extractor, wanted) as new:
         with new.writing() as found:  # what the collection has forgotten since
             found.remove([record.path for record, _ in found.files() if catalogue.file(record.path) is None])
-        files = ((Path(os.fsdecode(record.path)), record.shown) for record, _ in catalogue.files())
+        files = ((Path(os.fsdecode(record.path)), record.shown) for record, _ in catalogue.files()
+                 if key_of_path(record.path) is None)
         report = new.add_files(files, collection.files(), progress, images_per_segment)
         if report.interrupted:
             return report
@@ -97,9 +99,14 @@ def _complete(catalogue: Catalogue, new: Catalogue, folder: Path, *, prune: bool
 
 
 def _sentence(folder: Path, lost: list[bytes], prune: bool) -> str:
+    given = [os.fsencode(key) for key in map(key_of_path, lost) if key is not None]
     gone = [path for path in lost if is_gone(path)]
-    unreadable = sorted(set(lost) - set(gone))
+    unreadable = sorted(path for path in set(lost) - set(gone) if key_of_path(path) is None)
     cures = []
+    if given:
+        it = "it" if len(given) == 1 else "them"
+        cures.append(f"{_named(given)} came from memory and cannot be read again; forget {it} (Collection.forget), and "
+                     f"add {it} again afterwards")
     if gone:
         it, there = ("it", "is") if len(gone) == 1 else ("them", "are")
         other = (f"take {it} out with 'delf remove': nothing is left of the folder, so that its disk may not be there"

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-FORMAT = 2
+FORMAT = 3
 APPLICATION_ID = 0x64656C66  # "delf", in the header of the file
 
 SCHEMA = """
@@ -38,8 +38,19 @@ CREATE TRIGGER file_gone AFTER DELETE ON files BEGIN
     INSERT OR IGNORE INTO removed SELECT OLD.image WHERE NOT EXISTS (SELECT 1 FROM files WHERE image = OLD.image);
 END;
 """
+# Format 3: the camera, and what callers say of photos, by the SHA-256 of the content. What was said of a file goes with
+# it when its content changes.
+DESCRIBED = """
+ALTER TABLE images ADD COLUMN camera TEXT;
+CREATE TABLE metadata (sha256 BLOB PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TRIGGER content_changed AFTER UPDATE OF image ON files WHEN OLD.image != NEW.image BEGIN
+    INSERT OR IGNORE INTO metadata SELECT new.sha256, value FROM images AS new, images AS old, metadata
+        WHERE new.id = NEW.image AND old.id = OLD.image AND metadata.sha256 = old.sha256;
+END;
+"""
 MIGRATIONS = {1: REMOVED + "INSERT INTO removed SELECT id FROM images WHERE NOT EXISTS "
-                           "(SELECT 1 FROM files WHERE image = id);"}  # from this format to the next
+                           "(SELECT 1 FROM files WHERE image = id);",
+              2: DESCRIBED}  # from this format to the next
 
 
 def migration(version: int) -> Iterator[str]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from pickle import PicklingError
 from typing import Any, Protocol
@@ -14,14 +15,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from delf.collection.catalogue import Catalogue
+from delf.collection.container import Container
+from delf.collection.given import key_of_path, path_of_key, preview_path
 from delf.collection.packing import Packing
 from delf.collection.records import Identity, StoredFacts
 from delf.collection.segment import Segment, open_segment
 from delf.collection.storage import packing_of
 from delf.collection.upkeep import segment_folder
+from delf.collection.where import parse_where
 from delf.errors import CollectionError
 from delf.images import display_path
 from delf.types import Features, FloatArray, IntArray
+
+_MASKS = 8  # conditions whose images a snapshot keeps
 
 
 class Identified(Protocol):
@@ -39,8 +45,9 @@ class StoredImage:
 
     key: the SHA-256 of its content, as 64 hexadecimal digits: the same for ever. path: as it was indexed, to be shown.
     file: absolute, one that exists where any does. files: all with this very content that are there, absolute; where
-    none is there, those that the collection knows; none where the image was removed since. The rest is from the photo's
-    EXIF data.
+    none is there, those that the collection knows; none where the image was removed since. keys: what callers know it
+    by who added it from memory; without another file, `file` is then its preview, whether one was kept or not. size:
+    (width, height), upright. metadata: what callers have said of it. The rest is from the photo's EXIF data.
     """
 
     key: str
@@ -50,10 +57,14 @@ class StoredImage:
     captured_at: str | None
     latitude: float | None
     longitude: float | None
+    camera: str | None = None
+    size: tuple[int, int] = (0, 0)
+    keys: tuple[str, ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, eq=False)
-class Snapshot:
+@dataclass(frozen=True, eq=False, repr=False)
+class Snapshot(Container):
     """A collection as it was at one instant. It never changes, and what it refers to stays readable while it lives.
 
     Images are numbered by ordinals 0 to n - 1 in the order in which they were added, removed ones included; features
@@ -76,14 +87,11 @@ class Snapshot:
     indexes: Mapping[int, tuple[str, str]]
     lookup: Catalogue
     packing: Packing
+    _masks: dict[str, tuple[int, NDArray[np.bool_]]] = field(default_factory=dict)
 
     def __reduce__(self) -> tuple[Any, ...]:
         raise PicklingError("a snapshot cannot be pickled, as it is a state of this moment: pickle the collection, "
                             "which opens the state that is there then")
-
-    def __len__(self) -> int:
-        """How many images there are, removed ones left out."""
-        return int(self.alive.sum())
 
     @property
     def snapshot(self) -> Snapshot:
@@ -125,11 +133,17 @@ class Snapshot:
         segment, position = self._place(ordinal)
         key = self.key_of(ordinal)
         facts = self.lookup.facts_of(bytes.fromhex(key)) or StoredFacts((), None, None, None)
-        known = [(os.fsdecode(shown), Path(os.fsdecode(path))) for shown, path in facts.files]
-        there = [(shown, path) for shown, path in known if _exists(path)] or known
+        given = [(os.fsdecode(shown), own) for shown, path in facts.files if (own := key_of_path(path)) is not None]
+        known = [(os.fsdecode(shown), Path(os.fsdecode(path))) for shown, path in facts.files
+                 if key_of_path(path) is None]
+        there = [(shown, path) for shown, path in known if _exists(path)]
+        if given and not there:
+            there = [(given[0][0], preview_path(self.folder, key))]
+        there = there or known
         shown, file = there[0] if there else self.segments[segment].path(position)
         return StoredImage(key, shown, file, tuple(path for _, path in there), facts.captured_at, facts.latitude,
-                           facts.longitude)
+                           facts.longitude, facts.camera, self.size(ordinal), tuple(own for _, own in given),
+                           _metadata(facts.metadata))
 
     def ordinal_of(self, path: str | Path) -> int | None:
         """The ordinal of the image in a file, or None where the file is not in the collection."""
@@ -153,6 +167,44 @@ class Snapshot:
                 if self.alive[base + position]:
                     return int(base + position)
         return None
+
+    def ordinal_of_own_key(self, key: str) -> int | None:
+        """The ordinal of the image that was added from memory under a key of the caller's; None where there is none."""
+        found = self.lookup.key_of(path_of_key(key))
+        return None if found is None else self.ordinal_of_key(found.hex())
+
+    def paths_of(self, key: str) -> list[bytes]:
+        """What the catalogue knows an image by, files that are gone included; by a caller's key only that."""
+        if self.ordinal_of_key(key) is None:
+            return [] if self.ordinal_of_own_key(key) is None else [path_of_key(key)]
+        facts = self.lookup.facts_of(bytes.fromhex(key))
+        return [] if facts is None else [path for _, path in facts.files]
+
+    def matching(self, where: str) -> NDArray[np.bool_]:
+        """(n,) of which images a condition (`delf.collection.where`) is true, as the catalogue is now; of removed ones
+        of none.
+
+        Raises:
+            OptionError: it is not understood.
+        """
+        condition, version = parse_where(where), self.lookup.version()
+        known = self._masks.get(where)
+        if known is not None and known[0] == version:
+            return known[1]
+        mask = np.zeros(len(self.alive), np.bool_)
+        bases = {segment.folder.name: base for segment, base in zip(self.segments, self.bases.tolist(), strict=False)}
+        for folder, positions in self.lookup.matching(condition):
+            if folder in bases:
+                mask[bases[folder] + np.array(positions.split(","), np.int64)] = True
+            else:  # it was merged, or added, since
+                places = [self.ordinal_of_key(key.hex()) for key in self.lookup.keys_matching(condition, folder)]
+                mask[[place for place in places if place is not None]] = True
+        mask &= self.alive
+        mask.flags.writeable = False
+        for old in list(self._masks)[: 1 - _MASKS]:
+            self._masks.pop(old, None)
+        self._masks[where] = version, mask
+        return mask
 
     def global_descriptors(self) -> FloatArray:
         """(n, G) float32 unit vectors of all images."""
@@ -211,6 +263,14 @@ class Snapshot:
             raise CollectionError(f"{self.folder} has no image {ordinal}: it has {len(self.alive):,}")
         segment = int(np.searchsorted(self.bases, ordinal, side="right")) - 1
         return segment, int(ordinal - self.bases[segment])
+
+
+def _metadata(text: str | None) -> Mapping[str, Any]:
+    try:
+        found = json.loads(text or "{}")
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def read_snapshot(folder: Path, catalogue: Catalogue, rows: Sequence[tuple[int, str]],

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from delf.collection.snapshot import Snapshot
 
 SEGMENTS = "segments"
+UPLOADS = "uploads"  # photos that were added on the page of a service
 CROWD = 32  # segments of one kind of size that are merged: each takes a millisecond to open, and maps seven files
 REPACKED = 1024  # images whose packed features are in memory together
 _NO_DATA = (".json", ".lock", ".partial", ".spill")  # manifests, the lock, and what is half written
@@ -147,6 +148,8 @@ def _kind_of(path: Path) -> str:
     """What a file of a collection counts as; nothing for what is no data."""
     if path.name.startswith((".", NAME)) or path.suffix in _NO_DATA:
         return ""
+    if path.parent.name == UPLOADS:
+        return UPLOADS
     return {".npy": path.stem, ".faiss": "index"}.get(path.suffix, path.stem.partition("-")[0])
 
 

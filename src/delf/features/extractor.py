@@ -25,6 +25,7 @@ from delf.features.reduction import reduce
 from delf.features.rootsift import RootSift, in_original
 from delf.features.suppression import suppress
 from delf.features.texture import shows_something
+from delf.images import ImageSource, read_reduced
 from delf.models import DEFAULT_MODEL, PACKAGED, find_model, on_hub
 from delf.models.receptive_field import receptive_field
 from delf.pools import Pool, available_cores
@@ -116,6 +117,10 @@ class Delf:
                                 "model: make it with Delf.load")
         return _loaded, (type(self), self.source, self.runtime.name, self.runtime.device, asdict(self.options),
                          self.threads, self.identity["model"])
+
+    def __repr__(self) -> str:
+        return (f"{type(self).__name__}({self.name!r}, runtime {self.runtime.name!r}, {self.dimensions} dimensions, "
+                f"at most {self.options.max_features:,} features)")
 
     @property
     def source(self) -> str:
@@ -212,15 +217,19 @@ class Delf:
             return None
         return math.ceil(self.options.max_image_size * self.largest_scale)
 
-    def extract(self, image: ImageArray, *, image_size: tuple[int, int] | None = None) -> Features:
-        """The features of one (H, W, 3) uint8 RGB image, best score first.
+    def extract(self, image: ImageSource, *, image_size: tuple[int, int] | None = None) -> Features:
+        """The features of one image, best score first.
 
         Args:
+            image: a path, the bytes of a file, a binary file object, a Pillow image, or an (H, W, 3) array.
             image_size: (width, height) of the original, if `image` is a reduced copy: keypoints are in its pixels.
 
         Raises:
-            ImageError: `image` is no such array.
+            ImageError: it cannot be read.
         """
+        if not isinstance(image, np.ndarray):
+            image, size = read_reduced(image, shrink_to=self.longest_side)
+            image_size = image_size or size
         return next(self._gather([(0, image, image_size)], self._submit([image])))[1]
 
     def extract_many(self, images: Iterable[ImageArray | tuple[ImageArray, tuple[int, int]]], *,

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from delf.errors import ImageError, OptionError
-from delf.images import limit_size, resize
+from delf.images import ImageSource, limit_size, read_reduced, resize
 from delf.pools import Pool, available_cores
 from delf.types import Features, FloatArray, ImageArray
 
@@ -169,14 +169,17 @@ class RootSiftExtractor:
         return {"model": {"name": "rootsift", "fingerprint": FINGERPRINT},
                 "options": {"dimensions": DIMENSIONS, "max_image_size": self.longest_side, **asdict(self.options)}}
 
-    def extract(self, image: ImageArray, *, image_size: tuple[int, int] | None = None) -> Features:
-        """The features of one (H, W, 3) uint8 RGB image, strongest first, as `Delf.extract` has them."""
+    def extract(self, image: ImageSource, *, image_size: tuple[int, int] | None = None) -> Features:
+        """The features of one image, strongest first; it takes and gives what `Delf.extract` does."""
+        if not isinstance(image, np.ndarray):
+            image, size = read_reduced(image, shrink_to=self.longest_side)
+            image_size = image_size or size
         require_image(image)
         height, width = image.shape[:2]
-        size = image_size or (width, height)
         if self.longest_side is not None:
             image = resize(image, limit_size(width, height, self.longest_side))
-        return in_original(root_sift(image, self.options), (image.shape[1], image.shape[0]), size)
+        return in_original(root_sift(image, self.options), (image.shape[1], image.shape[0]),
+                           image_size or (width, height))
 
     def extract_many(self, images: Iterable[tuple[ImageArray, tuple[int, int]]]) -> Iterator[Features]:
         """The features of (pixels, (width, height) of the original) pairs, in their order, `threads` at a time."""

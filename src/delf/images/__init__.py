@@ -2,6 +2,7 @@
 
     find_images([folder]) -> load(path) -> pixels, metadata, sha-256
                              read_image(anything) -> pixels
+                             image_bytes(anything) -> the bytes of a file
                              crop(pixels, box) -> pixels, offset
 
 Whatever bytes arrive, the only error that comes out is an `ImageError` with a sentence that names the file.
@@ -12,8 +13,20 @@ from delf.images.decoding import ImageOptions
 from delf.images.geometry import as_stored, crop, limit_size, parse_box, resize
 from delf.images.metadata import ImageMetadata
 from delf.images.passing import PassedOver
-from delf.images.paths import IMAGE_EXTENSIONS, display_path, find_images
-from delf.images.reading import ImageSource, LoadedImage, load, load_ahead, read_image, read_metadata
+from delf.images.paths import IMAGE_EXTENSIONS, display_path, find_images, is_walked, printable
+from delf.images.reading import (
+    ImageSource,
+    LoadedImage,
+    image_bytes,
+    in_memory,
+    load,
+    load_ahead,
+    preview,
+    read_image,
+    read_metadata,
+    read_reduced,
+    source_name,
+)
 
 __all__ = [
     "IMAGE_EXTENSIONS",
@@ -26,11 +39,18 @@ __all__ = [
     "crop",
     "display_path",
     "find_images",
+    "image_bytes",
+    "in_memory",
+    "is_walked",
     "limit_size",
     "load",
     "load_ahead",
     "parse_box",
+    "preview",
+    "printable",
     "read_image",
     "read_metadata",
+    "read_reduced",
     "resize",
+    "source_name",
 ]

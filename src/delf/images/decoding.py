@@ -27,7 +27,7 @@ from delf.errors import DelfError, ImageError
 from delf.images.bmp import Bmp
 from delf.images.containers import jpeg_parts, png_parts
 from delf.images.geometry import limit_size
-from delf.images.metadata import ImageMetadata, metadata_of, orientation_of, parsed_exif
+from delf.images.metadata import ImageMetadata, metadata_of, orientation_of, parsed_exif, previewed
 from delf.images.paths import printable
 from delf.images.pixels import upright_rgb
 from delf.images.tiff import TiffPage
@@ -94,7 +94,8 @@ def decode(data: bytes, name: str, options: ImageOptions,
            shrink_to: int | None) -> tuple[ImageArray, ImageMetadata]:
     """Pixels (H, W, 3) and metadata of an encoded image; `name` stands in the error. Raises `ImageError`.
 
-    With `shrink_to`, a JPEG may come out smaller than its metadata say: see `delf.images.load`.
+    With `shrink_to`, a JPEG may come out smaller than its metadata say, and a preview always does: see
+    `delf.images.load`.
     """
     with _opened(data, name, options, shrink_to) as (stored, metadata, shrunk):
         pixels = upright_rgb(stored.read(), stored.orientation)
@@ -113,8 +114,8 @@ def decode_metadata(data: bytes, name: str, options: ImageOptions) -> ImageMetad
 @contextmanager
 def _opened(data: bytes, name: str, options: ImageOptions,
             shrink_to: int | None) -> Iterator[tuple[_Stored, ImageMetadata, bool]]:
-    """A picture whose header has been read and found acceptable, and whether it will be decoded at a fraction of its
-    size; every failure inside becomes an `ImageError`.
+    """A picture whose header has been read and found acceptable, and whether it will be decoded at a fraction of the
+    size in its metadata; every failure inside becomes an `ImageError`.
     """
     kind = _format_of(data, name)
     if kind == "JPEG" and _scans(data) > _MAX_SCANS:
@@ -132,10 +133,14 @@ def _opened(data: bytes, name: str, options: ImageOptions,
         may_shrink = shrink_to is not None and kind == "JPEG" and image and not image.info.get("progressive")
         check_size(size, name, bounded if may_shrink else options)
         metadata = metadata_of(size, stored.orientation, stored.exif)
+        original = previewed(stored.exif) if kind == "JPEG" else None
+        if original is not None:
+            check_size(original, name, options)
+            metadata = replace(metadata, width=original[0], height=original[1])
         if shrink_to is not None and image:
             image.draft(None, limit_size(*size, shrink_to))  # does nothing to other formats
             check_size(image.size, name, replace(options, min_side=1))
-        yield stored, metadata, image is not None and image.size != size
+        yield stored, metadata, original is not None or (image is not None and image.size != size)
         if image:
             image.close()
 

@@ -11,7 +11,10 @@ from typing import Any
 
 from PIL import ExifTags, Image
 
+from delf.images.paths import printable
+
 _DATE = re.compile(r"([0-9]{4}):([0-9]{2}):([0-9]{2}) ([0-9]{2}:[0-9]{2}:[0-9]{2})")
+_PREVIEW = re.compile(r"delf preview of ([0-9]{1,6})x([0-9]{1,6})")
 _XMP_KEYS = {"XML:com.adobe.xmp", "xmp"}
 _HEMISPHERES = {"N": 1, "S": -1, "E": 1, "W": -1}
 
@@ -23,7 +26,8 @@ class ImageMetadata:
     width, height: pixels of the upright image (the orientation has been applied). captured_at: ISO 8601 time of the
     exposure, local to the camera, with a UTC offset only where EXIF has one. latitude, longitude: degrees, north and
     east positive (WGS 84); both or neither. orientation: how the photo lies in its file, 1 to 8 as in EXIF; 1 where it
-    lies upright. focal_35mm: the focal length in millimetres that has the same view on 35 mm film.
+    lies upright. focal_35mm: the focal length in millimetres that has the same view on 35 mm film. camera: its maker
+    and model, as one text.
     """
 
     width: int
@@ -33,6 +37,7 @@ class ImageMetadata:
     longitude: float | None = None
     orientation: int = 1
     focal_35mm: float | None = None
+    camera: str | None = None
 
 
 def metadata_of(size: tuple[int, int], orientation: int, exif: Image.Exif) -> ImageMetadata:
@@ -42,7 +47,8 @@ def metadata_of(size: tuple[int, int], orientation: int, exif: Image.Exif) -> Im
         width, height = height, width
     latitude, longitude = _position(_tags(exif, ExifTags.IFD.GPSInfo))
     details = _tags(exif, ExifTags.IFD.Exif)
-    return ImageMetadata(width, height, _capture_time(details), latitude, longitude, orientation, _focal(details))
+    return ImageMetadata(width, height, _capture_time(details), latitude, longitude, orientation, _focal(details),
+                         _camera(exif))
 
 
 def parsed_exif(data: bytes) -> Image.Exif:
@@ -51,6 +57,21 @@ def parsed_exif(data: bytes) -> Image.Exif:
     with suppress(Exception):  # damaged EXIF fails in as many ways as there are types
         exif.load(data)
     return exif
+
+
+def as_preview(size: tuple[int, int]) -> Image.Exif:
+    """The EXIF that a reduced copy is written with, which says of what (width, height) its original is."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Software] = f"delf preview of {size[0]}x{size[1]}"
+    return exif
+
+
+def previewed(exif: Image.Exif) -> tuple[int, int] | None:
+    """The (width, height) that `as_preview` has written; None for any other picture."""
+    with suppress(Exception):
+        found = _PREVIEW.fullmatch(str(exif.get(ExifTags.Base.Software)))
+        return None if found is None else (int(found[1]), int(found[2]))
+    return None
 
 
 def orientation_of(exif: Image.Exif) -> int:
@@ -107,6 +128,16 @@ def _focal(exif: Mapping[int, Any]) -> float | None:
         millimetres = float(exif[ExifTags.Base.FocalLengthIn35mmFilm])
         if 1 <= millimetres <= 10_000:
             return millimetres
+    return None
+
+
+def _camera(exif: Image.Exif) -> str | None:
+    """Maker and model; cameras whose model begins with the maker's name have it once."""
+    with suppress(Exception):
+        maker, model = (printable(str(exif.get(tag) or "")).strip(" \0")[:100]
+                        for tag in (ExifTags.Base.Make, ExifTags.Base.Model))
+        first = maker.partition(" ")[0].lower()
+        return (model if first and model.lower().startswith(first) else f"{maker} {model}").strip() or None
     return None
 
 

@@ -74,6 +74,18 @@ def find_images(
     return walk.all(paths)
 
 
+def is_walked(path: Path, root: Path, exclude: Iterable[str] = ()) -> bool:
+    """Whether `find_images` of a root comes to a path at or below it, as far as its names say. Both are absolute."""
+    exclusion, parts = Exclusion(exclude), path.relative_to(root).parts
+    folder, relative = root, ""
+    for part in parts:
+        if (is_kept_by_programs(part, in_library=is_library(folder)) or exclusion.excludes(root, relative + part)
+                or (folder.name.endswith(".delf") and (folder / "catalogue.sqlite").exists())):
+            return False
+        folder, relative = folder / part, f"{relative}{part}/"
+    return True
+
+
 def _require_existing(path: Path) -> None:
     try:
         path.stat()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
@@ -23,7 +24,8 @@ from delf.images.decoding import (
     decode_metadata,
     failures_as_image_error,
 )
-from delf.images.metadata import ImageMetadata, pillow_orientation
+from delf.images.geometry import limit_size, resize
+from delf.images.metadata import ImageMetadata, as_preview, metadata_of, pillow_orientation
 from delf.images.paths import display_path
 from delf.images.pixels import eight_bit, upright_rgb
 from delf.images.sources import read_file, read_stream
@@ -31,19 +33,22 @@ from delf.types import ImageArray
 
 _Encoded = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 ImageSource = _Encoded | Image.Image | NDArray[Any]
+"""What an image is read from: a path, the bytes of a file, a binary file object, a Pillow image, or an array."""
 
 
 _DEFAULTS = ImageOptions()
+_PREVIEW_QUALITY = 85
 _Key = TypeVar("_Key")
 
 
 @dataclass(frozen=True, eq=False)
 class LoadedImage:
-    """All that indexing needs of a file, which was read once.
+    """All that indexing needs of an image, which was read once.
 
-    pixels: (H, W, 3) uint8 RGB, upright; smaller than `size` where `shrink_to` allowed it.
+    pixels: (H, W, 3) uint8 RGB, upright; smaller than `size` where `shrink_to` allowed it, and for a preview.
     metadata: size of the upright original, time and place.
-    sha256: hexadecimal digest of the file's bytes. file_size: their number.
+    sha256: hexadecimal digest of the file's bytes; where there is no file, of the size and the pixels. file_size: the
+        number of those bytes.
     """
 
     pixels: ImageArray
@@ -70,30 +75,77 @@ def read_image(source: ImageSource, *, options: ImageOptions = _DEFAULTS) -> Ima
     if isinstance(source, Image.Image):
         return _from_pillow(source, options)
     data, name = _encoded(source, options)
-    return decode(data, name, options, shrink_to=None)[0]
+    pixels, metadata = decode(data, name, options, shrink_to=None)
+    return resize(pixels, (metadata.width, metadata.height))  # which only a preview has not got already
 
 
-def load(source: _Encoded, *, shrink_to: int | None = None,
+def read_reduced(source: ImageSource, *, shrink_to: int | None = None,
+                 options: ImageOptions = _DEFAULTS) -> tuple[ImageArray, tuple[int, int]]:
+    """As `load`, without digest and metadata: the pixels, and the (width, height) of the original."""
+    if isinstance(source, np.ndarray | Image.Image):
+        pixels = read_image(source, options=options)
+        return pixels, (pixels.shape[1], pixels.shape[0])
+    data, name = _encoded(source, options)
+    pixels, metadata = decode(data, name, options, shrink_to)
+    return pixels, (metadata.width, metadata.height)
+
+
+def load(source: ImageSource, *, shrink_to: int | None = None,
          options: ImageOptions = _DEFAULTS) -> LoadedImage:
-    """Pixels, metadata and digest of an image file (a path, bytes or a binary file object), which is read
-    once.
+    """Pixels, metadata and digest of an image, from whatever holds it (as for `read_image`), which is read once.
 
     shrink_to: the longest side that is needed, in pixels. A JPEG is then decoded at 1/2, 1/4 or 1/8 of its
     size where its longest side stays at least that (the scaled DCT of libjpeg: faster, and less memory);
     other formats come whole. A point of `pixels` becomes one of the original by the ratio of `size` to the
     size of `pixels`, half-pixel centres kept; since a side that 8 does not divide is rounded up, that is off
-    by less than a pixel of `pixels`. Raises `ImageError`, and `OptionError` for a `shrink_to` below 1.
+    by less than a pixel of `pixels`. A preview (`delf.images.preview`) comes as small as it is, with the size of its
+    original. Raises `ImageError`, and `OptionError` for a `shrink_to` below 1.
     """
+    if isinstance(source, np.ndarray | Image.Image):
+        return _without_file(source, options)
     data, name = _encoded(source, options)
     pixels, metadata = decode(data, name, options, shrink_to)
     return LoadedImage(pixels, metadata, hashlib.sha256(data).hexdigest(), len(data))
 
 
-def load_ahead(sources: Iterable[tuple[_Key, Path]], *, threads: int, on_error: Callable[[ImageError], None],
+def preview(pixels: ImageArray, size: tuple[int, int], side: int) -> bytes:
+    """A reduced copy of a picture as a JPEG file, which says of what size its original is.
+
+    To `read_image` it has the size of the original, so that points that were found there lie where they belong.
+
+    Args:
+        pixels: (H, W, 3) uint8 RGB. size: (width, height) of the original. side: the longest of the copy, in pixels.
+    """
+    small = resize(pixels, limit_size(pixels.shape[1], pixels.shape[0], side))
+    stream = io.BytesIO()
+    Image.fromarray(small).save(stream, "JPEG", quality=_PREVIEW_QUALITY, exif=as_preview(size))
+    return stream.getvalue()
+
+
+def image_bytes(source: ImageSource, *, options: ImageOptions = _DEFAULTS) -> bytes:
+    """An image as the bytes of a file: those that there are, or else a PNG of the pixels. Raises `ImageError`."""
+    if not isinstance(source, np.ndarray | Image.Image):
+        return _encoded(source, options)[0]
+    stream = io.BytesIO()
+    Image.fromarray(read_image(source, options=options)).save(stream, "PNG", compress_level=1)
+    return stream.getvalue()
+
+
+def in_memory(source: object) -> bool:
+    """Whether an image is given by its content, and not by a path."""
+    return isinstance(source, np.ndarray | Image.Image | bytes | bytearray | memoryview) or hasattr(source, "read")
+
+
+def source_name(source: ImageSource) -> str:
+    """What to call an image where results are shown: its path, or nothing."""
+    return os.fsdecode(source) if isinstance(source, str | os.PathLike) else ""
+
+
+def load_ahead(sources: Iterable[tuple[_Key, ImageSource]], *, threads: int, on_error: Callable[[ImageError], None],
                shrink_to: int | None = None) -> Iterator[tuple[_Key, LoadedImage]]:
     """`load` in threads, a few files ahead of the consumer and in their order.
 
-    sources: pairs of anything, which comes back with the image, and a path. on_error: is told of what cannot be
+    sources: pairs of anything, which comes back with the image, and where that is. on_error: is told of what cannot be
     read, which is left out.
     """
     waiting: deque[tuple[_Key, Future[LoadedImage]]] = deque()
@@ -105,8 +157,8 @@ def load_ahead(sources: Iterable[tuple[_Key, Path]], *, threads: int, on_error: 
             on_error(error)
 
     with ThreadPoolExecutor(threads, thread_name_prefix="delf-decode") as pool:
-        for key, path in sources:
-            waiting.append((key, pool.submit(load, path, shrink_to=shrink_to)))
+        for key, source in sources:
+            waiting.append((key, pool.submit(load, source, shrink_to=shrink_to)))
             if len(waiting) > threads:
                 yield from result(*waiting.popleft())
         for item in waiting:
@@ -133,6 +185,17 @@ def _encoded(source: Any, options: ImageOptions) -> tuple[bytes, str]:
         return read_stream(source, "The given file object", options.max_bytes), "The given file object"
     raise ImageError(f"An image cannot be read from {type(source).__name__!r}: give a path, bytes or a "
                      "binary file.")
+
+
+def _without_file(source: Image.Image | NDArray[Any], options: ImageOptions) -> LoadedImage:
+    pixels = read_image(source, options=options)
+    height, width = pixels.shape[:2]
+    metadata = ImageMetadata(width, height)
+    if isinstance(source, Image.Image):
+        with suppress(Exception):  # damaged EXIF fails in as many ways as there are types
+            metadata = metadata_of((width, height), 1, source.getexif())
+    digest = hashlib.sha256(f"{width}x{height} RGB\n".encode() + pixels.tobytes())
+    return LoadedImage(pixels, metadata, digest.hexdigest(), pixels.nbytes)
 
 
 def _from_pillow(image: Image.Image, options: ImageOptions) -> ImageArray:

@@ -35,6 +35,18 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun if number == 1 else plural}"
 
 
+def duration(seconds: float) -> str:
+    """A time as one says it: "<1 ms", "12 ms", "1.3 s", "25 s"."""
+    if seconds < 0.9995:
+        return "<1 ms" if seconds < 0.0005 else f"{1000 * seconds:.0f} ms"
+    return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
+
+
+def moment(time: str) -> str:
+    """An ISO 8601 time to be read, to the minute: "2019-07-14 16:30"."""
+    return time[:16].replace("T", " ")
+
+
 def printable(text: str) -> str:
     """`text` on one line that any encoding of Unicode can hold.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from delf.errors import DelfError, OptionError
 from delf.files import write_atomically
 from delf.report.charts import Place, map_chart
-from delf.report.evidence import counted
+from delf.report.evidence import counted, moment
 from delf.report.figure import Photo, embedded, match_figure
 from delf.report.page import GONE, LEFT_OUT, Pictures, document, lines, size_of, tail, text
 from delf.types import ImageArray, ImageMatch
@@ -248,7 +248,7 @@ def _face(photo: GroupPhoto, thumbnail: str) -> list[str]:
 
 def _where(photo: GroupPhoto, tag: str = "p") -> str:
     """When and where a photo was taken, as far as it says so."""
-    known = [] if photo.captured_at is None else [text(photo.captured_at)]
+    known = [] if photo.captured_at is None else [text(moment(photo.captured_at))]
     if photo.position is not None:
         known.append(coordinates(*photo.position))
     return f'<{tag} class="quiet">{" · ".join(known)}</{tag}>' if known else ""

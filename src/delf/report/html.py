@@ -15,7 +15,7 @@ from pathlib import Path
 
 from delf.errors import DelfError, OptionError
 from delf.files import write_atomically
-from delf.report.evidence import corners, counted, percent
+from delf.report.evidence import corners, counted, duration, percent
 from delf.report.figure import Photo, embedded, match_figure, polygon
 from delf.report.layout import Panel
 from delf.report.page import GONE, LEFT_OUT, Pictures, document, lines, size_of, tail, text
@@ -23,6 +23,7 @@ from delf.types import Box, ImageArray, Result, SearchResult
 from delf.verdicts import HEADLINES, NO_MATCH, NOT_EXAMINED, PERHAPS, SAME
 
 VERDICT_CLASSES = {SAME: "same", PERHAPS: "perhaps", NO_MATCH: "none", NOT_EXAMINED: "none"}
+RIGHT, WRONG = ("right", "✓", "really the same thing"), ("wrong", "✗", "really another thing")
 TALLIES = {SAME: "with a match", PERHAPS: "with a perhaps", NO_MATCH: "without a match",
            NOT_EXAMINED: "ranked by similarity alone"}
 
@@ -83,7 +84,8 @@ def render_report(
 ) -> str:
     """The page as text that encodes as UTF-8; the same entries give the same text. `note`: a line below the title."""
     pictures = Pictures(options.picture_bytes)
-    sections = [_section(f"q{number}", entry, pictures, options) for number, entry in enumerate(entries, 1)]
+    sections = [_section(f"q{number}", entry, pictures, options, opened=number == 1)
+                for number, entry in enumerate(entries, 1)]
     return document(title, _header(entries, title, note), sections or ["<p>There are no queries in this report.</p>"])
 
 
@@ -92,6 +94,10 @@ def _header(entries: Sequence[ReportEntry], title: str, note: str) -> str:
     if note:
         parts.append(f"<p>{text(note)}</p>")
     parts.append(f'<p class="quiet">{_tally(entries)}</p>')
+    if any(entry.truth for entry in entries):
+        signs = " ".join(f'<span class="sign {kind}" aria-hidden="true">{mark}</span> {words}'
+                         for kind, mark, words in (RIGHT, WRONG))
+        parts.append(f'<p class="quiet">What the photos really show, whatever was found: {signs}</p>')
     if len(entries) > 1:
         parts += ['<nav aria-label="Queries"><ol>']
         for number, entry in enumerate(entries, start=1):
@@ -109,14 +115,18 @@ def _tally(entries: Sequence[ReportEntry]) -> str:
     return ": ".join([queries, *([", ".join(said)] if said else [])])
 
 
-def _section(anchor: str, entry: ReportEntry, pictures: Pictures, options: ReportOptions) -> str:
-    """One query: its photo, what was found, the cards of the results, and the time it took."""
+def _section(anchor: str, entry: ReportEntry, pictures: Pictures, options: ReportOptions, *, opened: bool) -> str:
+    """One query: its photo, what was found, the cards of the results, and the time it took.
+
+    opened: whether the first result with evidence shows it from the start.
+    """
     result = entry.result
     shown = result.results[: options.results_per_query]
     query_uri = pictures.embed(entry.query_image, options.evidence)
     with_evidence = {r.rank for r in [r for r in shown if len(r.inlier_points)][: options.evidence_per_query]}
-    cards = [result_card(anchor, entry, r, pictures, options, query_uri is not None and r.rank in with_evidence)
-             for r in shown]
+    first = min(with_evidence, default=0) if opened else 0
+    cards = [result_card(anchor, entry, r, pictures, options, query_uri is not None and r.rank in with_evidence,
+                         opened=r.rank == first) for r in shown]
     return lines(
         f'<section id="{anchor}" aria-labelledby="{anchor}-name">',
         _query(anchor, entry, query_uri),
@@ -210,13 +220,16 @@ def _face(entry: ReportEntry, result: Result, remark: str, thumbnail: str) -> li
         f'<span class="bar" aria-hidden="true"><i class="{VERDICT_CLASSES[word]}" style="width:{bar:.0f}%"></i></span>',
         f'<span class="path">{text(result.image)}</span>',
         *(f'<span class="path quiet">also as {text(str(path))}</span>' for path in result.copies),
-        f'<span class="quiet"><span>{_geometry(result)}</span> · <span>score {result.score:.4g}</span></span>',
+        f'<span class="quiet">{_looked(entry, result)}</span>',
         f'<span class="remark">{text(remark)}</span>' if remark else "",
         "</span>",
     ]
 
 
-def _geometry(result: Result) -> str:
+def _looked(entry: ReportEntry, result: Result) -> str:
+    """What was found of a result, as far as that says anything to people."""
+    if not entry.result.verified:
+        return f"similarity {result.score:.3g}"
     return "geometry did not look" if result.probability is None else counted(result.inliers, "inlier")
 
 
@@ -224,12 +237,12 @@ def _truth(entry: ReportEntry, result: Result) -> str:
     known = None if entry.truth is None else entry.truth.get(result.name)
     if known is None:
         return ""
-    kind, mark, words = ("right", "✓", "really the same thing") if known else ("wrong", "✗", "really another thing")
+    kind, mark, words = RIGHT if known else WRONG
     return f'<span class="truth {kind}" role="img" aria-label="{words}" title="{words}">{mark}</span>'
 
 
 def _timings(result: SearchResult) -> str:
     if not result.seconds:
         return ""
-    stages = " · ".join(f"{text(stage)} {seconds:.3g} s" for stage, seconds in result.seconds.items())
+    stages = " · ".join(f"{text(stage)} {duration(seconds)}" for stage, seconds in result.seconds.items())
     return f'<p class="quiet timings">Time: {stages}</p>'

@@ -1,4 +1,4 @@
-"""A collection over HTTP: the search service behind `delf serve`, which needs the extra `[serve]`.
+"""A collection over HTTP: the search service behind `delf serve`.
 
     request -> guard -> form -> workers -> library, queries -> answer
 

@@ -20,6 +20,7 @@ from delf.service import description, photos, schemas, searching
 from delf.service.core import Service, Shared, only_known
 from delf.service.forms import sentence
 from delf.service.guard import Guard
+from delf.service.indexing import Indexing
 from delf.service.library import Library
 from delf.service.metrics import CONTENT_TYPE
 from delf.service.options import ServiceOptions
@@ -32,29 +33,44 @@ Points are (x, y) in pixels of the upright photo, (0, 0) the centre of the first
 a transform is 3x3, acts on columns (x, y, 1), and maps the query to the photo of the collection. Errors are
 `{"error": {"code": ..., "message": "a sentence"}}`; where the status is 503, `Retry-After` says when to come back."""
 
+# What a client that is generated of the description calls its functions; all others have their own names.
+OPERATIONS = {"collection": "get_collection", "work": "get_work", "matches": "match", "images": "list_images",
+              "image": "get_image", "thumbnail": "get_thumbnail", "picture": "get_picture", "add": "add_image",
+              "attention": "get_attention", "remove": "remove_image", "healthz": "is_alive", "readyz": "is_ready",
+              "metrics": "get_metrics"}
+
 health = APIRouter(tags=["health"])
 looked_at = APIRouter()  # the page, whose parameters say what is shown
 
 
-def create_app(library: Library, options: ServiceOptions) -> ASGIApp:
+def create_app(library: Library, options: ServiceOptions, indexing: Indexing | None = None) -> ASGIApp:
     """The service as an ASGI application: of its own, or mounted in another one, at any prefix.
 
         parent.mount("/places", create_app(Library(Path("places.delf"), Delf.load()), ServiceOptions()))
 
     It answers to the names of this computer and to `options.hosts` alone, wherever it is mounted.
+
+    Args:
+        indexing: what goes on beside it, from its beginning to its end.
     """
-    service = Service(library, options)
+    return application(Service(library, options, indexing))
+
+
+def application(service: Service) -> ASGIApp:
+    """A service as an application, as `create_app` makes it."""
+    options = service.options
     app = FastAPI(title="delf", version=version("delf-retrieval"), description=ABOUT, docs_url=None, redoc_url=None,
-                  openapi_url=None, lifespan=service.life, redirect_slashes=False)
+                  openapi_url=None, lifespan=service.life, redirect_slashes=False,
+                  generate_unique_id_function=lambda route: OPERATIONS.get(route.name, route.name))
     app.state.service = service
     app.include_router(looked_at)
     for router in (searching.router, photos.router, health, description.router):
         app.include_router(router, dependencies=[Depends(only_known)])
-    app.mount("/static", _Static(directory=PAGE, check_dir=False))
+    app.mount("/static", static_files())
     for kind, handler in {RequestValidationError: _invalid, HTTPException: _http, DelfError: _delf, ClientGone: _left,
                           ClientDisconnect: _left, Exception: _internal}.items():
         app.add_exception_handler(kind, handler)
-    description.describe(app, library.methods)
+    description.describe(app, service.library.methods)
     # The outermost layer, which sees what went wrong inside as well.
     return Guard(app, options, service.metrics, service.watch)
 
@@ -77,6 +93,11 @@ class _Static(StaticFiles):
         response = super().file_response(*arguments, **options)
         response.headers["Cache-Control"] = "no-cache"
         return response
+
+
+def static_files() -> StaticFiles:
+    """Those of the page."""
+    return _Static(directory=PAGE, check_dir=False)
 
 
 @health.get("/healthz", response_model=schemas.Health)

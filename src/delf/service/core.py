@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from delf.errors import DelfError
 from delf.service.forms import read_form, require_known
+from delf.service.indexing import Indexing
 from delf.service.library import Library, State
 from delf.service.metrics import Metrics
 from delf.service.options import ServiceOptions
@@ -34,8 +35,8 @@ class Service:
     searching: where the model runs. drawing: for pictures and lists, which need no model. changing: one writer.
     """
 
-    def __init__(self, library: Library, options: ServiceOptions) -> None:
-        self.library, self.options = library, options
+    def __init__(self, library: Library, options: ServiceOptions, indexing: Indexing | None = None) -> None:
+        self.library, self.options, self.indexing = library, options, indexing
         self.metrics = Metrics()
         self.queries = Queries(options.queries)
         self.pictures: Recent[bytes] = Recent(options.pictures_bytes, len)
@@ -83,6 +84,8 @@ class Service:
     async def life(self, _: Any) -> AsyncIterator[None]:
         """From before the first request until after the last, when what was begun is finished."""
         self.watch()
+        if self.indexing is not None:
+            self.indexing.start()
         try:
             yield
         finally:
@@ -91,6 +94,8 @@ class Service:
                 self._watching.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await self._watching
+            if self.indexing is not None:
+                await asyncio.to_thread(self.indexing.stop)
             for pool in (self.searching, self.drawing, self.changing):
                 await asyncio.to_thread(pool.close)
             self.library.close()

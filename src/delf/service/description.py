@@ -87,8 +87,10 @@ def _operation(method: str, path: str, operation: Mapping[str, Any], schema: Map
         parts.append("<p>Needs the token of the service: <code>Authorization: Bearer TOKEN</code>.</p>")
     given = [(one["name"], one["in"], one["schema"] | {"description": one.get("description", "")},
               bool(one.get("required"))) for one in operation.get("parameters", [])]
-    for content in operation.get("requestBody", {}).get("content", {}).values():
-        form = content["schema"]
+    contents = operation.get("requestBody", {}).get("content", {})
+    if "application/json" in contents:
+        parts.append("<p>With an <code>id</code>, the same fields may be sent as a JSON object.</p>")
+    for form in (content["schema"] for kind, content in contents.items() if kind != "application/json"):
         given += [(key, "form", field, key in form.get("required", [])) for key, field in form["properties"].items()]
     if given:
         parts.append(_table(("", "where", "type", "what it is"),

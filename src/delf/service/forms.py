@@ -6,6 +6,7 @@ A part is known by the name of its field. No file name of a client is looked at:
 from __future__ import annotations
 
 import asyncio
+import json
 import tempfile
 from collections.abc import AsyncIterator, Collection, Iterable
 from typing import IO, Any, TypeVar
@@ -15,6 +16,10 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
+from delf.collection.given import METADATA_BYTES, metadata_text
+from delf.collection.where import LONGEST
+from delf.errors import OptionError
+from delf.images import printable
 from delf.service.options import ServiceOptions
 from delf.service.problems import Problem
 
@@ -22,26 +27,33 @@ F = TypeVar("F", bound=BaseModel)
 
 PHOTO = "image"  # the field of the photo
 FIELDS = 12  # of one form
-FIELD_BYTES = 1024  # of one field that is no photo
+FIELD_BYTES = 1024  # of one field that is no photo, unless it may be longer
+LONGER = {"where": 4 * LONGEST, "metadata": METADATA_BYTES}
 HEADER_BYTES = 8192  # of one part
-OVERHEAD = 1 << 16  # bytes of a form beside the photo
+OVERHEAD = 1 << 17  # bytes of a form beside the photo
 SPOOLED = 1 << 20  # bytes of a photo that are kept in memory while it comes in
 
 
 async def read_form(request: Request, kind: type[F], options: ServiceOptions) -> tuple[F, bytes | None]:
-    """The fields of a multipart form, and the photo in it.
+    """The fields of a form, and the photo in it: multipart, or JSON for a form without a photo.
 
     Raises:
         Problem: it is no such form, larger than allowed, or did not come in time.
     """
     form, parameters = parse_options_header(request.headers.get("content-type", ""))
-    if form != b"multipart/form-data":
-        raise Problem(415, "form", "send a form: multipart/form-data, as 'curl --form image=@photo.jpg' does")
-    if not parameters.get(b"boundary"):
+    if form not in (b"multipart/form-data", b"application/json"):
+        raise Problem(415, "form", "send a form: multipart/form-data, as 'curl --form image=@photo.jpg' does; or, "
+                                   "without a photo, a JSON object: application/json")
+    if form == b"multipart/form-data" and not parameters.get(b"boundary"):
         raise not_whole("its Content-Type names no boundary")
+    fields: dict[str, Any]
+    data: bytes | None = None
     try:
         async with asyncio.timeout(options.upload_seconds):
-            fields, data = await _parts(request, parameters[b"boundary"], options)
+            if form == b"application/json":
+                fields = _object(b"".join([chunk async for chunk in _bounded(request, OVERHEAD, OVERHEAD)]))
+            else:
+                fields, data = await _parts(request, parameters[b"boundary"], options)
     except TimeoutError:
         raise Problem(408, "slow", f"the photo did not arrive within {options.upload_seconds:g} seconds; send a "
                                    "smaller one") from None
@@ -60,7 +72,7 @@ async def _parts(request: Request, boundary: bytes, options: ServiceOptions) -> 
                 "on_part_begin": form.begin, "on_header_field": form.header_name, "on_header_value": form.header_value,
                 "on_header_end": form.header_end, "on_headers_finished": form.headers_end, "on_part_data": form.data,
                 "on_part_end": form.end, "on_end": form.close})
-            async for chunk in _bounded(request, options.upload_bytes + OVERHEAD):
+            async for chunk in _bounded(request, options.upload_bytes + OVERHEAD, options.upload_bytes):
                 parser.write(chunk)
             parser.finalize()
         except FormParserError as error:
@@ -124,8 +136,8 @@ class _Form:
 
     def data(self, data: bytes, start: int, end: int) -> None:
         if self._name != PHOTO:
-            _extend(self._value, data[start:end], FIELD_BYTES, f"the field {self._name[:64]!r} is longer than "
-                                                               f"{FIELD_BYTES} bytes")
+            most = LONGER.get(self._name, FIELD_BYTES)
+            _extend(self._value, data[start:end], most, f"the field {self._name[:64]!r} is longer than {most} bytes")
             return
         if self._photo.tell() + end - start > self._limit:
             raise too_large(self._limit)
@@ -139,19 +151,48 @@ class _Form:
         self.whole = True
 
 
-async def _bounded(request: Request, limit: int) -> AsyncIterator[bytes]:
-    """The body as it comes in; refused as soon as there is too much of it."""
+async def _bounded(request: Request, limit: int, told: int) -> AsyncIterator[bytes]:
+    """The body as it comes in; refused as soon as there is too much of it. told: the limit that is named then."""
     total = 0
     async for chunk in request.stream():
         total += len(chunk)
         if total > limit:
-            raise too_large(limit - OVERHEAD)
+            raise too_large(told)
         yield chunk
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    """The fields of a form that was sent as JSON; a box may be four numbers there."""
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise Problem(400, "form", f"this is no JSON object: {printable(str(error))[:200]}") from None
+    if not isinstance(found, dict):
+        raise Problem(400, "form", "the body is a JSON object, such as {\"id\": \"...\"}, not "
+                                   f"{type(found).__name__}")
+    if isinstance(found.get("box"), list):
+        found["box"] = ",".join(str(side) for side in found["box"])
+    return found
+
+
+def parsed_metadata(text: str) -> dict[str, Any]:
+    """The JSON object in a field. Raises `OptionError` where it is none."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise OptionError("the metadata of a photo are a JSON object, such as {\"album\": \"Rome\"}, and this cannot "
+                          f"be read: {error}") from error
+    if not isinstance(found, dict):
+        raise OptionError("the metadata of a photo are a JSON object, such as {\"album\": \"Rome\"}, not "
+                          f"{type(found).__name__}")
+    metadata_text(found)
+    return found
 
 
 def too_large(limit: int) -> Problem:
     """The body of a request is larger than allowed."""
-    return Problem(413, "too_large", f"a photo may have at most {limit:,} bytes; send a smaller one")
+    return Problem(413, "too_large", f"a photo, or what is sent in its place, may have at most {limit:,} bytes; send a "
+                                     "smaller one")
 
 
 def not_whole(reason: str) -> Problem:

@@ -7,15 +7,17 @@ import json
 import re
 import threading
 import weakref
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from delf.collection import Collection, Snapshot
 from delf.collection.catalogue import NAME
+from delf.collection.given import preview_path
 from delf.errors import CollectionError, DelfError, OptionError
 from delf.extractors import Extractor, Own, as_extractor
 from delf.features import Delf, load_stored
@@ -33,7 +35,8 @@ _FROM_FEATURES = (VoteOptions, GlobalRetrieval)  # which search by what every co
 @dataclass(frozen=True)
 class Photo:
     """A photo of the collection. key: the SHA-256 of its content, which names it for ever; files: where it lies, with
-    one first that exists where any does.
+    one first that exists where any does. preview: the reduced copy that is kept of one from memory, there or not; it is
+    then the only one of the files. keys, metadata: what those who added it called it, and said of it.
     """
 
     key: str
@@ -42,11 +45,15 @@ class Photo:
     size: tuple[int, int]
     taken: str | None
     gps: tuple[float, float] | None
+    camera: str | None = None
+    preview: Path | None = None
+    keys: tuple[str, ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         """The name of the file, as printable text."""
-        return display_path(self.files[0].name)
+        return display_path(Path(self.path).name if self.preview else self.files[0].name)
 
 
 class _Keeper:
@@ -95,16 +102,19 @@ class State:
         stored = self.snapshot.image(ordinal)
         gps = None if stored.latitude is None or stored.longitude is None else (stored.latitude, stored.longitude)
         others = tuple(file for file in stored.files if file != stored.file)
-        return Photo(stored.key, display_path(stored.path), (stored.file, *others), self.snapshot.size(ordinal),
-                     stored.captured_at, gps)
+        preview = preview_path(self.snapshot.folder, stored.key)
+        return Photo(stored.key, display_path(stored.path), (stored.file, *others), stored.size, stored.captured_at,
+                     gps, stored.camera, preview if stored.file == preview else None, stored.keys, stored.metadata)
 
-    def after(self, key: str | None, limit: int) -> list[int]:
+    def after(self, key: str | None, limit: int, where: str | None = None) -> list[int]:
         """The places of the photos whose keys come next after one, in the order of their keys.
+
+        where: of which of them; `OptionError` where that is no condition.
 
         That order is the same in every state, so that whoever lists photos in pieces misses none, and sees none twice,
         whatever is added, removed or merged meanwhile.
         """
-        order = self._by_key
+        order = self._by_key if where is None else self._by_key[self.snapshot.matching(where)[self._by_key]]
         start = 0
         if key is not None:
             start, stop = 0, len(order)

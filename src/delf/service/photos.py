@@ -9,9 +9,10 @@ from fastapi import APIRouter, Query, Request, Response
 from delf.errors import OptionError
 from delf.service import pictures, schemas, writing
 from delf.service.core import API, Service, Shared
+from delf.service.forms import parsed_metadata
 from delf.service.library import State
 from delf.service.queries import require_file
-from delf.service.schemas import Added, After, Id, Image, Images, Side, errors
+from delf.service.schemas import Added, After, Id, Image, Images, Side, Where, errors
 from delf.service.workers import Job
 
 router = APIRouter(prefix=f"{API}/images", tags=["images"])
@@ -23,16 +24,17 @@ _PICTURE: dict[int | str, dict[str, Any]] = {
 
 @router.get("", response_model=Images, responses=errors(422, 503))
 async def images(request: Request, service: Shared, after: After = None,
-                 limit: Annotated[int, Query(ge=1, le=500)] = 100) -> Any:
+                 limit: Annotated[int, Query(ge=1, le=500)] = 100, where: Where = None) -> Any:
     """Photos of the collection, in the order of their keys: the first ones, or those that come after one.
 
     Where more follow, `next` says what to give as `after`. Whatever is added, removed or merged meanwhile, none is
     missed that was there all the time, and none comes twice.
     """
     def work(_: Job, state: State) -> Images:
-        found = state.after(after, limit + 1)
+        found = state.after(after, limit + 1, where)
         listed = [Image.of(state.photo_at(ordinal)) for ordinal in found[:limit]]
-        return Images(total=len(state.snapshot), images=listed, next=listed[-1].key if len(found) > limit else None)
+        total = len(state.snapshot) if where is None else int(state.snapshot.matching(where).sum())
+        return Images(total=total, images=listed, next=listed[-1].key if len(found) > limit else None)
 
     return await service.read(service.drawing, request, work)
 
@@ -76,13 +78,14 @@ async def _picture(request: Request, service: Service, id: str, side: int) -> Re
              responses={200: {"model": Added, "description": "The collection has it already."},
                         **errors(400, 401, 403, 408, 409, 413, 415, 422, 503, 507)})
 async def add(request: Request, response: Response, service: Shared) -> Any:
-    """Add a photo."""
+    """Add a photo. One that the collection has already is not added again, but what is said of it is kept."""
     service.require_token(request)
-    _, data = await service.form(service.changing, request, schemas.AddForm)
+    form, data = await service.form(service.changing, request, schemas.AddForm)
     if data is None:
         raise OptionError("give a photo in the field 'image'")
+    metadata = None if form.metadata is None else parsed_metadata(form.metadata)
     # What has begun is finished, whether the client waits for it or not.
-    key, added = await service.changing.run(lambda _: writing.add(service.library, service.options, data))
+    key, added = await service.changing.run(lambda _: writing.add(service.library, service.options, data, metadata))
     response.status_code = 201 if added else 200
     return Added(id=key, key=key, added=added)
 

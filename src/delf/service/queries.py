@@ -44,13 +44,14 @@ class Queries:
     def __init__(self, kept: int) -> None:
         self._recent: Recent[Seen] = Recent(kept)
 
-    def search(self, job: Job, state: State, asked: Asked, method: str, top: int) -> tuple[SearchResult, Query]:
+    def search(self, job: Job, state: State, asked: Asked, method: str, top: int,
+               where: str | None = None) -> tuple[SearchResult, Query]:
         """The answer to a query. One of the collection is not found by itself."""
         engine = state.engine(method)
         job.check()
         query = self.query(state, asked)
         exclude = [state.ordinal(asked.key)] if asked.key is not None else []
-        return engine.answer(query, top=top, exclude=exclude, check=job.check), query
+        return engine.answer(query, top=top, exclude=exclude, where=where, check=job.check), query
 
     def match(self, job: Job, state: State, asked: Asked, other: str, method: str) -> tuple[ImageMatch, Query]:
         """The evidence that a query and a photo of the collection show the same, looked at as a search looks at it."""
@@ -71,6 +72,8 @@ class Queries:
 def file_of(photo: Photo) -> Path:
     """A file of a photo that has its very content still. Raises `Problem` where none has."""
     require_file(photo)
+    if photo.preview is not None:  # it is no copy of the original, and knows of what size that was
+        return photo.preview
     for file in photo.files:
         if digest_of(file) == photo.key:
             return file

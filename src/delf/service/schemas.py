@@ -11,6 +11,7 @@ from typing import Annotated, Any, Self
 from fastapi import Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 
+from delf.collection.where import LONGEST
 from delf.images import display_path
 from delf.service.library import KEY, Photo
 from delf.types import ImageMatch, Result
@@ -46,6 +47,10 @@ MethodName = Annotated[str | None, Field(
     max_length=64, description="How to search: a method that /api/v1/collection lists, by default the first.")]
 Id = Annotated[str, Path(max_length=200, description="The key of a photo of the collection.")]
 KeyText = Annotated[str | None, Field(pattern=KEY, description="The key of a photo of the collection, not `image`.")]
+WHERE = ("Which photos are meant: a condition such as `folder = holidays and date >= 2019-06 and not camera contains "
+         "iphone`.")
+Where = Annotated[str | None, Query(max_length=LONGEST, description=WHERE)]
+WhereText = Annotated[str | None, Field(max_length=LONGEST, description=WHERE, examples=["date >= 2019-06"])]
 After = Annotated[str | None, Query(pattern=KEY, description="The key after which the listing goes on.")]
 Side = Annotated[int, Query(ge=16, le=2048, description="The longer side, in pixels.")]
 
@@ -73,6 +78,7 @@ class SearchForm(BoxForm):
     top: Annotated[int, Field(ge=1, description="Results at most.")] = 24
     threshold: Annotated[float, Field(ge=0, le=1, description="Results with a lower probability are left out.")] = 0.0
     points: Annotated[bool, Field(description="Whether results carry their inlier points.")] = False
+    where: WhereText = None
 
 
 class MatchForm(BoxForm):
@@ -83,6 +89,9 @@ class MatchForm(BoxForm):
 
 class AddForm(_Form):
     """A photo to add."""
+
+    metadata: Annotated[str | None, Field(description="A JSON object that is kept with the photo, in the place of the "
+                                          "one before.", examples=['{"album": "Rome"}'])] = None
 
 
 class Error(BaseModel):
@@ -110,18 +119,23 @@ class Image(BaseModel):
     size: Size
     gps: Position | None = Field(description="[latitude, longitude] in degrees (WGS 84), where the photo has them.")
     taken: str | None = Field(description="When it was taken (ISO 8601), where the photo says so.")
+    camera: str | None = Field(description="Maker and model, where the photo says so.")
+    keys: list[str] = Field(description="What those call it who added it from memory.")
+    metadata: dict[str, Any] = Field(description="What was said of it.")
 
     @classmethod
     def of(cls, photo: Photo, **more: Any) -> Self:
         """more: the fields of a subclass."""
         files = [display_path(str(file)) for file in photo.files]
         return cls(id=photo.key, key=photo.key, name=photo.name, image=photo.path, file=files[0], files=files,
-                   size=list(photo.size),
+                   size=list(photo.size), camera=photo.camera, keys=list(photo.keys), metadata=dict(photo.metadata),
                    gps=None if photo.gps is None else list(photo.gps), taken=photo.taken, **more)
 
 
 class Images(BaseModel):
-    """Photos of the collection, in the order of their keys. next: what to give as `after`, where more follow."""
+    """Photos of the collection, in the order of their keys. total: of how many, all that are meant. next: what to give
+    as `after`, where more follow.
+    """
 
     total: int
     images: list[Image]
@@ -232,6 +246,16 @@ class Added(BaseModel):
     added: bool
 
 
+class Work(BaseModel):
+    """How far the indexing is that goes on beside the service. sentence: what became of it, when it has ended."""
+
+    running: bool
+    done: int = Field(description="Photos that were looked at.")
+    total: int = Field(description="All that are to be looked at; 0 as long as they are counted.")
+    sentence: str
+    skipped: list[str] = Field(description="A sentence for each of the first files that could not be read.")
+
+
 class Health(BaseModel):
     """Whether all is well."""
 
@@ -259,10 +283,12 @@ def form_of(form: type[BaseModel], required: bool = True) -> dict[str, Any]:
 
 
 def either(form: type[BaseModel]) -> dict[str, Any]:
-    """As `form_of`, for a form with either a photo or an id."""
+    """As `form_of`, for a form with either a photo or an id; with an id it may be sent as JSON."""
     body = form_of(form, required=False)
-    body["requestBody"]["content"]["multipart/form-data"]["schema"]["oneOf"] = [{"required": ["image"]},
-                                                                                {"required": ["id"]}]
+    content = body["requestBody"]["content"]
+    content["multipart/form-data"]["schema"]["oneOf"] = [{"required": ["image"]}, {"required": ["id"]}]
+    fields = form.model_json_schema()
+    content["application/json"] = {"schema": fields | {"required": [*fields.get("required", []), "id"]}}
     return body
 
 

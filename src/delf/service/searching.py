@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
+from delf.collection.where import parse_where
 from delf.errors import OptionError
 from delf.images import parse_box
 from delf.methods import METHODS
@@ -14,7 +16,7 @@ from delf.service import pictures, schemas
 from delf.service.core import API, Service, Shared
 from delf.service.library import State
 from delf.service.queries import Asked
-from delf.service.schemas import ABOUT, CollectionAnswer, FoundImage, MatchAnswer, SearchAnswer, either, errors
+from delf.service.schemas import ABOUT, CollectionAnswer, FoundImage, MatchAnswer, SearchAnswer, Work, either, errors
 from delf.service.workers import Job
 
 router = APIRouter(prefix=API, tags=["search"])
@@ -27,6 +29,13 @@ async def collection(request: Request, service: Shared) -> Any:
     return await service.read(service.drawing, request, lambda _, state: _about(service, state))
 
 
+@router.get("/work", response_model=Work)
+async def work(service: Shared) -> Any:
+    """How far the indexing is that goes on beside the service; after its end, what became of it."""
+    now = None if service.indexing is None else service.indexing.progress
+    return Work(running=False, done=0, total=0, sentence="", skipped=[]) if now is None else asdict(now)
+
+
 @router.post("/search", response_model=SearchAnswer, responses=_ERRORS, openapi_extra=either(schemas.SearchForm))
 async def search(request: Request, service: Shared) -> Any:
     """Which photos show the same as a query: an uploaded photo, or one of the collection.
@@ -37,6 +46,8 @@ async def search(request: Request, service: Shared) -> Any:
     if form.top > service.options.top:
         raise OptionError(f"top is at most {service.options.top}, not {form.top}")
     asked, method = _asked(service, form, data), service.library.require(form.method)
+    if form.where is not None:
+        parse_where(form.where)  # a wrong one is told before it waits
     if form.threshold > 0 and not METHODS[method].verifies:
         raise OptionError(f"the method {method!r} looks at no geometry, so that its results have no probability: leave "
                           "out the threshold")
@@ -70,7 +81,7 @@ async def attention(request: Request, service: Shared) -> Response:
 
 def _search(service: Service, job: Job, state: State, asked: Asked, method: str,
             form: schemas.SearchForm) -> SearchAnswer:
-    answer, query = service.queries.search(job, state, asked, method, form.top)
+    answer, query = service.queries.search(job, state, asked, method, form.top, form.where)
     service.metrics.searched(answer.method, answer.match, answer.seconds)
     results = [FoundImage.found(result, state.photo_at(result.ordinal), answer.word_of(result), form.points)
                for result in answer.results

@@ -7,7 +7,7 @@ import ipaddress
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -16,33 +16,47 @@ import uvicorn
 from delf.errors import DelfError
 from delf.service.app import create_app
 from delf.service.connections import bounded
+from delf.service.indexing import Indexing
 from delf.service.library import Library
 from delf.service.options import ServiceOptions
+from delf.service.several import create_apps
 
 _GRACE = 5.0  # seconds for an answer to reach its client
 
 
-def serve(library: Library, options: ServiceOptions, host: str, port: int, *,
+def serve(library: Library | Mapping[str, Library], options: ServiceOptions | Mapping[str, ServiceOptions], host: str,
+          port: int, *, indexing: Indexing | None = None,
           started: Callable[[str], None] = lambda address: None) -> None:
     """Answer requests until SIGINT or SIGTERM; what was begun by then is finished. A second signal ends it at once.
 
     Args:
-        port: 0 takes one that is free.
+        library, options: of the collection; or of several, by the names below which they are served.
+        port: 0 takes one that is free. indexing: what goes on beside it.
         started: is called with the address when requests are taken.
 
     Raises:
         DelfError: it cannot listen there.
     """
     everywhere = _is_everywhere(host)
-    options = replace(options, any_address=options.any_address or everywhere,
-                      hosts=options.hosts if everywhere else (*options.hosts, host))
+
+    def here(given: ServiceOptions) -> ServiceOptions:
+        return replace(given, any_address=given.any_address or everywhere,
+                       hosts=given.hosts if everywhere else (*given.hosts, host))
+
+    if isinstance(library, Library):
+        assert isinstance(options, ServiceOptions), "a collection has its options"
+        app, first = create_app(library, here(options), indexing), options
+    else:
+        assert not isinstance(options, ServiceOptions), "each collection has its options"
+        app = create_apps({name: (one, here(options[name])) for name, one in library.items()})
+        first = next(iter(options.values()))
     listening = _listen(host, port)
     shown = f"[{host}]" if ":" in host else host
-    protocol: Any = bounded(options)  # any callable will do, where the types ask for a class
-    config = uvicorn.Config(create_app(library, options), http=protocol, log_level="warning", access_log=False,
-                            server_header=False, proxy_headers=False, ws="none",
-                            limit_concurrency=options.connections, timeout_keep_alive=10,
-                            timeout_graceful_shutdown=int(options.seconds + _GRACE))
+    protocol: Any = bounded(first)  # any callable will do, where the types ask for a class
+    config = uvicorn.Config(app, http=protocol, log_level="warning",
+                            access_log=False, server_header=False, proxy_headers=False, ws="none",
+                            limit_concurrency=first.connections, timeout_keep_alive=10,
+                            timeout_graceful_shutdown=int(first.seconds + _GRACE))
     _Server(config, lambda: started(f"http://{shown}:{listening.getsockname()[1]}/")).run(sockets=[listening])
 
 

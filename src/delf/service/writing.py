@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from delf.collection import Collection
 from delf.errors import CollectionError, DelfError
@@ -19,8 +21,9 @@ _SUFFIXES = {b"\xff\xd8\xff": ".jpg", b"\x89PNG": ".png", b"RIFF": ".webp", b"GI
 _STORED = re.compile(r"[0-9a-f]{64}\.[a-z]+")
 
 
-def add(library: Library, options: ServiceOptions, data: bytes) -> tuple[str, bool]:
-    """Store a photo in the folder for uploads, named by its content, and index it.
+def add(library: Library, options: ServiceOptions, data: bytes,
+        metadata: Mapping[str, Any] | None = None) -> tuple[str, bool]:
+    """Store a photo in the folder for uploads, named by its content, and index it. metadata: what is said of it.
 
     Returns:
         its key, and whether it is new.
@@ -35,6 +38,8 @@ def add(library: Library, options: ServiceOptions, data: bytes) -> tuple[str, bo
     key = hashlib.sha256(data).hexdigest()
     with Collection.open(library.folder, library.extractor) as collection:
         if collection.snapshot.ordinal_of_key(key) is not None:
+            if metadata is not None:
+                collection.describe({key: metadata})
             return key, False
         path = (options.uploads / f"{key}{_suffix(data)}").absolute()
         try:
@@ -46,6 +51,8 @@ def add(library: Library, options: ServiceOptions, data: bytes) -> tuple[str, bo
             if report.skipped:
                 raise Problem(422, "image", report.skipped[0])
             build_index(collection)
+            if metadata is not None:
+                collection.describe({key: metadata})
         except DelfError:
             path.unlink(missing_ok=True)
             raise

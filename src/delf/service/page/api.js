@@ -3,6 +3,7 @@
 import { sentence } from "./words.js";
 
 const BASE = new URL("api/v1/", document.baseURI);
+const TOKEN = `delf-token ${BASE.pathname}`; // where it is kept until the browser is closed
 const PATIENCE = 180; // seconds for which a busy service is asked again
 
 export class ServiceError extends Error {
@@ -15,11 +16,25 @@ export class ServiceError extends Error {
 
 export const isCancelled = (error) => error?.name === "AbortError";
 
-/** A request as JSON (or as a blob). `onwait(seconds)` is told when the service is busy, before it is asked again. */
-export async function ask(path, { form = null, signal = null, onwait = () => {}, as = "json" } = {}) {
+/** The token that the address has brought (`delf open` prints one with it), which is then taken out of the address. */
+function broughtToken() {
+  const brought = new URLSearchParams(location.hash.slice(1)).get("token");
+  if (!brought) return sessionStorage.getItem(TOKEN);
+  sessionStorage.setItem(TOKEN, brought);
+  history.replaceState(history.state, "", location.pathname + location.search);
+  return brought;
+}
+const token = broughtToken();
+
+/** Whether this page can show a token, which adding and removing need. */
+export const mayWrite = () => Boolean(token);
+
+/** A request as JSON (or as a blob, or nothing). `onwait(seconds)` is told when the service is busy, before it is asked again. */
+export async function ask(path, { form = null, method = form ? "POST" : "GET", signal = null, onwait = () => {}, as = "json" } = {}) {
   let waited = 0;
   for (let least = 1; ; least *= 1.4) {
-    const response = await send(path, form, signal);
+    const response = await send(path, method, form, signal);
+    if (response.ok && as === "nothing") return null;
     if (response.ok) return as === "blob" ? response.blob() : response.json();
     const busy = response.status === 503 || response.status === 429;
     if (!busy || waited >= PATIENCE) throw await failure(response);
@@ -31,9 +46,11 @@ export async function ask(path, { form = null, signal = null, onwait = () => {},
   }
 }
 
-async function send(path, form, signal) {
+async function send(path, method, form, signal) {
+  const writes = path.startsWith("images") && method !== "GET";
+  const headers = writes && token ? { Authorization: `Bearer ${token}` } : {};
   try {
-    return await fetch(new URL(path, BASE), form ? { method: "POST", body: form, signal } : { signal });
+    return await fetch(new URL(path, BASE), { method, body: form ?? undefined, headers, signal });
   } catch (error) {
     if (isCancelled(error)) throw error;
     throw new ServiceError("The service cannot be reached. Is it still running?", { code: "offline" });

@@ -1,5 +1,6 @@
 // The page: what the address says is shown, and what is done goes into the address.
 
+import { Adding } from "./adding.js";
 import { ServiceError, ask, isCancelled, picture, whyNot } from "./api.js";
 import { BoxPhoto } from "./box.js";
 import { Detail } from "./detail.js";
@@ -23,6 +24,7 @@ const answers = new Map(); // by search
 const known = new Map(); // photos of the collection, by key
 
 const gallery = new Gallery((id) => toAddress(queryState(state, { id })), fail);
+const adding = new Adding(recount, fail);
 const photo = new BoxPhoto($("query-photo"), (box) => {
   draw(false);
   go({ ...state, box, open: null, column: null });
@@ -55,19 +57,22 @@ function render() {
   const searching = hasQuery(state);
   $("start").hidden = searching;
   $("search").hidden = $("another").hidden = !searching;
+  $(searching ? "filter-search" : "filter-start").append($("filter"));
+  $("where").value = state.where ?? "";
+  $("where-none").hidden = state.where === null;
   if (!searching) {
     work?.abort();
     drawn = "";
     detail.close();
     document.title = `${about?.name ?? "delf"}: search by photo`;
-    gallery.show();
+    gallery.show(state.where);
     return;
   }
   search();
 }
 
 const methods = () => [state.method ?? about.methods[0].name, state.compare].filter(Boolean);
-const searchKey = (method) => JSON.stringify([state.id, state.upload, state.box, method, state.top]);
+const searchKey = (method) => JSON.stringify([state.id, state.upload, state.box, state.where, method, state.top]);
 const shownAnswer = () => answers.get(searchKey(methods()[state.column ?? 0]));
 const inOrder = (answer) => (answer ? groups(answer).flat() : []);
 
@@ -199,6 +204,7 @@ async function showQuery(signal) {
   photo.set(state.box);
   draw(false);
   $("whole").hidden = !state.box;
+  sureToRemove(false);
   $("query-name").textContent = image?.name ?? uploads.get(state.upload).file.name;
   $("query-name").title = image ? [image.image, copies(image)].filter(Boolean).join(", ") : "";
   $("method").value = methods()[0];
@@ -208,7 +214,7 @@ async function showQuery(signal) {
 }
 
 function leaveQuery(error) {
-  go(fromAddress(""), { replace: true });
+  go({ ...fromAddress(""), where: state.where }, { replace: true });
   fail(error);
 }
 
@@ -217,6 +223,7 @@ async function answerOf(method, signal, say) {
   if (answers.has(key)) return answers.get(key);
   const form = queryForm();
   for (const [name, value] of Object.entries({ method, top: state.top ?? TOP, points: true })) form.set(name, value);
+  if (state.where) form.set("where", state.where);
   const answer = await ask("search", { form, signal, onwait: (wait) => countdown(wait, say, signal) });
   answers.set(key, answer);
   if (answers.size > KEPT) answers.delete(answers.keys().next().value);
@@ -289,6 +296,12 @@ function listen() {
     else draw($("part").getAttribute("aria-pressed") !== "true");
   });
   $("whole").addEventListener("click", () => go({ ...state, box: null, open: null }));
+  $("remove").addEventListener("click", removeQuery);
+  $("filter").addEventListener("submit", (event) => {
+    event.preventDefault();
+    go({ ...state, where: $("where").value.trim() || null, open: null, top: null });
+  });
+  $("where-none").addEventListener("click", () => go({ ...state, where: null, open: null, top: null }));
   $("theme").addEventListener("click", () => window.delfTheme.toggle());
   $("show-keys").addEventListener("click", () => $("keys").showModal());
   $("notice-close").addEventListener("click", () => { $("notice").hidden = true; });
@@ -345,8 +358,32 @@ function dropping() {
     if (!files(event)) return;
     event.preventDefault();
     $("dropping").hidden = true;
-    take(event.dataTransfer.files[0]);
+    const given = [...event.dataTransfer.files];
+    if (given.length > 1 && !$("add").hidden) adding.add(given);
+    else take(given[0]);
   });
+}
+
+/** One click asks, and another one within some seconds does it. */
+function sureToRemove(asked) {
+  clearTimeout($("remove").timer);
+  $("remove").hidden = state.id === null || $("add").hidden;
+  $("remove").dataset.asked = asked ? "yes" : "";
+  $("remove").textContent = asked ? "Really remove it?" : "Remove";
+  $("remove").title = "Take this photo out of the collection. Its file stays where it is, unless it was added on this page";
+  if (asked) $("remove").timer = setTimeout(() => sureToRemove(false), 5000);
+}
+
+async function removeQuery() {
+  if (!$("remove").dataset.asked) {
+    sureToRemove(true);
+    return;
+  }
+  const { id } = state;
+  if (!await adding.remove(id)) return;
+  known.delete(id);
+  announce("The photo was removed.");
+  go({ ...fromAddress(""), where: state.where }, { replace: true });
 }
 
 function showTheme() {
@@ -356,14 +393,31 @@ function showTheme() {
   $("theme").title = dark ? "Light colours" : "Dark colours";
 }
 
-function introduce() {
+/** The collection may have changed: looks again, and forgets answers where it has. */
+async function recount() {
+  const before = about.images;
+  about = await ask("collection");
+  count();
+  if (about.images === before) return;
+  answers.clear();
+  if (!hasQuery(state)) await gallery.refresh();
+  else gallery.reset();
+}
+
+function count() {
   $("collection").replaceChildren(h("b", null, about.name), " ", h("span", null, counted(about.images, "photo")));
+  $("empty").hidden = about.images > 0;
+  $("full").hidden = about.images === 0;
+  const soon = !$("work").hidden && !$("work-bar").hidden;
+  $("empty-still").hidden = soon;
+  $("empty-soon").hidden = !soon;
+}
+
+function introduce() {
   $("limits").textContent = `JPEG, PNG, WebP or HEIC, up to ${bytes(about.limits.upload_bytes)}. It stays between you and this service.`;
   const option = ({ name }) => h("option", { value: name }, name);
   $("method").replaceChildren(...about.methods.map(option));
   $("compare").replaceChildren(h("option", { value: "" }, "nothing"), ...about.methods.map(option));
-  $("empty").hidden = about.images > 0;
-  $("full").hidden = about.images === 0;
   $("empty-command").textContent = `delf index FOLDER -o ${about.name}`;
 }
 
@@ -377,8 +431,11 @@ async function begin() {
     return;
   }
   introduce();
+  adding.allow(about);
+  count();
   render();
   begun();
+  adding.watch();
 }
 
 begin();

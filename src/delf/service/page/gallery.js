@@ -13,33 +13,80 @@ export class Gallery {
     this.fail = fail;
     this.images = [];
     this.next = null; // after which photo the next ones come
+    this.where = null; // the condition on those that are listed
     this.loading = false;
     arrowKeys($("gallery"), "a");
     $("gallery-more").addEventListener("click", () => this.more());
   }
 
-  show() {
+  show(where) {
+    if (where !== this.where) this.reset(where);
     if (!this.images.length) this.more();
     for (const anchor of $("gallery").querySelectorAll("a")) anchor.href = this.link(anchor.dataset.key);
+  }
+
+  /** Begins anew, with other photos. */
+  reset(where = this.where) {
+    this.where = where;
+    this.turn = (this.turn ?? 0) + 1;
+    this.loading = false;
+    this.images = [];
+    this.next = null;
+    $("gallery").replaceChildren();
+    $("gallery-count").textContent = "";
+    $("gallery-more").hidden = true;
+  }
+
+  /** Shows what was added or removed, unless it is far down by now. */
+  async refresh() {
+    if (this.images.length > AT_ONCE || this.loading) return;
+    const turn = this.turn;
+    const found = await ask(this.address(null));
+    const same = found.images.length === this.images.length && found.images.every((image, i) => image.key === this.images[i].key);
+    if (turn !== this.turn || this.loading) return;
+    if (same) {
+      this.count(found.total, found.next);
+      return;
+    }
+    this.reset();
+    this.put(found);
+  }
+
+  address(after) {
+    const asked = new URLSearchParams({ limit: AT_ONCE });
+    if (after) asked.set("after", after);
+    if (this.where) asked.set("where", this.where);
+    return `images?${asked}`;
   }
 
   async more() {
     if (this.loading) return;
     this.loading = true;
+    const turn = this.turn;
     try {
-      const { total, images, next } = await ask(`images?limit=${AT_ONCE}${this.next ? `&after=${this.next}` : ""}`);
-      const first = this.images.length ? images[0]?.key : null;
-      this.images.push(...images);
-      this.next = next;
-      $("gallery").append(...images.map((image) => this.tile(image)));
-      this.name();
-      $("gallery-count").textContent = next ? `${this.images.length.toLocaleString("en")} of ${counted(total, "photo")}` : counted(total, "photo");
-      $("gallery-more").hidden = next === null;
+      const found = await ask(this.address(this.next));
+      if (turn !== this.turn) return; // another condition by now
+      const first = this.images.length ? found.images[0]?.key : null;
+      this.put(found);
       if (first) $("gallery").querySelector(`a[data-key="${first}"]`)?.focus();
     } catch (error) {
+      if (turn !== this.turn) return;
       this.fail(error);
     }
     this.loading = false;
+  }
+
+  put({ total, images, next }) {
+    this.images.push(...images);
+    $("gallery").append(...images.map((image) => this.tile(image)));
+    this.name();
+    this.count(total, next);
+  }
+
+  count(total, next) {
+    this.next = next;
+    $("gallery-count").textContent = next ? `${this.images.length.toLocaleString("en")} of ${counted(total, "photo")}` : counted(total, "photo");
+    $("gallery-more").hidden = next === null;
   }
 
   tile(image) {

@@ -1,9 +1,9 @@
 // What is looked at, kept in the address: back, forward, reload and bookmarks work.
 //
 // id: the key of a photo of the collection as the query; upload: one that was given to this page. box: [x1, y1, x2, y2]
-// in pixels of the upright query. open: the key of the result that is open; column: 0 or 1, whose result it is.
+// in pixels of the upright query. where: a condition on the photos that are listed and found. open: the key of the result that is open; column: 0 or 1, whose result it is.
 
-const NAMES = ["id", "upload", "box", "method", "compare", "top", "open", "column"];
+const NAMES = ["id", "upload", "box", "where", "method", "compare", "top", "open", "column"];
 
 export function fromAddress(search = location.search) {
   const given = new URLSearchParams(search);
@@ -11,7 +11,7 @@ export function fromAddress(search = location.search) {
   const number = (name) => (/^\d+$/.test(given.get(name) ?? "") ? Number(given.get(name)) : null);
   const box = (given.get("box") ?? "").split(",").map(Number);
   return {
-    id: key("id"), upload: given.get("upload"), method: given.get("method"), compare: given.get("compare"),
+    id: key("id"), upload: given.get("upload"), where: given.get("where") || null, method: given.get("method"), compare: given.get("compare"),
     box: box.length === 4 && box.every(Number.isFinite) && box[2] > box[0] && box[3] > box[1] ? box : null,
     top: number("top"), open: key("open"), column: number("column") === 1 ? 1 : null,
   };
@@ -23,8 +23,8 @@ export function toAddress(state) {
     const value = state[name];
     if (value !== null && value !== undefined && value !== "") given.set(name, Array.isArray(value) ? value.join(",") : value);
   }
-  const text = given.toString().replaceAll("%2C", ",").replaceAll("%2B", "+");
-  return text ? `?${text.replaceAll("+", "%2B")}` : location.pathname;
+  const text = given.toString().replaceAll("+", "%20").replaceAll("%2C", ",");
+  return text ? `?${text}` : location.pathname;
 }
 
 export const hasQuery = (state) => state.id !== null || Boolean(state.upload);
@@ -32,5 +32,5 @@ export const hasQuery = (state) => state.id !== null || Boolean(state.upload);
 /** The state of a new query: the way of searching stays, what belonged to the query before goes. */
 export function queryState(state, query) {
   return { id: null, upload: null, ...query, box: null, top: null, open: null, column: null,
-    method: state.method, compare: state.compare };
+    where: state.where, method: state.method, compare: state.compare };
 }

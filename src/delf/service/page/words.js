@@ -33,10 +33,9 @@ export function sentence(text) {
   return whole[0].toUpperCase() + whole.slice(1) + (/[.!?]$/.test(whole) ? "" : ".");
 }
 
+/** When a photo was taken, by the clock of its camera, in the form that conditions have: 2019-07-14 16:30. */
 export function taken(text) {
-  const date = text ? new Date(text) : null;
-  return date && !Number.isNaN(date.valueOf())
-    ? date.toLocaleDateString("en", { day: "numeric", month: "short", year: "numeric" }) : "";
+  return (text ?? "").slice(0, 16).replace("T", " ");
 }
 
 export function degrees([latitude, longitude]) {

@@ -1,0 +1,156 @@
+"""Searching, and asking a service, from asyncio. What computes or waits does so in a pool of threads; what is cancelled
+ends.
+
+    engine = AsyncSearchEngine(SearchEngine(Collection.open("places.delf")))
+    answer = await engine.search("query.jpg", top=5)
+
+    async with AsyncClient("http://127.0.0.1:8000") as client:
+        answers = await asyncio.gather(*(client.search(photo) for photo in photos))
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from delf.calling import Call
+from delf.client import Client, Photo, Query, RemoteImage, RemoteResult
+from delf.images import ImageSource
+from delf.pools import Pool
+from delf.search import Check, SearchEngine
+from delf.types import Box, Features, ImageMatch, SearchResult
+
+T = TypeVar("T")
+
+
+class _DroppedError(Exception):
+    """Nobody waits for the rest of a search."""
+
+
+class AsyncSearchEngine:
+    """A `SearchEngine` for asyncio. All searches share one pool; one that is cancelled ends at its next step."""
+
+    def __init__(self, engine: SearchEngine, *, workers: int = 2) -> None:
+        """workers: searches that are computed at once. Each uses the threads of the extractor as well."""
+        self.engine = engine
+        self._pool = Pool(workers, "delf-search")
+
+    def __repr__(self) -> str:
+        return f"AsyncSearchEngine({self.engine!r}, {self._pool.threads} at once)"
+
+    async def search(self, image: ImageSource, *, box: Box | None = None, top: int | None = 10,
+                     exclude: Sequence[int] = (), where: str | None = None) -> SearchResult:
+        """As `SearchEngine.search`."""
+        def work(check: Check) -> SearchResult:
+            check()
+            return self.engine.answer(self.engine.query(image, box=box), top=top, exclude=exclude, where=where,
+                                      check=check)
+
+        return await self._run(work)
+
+    async def extract(self, image: ImageSource, *, box: Box | None = None) -> Features:
+        """As `SearchEngine.extract`."""
+        return await self._run(lambda _: self.engine.extract(image, box=box))
+
+    async def match(self, image: ImageSource, ordinal: int) -> ImageMatch:
+        """As `SearchEngine.match`, of a photo."""
+        return await self._run(lambda check: self.engine.match(self.engine.query(image), ordinal, check=check))
+
+    async def refresh(self) -> bool:
+        """As `SearchEngine.refresh`."""
+        return await self._run(lambda _: self.engine.refresh())
+
+    async def _run(self, work: Callable[[Check], T]) -> T:
+        dropped = threading.Event()
+
+        def check() -> None:
+            if dropped.is_set():
+                raise _DroppedError
+
+        try:
+            return await asyncio.wrap_future(self._pool.submit(work, check))
+        except asyncio.CancelledError:
+            dropped.set()
+            raise
+
+
+class AsyncClient:
+    """A `Client` for asyncio. Of a request that is cancelled the connection is closed, upon which the service drops its
+    work.
+    """
+
+    def __init__(self, url: str = "http://127.0.0.1:8000", *, token: str | None = None, timeout: float = 120.0,
+                 attempts: int = 4, connections: int = 8) -> None:
+        """As `Client`. connections: requests at once."""
+        self._client = Client(url, token=token, timeout=timeout, attempts=attempts)
+        self._pool = Pool(connections, "delf-client")
+
+    def __repr__(self) -> str:
+        return f"Async{self._client!r}"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the connections that are open."""
+        self._client.close()
+
+    async def info(self) -> dict[str, Any]:
+        """As `Client.info`."""
+        return await self._run(self._client.info)
+
+    async def search(self, query: Query, *, box: Box | None = None, method: str | None = None, top: int = 24,
+                     threshold: float = 0.0, points: bool = True, where: str | None = None) -> SearchResult:
+        """As `Client.search`."""
+        return await self._run(lambda: self._client.search(query, box=box, method=method, top=top, threshold=threshold,
+                                                           points=points, where=where))
+
+    async def matches(self, query: Query, other: str | RemoteImage | RemoteResult, *, box: Box | None = None,
+                      method: str | None = None) -> ImageMatch:
+        """As `Client.matches`."""
+        return await self._run(lambda: self._client.matches(query, other, box=box, method=method))
+
+    async def images(self, where: str | None = None) -> AsyncIterator[RemoteImage]:
+        """As `Client.images`: `async for photo in client.images()`."""
+        listed = self._client.images(where)
+        while (photo := await self._run(lambda: next(listed, None))) is not None:
+            yield photo
+
+    async def thumbnail(self, photo: str | RemoteImage | RemoteResult, *, side: int = 320) -> bytes:
+        """As `Client.thumbnail`."""
+        return await self._run(lambda: self._client.thumbnail(photo, side=side))
+
+    async def picture(self, photo: str | RemoteImage | RemoteResult, *, side: int = 1600) -> bytes:
+        """As `Client.picture`."""
+        return await self._run(lambda: self._client.picture(photo, side=side))
+
+    async def attention(self, query: Query) -> bytes:
+        """As `Client.attention`."""
+        return await self._run(lambda: self._client.attention(query))
+
+    async def add(self, photo: Photo, *, metadata: Mapping[str, Any] | None = None) -> str:
+        """As `Client.add`."""
+        return await self._run(lambda: self._client.add(photo, metadata=metadata))
+
+    async def remove(self, photo: str | RemoteImage | RemoteResult) -> None:
+        """As `Client.remove`."""
+        await self._run(lambda: self._client.remove(photo))
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        call = Call()
+
+        def called() -> T:
+            with self._client.calling(call):
+                return work()
+
+        try:
+            return await asyncio.wrap_future(self._pool.submit(called))
+        except asyncio.CancelledError:
+            call.drop()
+            raise

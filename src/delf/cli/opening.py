@@ -1,0 +1,72 @@
+"""`delf open`: from a folder of photos to looking, by one command."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import webbrowser
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from delf.cli.collections import extractor_as_before
+from delf.cli.console import counted, say
+from delf.cli.options import Device, Own, Quiet, Runtime, Settings, Threads, only_extraction
+
+
+def open(
+    photos: Annotated[list[Path], typer.Argument(
+        metavar="PHOTOS", help="Folders and files of photos; or a collection.")],
+    output: Annotated[Path | None, typer.Option(
+        "--output", "-o", metavar="COLLECTION", help="Where the collection is kept; by default NAME.delf in the "
+                                                     "current folder, for a folder NAME.")] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Where the page is; 0 takes a port that is free.")] = 0,
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Whether to open the browser.")] = True,
+    model: Annotated[str | None, typer.Option(help="A packaged model, or the file of one; by default that of the "
+                                              "collection, or the packaged one.")] = None,
+    extractor: Own = None, settings: Settings = None,
+    runtime: Runtime = "auto", device: Device = "cpu", threads: Threads = None, quiet: Quiet = False,
+) -> None:
+    """Index photos and look at them in the browser, where they appear as they are indexed.
+
+    What is new or changed since the last time is added. On the page, photos can be added and removed as well, by
+    whoever has the address that is printed. Ctrl-C ends it; the same command goes on.
+
+    Example: [bold]delf open ~/Pictures[/bold]
+    """
+    from delf.collection import Collection
+    from delf.images import display_path, find_images
+    from delf.service.indexing import Indexing
+    from delf.service.library import Library
+    from delf.service.options import ServiceOptions
+    from delf.service.server import serve
+
+    if output is None and len(photos) == 1 and Collection.exists(photos[0]):
+        output, photos = photos[0], []
+    find_images(photos)  # a missing one is told before anything is made
+    place = output or _beside(photos[0])
+    own = extractor_as_before(place, extractor, model, runtime, device, threads, quiet, only_extraction(settings))
+    with Collection.open_or_create(place, own) as opened:
+        images = len(opened)
+    uploads = place / "uploads"
+    uploads.mkdir(exist_ok=True)
+    options = ServiceOptions(token=secrets.token_urlsafe(24), uploads=uploads, watch_seconds=1.0)
+    library = Library(place, own, told=say)
+    indexing = Indexing(place, own, photos, changed=library.refresh,
+                        told=lambda sentence: say(sentence, quiet)) if photos else None
+
+    def started(address: str) -> None:
+        page = f"{address}#token={options.token}"
+        print(f"{display_path(place)}: {counted(images, 'image')} at {page}", flush=True)
+        say("Ctrl-C ends it.", quiet)
+        if browser:  # some browsers return when they are closed
+            threading.Thread(target=webbrowser.open, args=(page,), daemon=True).start()
+
+    serve(library, options, "127.0.0.1", port, indexing=indexing, started=started)
+
+
+def _beside(photos: Path) -> Path:
+    """Where the collection of a folder is kept, if nothing else is said."""
+    resolved = photos.resolve()
+    return Path(f"{(resolved if resolved.is_dir() else resolved.parent).name or 'photos'}.delf")

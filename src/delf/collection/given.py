@@ -1,0 +1,124 @@
+"""Photos that are no files: they are added from memory, each under a key of the caller's.
+
+The catalogue knows them as it knows files, by a path that no file can have: what has one is there until it is
+forgotten, another picture under the same key takes the place of the first, and the same picture under two keys is
+stored once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from delf.errors import OptionError
+from delf.files import write_atomically
+from delf.images import ImageSource, LoadedImage, in_memory, preview
+
+PREVIEWS = "previews"  # the folder of reduced copies
+PREVIEW_SIDE = 1024  # pixels
+LONGEST_KEY = 1000  # characters
+METADATA_BYTES = 65_536  # of one photo, as JSON
+_SCHEME = b"key:"  # an absolute path begins otherwise
+
+
+@dataclass(frozen=True, eq=False)
+class NewPhoto:
+    """A photo that is added from memory.
+
+    image: whatever `delf.read_image` takes. key: what the caller knows it by, any text; the SHA-256 of its content by
+    default. name: what results show; the key by default. metadata: a JSON object that is kept with it.
+    """
+
+    image: ImageSource
+    key: str | None = None
+    name: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for what, text in (("key", self.key), ("name", self.name)):
+            if text is not None and (not isinstance(text, str) or not 0 < len(text) <= LONGEST_KEY or "\0" in text):
+                raise OptionError(f"the {what} of a photo is a text of 1 to {LONGEST_KEY:,} characters without a NUL, "
+                                  f"not {text!r:.100}")
+            if text is not None and any("\ud800" <= letter <= "\udfff" for letter in text):
+                raise OptionError(f"the {what} of a photo is text that UTF-8 can express, not {text!r:.100}")
+        metadata_text(self.metadata)
+
+    def place(self, digest: str) -> tuple[bytes, bytes]:
+        """What the catalogue knows it by, and how that is shown. digest: of its content."""
+        key = digest if self.key is None else self.key
+        return path_of_key(key), os.fsencode(self.name or key)
+
+
+def from_memory(photos: Any, *, key: str | None, name: str | None, metadata: Mapping[str, Any] | None,
+                kept: bool) -> list[NewPhoto] | None:
+    """The photos from memory that `Collection.add` was given; None where it was given files and folders.
+
+    Args:
+        key, name, metadata: of the only one. kept: whether a preview was asked for.
+
+    Raises:
+        OptionError: something was said of one photo, and there are several.
+    """
+    said = kept or any(one is not None for one in (key, name, metadata))
+    if isinstance(photos, NewPhoto):
+        return [photos]
+    if in_memory(photos) or (said and isinstance(photos, str | os.PathLike)):
+        return [NewPhoto(photos, key, name, metadata or {})]
+    if isinstance(photos, list | tuple) and photos and all(isinstance(one, NewPhoto) for one in photos):
+        return list(photos)
+    if said:
+        raise OptionError("key, name, metadata and preview belong to one photo from memory: give many as "
+                          "add_photos([NewPhoto(image, key=...), ...])")
+    return None
+
+
+def path_of_key(key: str) -> bytes:
+    """What stands in the catalogue in the place of a path."""
+    return _SCHEME + key.encode("utf-8", "surrogatepass")
+
+
+def key_of_path(path: bytes) -> str | None:
+    """The key of the caller's that a path stands for; None for that of a file."""
+    return path.removeprefix(_SCHEME).decode("utf-8", "replace") if path.startswith(_SCHEME) else None
+
+
+def metadata_text(value: Mapping[str, Any]) -> str:
+    """A JSON object as it is stored.
+
+    Raises:
+        OptionError: it is none, or too large.
+    """
+    try:
+        text = json.dumps(dict(value), ensure_ascii=False, allow_nan=False, sort_keys=True)
+        text.encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise OptionError(f"the metadata of a photo are a JSON object, such as {{\"album\": \"Rome\"}}, and this is "
+                          f"none: {error}") from error
+    if len(text.encode()) > METADATA_BYTES:
+        raise OptionError(f"the metadata of a photo have {len(text.encode()):,} bytes as JSON, and at most "
+                          f"{METADATA_BYTES:,} are kept: leave some out, or keep them elsewhere and a reference here")
+    return text
+
+
+def preview_path(folder: Path, key: str) -> Path:
+    """Where the reduced copy of a photo is, if one is kept. folder: of the collection; key: the SHA-256."""
+    return folder / PREVIEWS / key[:2] / f"preview-{key}.jpg"
+
+
+def keep_preview(folder: Path, loaded: LoadedImage, side: int) -> None:
+    """Keep a reduced copy of a photo, unless there is one. Raises `DelfError` where it cannot be written."""
+    path = preview_path(folder, loaded.sha256)
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, preview(loaded.pixels, loaded.size, side))
+
+
+def drop_previews(folder: Path, known: Mapping[str, Any] | frozenset[str] | set[str]) -> None:
+    """Delete the reduced copies of photos that the collection does not have any more. known: keys of those it has."""
+    for path in (folder / PREVIEWS).glob("*/preview-*.jpg"):
+        if path.stem.removeprefix("preview-") not in known and not path.is_symlink():
+            path.unlink(missing_ok=True)

@@ -1,0 +1,113 @@
+// Adding and removing photos, and how far the indexing is that goes on beside the service.
+
+import { ask, mayWrite, pause } from "./api.js";
+import { $, announce } from "./dom.js";
+import { bytes, counted, sentence } from "./words.js";
+
+const SOON = 1; // seconds between two looks while something is indexed
+const LATER = 10; // and at other times: other programs may change the collection
+
+export class Adding {
+  /** changed(): the collection may have other photos now. fail(error): says what went wrong. */
+  constructor(changed, fail) {
+    this.changed = changed;
+    this.fail = fail;
+    this.busy = false;
+    this.images = -1;
+    $("add").addEventListener("click", () => $("files").click());
+    $("files").addEventListener("change", () => {
+      this.add([...$("files").files]);
+      $("files").value = "";
+    });
+    $("work-close").addEventListener("click", () => { $("work").hidden = true; });
+  }
+
+  /** Follows the indexing, if there is any, and what else changes the collection. */
+  async watch() {
+    let told = "";
+    for (;;) {
+      if (!document.hidden) {
+        let now;
+        try {
+          now = await ask("work");
+          if (now.running || now.sentence !== told) this.progress(now);
+          if (!now.running && now.sentence !== told) announce(now.sentence);
+          await this.changed();
+        } catch {
+          return; // the service has ended: whatever is done next says so
+        }
+        told = now.running ? "" : now.sentence;
+        await pause(now.running ? SOON : LATER);
+      } else {
+        await pause(SOON);
+      }
+    }
+  }
+
+  progress(now) {
+    const words = now.total ? `Indexing: ${now.done.toLocaleString("en")} of ${counted(now.total, "photo")}.` : "Looking for photos.";
+    this.say(now.running ? words : now.sentence, now.running ? (now.total ? now.done / now.total : null) : 1, now.skipped);
+  }
+
+  /** Sends photos, one after the other, and says what became of them. */
+  async add(files) {
+    if (this.busy || !files.length) return;
+    this.busy = $("add").disabled = true;
+    const wrong = [];
+    let added = 0;
+    let known = 0;
+    for (const [i, file] of files.entries()) {
+      this.say(`Adding ${(i + 1).toLocaleString("en")} of ${counted(files.length, "photo")}.`, i / files.length);
+      try {
+        const form = new FormData();
+        form.set("image", file);
+        const answer = await ask("images", { form });
+        if (answer.added) added += 1;
+        else known += 1;
+      } catch (error) {
+        wrong.push(`${file.name} (${bytes(file.size)}): ${sentence(error.message)}`);
+        if (["token", "read_only", "offline", "collection"].includes(error.code)) break;
+      }
+    }
+    const parts = [`${counted(added, "photo")} added`, known && `${known.toLocaleString("en")} there already`,
+      wrong.length && `${wrong.length.toLocaleString("en")} not added`];
+    const words = `${parts.filter(Boolean).join(", ")}.`;
+    this.say(words, 1, wrong);
+    announce(words);
+    this.busy = $("add").disabled = false;
+    await this.changed().catch(this.fail);
+  }
+
+  /** Takes a photo out of the collection; whether it is out. */
+  async remove(key) {
+    try {
+      await ask(`images/${key}`, { method: "DELETE", as: "nothing" });
+    } catch (error) {
+      this.fail(error);
+      return false;
+    }
+    await this.changed().catch(this.fail);
+    return true;
+  }
+
+  /** share: of the work that is done; null where that is not known. wrong: a sentence for each failure. */
+  say(words, share, wrong = []) {
+    $("work").hidden = false;
+    $("work-words").textContent = words;
+    $("work-bar").hidden = share === 1;
+    if (share === null) $("work-bar").removeAttribute("value");
+    else $("work-bar").value = share;
+    $("work-close").hidden = share !== 1;
+    $("work-wrong").replaceChildren(...wrong.map((one) => {
+      const item = document.createElement("li");
+      item.textContent = one;
+      return item;
+    }));
+  }
+
+  /** Offers what this page may change. */
+  allow(about) {
+    $("add").hidden = !(mayWrite() && about.writable);
+    if (!$("add").hidden) $("dropping-words").textContent = "Drop one photo to search with it, or several to add them";
+  }
+}

@@ -1,0 +1,129 @@
+"""A collection kept as its folders are."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from delf.collection import AddReport, Collection
+from delf.collection.lock import WriterLock
+from delf.errors import ImageError
+from delf.images import find_images, is_walked
+from delf.watching import watch
+
+pytest.importorskip("watchfiles", reason="needs watchfiles, which a plain install has")
+Draw = Callable[..., Path]
+
+
+class Watcher:
+    """Watches in a thread; what was done and told is listed."""
+
+    def __init__(self, collection: Collection, photos: list[Path], **options: Any) -> None:
+        self.reports: list[AddReport] = []
+        self.told: list[str] = []
+        self._stop = threading.Event()
+        self._collection = collection
+        self._thread = threading.Thread(target=self._run, args=(photos, options))
+        self._thread.start()
+
+    def _run(self, photos: list[Path], options: dict[str, Any]) -> None:
+        for report in watch(self._collection, photos, stop=self._stop, told=self.told.append, **options):
+            self.reports.append(report)
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        end = time.monotonic() + 60
+        while not condition():
+            assert time.monotonic() < end and self._thread.is_alive(), (self.reports, self.told)
+            time.sleep(0.02)
+
+    def until_there(self, *names: str) -> None:
+        """Wait until the collection has these photos and no others."""
+        self.until(lambda: sorted(photo.path.rpartition("/")[2] for photo in self._collection) == sorted(names))
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+@pytest.fixture
+def watched(tmp_path: Path, make_stub: Any) -> Iterator[Callable[..., Watcher]]:
+    started: list[Watcher] = []
+    collection = Collection.create(tmp_path / "places.delf", make_stub())
+
+    def start(*photos: Path, **options: Any) -> Watcher:
+        started.append(Watcher(collection, list(photos), **options))
+        started[-1].until(lambda: bool(started[-1].reports))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.stop()
+    collection.close()
+
+
+def test_photos_come_change_move_and_go(watched: Any, draw: Draw, tmp_path: Path) -> None:
+    folder = draw("photos/a.png", 1).parent
+    one = watched(folder, exclude=["*.gif", "private/old"])
+    one.until_there("a.png")
+    draw("photos/new/b.png", 2)
+    one.until_there("a.png", "b.png")
+    key = one._collection[folder / "a.png"].key
+    draw("photos/a.png", 3)
+    one.until(lambda: one._collection[folder / "a.png"].key != key)
+    (folder / "new/b.png").rename(folder / "c.png")
+    one.until_there("a.png", "c.png")
+    assert sum(report.moved for report in one.reports) == 1, "it is known again, and was not computed anew"
+    for name in ("photos/x.gif", "photos/@eaDir/t.png", "photos/.h.png", "photos/private/old/p.png", "photos/n.txt"):
+        draw(name, 9)
+    draw("photos/d.png", 4)
+    one.until_there("a.png", "c.png", "d.png")
+    shutil.rmtree(folder / "new")
+    (folder / "c.png").unlink()
+    one.until_there("a.png", "d.png")
+
+
+def test_a_folder_that_vanishes_loses_nothing(watched: Any, draw: Draw, tmp_path: Path) -> None:
+    folder = draw("photos/a.png", 1).parent
+    draw("beside/b.png", 2)
+    one = watched(folder, tmp_path / "beside")
+    one.until_there("a.png", "b.png")
+    folder.rename(tmp_path / "elsewhere")
+    one.until(lambda: any("is not there any more: its photos are kept" in sentence for sentence in one.told))
+    draw("beside/c.png", 3)
+    one.until_there("a.png", "b.png", "c.png")
+    draw("elsewhere/d.png", 4)
+    (tmp_path / "elsewhere").rename(folder)
+    one.until_there("a.png", "b.png", "c.png", "d.png")
+    assert any("is there again" in sentence for sentence in one.told)
+
+
+def test_another_writer_is_waited_for(watched: Any, draw: Draw, tmp_path: Path) -> None:
+    folder = draw("photos/a.png", 1).parent
+    one = watched(folder)
+    with WriterLock(tmp_path / "places.delf"):
+        draw("photos/b.png", 2)
+        one.until(lambda: any("is looked at again when that is done" in sentence for sentence in one.told))
+    one.until_there("a.png", "b.png")
+
+
+def test_what_was_never_there_is_told(tmp_path: Path, make_stub: Any, draw: Draw) -> None:
+    with Collection.create(tmp_path / "places.delf", make_stub()) as collection, \
+            pytest.raises(ImageError, match="no file or folder"):
+        next(watch(collection, [draw("photos/a.png", 1).parent, tmp_path / "no"]))
+
+
+def test_a_path_is_walked_where_the_walk_comes_to_it(draw: Draw, tmp_path: Path) -> None:
+    (tmp_path / "in.delf").mkdir()
+    (tmp_path / "in.delf/catalogue.sqlite").touch()
+    paths = [draw(name, 1) for name in (
+        "a.png", "b/c.png", ".d/e.png", "@eaDir/f.png", "in.delf/g.png", "out.delf/h.png", "b/k.gif", "old/l.png",
+        "x.photoslibrary/originals/i.png", "x.photoslibrary/resources/j.png")]
+    for exclude in ([], ["*.gif"], ["old"], [f"{tmp_path}/b/c.*"]):
+        walked = set(find_images([tmp_path], exclude=exclude))
+        assert {path for path in paths if is_walked(path, tmp_path, exclude)} == walked & set(paths)
