@@ -180,13 +180,14 @@ def collection(photos: Path, extractor: Any, tmp_path_factory: pytest.TempPathFa
 
 @pytest.fixture(scope="session")
 def matched(collection: Any, extractor: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of `collection`, matched with itself: to be copied, and not to be changed."""
+    """A copy of `collection`, matched with itself as `delf.archive` does: to be copied, and not to be changed."""
+    from delf.archive import BuildOptions
     from delf.collection import Collection
     from delf.grouping import match_collection
 
     copy = Path(shutil.copytree(collection.folder, tmp_path_factory.mktemp("matched") / "copy.delf"))
     with Collection.open(copy) as opened:
-        match_collection(opened, extractor)
+        match_collection(opened, extractor, BuildOptions().pairs)
     return copy
 
 

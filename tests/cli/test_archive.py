@@ -117,3 +117,8 @@ def test_what_is_wrong_is_a_sentence(delf: Run, draw: Callable[..., Path], tmp_p
     delf("evaluate", tmp_path / "in", "--protocol", "revisited").failed("delf score", code=2)
     delf("evaluate", tmp_path / "in", "--protocol", "landmarks").failed("delf dataset split")
     delf("evaluate", tmp_path / "in", "--plot", tmp_path / "x.svg").failed("--protocol landmarks", code=2)
+
+
+@pytest.mark.parametrize("command", ["build", "clean", "split"])
+def test_help_has_an_example(delf: Run, command: str) -> None:
+    assert f"Example: delf dataset {command} " in " ".join(delf("dataset", command, "--help").ok().split())

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from delf.archive import BuildOptions
 from delf.collection import Collection
 from delf.grouping import match_collection
 from delf.grouping.carrying import NOTHING, load_carried, read_carried, write_carried
@@ -20,7 +21,7 @@ def carried(matched: Path, extractor: Any, tmp_path: Path) -> Any:
     """A copy of the collection, its pairs, and the file that they are in."""
     copy = Path(shutil.copytree(matched, tmp_path / "copy.delf"))
     with Collection.open(copy) as opened:
-        pairs = match_collection(opened, extractor)
+        pairs = match_collection(opened, extractor, BuildOptions().pairs)
         assert len(pairs) >= 3
         write_carried(tmp_path / "pairs.npz", opened, "so", range(len(opened)), pairs)
         yield opened, pairs, tmp_path / "pairs.npz"

@@ -14,6 +14,7 @@ import numpy as np
 
 from delf.archive.decisions import COLUMNS, read_decisions
 from delf.archive.joining import JoinOptions, join_pairs
+from delf.archive.matching import careful_pairs
 from delf.archive.numbering import Numbered
 from delf.archive.positions import PlaceOptions, Places, find_places, read_positions
 from delf.archive.resolving import Effects, resolve
@@ -54,7 +55,7 @@ def ignored(done: int, total: int) -> None:
 class BuildOptions:
     """How photos become groups."""
 
-    pairs: PairOptions = field(default_factory=PairOptions)
+    pairs: PairOptions = field(default_factory=careful_pairs)
     joining: JoinOptions = field(default_factory=JoinOptions)
     places: PlaceOptions = field(default_factory=PlaceOptions)
 

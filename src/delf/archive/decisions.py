@@ -12,8 +12,8 @@
     no-landmark,13,,                      the group is none, and no data set has it
 
 `first` and `second` are a photo (its path, as `groups.csv` has it, or the SHA-256 of its content) or a group (its
-number or its name). A group is known by its first photo for ever (`delf.archive.state`), so that its number means the
-same in later builds. Empty lines, and those that begin with #, are passed over. Nothing but a person takes a line away.
+number or its name). A group is known by one photo (`delf.archive.tables.State`), so that its number means the same in
+later builds. Empty lines, and those that begin with #, are passed over. Nothing but a person takes a line away.
 """
 
 from __future__ import annotations
