@@ -183,7 +183,7 @@ class Collection:
 
     @property
     def rows(self) -> int:
-        """How many features are stored, those of removed images included."""
+        """How many features are searched, those of removed images included."""
         return self.snapshot.rows
 
     @property
