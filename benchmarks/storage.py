@@ -1,9 +1,10 @@
 """What compact storage costs: mAP against bytes an image, for the features that are kept and the bits of a descriptor.
 
-    python benchmarks/storage.py runs/holdout --collection runs/holdout.delf [--settings 500:32 700:0 700:32 700:64] \\
+    python benchmarks/storage.py runs/holdout --collection runs/holdout.delf [--settings 500:400:32 800:400:32] \\
         [--limit 84] [--turned runs/holdout-turned] [--plot storage.png]
 
-A setting is the number of features that are kept, and that of the dimensions that have a bit for their reach.
+A setting is the number of features that are kept, that of those that are searched, and that of the dimensions that
+have a bit for their reach.
 
 The folder is that of `holdout.py`: nothing is chosen on a benchmark that is reported. The collection is the full one,
 with the features of the folder's images (made where there is none); each storage is a copy of it, converted. Bytes are
@@ -35,7 +36,7 @@ from delf.search import SearchEngine
 from delf.types import Features
 
 METHOD = "delf-asmk"
-SETTINGS = ("300:32", "500:32", "700:0", "700:32", "700:64", "1000:32")
+SETTINGS = ("300:300:32", "500:400:32", "800:400:32", "930:400:0", "1000:1000:32")
 SAMPLE = 20  # images whose descriptors are compared with what comes back of them
 
 
@@ -82,9 +83,8 @@ def main() -> None:
 
 
 def setting(text: str) -> CompactOptions:
-    """FEATURES:REACHES."""
-    features, _, reaches = text.partition(":")
-    return CompactOptions(int(features), int(reaches))
+    """FEATURES:SEARCHED:REACHES."""
+    return CompactOptions(*map(int, text.split(":")))
 
 
 def part(benchmark: Benchmark, number: int) -> np.ndarray:
@@ -123,8 +123,8 @@ def measured(full: Collection, options: CompactOptions | None, extractor: Delf, 
         shutil.copytree(full.folder, folder)
         with Collection.open(folder) as copy:
             copy.convert(options)
-            return printed(f"compact, {options.features} features, {options.reaches} reaches", copy, options, extractor,
-                           benchmark, queries)
+            name = f"{options.features} features, {options.searched} searched, {options.reaches} reaches"
+            return printed(name, copy, options, extractor, benchmark, queries)
 
 
 def printed(name: str, collection: Collection, options: CompactOptions | None, extractor: Delf, benchmark: Benchmark,

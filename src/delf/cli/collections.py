@@ -175,7 +175,7 @@ def _renewed(collection: Collection, extractor: Extractor, prune: bool, storage:
         print(f"{name}: it has this model and these options already" if already else
               f"{name}: renewed with {collection.about['model']['name']}: {done}"
               f"{f', {report.pruned:,} gone and forgotten' if report.pruned else ''}; "
-              f"now {counted(len(collection), 'image')} with {counted(collection.rows, 'feature')}")
+              f"now {counted(len(collection), 'image')} with {counted(collection.snapshot.kept, 'feature')}")
     return report
 
 
@@ -222,13 +222,13 @@ def _print_added(collection: Collection, report: AddReport, renewed: AddReport |
         print_json({"collection": str(collection.folder), "added": report.added, "unchanged": report.unchanged,
                     "moved": report.moved, "pruned": report.pruned, "duplicates": report.duplicates,
                     "skipped": list(report.skipped), "raw": report.passed_over.raw, "videos": report.passed_over.videos,
-                    "images": len(collection), "features": collection.rows, **facts})
+                    "images": len(collection), "features": collection.snapshot.kept, **facts})
     elif renewed is None or report.added + report.unchanged + report.duplicates + report.moved + len(report.skipped):
         print(f"{display_path(collection.folder)}: {counted(report.added, 'photo')} added, "
               f"{report.unchanged:,} unchanged, {copies}"
               f"{f', {report.moved:,} moved' if report.moved else ''}"
               f"{f', {report.pruned:,} gone and forgotten' if report.pruned else ''}; "
-              f"now {counted(len(collection), 'image')} with {counted(collection.rows, 'feature')}")
+              f"now {counted(len(collection), 'image')} with {counted(collection.snapshot.kept, 'feature')}")
 
 
 def search(
@@ -342,7 +342,8 @@ def info(collection: Folder, json: Json = False) -> None:
         sizes = opened.bytes_by_kind()
         about = opened.about
         facts = {"collection": str(collection), "images": len(opened), "files": opened.files(),
-                 "features": opened.rows, "segments": len(opened.segments), "storage": opened.storage, "bytes": sizes,
+                 "features": opened.snapshot.kept, "segments": len(opened.segments), "storage": opened.storage,
+                 "bytes": sizes,
                  "bytes_per_image": round(sum(sizes.values()) / max(1, len(opened))),
                  "model": about["model"], "options": about["options"],
                  "index": about.get("index", {"kind": "exact", "reason": "none was built yet"}),

@@ -13,7 +13,9 @@ ASMK* and Hamming embedding is thereby nearly the same as of x itself: its word 
 words: m is the root of how far words lie apart in each dimension, which is nearly proportional to how far residuals
 reach. `benchmarks/CHOICES.md` has what that and other codes lose. A 128-D feature takes 28 bytes.
 
-Of each image the features with the best scores are kept, and no details.
+Of each image the features with the best scores are kept, and no details. The best half of these are searched: an image
+is found as well by half as many words, which lists have an entry for (16 bytes and the number of an image), and is
+verified the better the more features there are. All that is searched are the first features of their image.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ from delf.collection.packing import (
 )
 from delf.errors import CollectionError, OptionError
 from delf.images import display_path
-from delf.types import Features, FloatArray
+from delf.types import Features, FloatArray, IntArray
 
 if TYPE_CHECKING:
     from delf.index.words import Codebook
@@ -51,26 +53,28 @@ LENGTH = 128.0  # steps of the length 1
 # Transactions on Information Theory, 1960), and the one level for all.
 BOUND, NEAR, FAR, MEAN = 0.9816, 0.4528, 1.510, 0.7979
 SHORTER = 0.9  # without it, 1 in 35 of what comes back would be nearer to another word, instead of 1 in 500
-MOST_FEATURES, MOST_REACHES = 65536, 65536
+MOST = 65536  # of each of them
 
 
 @dataclass(frozen=True)
 class CompactOptions:
     """What compact storage keeps of an image.
 
-    features: those with the best scores, so many. reaches: of a descriptor, the dimensions that have a bit for how far
-    the residual reaches; those in which residuals are longest, and all where there are not as many.
+    features: those with the best scores, so many. searched: the best of these, by which images are found; the others
+    verify. reaches: of a descriptor, the dimensions that have a bit for how far the residual reaches; those in which
+    residuals are longest, and all where there are not as many.
     """
 
-    features: int = 700
+    features: int = 800
+    searched: int = 400
     reaches: int = 32
 
     def __post_init__(self) -> None:
-        for name, least, most in (("features", 1, MOST_FEATURES), ("reaches", 0, MOST_REACHES)):
+        for name, least in (("features", 1), ("searched", 1), ("reaches", 0)):
             value = getattr(self, name)
-            if type(value) is not int or not least <= value <= most:
-                raise OptionError(f"the {name} of compact storage are {least} to {most:,}, and a whole number, not "
-                                  f"{value!r}")
+            if type(value) is not int or not least <= value <= MOST:
+                raise OptionError(f"the option {name} of compact storage is {least} to {MOST:,}, and a whole number, "
+                                  f"not {value!r}")
 
 
 class WordCodes:
@@ -131,32 +135,46 @@ def record(words: int, dimensions: int, reaches: int) -> np.dtype[Any]:
 
 
 class DecodedCodes:
-    """What stands for the codes (N, D) of all descriptors of a segment: what is looked at is decoded."""
+    """What stands for the codes (N, D) of the searched descriptors of a segment: what is looked at is decoded.
+
+    stored: of all descriptors. kept, offsets: (n + 1,) where those of each image begin, among all and the searched.
+    """
 
     ndim = 2
     dtype = np.dtype(np.int8)
 
-    def __init__(self, stored: NDArray[np.void], dimensions: int,
+    def __init__(self, stored: NDArray[np.void], kept: IntArray, offsets: IntArray, dimensions: int,
                  decode: Callable[[NDArray[np.void]], FloatArray]) -> None:
-        self.stored, self._dimensions, self._decode = stored, dimensions, decode
+        self.stored, self._kept, self._offsets = stored, kept, offsets
+        self._dimensions, self._decode = dimensions, decode
 
     @property
     def shape(self) -> tuple[int, int]:
         """(N, D)."""
-        return len(self.stored), self._dimensions
+        return len(self), self._dimensions
 
     @property
     def nbytes(self) -> int:
         """Bytes on the disk."""
-        return self.stored.nbytes
+        return len(self) * self.stored.itemsize
 
     def __len__(self) -> int:
-        return len(self.stored)
+        return int(self._offsets[-1])
 
     def __getitem__(self, rows: Any) -> Codes:
         """(..., D) int8, of a slice, a mask, or numbers of rows."""
-        chosen = np.asarray(self.stored[rows])
+        numbers = self._numbers(rows)
+        images = np.searchsorted(self._offsets, numbers, side="right") - 1
+        chosen = self.stored[self._kept[images] + numbers - self._offsets[images]]
         return encode(self._decode(chosen.reshape(-1))).reshape(*chosen.shape, self._dimensions)
+
+    def _numbers(self, rows: Any) -> IntArray:
+        if isinstance(rows, slice):
+            return np.arange(*rows.indices(len(self)))
+        chosen = np.asarray(rows)
+        if chosen.dtype == np.bool_:
+            return np.flatnonzero(chosen)
+        return np.where(chosen < 0, chosen + len(self), chosen)
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
         return self[:].astype(dtype or self.dtype, copy=False)
@@ -200,7 +218,11 @@ class Compact:
                         _powers(stored["scales"], *SCALE), _powers(stored["scores"], *SCORE),
                         self._codes.decode(stored["descriptors"]), size)
 
-    def codes(self, stored: NDArray[Any], folder: Path) -> Codes:
+    def searched(self, kept: IntArray) -> IntArray:
+        """As `Packing` has it."""
+        return np.concatenate([[0], np.cumsum(np.minimum(np.diff(kept), self.options.searched))]).astype(np.int64)
+
+    def codes(self, stored: NDArray[Any], kept: IntArray, offsets: IntArray, folder: Path) -> Codes:
         """As `Packing` has it."""
         def decode(rows: NDArray[np.void]) -> FloatArray:
             try:
@@ -208,7 +230,7 @@ class Compact:
             except ValueError as error:
                 raise CollectionError(f"{display_path(folder)} is damaged ({error}); index the photos again") from error
 
-        return cast(Codes, DecodedCodes(stored, self._dimensions, decode))
+        return cast(Codes, DecodedCodes(stored, kept, offsets, self._dimensions, decode))
 
     def check(self) -> None:
         """As `Packing` has it."""

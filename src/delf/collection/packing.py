@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from delf.codes import Codes, decode, encode
-from delf.types import Features, FloatArray
+from delf.types import Features, FloatArray, IntArray
 
 Arrays = Mapping[str, NDArray[Any]]
 Kinds = dict[str, tuple[np.dtype[Any], int]]  # array -> type, number of axes
@@ -72,10 +72,14 @@ class Packing(Protocol):
         """The features of an image of (width, height), given its rows of the arrays of `ROWS`."""
         ...
 
-    def codes(self, stored: NDArray[Any], folder: Path) -> Codes:
-        """The codes of all descriptors of a segment, of which no more are decoded than are looked at.
+    def searched(self, kept: IntArray) -> IntArray:
+        """(n + 1,) where the searched features of each image of a segment begin, given where all that are kept do."""
+        ...
 
-        stored: its array `descriptors`. folder: of the segment, for sentences.
+    def codes(self, stored: NDArray[Any], kept: IntArray, offsets: IntArray, folder: Path) -> Codes:
+        """The codes of the searched descriptors of a segment, of which no more are decoded than are looked at.
+
+        stored: its array `descriptors`. kept, offsets: as of `searched`. folder: of the segment, for sentences.
         """
         ...
 
@@ -108,7 +112,11 @@ class Full:
         return Features(decode_keypoints(stored["keypoints"], size), stored["scales"].astype(np.float32),
                         stored["scores"].astype(np.float32), decode(stored["descriptors"]), size)
 
-    def codes(self, stored: NDArray[Any], folder: Path) -> Codes:
+    def searched(self, kept: IntArray) -> IntArray:
+        """As `Packing` has it: all are."""
+        return kept
+
+    def codes(self, stored: NDArray[Any], kept: IntArray, offsets: IntArray, folder: Path) -> Codes:
         """As `Packing` has it: they are stored as they are."""
         return stored
 

@@ -43,7 +43,7 @@ class Reading(Container):
 
     @property
     def rows(self) -> int:
-        """How many features are stored, those of removed images included."""
+        """How many features are searched, those of removed images included."""
         return self.snapshot.rows
 
     @property

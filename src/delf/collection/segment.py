@@ -68,7 +68,8 @@ class Segment:
     """One segment, opened: its arrays are memory maps, so that opening takes no time and little memory.
 
     The types of the last ones are those of `packing`; `descriptors` are codes in any case, decoded where they are not
-    stored as such.
+    stored as such. `offsets` and `descriptors` are of the features that are searched, which are the first of each
+    image; `kept` has the offsets of all, where there are more.
     """
 
     folder: Path
@@ -85,6 +86,7 @@ class Segment:
     details: NDArray[np.void] | None = None
     detail_offsets: NDArray[np.int64] | None = None
     packing: Packing = FULL
+    kept: NDArray[np.int64] | None = None
 
     @property
     def images(self) -> int:
@@ -93,8 +95,13 @@ class Segment:
 
     @property
     def rows(self) -> int:
-        """How many features it holds."""
+        """How many of its features are searched."""
         return len(self.descriptors)
+
+    @property
+    def ranges(self) -> NDArray[np.int64]:
+        """(n + 1,) where the features of each image begin, of all that it holds."""
+        return self.offsets if self.kept is None else self.kept
 
     def stored(self, name: str) -> NDArray[Any]:
         """An array as it lies on the disk."""
@@ -127,7 +134,7 @@ class Segment:
         Raises:
             CollectionError: they are damaged, which not every packing tells.
         """
-        rows = slice(int(self.offsets[position]), int(self.offsets[position + 1]))
+        rows = slice(int(self.ranges[position]), int(self.ranges[position + 1]))
         width, height = (int(side) for side in self.sizes[position])
         try:
             features = self.packing.unpack({name: self.stored(name)[rows] for name in ROWS}, (width, height))
@@ -161,7 +168,7 @@ def merge_segments(folder: Path, parts: Sequence[tuple[Segment, IntArray]], *, f
     parts: segments, each with the positions of the images to take, rising. What is stored is copied as it is, and
     memory is bounded by one run of neighbouring images in one array.
     """
-    counts = np.concatenate([np.diff(segment.offsets)[positions] for segment, positions in parts])
+    counts = np.concatenate([np.diff(segment.ranges)[positions] for segment, positions in parts])
     lengths = np.concatenate([np.diff(segment.path_ends, prepend=0)[positions] for segment, positions in parts])
     arrays = {"offsets": Planned.of(np.concatenate([[0], np.cumsum(counts)])),
               "path_ends": Planned.of(np.cumsum(lengths)),
@@ -179,7 +186,7 @@ def merge_segments(folder: Path, parts: Sequence[tuple[Segment, IntArray]], *, f
 def _blocks(name: str, parts: Sequence[tuple[Segment, IntArray]]) -> Iterator[NDArray[Any]]:
     for segment, positions in parts:
         array = segment.stored(name)
-        yield from (array[rows] for rows in _runs(segment.offsets, positions))
+        yield from (array[rows] for rows in _runs(segment.ranges, positions))
 
 
 def _merged_details(parts: Sequence[tuple[Segment, IntArray]]) -> dict[str, Planned]:
@@ -278,7 +285,9 @@ def _open_joined(folder: Path, packing: Packing) -> Segment:
         arrays = open_joined(folder / WHOLE, _joined_kinds(packing))
     except (OSError, ValueError) as error:
         raise CollectionError(f"{folder / WHOLE} cannot be read ({error}); {CURE}") from error
-    opened: dict[str, Any] = {**arrays, "descriptors": packing.codes(arrays["descriptors"], folder)}
+    kept, offsets = arrays["offsets"], packing.searched(arrays["offsets"])
+    opened: dict[str, Any] = {**arrays, "kept": kept, "offsets": offsets,
+                              "descriptors": packing.codes(arrays["descriptors"], kept, offsets, folder)}
     return Segment(folder=folder, **opened, packing=packing)
 
 
@@ -351,10 +360,11 @@ def _refuse_links(folder: Path) -> None:
 
 
 def _check_shapes(segment: Segment, dimensions: int) -> None:
-    images, rows = segment.images, segment.rows
-    offsets = segment.offsets
+    images, rows = segment.images, len(segment.stored("descriptors"))
+    offsets = segment.ranges
     fits = (images >= 0 and segment.sizes.shape == (images, 2) and len(segment.globals) == images
-            and segment.descriptors.shape[1] == dimensions and segment.keypoints.shape == (rows, segment.packing.point)
+            and len(offsets) == images + 1 and segment.descriptors.shape[1] == dimensions
+            and segment.keypoints.shape == (rows, segment.packing.point)
             and len(segment.scales) == len(segment.scores) == rows
             and segment.keys.shape == (images, 32) and len(segment.path_ends) == images
             and _rising(np.r_[0, segment.path_ends], len(segment.paths))
@@ -384,5 +394,5 @@ def _check_manifest(segment: Segment, fingerprint: str) -> None:
         raise CollectionError(f"{path} is of another model than its collection; {CURE}")
     if joined and manifest.get("packing") != segment.packing.name:
         raise CollectionError(f"{path} is stored by other visual words than its collection; {CURE}")
-    if (manifest.get("images"), manifest.get("features")) != (segment.images, segment.rows):
+    if (manifest.get("images"), manifest.get("features")) != (segment.images, len(segment.scores)):
         raise CollectionError(f"{path} does not fit the arrays beside it; {CURE}")

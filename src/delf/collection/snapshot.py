@@ -100,8 +100,13 @@ class Snapshot(Container):
 
     @property
     def rows(self) -> int:
-        """How many features are stored, those of removed images included."""
+        """How many features are searched, those of removed images included."""
         return int(self.starts[-1])
+
+    @property
+    def kept(self) -> int:
+        """How many features are stored, those included that only verify."""
+        return sum(int(segment.ranges[-1]) for segment in self.segments)
 
     @property
     def dimensions(self) -> int:

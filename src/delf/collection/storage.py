@@ -1,14 +1,14 @@
 """How a collection stores features: `full`, or `compact`, by visual words (`delf.collection.compact`).
 
-What a collection says of it, in its catalogue, is `{"kind": "compact", "features": 700, "reaches": 32, "words":
-...}`, with the SHA-256 of the words that its descriptors are stored by; one that says nothing is full. The words are
-those of the packaged model, or lie in the collection itself, as `storage-<first digits>.words`.
+What a collection says of it, in its catalogue, is `{"kind": "compact", "features": 800, "searched": 400, "reaches": 32,
+"words": ...}`, with the SHA-256 of the words that its descriptors are stored by; one that says nothing is full. The
+words are those of the packaged model, or lie in the collection itself, as `storage-<first digits>.words`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 Said = Mapping[str, Any]
 OWN = "storage-*.words"
+OPTIONS = tuple(field.name for field in fields(CompactOptions))
 _SUFFIX = ".words"
 
 
@@ -39,7 +40,7 @@ def _compact(said: Said, folder: Path, model: str, dimensions: int) -> Packing:
         raise CollectionError(f"{display_path(path)} is not of the descriptors of {display_path(folder)}; put a copy "
                               "of the collection in its place, or index the photos again")
     try:
-        options = CompactOptions(said.get("features"), said.get("reaches"))  # type: ignore[arg-type]
+        options = CompactOptions(*map(said.get, OPTIONS))  # type: ignore[arg-type]
     except OptionError as error:
         raise _nonsense(folder) from error
     load = partial(_loaded, path, said["words"])
@@ -152,7 +153,7 @@ def as_before(about: Mapping[str, Any]) -> Storage:
     """The storage that a collection has, for another model."""
     if kind_of(about) == "full":
         return "full"
-    return CompactOptions(about["storage"]["features"], about["storage"]["reaches"])
+    return CompactOptions(*(about["storage"][name] for name in OPTIONS))
 
 
 def own_name(digest: str) -> str:

@@ -270,7 +270,7 @@ def _merge(now: Snapshot, catalogue: Catalogue, group: Sequence[_Part],
                 stack.enter_context(_repacked(now, *one, repacked)))]
             with new_segment(now.folder / SEGMENTS, name) as folder:
                 merge_segments(folder, parts, fingerprint=now.about["model"]["fingerprint"])
-            rows = sum(int(np.diff(segment.offsets)[positions].sum()) for segment, positions in parts)
+            rows = sum(int(np.diff(segment.ranges)[positions].sum()) for segment, positions in parts)
         catalogue.replace([number for number, *_ in group], name, rows,
                           [(number, int(position)) for number, _, positions in group for position in positions])
     else:

@@ -101,7 +101,7 @@ def _asked(service: Service, form: schemas.QueryForm, data: bytes | None) -> Ask
 
 def _about(service: Service, state: State) -> dict[str, Any]:
     snapshot, options = state.snapshot, service.options
-    return {"name": snapshot.folder.name, "images": len(snapshot), "features": snapshot.rows,
+    return {"name": snapshot.folder.name, "images": len(snapshot), "features": snapshot.kept,
             "bytes": service.library.bytes(), "model": snapshot.about["model"]["name"],
             "index": snapshot.about.get("index", {}).get("kind", "exact"),
             "methods": [{"name": name, "about": ABOUT.get(name, ""), "verifies": METHODS[name].verifies}
