@@ -98,6 +98,21 @@ def test_images_that_are_not_there(scan: Scan, tmp_path: Path) -> None:
             scan(damaged, wanted)
 
 
+def test_what_is_compiled_need_not_be_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled_up = form("numba")
+    from numba.core.caching import Cache
+
+    def full(*arguments: object) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(Cache, "load_overload", lambda *arguments: None)
+    monkeypatch.setattr(Cache, "save_overload", full)
+    rng = np.random.default_rng(0)
+    lists, entries = some_lists(tmp_path / "a.lists", rng, 4, 3, 7)
+    wanted = looked_for(rng, 3, 56, 1, 6, False)
+    np.testing.assert_array_equal(compiled_up(lists, wanted), literal(entries, wanted, 4))
+
+
 def test_numba_is_taken_where_there_are_many_entries(monkeypatch: pytest.MonkeyPatch) -> None:
     assert scanning.scan_for(scanning.COMPILED_FROM - 1) is add_up
     with monkeypatch.context() as patch:

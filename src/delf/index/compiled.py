@@ -27,8 +27,13 @@ def add_up(lists: SignatureLists, wanted: Wanted) -> NDArray[np.float64]:
     sums = np.zeros((wanted.count, lists.images))
     starts, stops = lists.bounds(wanted.words)
     kernel = _kernel(lists.signatures.shape[1])
-    if not kernel(sums, wanted.rows, starts.astype(np.uint64), stops.astype(np.uint64), wanted.signatures,
-                  wanted.tables, lists.signatures.reshape(-1), lists.owners):
+    given = (sums, wanted.rows, starts.astype(np.uint64), stops.astype(np.uint64), wanted.signatures, wanted.tables,
+             lists.signatures.reshape(-1), lists.owners)
+    try:
+        whole = kernel(*given)
+    except OSError:  # what has just been compiled could not be kept, as on a full disk; it is there now
+        whole = kernel(*given)
+    if not whole:
         raise lists.unknown()
     return sums
 
