@@ -20,7 +20,7 @@ from PIL import Image
 from delf.collection import Collection, Snapshot
 from delf.errors import CollectionError, DelfError, ImageError, OptionError
 from delf.features import Delf
-from delf.images import load, read_image
+from delf.images import read_image, read_reduced
 from delf.looks import TurningOptions
 from delf.methods import DEFAULT_METHOD, METHODS, TURNS, SearchOptions
 from delf.models import PACKAGED
@@ -237,7 +237,8 @@ def test_a_match_by_quarters_is_enough(strict: SearchEngine, queries: Any) -> No
 def test_a_query_is_read_and_each_turn_extracted_once(engine: SearchEngine, unknown_query: Path,
                                                       monkeypatch: pytest.MonkeyPatch) -> None:
     decoded: list[Any] = []
-    monkeypatch.setattr("delf.query.load", lambda *given, **options: decoded.append(given) or load(*given, **options))
+    monkeypatch.setattr("delf.query.read_reduced",
+                        lambda *given, **options: decoded.append(given) or read_reduced(*given, **options))
     query = engine.query(unknown_query)
     engine.answer(engine.query(unknown_query))  # the threads are made when they are needed first
     decoded.clear()

@@ -87,8 +87,8 @@ def test_many_are_added_as_they_come(empty: Collection) -> None:
     report = empty.add_photos(shop(), total=6, images_per_segment=2)
     assert (report.added, len(empty.segments), asked) == (6, 3, [0, 1, 2, 3, 4, 5])
     assert [photo.metadata["number"] for photo in empty] == [0, 1, 2, 3, 4, 5]
-    report = empty.add([NewPhoto(b"junk", key="bad"), NewPhoto(pixels(9), key="good")])
-    assert (report.added, len(report.skipped)) == (1, 1)
+    report = empty.add([NewPhoto(b"junk", key="bad"), NewPhoto(pixels(9), key="good"), pixels(10)])
+    assert (report.added, len(report.skipped)) == (2, 1)
 
 
 def test_a_preview_is_kept_and_goes_with_its_photo(empty: Collection) -> None:
@@ -125,6 +125,8 @@ def test_what_makes_no_sense_is_refused(empty: Collection, draw: Draw) -> None:
             empty.add(pixels(1), **wrong)
     with pytest.raises(OptionError, match="belong to one photo"):
         empty.add(paths, key="a")
+    with pytest.raises(OptionError, match="apart"):
+        empty.add([paths[0], pixels(1)])
     assert len(empty) == 0
 
 

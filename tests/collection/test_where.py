@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +164,15 @@ def test_the_answer_is_kept_until_the_catalogue_changes(opened: Collection, monk
     first = now.matching("album = Rome")
     monkeypatch.setattr("delf.collection.catalogue.Catalogue.matching", lambda *_: pytest.fail("it was asked again"))
     assert now.matching("album = Rome") is first
+
+
+def test_threads_ask_beside_one_another(opened: Collection) -> None:
+    conditions = [f"place within {km} km of 41.9,12.5 or name contains {letter}" for km in range(5) for letter in "abc"]
+    now = opened.snapshot
+    wanted = [now.matching(one).tolist() for one in conditions]
+    now._masks.clear()
+    with ThreadPoolExecutor(8) as pool:
+        assert [mask.tolist() for mask in pool.map(now.matching, conditions * 8)] == wanted * 8
 
 
 def test_damaged_metadata_are_told(where_folder: Path, tmp_path: Path, make_stub: Any, draw: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
+from delf.collection.where import FUNCTIONS
 from delf.errors import CollectionError
 from delf.images import display_path
 
@@ -14,6 +15,7 @@ def connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=30, check_same_thread=False, isolation_level=None)
     try:
         connection.executescript("PRAGMA foreign_keys = ON; PRAGMA synchronous = FULL; PRAGMA trusted_schema = OFF;")
+        _know_functions(connection)
         connection.execute("PRAGMA application_id").fetchone()  # SQLite opens nothing before it is asked
     except sqlite3.Error:
         connection.close()
@@ -36,4 +38,11 @@ def connect_unchanging(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True, check_same_thread=False,
                                  isolation_level=None)
     connection.execute("PRAGMA trusted_schema = OFF")
+    _know_functions(connection)
     return connection
+
+
+def _know_functions(connection: sqlite3.Connection) -> None:
+    """Those that conditions call: at once, since SQLite takes none while it is asked by another thread."""
+    for name, (count, function) in FUNCTIONS.items():
+        connection.create_function(name, count, function, deterministic=True)

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from delf.collection.records import StoredFacts
-from delf.collection.where import FUNCTIONS, Where
+from delf.collection.where import Where
 
 
 class Describing:
@@ -18,8 +18,6 @@ class Describing:
         def _rows(self, query: str, types: tuple[Any, ...], *values: Any) -> list[Any]: ...
         def _row(self, query: str, types: tuple[Any, ...], *values: Any) -> Any: ...
         def _transaction(self) -> AbstractContextManager[sqlite3.Connection]: ...
-        @property
-        def _connection(self) -> sqlite3.Connection: ...
 
     def facts_of(self, sha256: bytes) -> StoredFacts | None:
         """What is known of the image with this content; None where it is not known (any more)."""
@@ -59,19 +57,13 @@ class Describing:
         """The images that a condition is true of, those without a file included: for each segment, by its folder, their
         positions in it, with commas between them.
         """
-        self._know_functions()
         return self._rows("SELECT folder, group_concat(position) FROM images JOIN segments ON segment = segments.id "
                           f"WHERE {where.sql} GROUP BY segment", (str, str), *where.values)
 
     def keys_matching(self, where: Where, folder: str) -> list[bytes]:
         """The SHA-256 of those of them that are in one segment."""
-        self._know_functions()
         return [row[0] for row in self._rows("SELECT sha256 FROM images JOIN segments ON segment = segments.id "
                                              f"WHERE folder = ? AND {where.sql}", (bytes,), folder, *where.values)]
-
-    def _know_functions(self) -> None:
-        for name, (count, function) in FUNCTIONS.items():
-            self._connection.create_function(name, count, function, deterministic=True)
 
     def _follow(self, connection: sqlite3.Connection, key_of: Callable[[bytes], bytes | None]) -> None:
         """Say of files with another content, `key_of` which a path gives, what was said of the one before."""

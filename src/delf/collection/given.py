@@ -61,15 +61,19 @@ def from_memory(photos: Any, *, key: str | None, name: str | None, metadata: Map
         key, name, metadata: of the only one. kept: whether a preview was asked for.
 
     Raises:
-        OptionError: something was said of one photo, and there are several.
+        OptionError: something was said of one photo, and there are several; or paths are among them.
     """
     said = kept or any(one is not None for one in (key, name, metadata))
     if isinstance(photos, NewPhoto):
         return [photos]
     if in_memory(photos) or (said and isinstance(photos, str | os.PathLike)):
         return [NewPhoto(photos, key, name, metadata or {})]
-    if isinstance(photos, list | tuple) and photos and all(isinstance(one, NewPhoto) for one in photos):
-        return list(photos)
+    several = isinstance(photos, list | tuple) and any(isinstance(one, NewPhoto) or in_memory(one) for one in photos)
+    if several and any(isinstance(one, str | os.PathLike) for one in photos):
+        raise OptionError("give paths and photos from memory apart: of paths the files are remembered, and looked at "
+                          "again")
+    if several and not said:
+        return [one if isinstance(one, NewPhoto) else NewPhoto(one) for one in photos]
     if said:
         raise OptionError("key, name, metadata and preview belong to one photo from memory: give many as "
                           "add_photos([NewPhoto(image, key=...), ...])")

@@ -20,7 +20,8 @@ _LISTED = 20  # sentences on what was left out
 @dataclass(frozen=True)
 class Progress:
     """How far it is. running: whether photos are looked at now. done, total: how many were, and all; sentence: what
-    became of it the last time; skipped: a sentence for each of the first files that could not be read.
+    became of it the last time, or nothing where all was as before; skipped: a sentence for each of the first files that
+    could not be read.
     """
 
     running: bool = True
@@ -64,7 +65,7 @@ class Indexing:
                     if not report.interrupted:
                         build_index(collection)
                     self._changed()
-                    self._done(_sentence(report), report.skipped[:_LISTED])
+                    self._done(_sentence(report), report.skipped[:_LISTED], worth_showing=_is_news(report))
             return
         except DelfError as error:
             sentence = f"Indexing ended: {error}"
@@ -78,9 +79,14 @@ class Indexing:
         if stopping:
             raise KeyboardInterrupt  # once: what is done is then stored, and counted once more
 
-    def _done(self, sentence: str, skipped: tuple[str, ...] = ()) -> None:
-        self.progress = replace(self.progress, running=False, sentence=sentence, skipped=skipped)
+    def _done(self, sentence: str, skipped: tuple[str, ...] = (), *, worth_showing: bool = True) -> None:
+        shown = sentence if worth_showing else ""
+        self.progress = replace(self.progress, running=False, sentence=shown, skipped=skipped)
         self._told(sentence)
+
+
+def _is_news(report: AddReport) -> bool:
+    return bool(report.added + report.moved + report.pruned + len(report.skipped)) or report.interrupted
 
 
 def _sentence(report: AddReport) -> str:

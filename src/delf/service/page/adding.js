@@ -13,7 +13,7 @@ export class Adding {
     this.changed = changed;
     this.fail = fail;
     this.busy = false;
-    this.images = -1;
+    this.shown = false; // whether the indexing is on the screen
     $("add").addEventListener("click", () => $("files").click());
     $("files").addEventListener("change", () => {
       this.add([...$("files").files]);
@@ -30,7 +30,7 @@ export class Adding {
         let now;
         try {
           now = await ask("work");
-          if (now.running || now.sentence !== told) this.progress(now);
+          if (now.running || this.shown || now.sentence !== told) this.progress(now);
           if (!now.running && now.sentence !== told) announce(now.sentence);
           await this.changed();
         } catch {
@@ -45,6 +45,11 @@ export class Adding {
   }
 
   progress(now) {
+    this.shown = now.running;
+    if (!now.running && !now.sentence) {
+      $("work").hidden = true; // all is as before
+      return;
+    }
     const words = now.total ? `Indexing: ${now.done.toLocaleString("en")} of ${counted(now.total, "photo")}.` : "Looking for photos.";
     this.say(now.running ? words : now.sentence, now.running ? (now.total ? now.done / now.total : null) : 1, now.skipped);
   }

@@ -370,7 +370,7 @@ function sureToRemove(asked) {
   $("remove").hidden = state.id === null || $("add").hidden;
   $("remove").dataset.asked = asked ? "yes" : "";
   $("remove").textContent = asked ? "Really remove it?" : "Remove";
-  $("remove").title = "Take this photo out of the collection. Its file stays where it is, unless it was added on this page";
+  $("remove").title = "Take this photo out of the collection. Its file stays where it is, unless it was added on this page, and is found again when its folder is indexed the next time";
   if (asked) $("remove").timer = setTimeout(() => sureToRemove(false), 5000);
 }
 
