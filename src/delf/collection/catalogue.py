@@ -10,11 +10,11 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from delf.collection.connection import connect, connect_unchanging
+from delf.collection.connection import connect, connect_for_conditions, connect_to_read
 from delf.collection.describing import Describing
 from delf.collection.records import FileRecord, ImageRecord
 from delf.collection.schema import APPLICATION_ID, DESCRIBED, FORMAT, REMOVED, SCHEMA, is_complete, migration
@@ -74,12 +74,7 @@ class Catalogue(Describing):
                                   f"'delf index PHOTOS -o {display_path(folder)}'")
         _refuse_links(folder)
         with cls._failures(folder):
-            try:
-                connection = connect(path)
-            except sqlite3.OperationalError:
-                if os.access(folder, os.W_OK):
-                    raise
-                connection = connect_unchanging(path)
+            connection = connect_to_read(path)
             [application] = connection.execute("PRAGMA application_id").fetchone()
             [version] = connection.execute("PRAGMA user_version").fetchone()
         if application != APPLICATION_ID:
@@ -302,7 +297,14 @@ class Catalogue(Describing):
     def _rows(self, query: str, types: tuple[Any, ...], *values: Any) -> list[Any]:
         """The rows that a query gives. SQLite keeps any type in any column, so that damage may change it."""
         with self._failures(self._folder):
-            rows = self._connection.execute(query, values).fetchall()
+            return self._checked(self._connection.execute(query, values).fetchall(), types)
+
+    def _rows_where(self, query: str, types: tuple[Any, ...], *values: Any) -> list[Any]:
+        """As `_rows`, for a query with a condition in it."""
+        with self._failures(self._folder), closing(connect_for_conditions(self._folder / NAME)) as connection:
+            return self._checked(connection.execute(query, values).fetchall(), types)
+
+    def _checked(self, rows: list[Any], types: tuple[Any, ...]) -> list[Any]:
         if not all(isinstance(value, kind) for row in rows for value, kind in zip(row, types, strict=True)):
             raise _damaged(self._folder, "a value is of another type than was written")
         return rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from pathlib import Path
 
@@ -10,12 +11,21 @@ from delf.errors import CollectionError
 from delf.images import display_path
 
 
+def connect_to_read(path: Path) -> sqlite3.Connection:
+    """Open a file to be read, and written where that is allowed."""
+    try:
+        return connect(path)
+    except sqlite3.OperationalError:
+        if os.access(path.parent, os.W_OK):
+            raise
+        return connect_unchanging(path)
+
+
 def connect(path: Path) -> sqlite3.Connection:
     """Open a file to be read and written, so that a transaction that has ended is on the disk."""
     connection = sqlite3.connect(path, timeout=30, check_same_thread=False, isolation_level=None)
     try:
         connection.executescript("PRAGMA foreign_keys = ON; PRAGMA synchronous = FULL; PRAGMA trusted_schema = OFF;")
-        _know_functions(connection)
         connection.execute("PRAGMA application_id").fetchone()  # SQLite opens nothing before it is asked
     except sqlite3.Error:
         connection.close()
@@ -38,11 +48,14 @@ def connect_unchanging(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True, check_same_thread=False,
                                  isolation_level=None)
     connection.execute("PRAGMA trusted_schema = OFF")
-    _know_functions(connection)
     return connection
 
 
-def _know_functions(connection: sqlite3.Connection) -> None:
-    """Those that conditions call: at once, since SQLite takes none while it is asked by another thread."""
+def connect_for_conditions(path: Path) -> sqlite3.Connection:
+    """Open a file to ask conditions of it, by one thread alone. These call functions in Python: on a connection that
+    threads share, one would wait in its function for the interpreter, which another one has that waits for SQLite.
+    """
+    connection = connect_to_read(path)
     for name, (count, function) in FUNCTIONS.items():
         connection.create_function(name, count, function, deterministic=True)
+    return connection

@@ -16,6 +16,7 @@ class Describing:
 
     if TYPE_CHECKING:
         def _rows(self, query: str, types: tuple[Any, ...], *values: Any) -> list[Any]: ...
+        def _rows_where(self, query: str, types: tuple[Any, ...], *values: Any) -> list[Any]: ...
         def _row(self, query: str, types: tuple[Any, ...], *values: Any) -> Any: ...
         def _transaction(self) -> AbstractContextManager[sqlite3.Connection]: ...
 
@@ -57,13 +58,14 @@ class Describing:
         """The images that a condition is true of, those without a file included: for each segment, by its folder, their
         positions in it, with commas between them.
         """
-        return self._rows("SELECT folder, group_concat(position) FROM images JOIN segments ON segment = segments.id "
-                          f"WHERE {where.sql} GROUP BY segment", (str, str), *where.values)
+        return self._rows_where("SELECT folder, group_concat(position) FROM images JOIN segments ON segment = "
+                                f"segments.id WHERE {where.sql} GROUP BY segment", (str, str), *where.values)
 
     def keys_matching(self, where: Where, folder: str) -> list[bytes]:
         """The SHA-256 of those of them that are in one segment."""
-        return [row[0] for row in self._rows("SELECT sha256 FROM images JOIN segments ON segment = segments.id "
-                                             f"WHERE folder = ? AND {where.sql}", (bytes,), folder, *where.values)]
+        return [row[0] for row in self._rows_where("SELECT sha256 FROM images JOIN segments ON segment = segments.id "
+                                                   f"WHERE folder = ? AND {where.sql}", (bytes,), folder,
+                                                   *where.values)]
 
     def _follow(self, connection: sqlite3.Connection, key_of: Callable[[bytes], bytes | None]) -> None:
         """Say of files with another content, `key_of` which a path gives, what was said of the one before."""
