@@ -51,6 +51,14 @@ class Row:
     alone: Scores
     inliers: float
 
+    @property
+    def coded(self) -> str:
+        """How descriptors are stored and searched, in words."""
+        if self.options is None:
+            return "full"
+        some = self.options.searched < self.options.features
+        return f"{self.options.reaches} reaches{f', {self.options.searched} searched' if some else ''}"
+
     def score(self, kind: str) -> float:
         """The mAP of a part of the ground truth, with inliers."""
         return self.found.map[kind] or 0.0
@@ -180,10 +188,10 @@ def draw(rows: Sequence[Row], path: Path) -> None:
         whole = rows[0].score(kind)
         axes.axhline(whole, color="0.6", linestyle="--", linewidth=1)
         axes.text(rows[0].bytes / 1000, whole, f"full, {rows[0].bytes / 1000:.0f} kB", ha="right", va="bottom")
-        for reaches in sorted({row.options.reaches for row in rows if row.options}):
-            line = [row for row in rows if row.options and row.options.reaches == reaches]
+        for coded in dict.fromkeys(row.coded for row in rows if row.options):
+            line = [row for row in rows if row.coded == coded]
             axes.plot([row.bytes / 1000 for row in line], [row.score(kind) for row in line], marker=marker,
-                      label=f"{kind.capitalize()}, {reaches} reaches")
+                      label=f"{kind.capitalize()}, {coded}")
             for row in line:
                 assert row.options is not None
                 axes.annotate(str(row.options.features), (row.bytes / 1000, row.score(kind)),
