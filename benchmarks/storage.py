@@ -1,6 +1,6 @@
 """What compact storage costs: mAP against bytes an image, for the features that are kept and the bits of a descriptor.
 
-    python benchmarks/storage.py runs/holdout --collection runs/holdout.delf [--settings 500:400:32 800:400:32] \\
+    python benchmarks/storage.py runs/holdout --collection runs/holdout.delf [--settings 500:500:32 680:680:32] \\
         [--limit 84] [--turned runs/holdout-turned] [--plot storage.png]
 
 A setting is the number of features that are kept, that of those that are searched, and that of the dimensions that
@@ -36,7 +36,7 @@ from delf.search import SearchEngine
 from delf.types import Features
 
 METHOD = "delf-asmk"
-SETTINGS = ("300:300:32", "500:400:32", "800:400:32", "930:400:0", "1000:1000:32")
+SETTINGS = ("300:300:32", "500:500:32", "680:680:0", "680:680:32", "800:400:32")
 SAMPLE = 20  # images whose descriptors are compared with what comes back of them
 
 
@@ -50,6 +50,14 @@ class Row:
     found: Scores
     alone: Scores
     inliers: float
+
+    @property
+    def coded(self) -> str:
+        """How descriptors are stored and searched, in words."""
+        if self.options is None:
+            return "full"
+        some = self.options.searched < self.options.features
+        return f"{self.options.reaches} reaches{f', {self.options.searched} searched' if some else ''}"
 
     def score(self, kind: str) -> float:
         """The mAP of a part of the ground truth, with inliers."""
@@ -180,10 +188,10 @@ def draw(rows: Sequence[Row], path: Path) -> None:
         whole = rows[0].score(kind)
         axes.axhline(whole, color="0.6", linestyle="--", linewidth=1)
         axes.text(rows[0].bytes / 1000, whole, f"full, {rows[0].bytes / 1000:.0f} kB", ha="right", va="bottom")
-        for reaches in sorted({row.options.reaches for row in rows if row.options}):
-            line = [row for row in rows if row.options and row.options.reaches == reaches]
+        for coded in dict.fromkeys(row.coded for row in rows if row.options):
+            line = [row for row in rows if row.coded == coded]
             axes.plot([row.bytes / 1000 for row in line], [row.score(kind) for row in line], marker=marker,
-                      label=f"{kind.capitalize()}, {reaches} reaches")
+                      label=f"{kind.capitalize()}, {coded}")
             for row in line:
                 assert row.options is not None
                 axes.annotate(str(row.options.features), (row.bytes / 1000, row.score(kind)),

@@ -13,9 +13,8 @@ ASMK* and Hamming embedding is thereby nearly the same as of x itself: its word 
 words: m is the root of how far words lie apart in each dimension, which is nearly proportional to how far residuals
 reach. `benchmarks/CHOICES.md` has what that and other codes lose. A 128-D feature takes 28 bytes.
 
-Of each image the features with the best scores are kept, and no details. The best half of these are searched: an image
-is found as well by half as many words, which lists have an entry for (16 bytes and the number of an image), and is
-verified the better the more features there are. All that is searched are the first features of their image.
+Of each image the features with the best scores are kept, and no details. Fewer of them may be searched, the first of
+their image, so that lists are shorter.
 """
 
 from __future__ import annotations
@@ -60,13 +59,13 @@ MOST = 65536  # of each of them
 class CompactOptions:
     """What compact storage keeps of an image.
 
-    features: those with the best scores, so many. searched: the best of these, by which images are found; the others
-    verify. reaches: of a descriptor, the dimensions that have a bit for how far the residual reaches; those in which
-    residuals are longest, and all where there are not as many.
+    features: those with the best scores, so many. searched: the best of these, by which images are found, and all where
+    there are not as many; the others only verify. reaches: of a descriptor, the dimensions that have a bit for how far
+    the residual reaches; those in which residuals are longest, and all where there are not as many.
     """
 
-    features: int = 800
-    searched: int = 400
+    features: int = 680
+    searched: int = 680
     reaches: int = 32
 
     def __post_init__(self) -> None:
