@@ -242,7 +242,7 @@ def test_an_older_collection_that_may_not_be_written(tmp_path: Path) -> None:
         archive.extractall(tmp_path)
     with sealed(tmp_path / "places.delf"):
         [sentence] = as_anyone("open", tmp_path / "places.delf")
-    assert "has format 1, which is brought to 2 before it is used, and it may not be written" in sentence
+    assert "has format 1, which is brought to 3 before it is used, and it may not be written" in sentence
 
 
 def test_changes_that_are_only_in_the_log_are_not_passed_over(stub: Any, photos_of: Any, tmp_path: Path) -> None:
