@@ -21,6 +21,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,11 @@ class MadeSegment:
     def rows(self) -> int:
         """As many features as words; lists say the same."""
         return int(np.load(self.folder / "rows.npy"))
+
+    @cached_property
+    def sizes(self) -> IntArray:
+        """(n, 2) width and height of the photo that each image is made of."""
+        return np.array([self.photos.size(int(source)) for source in self.sources])
 
     def features(self, position: int) -> Features:
         """Those of the photo that an image is made of."""

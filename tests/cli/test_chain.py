@@ -19,7 +19,8 @@ from delf.features import Delf
 from delf.images import read_image
 
 KEYS = {"query", "method", "match", "verified", "verdict", "order", "results", "seconds"}
-RESULT_KEYS = {"rank", "image", "key", "file", "files", "score", "examined", "inliers", "probability", "transform"}
+RESULT_KEYS = {"rank", "image", "key", "file", "files", "keys", "metadata", "score", "examined", "inliers",
+               "probability", "transform"}
 Run = Callable[..., Any]
 
 
@@ -197,7 +198,7 @@ def test_the_compressed_index_on_request(delf: Run, own: Path, queries: dict[str
 def test_info(delf: Run, places: Path) -> None:
     about = delf("info", places, "--json").object()
     assert set(about) == {"collection", "images", "files", "features", "segments", "bytes", "bytes_per_image", "model",
-                          "runtime", "options", "index"}
+                          "runtime", "options", "index", "storage"}
     assert (about["images"], about["files"], about["model"]["name"]) == (12, 12, "delf-r18")
     assert about["bytes_per_image"] == round(sum(about["bytes"].values()) / 12)
     text = delf("info", places).ok()

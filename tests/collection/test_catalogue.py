@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from delf.collection import Collection, catalogue
+from delf.collection import Collection, catalogue, connection
 from delf.collection.catalogue import NAME, Catalogue
 from delf.collection.schema import migration
 from delf.errors import CollectionError
@@ -50,10 +50,10 @@ def test_changes_are_flushed_whatever_the_default(folder: Path, monkeypatch: pyt
 @pytest.mark.parametrize("unchanging", [False, True])
 def test_a_hostile_catalogue_runs_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch, unchanging: bool) -> None:
     """A view in the place of a table may call any function that is not known to be harmless."""
-    connection = CONNECT(folder / NAME)
-    connection.executescript("PRAGMA foreign_keys = OFF; ALTER TABLE segments RENAME TO kept; "
-                             "CREATE VIEW segments AS SELECT id, spy(folder) AS folder, images, features FROM kept;")
-    connection.close()
+    hostile = CONNECT(folder / NAME)
+    hostile.executescript("PRAGMA foreign_keys = OFF; ALTER TABLE segments RENAME TO kept; "
+                          "CREATE VIEW segments AS SELECT id, spy(folder) AS folder, images, features FROM kept;")
+    hostile.close()
     ran: list[str] = []
 
     def prepare(connection: sqlite3.Connection) -> None:
@@ -61,7 +61,7 @@ def test_a_hostile_catalogue_runs_nothing(folder: Path, monkeypatch: pytest.Monk
         connection.create_function("spy", 1, lambda name: ran.append(name) or name)
 
     if unchanging:  # where nobody may write
-        monkeypatch.setattr(catalogue, "connect", catalogue.connect_unchanging)
+        monkeypatch.setattr(catalogue, "connect_to_read", connection.connect_unchanging)
     with built_otherwise(monkeypatch, prepare), pytest.raises(CollectionError, match="unsafe use of spy"):
         Collection.open(folder)
     assert ran == []
