@@ -57,7 +57,7 @@ def test_asked_for_is_asked_for() -> None:
 
 
 def test_an_unknown_kind() -> None:
-    with pytest.raises(OptionError, match="the index is auto, exact or ivfpq, not 'lsh'"):
+    with pytest.raises(OptionError, match="the index is auto, exact, ivfpq or lopq, not 'lsh'"):
         IndexOptions("lsh")
 
 

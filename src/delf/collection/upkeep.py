@@ -30,7 +30,7 @@ CROWD = 32  # segments of one kind of size that are merged: each takes a millise
 _NO_DATA = (".json", ".lock", ".partial", ".spill")  # manifests, the lock, and what is half written
 _SEGMENT = re.compile(r"\.?[0-9a-f]{32}")  # hidden while it is written
 _RENEWAL = ".renewal-"
-_QUANTISER = re.compile(r"quantiser-[0-9a-f]{32}\.faiss")
+_QUANTISER = re.compile(r"quantiser-[0-9a-f]{32}\.(faiss|lopq)")
 _DERIVED = ("words-*.words", "pairs-*.sqlite*")  # from the features, by what stands above: it is made where it lacks
 # What versions before 0.1 left: of lists and their parts, of visual words and quantisers, of a catalogue.
 _OLD_PARTS = re.compile(r".*\.(partial|spill)")
@@ -135,7 +135,7 @@ def _kind_of(path: Path) -> str:
     """What a file of a collection counts as; nothing for what is no data."""
     if path.name.startswith((".", NAME)) or path.suffix in _NO_DATA:
         return ""
-    return {".npy": path.stem, ".faiss": "index"}.get(path.suffix, path.stem.partition("-")[0])
+    return {".npy": path.stem, ".faiss": "index", ".lopq": "index"}.get(path.suffix, path.stem.partition("-")[0])
 
 
 def pruned(catalogue: Catalogue, roots: Sequence[Path], report: AddReport) -> AddReport:

@@ -16,8 +16,8 @@ INDEXES: dict[str, type[Unquantised] | type[IvfPqQuantiser] | type[LopqQuantiser
 """Each index by the name that options and collections use: the class whose `train` makes its quantiser."""
 
 __all__ = [
-    "DETECT_TO_RETRIEVE", "HOW", "INDEXES", "LOPQ_PAPER", "PAPER", "RADENOVIC_2018", "Asmk", "AsmkIndex", "AsmkLists", "AsmkOptions",
-    "Codebook", "CodebookOptions", "ExactIndex", "Hamming", "HammingIndex", "HammingLists", "HammingOptions", "Index",
-    "IvfPqIndex", "IvfPqOptions", "IvfPqQuantiser", "Joined", "LopqIndex", "LopqOptions", "LopqQuantiser",
-    "Quantiser", "Unquantised",
+    "DETECT_TO_RETRIEVE", "HOW", "INDEXES", "LOPQ_PAPER", "PAPER", "RADENOVIC_2018", "Asmk", "AsmkIndex", "AsmkLists",
+    "AsmkOptions", "Codebook", "CodebookOptions", "ExactIndex", "Hamming", "HammingIndex", "HammingLists",
+    "HammingOptions", "Index", "IvfPqIndex", "IvfPqOptions", "IvfPqQuantiser", "Joined", "LopqIndex", "LopqOptions",
+    "LopqQuantiser", "Quantiser", "Unquantised",
 ]

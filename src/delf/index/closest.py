@@ -7,10 +7,11 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from delf.index.products import FARTHEST, STEPS
-from delf.types import IntArray
+from delf.types import FloatArray, IntArray
 
-ROW_BITS, DISTANCE_BITS = 32, FARTHEST.bit_length()
+ROW_BITS, DISTANCE_BITS = 32, 22
+STEPS = 2**19  # by which squared distances are multiplied and rounded
+FARTHEST = 2**DISTANCE_BITS - 1  # of such: 8, where unit vectors are at most 4 apart
 WAITING = 1 << 20  # keys that are put aside before they are sorted: 8 MB
 
 
@@ -23,26 +24,28 @@ class Closest:
 
     def __init__(self, queries: int, count: int) -> None:
         self._count = count
-        self._limits = np.full(queries, np.iinfo(np.int32).max, np.int32)
+        self._limits = np.full(queries, np.inf, np.float32)
         self._kept = np.zeros(0, np.uint64)
         self._pending: list[NDArray[np.uint64]] = []
         self._waiting = 0
 
-    def offer(self, queries: IntArray, distances: NDArray[np.int32], rows_at: Callable[[IntArray], IntArray]) -> None:
+    def offer(self, queries: IntArray, distances: FloatArray, places: IntArray,
+              rows_at: Callable[[IntArray], IntArray]) -> None:
         """Take what is close enough.
 
         Args:
             queries: (Q,) which ones.
-            distances: (N, Q) whole numbers, from products.Products.tables.
-            rows_at: gives the rows of some of the N.
+            distances: (N, Q) squared.
+            places: (N,) where the N are, of which `rows_at` gives the rows.
         """
         hits = np.flatnonzero(distances <= self._limits[queries])
         if not len(hits):
             return
-        places, columns = np.divmod(hits, len(queries))
+        at, columns = np.divmod(hits, len(queries))
+        steps = np.clip(np.rint(distances.ravel()[hits] * STEPS), 0, FARTHEST).astype(np.uint64)
         keys = queries[columns].astype(np.uint64) << np.uint64(DISTANCE_BITS + ROW_BITS)
-        keys |= np.minimum(distances.ravel()[hits], FARTHEST).astype(np.uint64) << np.uint64(ROW_BITS)
-        self._pending.append(keys | rows_at(places).astype(np.uint64))
+        keys |= steps << np.uint64(ROW_BITS)
+        self._pending.append(keys | rows_at(places[at]).astype(np.uint64))
         self._waiting += len(hits)
         if self._waiting > WAITING:
             self._settle()
@@ -64,7 +67,7 @@ class Closest:
         self._kept = self._kept[self._slots()[1] < self._count]
         queries, slots = self._slots()
         last = slots == self._count - 1
-        self._limits[queries[last]] = self._distances()[last]
+        self._limits[queries[last]] = (self._distances()[last] + 1) / STEPS
 
     def _slots(self) -> tuple[IntArray, IntArray]:
         """The query of each key that is kept, and its place among those of this query."""

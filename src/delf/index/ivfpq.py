@@ -257,14 +257,6 @@ def teachable_words(options: IvfPqOptions, sample: int, total: int) -> int:
     return options.words or max(1, min(round(4 * math.sqrt(total)), sample // POINTS_PER_WORD))
 
 
-def is_of_another(path: Path, quantiser: IvfPqQuantiser) -> bool:
-    """Whether a file holds lists that were made with other words and centroids."""
-    try:
-        return ArrayFile.open(path, KIND).fields.get("quantiser") != quantiser.fingerprint
-    except CollectionError:
-        return False
-
-
 def _faiss_index(dimensions: int, words: int, subquantizers: int, bits: int) -> Any:
     coarse = faiss.IndexFlatIP(dimensions)
     return faiss.IndexIVFPQ(coarse, dimensions, words, subquantizers, bits, faiss.METRIC_INNER_PRODUCT)

@@ -1,8 +1,8 @@
-"""k-d trees, one in the cell of each coarse word (Bentley, CACM 1975): which leaf a vector is in, and how far leaves are.
+"""k-d trees, one in the cell of each coarse word (Bentley, CACM 1975): in which leaf a vector is, how far leaves are.
 
-A node compares one coordinate with the median that it had in the sample, of the coordinate that varies most there. Below
-some node on each way down, a subtree is a part, whose features have a quantiser of their own; what is at the end of the
-way is a leaf, whose features lie together.
+A node compares one coordinate, that which varies most there, with the median that it had in the sample. Below some node
+on each way down, a subtree is a part, whose features have a quantiser of their own; what is at the end of the way is a
+leaf, whose features lie together.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Forest:
         return found
 
     def is_sound(self, dimensions: int) -> bool:
-        """Whether all numbers are of nodes, leaves, parts and coordinates that there are, so that each way has an end."""
+        """Whether numbers are of nodes, leaves, parts and coordinates that there are, so that each way has an end."""
         nodes, leaves = len(self.axes), len(self.parts)
         ends = np.concatenate([self.roots, self.children.ravel()])
         inner = self.children >= 0

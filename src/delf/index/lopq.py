@@ -1,8 +1,8 @@
 """The index of the paper: cells of coarse words, divided by k-d trees, with locally optimised product quantisation.
 
 Noh et al. (ICCV 2017, section 5) write that 40 dimensions are coded in 50 bits, 10 subvectors with 2^5 centroids each,
-and that queries are not coded (asymmetric distance); that there is an inverted index with a codebook of 8K words; that a
-k-d tree partitions the Voronoi cell of each word, and each subtree of fewer than 30K features has a locally optimised
+and that queries are not coded (asymmetric distance); that there is an inverted index with a codebook of 8K words; that
+a k-d tree partitions the Voronoi cell of each word, and each subtree of fewer than 30K features has a locally optimised
 product quantiser (Kalantidis and Avrithis, CVPR 2014); and that a query feature is given to five words, and up to 10K
 leaves of each tree are searched. Their index was not released. What is inferred here:
 
@@ -104,7 +104,7 @@ LOPQ_PAPER = LopqOptions(words=WORDS, dimensions=40, segments=10, bits=5, assign
 features, and up to 10K leaves."""
 
 
-def teachable_words(options: LopqOptions, sample: int, total: int) -> int:
+def lopq_words(options: LopqOptions, sample: int, total: int) -> int:
     """How many words a sample teaches of `total` descriptors: those that are asked for, or what suits the number."""
     return options.words or max(1, min(round(4 * math.sqrt(total)), sample // POINTS_PER_WORD, WORDS))
 
@@ -118,8 +118,7 @@ class LopqQuantiser(Quantiser):
     def __init__(self, words: FloatArray, reduction: Reduction, forest: Forest, local: Products,
                  options: LopqOptions) -> None:
         self._words, self.reduction, self.forest, self.products, self.options = words, reduction, forest, local, options
-        self._coarse = faiss.IndexFlatL2(words.shape[1])
-        self._coarse.add(words)
+        self._coarse = _searched(words)
         digest = hashlib.sha256()
         for array in self._arrays().values():
             digest.update(str(array.shape).encode() + array.tobytes())
@@ -135,16 +134,16 @@ class LopqQuantiser(Quantiser):
         """
         options, total = options or LopqOptions(), max(total or 0, len(sample))
         if not len(sample) or not np.isfinite(sample).all():
-            raise CollectionError("A lopq index cannot be trained, as its sample of descriptors is empty or not finite; "
-                                  "add photos with features, or use the exact index.")
+            raise CollectionError("A lopq index cannot be trained, as its sample of descriptors is empty or not "
+                                  "finite; add photos with features, or use the exact index.")
         reduction = Reduction.learn(sample, options.dimensions)
         vectors = np.ascontiguousarray(reduction(sample), np.float32)
-        segments, words = _segments(options, vectors.shape[1]), teachable_words(options, len(sample), total)
+        segments, words = _segments(options, vectors.shape[1]), lopq_words(options, len(sample), total)
         if words > len(sample):
             raise OptionError(f"{words} words cannot be learnt from a sample of {len(sample)} descriptors; "
                               "give more photos, or leave the option words to be chosen.")
         coarse = _learnt_words(vectors, words, options)
-        assigned = _nearest_words(coarse, vectors)
+        assigned = _searched(coarse).search(vectors, 1)[1][:, 0]
         share = len(sample) / total
         forest = kdtrees.grow(vectors, assigned, words, part=options.part * share, leaf=options.leaf * share,
                               least=LEAST)
@@ -172,8 +171,7 @@ class LopqQuantiser(Quantiser):
     def save(self, path: Path) -> None:
         """Write all that was learnt, and the options."""
         options = {name: value for name, value in asdict(self.options).items() if value is not None}
-        sizes = {f"{name}_size": size for name, size in self._sizes().items()}
-        arrays = self._arrays()
+        sizes, arrays = {f"{name}_size": size for name, size in self._sizes().items()}, self._arrays()
         layout = _quantiser_layout(**self._sizes(), bits=self.options.bits)
         with ArrayWriter(path, f"{KIND} quantiser", options | sizes) as writer:
             content = writer.reserve(layout.nbytes)
@@ -217,9 +215,9 @@ class LopqQuantiser(Quantiser):
                 content = writer.reserve(layout.nbytes)
                 arrays = {name: layout.view(content, name) for name in layout}
                 arrays["sizes"][:] = spill.sizes
-                for block in spill.in_lists():
-                    put(arrays["codes"], block.places, block.fields["code"], self.options.bits)
-                    put(arrays["rows"], block.places, block.rows.astype(np.uint32)[:, None], _row_bits(len(spill)))
+                for some in spill.in_lists():
+                    put(arrays["codes"], some.places, some.fields["code"], self.options.bits)
+                    put(arrays["rows"], some.places, some.rows.astype(np.uint32)[:, None], _row_bits(len(spill)))
         return self.open(path)
 
     def open(self, path: Path, codes: Codes | None = None, assignments: int | None = None) -> LopqIndex:
@@ -254,6 +252,9 @@ class LopqQuantiser(Quantiser):
                 **kdtrees.arrays(self.forest), **products.arrays(self.products)}
 
 
+_Visit = tuple[IntArray, int, int, int]  # queries, a part, and where the features begin and end that they meet
+
+
 class LopqIndex(Index):
     """The lists of one segment, memory-mapped. Made by `LopqQuantiser.open`."""
 
@@ -261,8 +262,8 @@ class LopqIndex(Index):
         self._quantiser, self._file, self._codes, self._assignments = quantiser, file, codes, assignments
         self._count = file.integer("rows")
         if codes is not None and codes.shape != (self._count, quantiser.dimensions):
-            raise file.damaged(f"it is of {self._count} descriptors of {quantiser.dimensions} dimensions, and there are "
-                               f"{codes.shape[0]} of {codes.shape[1]}")
+            raise file.damaged(f"it is of {self._count} descriptors of {quantiser.dimensions} dimensions, and there "
+                               f"are {codes.shape[0]} of {codes.shape[1]}")
         layout, content = _layout(quantiser, self._count), file.bytes()
         if len(content) != layout.nbytes:
             raise file.damaged("its size is not that of its rows")
@@ -305,22 +306,21 @@ class LopqIndex(Index):
 
     def _closest(self, queries: FloatArray, count: int, keep: Mask | None) -> tuple[IntArray, NDArray[np.float64]]:
         """(Q, count) rows, -1 for none, and their squared distances."""
-        closest, bits = Closest(len(queries), count), self._quantiser.options.bits
+        closest, local = Closest(len(queries), count), self._quantiser.products
         for who, part, start, stop in self._visits(queries):
-            tables = self._quantiser.products.tables(part, queries[who])
             step = max(8, DISTANCES // len(who) // 8 * 8)
             for first in range(start, stop, step):
                 last = min(first + step, stop)
-                places, codes = np.arange(first, last), run(self._packed, first, last, len(tables), bits)
+                places = np.arange(first, last)
+                codes = run(self._packed, first, last, local.segments, self._quantiser.options.bits)
                 if keep is not None:
                     kept = keep[self._rows_at(places)]
                     places, codes = places[kept], codes[kept]
-                closest.offer(who, asymmetric_distances(tables, codes), lambda at, places=places: (
-                    self._rows_at(places[at])))
+                closest.offer(who, local.distances(part, queries[who], codes), places, self._rows_at)
         return closest.found()
 
-    def _visits(self, queries: FloatArray) -> Iterator[tuple[IntArray, int, int, int]]:
-        """Who is compared with what: queries, a part, and where the features begin and end that they are compared with."""
+    def _visits(self, queries: FloatArray) -> Iterator[_Visit]:
+        """What is compared with what."""
         words = self._quantiser.assign(queries, self._assignments)
         order = np.argsort(words.ravel(), kind="stable")
         asking, sorted_words = order // words.shape[1], words.ravel()[order]
@@ -334,8 +334,8 @@ class LopqIndex(Index):
                 if self._runs[part] < self._runs[part + 1]:
                     yield who, part, int(self._runs[part]), int(self._runs[part + 1])
 
-    def _nearest_leaves(self, word: int, who: IntArray, queries: FloatArray) -> Iterator[tuple[IntArray, int, int, int]]:
-        """The visits to a word that has more features than are compared: its leaves, while the nearer ones have fewer."""
+    def _nearest_leaves(self, word: int, who: IntArray, queries: FloatArray) -> Iterator[_Visit]:
+        """Visits to a word of more features than are compared: to its leaves, while the nearer ones have fewer."""
         forest = self._quantiser.forest
         starts = self._starts[forest.firsts[word] : forest.firsts[word + 1] + 1]
         sizes = np.diff(starts)
@@ -354,20 +354,11 @@ class LopqIndex(Index):
         return rows
 
 
-def asymmetric_distances(tables: NDArray[np.int32], codes: NDArray[np.uint8]) -> NDArray[np.int32]:
-    """(N, Q) distances of codes (N, M) by the tables (M, 2^b, Q) of queries (`Products.tables`)."""
-    sums = tables[0].take(codes[:, 0], axis=0)
-    addend = np.empty_like(sums)
-    for table, column in zip(tables[1:], codes.T[1:], strict=True):
-        sums += table.take(column, axis=0, out=addend, mode="clip")
-    return sums
-
-
 def _segments(options: LopqOptions, dimensions: int) -> int:
     segments = options.segments or max(1, dimensions // 4)
     if dimensions % segments:
-        raise OptionError(f"The lopq index cannot cut {dimensions} dimensions into {segments} equal parts; set the option "
-                          "segments to a divisor of the dimensions.")
+        raise OptionError(f"The lopq index cannot cut {dimensions} dimensions into {segments} equal parts; set the "
+                          "option segments to a divisor of the dimensions.")
     return segments
 
 
@@ -378,11 +369,10 @@ def _learnt_words(vectors: FloatArray, words: int, options: LopqOptions) -> Floa
     return np.array(kmeans.centroids, np.float32)
 
 
-def _nearest_words(words: FloatArray, vectors: FloatArray) -> IntArray:
+def _searched(words: FloatArray) -> Any:
     coarse = faiss.IndexFlatL2(words.shape[1])
     coarse.add(words)
-    nearest: IntArray = coarse.search(vectors, 1)[1][:, 0]
-    return nearest
+    return coarse
 
 
 def _row_bits(rows: int) -> int:

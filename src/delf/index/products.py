@@ -24,8 +24,7 @@ from delf.types import FloatArray, IntArray
 faiss: Any = _faiss
 POINTS_PER_AXIS = 4  # features for each axis that a part of its own axes has at least
 POINTS_PER_CENTROID = 39  # fewer make faiss warn that a centroid is badly estimated
-STEPS = 2**19  # by which squared distances are multiplied and rounded: whole numbers, whose sums are exact
-FARTHEST = 2**22 - 1  # of such distances: 8, where unit vectors are at most 4 apart
+GRID = 2.0**-11  # centroids and rotated queries are multiples of it: products of them are exact
 
 _Array = NDArray[np.float64]
 
@@ -82,7 +81,7 @@ class Products:
         shifted = vectors.astype(np.float64) - self.centres[part]
         return shifted @ self.rotations[self.bases[part]].astype(np.float64)
 
-    def encode(self, vectors: FloatArray, parts: IntArray) -> NDArray[np.uint8]:
+    def encode(self, vectors: FloatArray, parts: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
         """(N, M) the nearest centroid of each subvector of vectors (N, d), each in its part (N,)."""
         codes = np.zeros((len(vectors), self.segments), np.uint8)
         order = np.argsort(parts, kind="stable")
@@ -92,31 +91,39 @@ class Products:
                 codes[members] = self._nearest(self.rotated(vectors[members], part), part).T
         return codes
 
-    def decode(self, codes: NDArray[np.uint8], parts: IntArray) -> FloatArray:
+    def decode(self, codes: NDArray[np.uint8], parts: NDArray[np.integer[Any]]) -> FloatArray:
         """(N, d) float32, what codes (N, M) stand for: centroids, rotated back."""
         subvectors = self.books[self.centroids[parts][:, None], np.arange(self.segments), codes]
         turned = np.einsum("nde,ne->nd", self.rotations[self.bases[parts]], subvectors.reshape(len(codes), -1))
         return (self.centres[parts] + turned).astype(np.float32)
 
-    def tables(self, part: int, queries: FloatArray) -> NDArray[np.int32]:
-        """(M, 2^b, Q) squared distances between the subvectors of queries (Q, d) and centroids, times `STEPS`.
+    def distances(self, part: int, queries: FloatArray, codes: NDArray[np.uint8]) -> FloatArray:
+        """(N, Q) squared distances between queries (Q, d) and what codes (N, M) of a part stand for.
 
-        Queries are not quantised: their distance to a code is the sum of M of these (asymmetric distance).
+        Queries are not coded (asymmetric distance). What is summed are multiples of `GRID`^2 below 4, which float32 has
+        exactly: the result depends neither on what else is compared nor on the number of threads. Tables of distances
+        to centroids would give the same sums; they are slower here, where several queries come to most parts.
         """
-        distances = self._distances(self.rotated(queries, part), part)
-        most = min(FARTHEST, (2**31 - 1) // self.segments)
-        return np.minimum(np.rint(distances * STEPS), most).astype(np.int32).transpose(0, 2, 1).copy()
+        rotated = (np.rint(self.rotated(queries, part) / GRID) * GRID).astype(np.float32)
+        found = self._subvectors(part, codes)
+        distances: FloatArray = found @ (-2 * rotated.T)
+        distances += np.einsum("nd,nd->n", found, found)[:, None]
+        distances += np.einsum("qd,qd->q", rotated, rotated)
+        return distances
+
+    def _subvectors(self, part: int, codes: NDArray[np.uint8]) -> FloatArray:
+        """(N, d) the centroids of codes, one after another, along the axes of a part."""
+        book = self.books[self.centroids[part]]
+        rows = codes + np.arange(self.segments) * book.shape[1]
+        return book.reshape(-1, book.shape[2]).take(rows, axis=0).reshape(len(codes), self.centres.shape[1])
 
     def _nearest(self, rotated: _Array, part: int) -> IntArray:
-        return self._distances(rotated, part).argmin(axis=2)
-
-    def _distances(self, rotated: _Array, part: int) -> _Array:
-        """(M, N, 2^b) squared distances of subvectors."""
+        """(M, N) which centroids are nearest."""
         book = self.books[self.centroids[part]].astype(np.float64)
         cut = rotated.reshape(len(rotated), self.segments, -1).transpose(1, 0, 2)
-        products = np.matmul(cut, book.transpose(0, 2, 1))
-        lengths, norms = np.square(cut).sum(axis=2)[:, :, None], np.square(book).sum(axis=2)[:, None]
-        return np.maximum(lengths - 2 * products + norms, 0.0)
+        near = np.matmul(cut, book.transpose(0, 2, 1))
+        near -= np.square(book).sum(axis=2)[:, None] / 2
+        return near.argmax(axis=2)
 
     def is_sound(self) -> bool:
         """Whether all numbers are of axes and centroids that there are, and finite."""
@@ -125,8 +132,8 @@ class Products:
                     and ((self.centroids >= 0) & (self.centroids < len(self.books))).all())
 
 
-def learn(vectors: FloatArray, parts: IntArray, empty: FloatArray, *, segments: int, bits: int, iterations: int,
-          seed: int, local: bool = True) -> Products:
+def learn(vectors: FloatArray, parts: NDArray[np.integer[Any]], empty: FloatArray, *, segments: int, bits: int,
+          iterations: int, seed: int, local: bool = True) -> Products:
     """Learn the quantisers of parts from a sample (S, d) and the parts (S,) that its vectors are in.
 
     Args:
@@ -151,9 +158,9 @@ def learn(vectors: FloatArray, parts: IntArray, empty: FloatArray, *, segments: 
     for part in np.flatnonzero(counts):
         rotated[groups[part]] = rotated[groups[part]] @ rotations[bases[part]]
     centroids = np.where(has_centroids, np.cumsum(has_centroids), 0).astype(np.int32)
-    rest = ~has_centroids[parts]
-    books = [_centroids(members, segments, bits, iterations, seed) for members in
-             (rotated[rest] if rest.any() else rotated, *(rotated[groups[part]] for part in np.flatnonzero(has_centroids)))]
+    rest = ~has_centroids[parts] | has_centroids.all()
+    members = [np.flatnonzero(rest), *(groups[part] for part in np.flatnonzero(has_centroids))]
+    books = [_centroids(rotated[one], segments, bits, iterations, seed) for one in members]
     return Products(centres, bases, centroids, np.stack(rotations).astype(np.float32), np.stack(books))
 
 
@@ -185,12 +192,13 @@ def balanced(variances: _Array, segments: int) -> IntArray:
 
 
 def _centroids(rotated: FloatArray, segments: int, bits: int, iterations: int, seed: int) -> FloatArray:
-    """(M, 2^b, d / M) centroids of the subvectors of (N, d), by k-means; few vectors are repeated until they are enough."""
+    """(M, 2^b, d / M) centroids of the subvectors of (N, d), by k-means; too few are repeated until they are enough."""
     quantiser = faiss.ProductQuantizer(rotated.shape[1], segments, bits)
     quantiser.cp.niter, quantiser.cp.seed, quantiser.cp.min_points_per_centroid = iterations, seed, 1
     enough = np.resize(rotated, (max(len(rotated), 2**bits), rotated.shape[1]))
     quantiser.train(np.ascontiguousarray(enough, np.float32))
-    return np.array(faiss.vector_to_array(quantiser.centroids).reshape(segments, 2**bits, -1))
+    centroids = faiss.vector_to_array(quantiser.centroids).reshape(segments, 2**bits, -1)
+    return np.asarray(np.rint(centroids / GRID) * GRID, np.float32)
 
 
 def arrays(products: Products) -> dict[str, NDArray[Any]]:
