@@ -191,7 +191,8 @@ class LopqQuantiser(Quantiser):
             layout = _quantiser_layout(**sizes, bits=options.bits)
         except OptionError as error:
             raise file.damaged(str(error)) from None
-        if sizes["dimensions"] % sizes["segments"] or file.integer("bytes") != layout.nbytes:
+        fits = sizes["dimensions"] == (sizes["reduced"] or sizes["input"]) and not sizes["dimensions"] % sizes["segments"]
+        if not fits or file.integer("bytes") != layout.nbytes:
             raise file.damaged("its size is not that of its words, trees and centroids")
         content = file.bytes()
         arrays = {name: np.array(layout.view(content, name)) for name in layout}
