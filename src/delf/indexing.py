@@ -136,8 +136,9 @@ def _known_quantiser(collection: Collection, kind: str, options: IndexOptions) -
     if name is None or (about.get(kind), sample) != (asdict(asked), options.sample):
         return None
     quantiser = load_quantiser(collection.folder / Path(name).name)
-    words = teachable_words if kind == "ivfpq" else lopq_words
-    wanted = words(asked, min(collection.rows, options.sample), collection.rows)
+    taught = min(collection.rows, options.sample)
+    wanted = (teachable_words(options.ivfpq, taught, collection.rows) if kind == "ivfpq" else
+              lopq_words(options.lopq, taught, collection.rows, collection.dimensions))
     return None if wanted >= GROWTH * quantiser.words else (name, quantiser)
 
 

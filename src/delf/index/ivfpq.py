@@ -69,7 +69,7 @@ class IvfPqOptions:
 PAPER = IvfPqOptions(words=8192, subquantizers=10, bits=5, probes=5)
 """Noh et al. (ICCV 2017): 50 bits for 40 dimensions, 8K words of which five are searched. Their further
 division of each word's cell (k-d tree and locally optimised product quantisation) is not part of this
-index."""
+index, but of `delf.index.lopq`."""
 
 
 class IvfPqQuantiser(Quantiser):

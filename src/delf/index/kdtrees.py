@@ -106,7 +106,7 @@ class _Growing:
         return self.next_part - 1
 
 
-def grow(vectors: FloatArray, words: IntArray, count: int, *, part: float, leaf: float, least: int) -> Forest:
+def grow(vectors: FloatArray, words: IntArray, count: int, *, part: float, leaf: float, least: int = 8) -> Forest:
     """Grow the trees of so many words from a sample (S, D) and its words (S,).
 
     Args:

@@ -51,11 +51,8 @@ faiss: Any = _faiss
 KIND = "lopq"
 _SIZES = ("input", "reduced", "words", "dimensions", "nodes", "leaves", "parts", "segments", "rotations", "books")
 DISTANCES = 1 << 18  # that are added up at a time: 1 MB stay in a core's own cache
-BLOCK = 16384  # rows that are quantised at a time
-QUERIES = 1024  # that are looked for at a time
-POINTS_PER_WORD = 39
+BLOCK, QUERIES = 16384, 1024  # rows that are quantised, and queries that are answered, at a time
 WORDS = 8192
-LEAST = 8  # features of the sample on each side of a split
 RANGES = {"words": (1, 2**24), "segments": (1, 4096), "bits": (1, 8), "assignments": (1, 2**24), "leaves": (1, 2**48),
           "part": (1, 2**48), "leaf": (1, 2**48), "dimensions": (1, 2**16), "iterations": (1, 1000),
           "seed": (0, 2**31 - 1), "refine": (1, 1000)}
@@ -65,7 +62,7 @@ RANGES = {"words": (1, 2**24), "segments": (1, 4096), "bits": (1, 8), "assignmen
 class LopqOptions:
     """How to quantise and how far to search.
 
-    words: of the coarse quantiser; None takes 4 sqrt(N), at most 8192 and no more than the sample can teach.
+    words: of the coarse quantiser; None takes 4 sqrt(N), at most 8192, and no more than the sample teaches.
     dimensions: d, to which descriptors are reduced by a PCA of the sample; None leaves them as they are. segments: M, a
     divisor of d; None takes d / 4. bits: of a segment, 1 to 8. part: features of the collection that a part with a
     quantiser of its own has fewer of. leaf: features that lie together at the end of a tree. assignments: words that
@@ -104,9 +101,12 @@ LOPQ_PAPER = LopqOptions(words=WORDS, dimensions=40, segments=10, bits=5, assign
 features, and up to 10K leaves."""
 
 
-def lopq_words(options: LopqOptions, sample: int, total: int) -> int:
-    """How many words a sample teaches of `total` descriptors: those that are asked for, or what suits the number."""
-    return options.words or max(1, min(round(4 * math.sqrt(total)), sample // POINTS_PER_WORD, WORDS))
+def lopq_words(options: LopqOptions, sample: int, total: int, dimensions: int) -> int:
+    """How many words a sample teaches of `total` descriptors of D dimensions: those that are asked for, or what suits
+    the number, so that about half of the cells have enough features of the sample for axes of their own.
+    """
+    enough = max(products.POINTS_PER_CENTROID, products.POINTS_PER_AXIS * (options.dimensions or dimensions))
+    return options.words or max(1, min(round(4 * math.sqrt(total)), sample // enough, WORDS))
 
 
 class LopqQuantiser(Quantiser):
@@ -138,15 +138,14 @@ class LopqQuantiser(Quantiser):
                                   "finite; add photos with features, or use the exact index.")
         reduction = Reduction.learn(sample, options.dimensions)
         vectors = np.ascontiguousarray(reduction(sample), np.float32)
-        segments, words = _segments(options, vectors.shape[1]), lopq_words(options, len(sample), total)
+        segments, words = _segments(options, vectors.shape[1]), lopq_words(options, len(sample), total, sample.shape[1])
         if words > len(sample):
             raise OptionError(f"{words} words cannot be learnt from a sample of {len(sample)} descriptors; "
                               "give more photos, or leave the option words to be chosen.")
         coarse = _learnt_words(vectors, words, options)
         assigned = _searched(coarse).search(vectors, 1)[1][:, 0]
         share = len(sample) / total
-        forest = kdtrees.grow(vectors, assigned, words, part=options.part * share, leaf=options.leaf * share,
-                              least=LEAST)
+        forest = kdtrees.grow(vectors, assigned, words, part=options.part * share, leaf=options.leaf * share)
         parts = forest.parts[forest.leaves(vectors, assigned)]
         owners = np.searchsorted(forest.firsts, np.flatnonzero(np.diff(forest.parts, prepend=-1)), side="right") - 1
         local = products.learn(vectors, parts, coarse[owners], segments=segments, bits=options.bits,
@@ -191,8 +190,8 @@ class LopqQuantiser(Quantiser):
             layout = _quantiser_layout(**sizes, bits=options.bits)
         except OptionError as error:
             raise file.damaged(str(error)) from None
-        fits = sizes["dimensions"] == (sizes["reduced"] or sizes["input"]) and not sizes["dimensions"] % sizes["segments"]
-        if not fits or file.integer("bytes") != layout.nbytes:
+        width = sizes["reduced"] or sizes["input"]
+        if sizes["dimensions"] != width or width % sizes["segments"] or file.integer("bytes") != layout.nbytes:
             raise file.damaged("its size is not that of its words, trees and centroids")
         content = file.bytes()
         arrays = {name: np.array(layout.view(content, name)) for name in layout}

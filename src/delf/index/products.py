@@ -22,7 +22,7 @@ from delf.errors import OptionError
 from delf.types import FloatArray, IntArray
 
 faiss: Any = _faiss
-POINTS_PER_AXIS = 4  # features for each axis that a part of its own axes has at least
+POINTS_PER_AXIS = 2  # features for each axis that a part of its own axes has at least
 POINTS_PER_CENTROID = 39  # fewer make faiss warn that a centroid is badly estimated
 GRID = 2.0**-11  # centroids and rotated queries are multiples of it: products of them are exact
 
