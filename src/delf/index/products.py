@@ -24,6 +24,8 @@ from delf.types import FloatArray, IntArray
 faiss: Any = _faiss
 POINTS_PER_AXIS = 2  # features for each axis that a part of its own axes has at least
 POINTS_PER_CENTROID = 39  # fewer make faiss warn that a centroid is badly estimated
+BLOCK = 65536  # vectors that are held in double precision at a time
+CODED = 512  # vectors that are compared with centroids at a time: 34 MB for 32 segments of 8 bits
 GRID = 2.0**-11  # centroids and rotated queries are multiples of it: products of them are exact
 
 _Array = NDArray[np.float64]
@@ -40,9 +42,11 @@ class Reduction:
         """(N, D) -> (N, d) float32 unit vectors; the same ones where nothing is reduced."""
         if not self.axes.shape[1]:
             return vectors
-        reduced = (vectors.astype(np.float64) - self.mean) @ self.axes.astype(np.float64)
-        reduced /= np.maximum(np.linalg.norm(reduced, axis=1, keepdims=True), 1e-12)
-        return reduced.astype(np.float32)
+        reduced = np.empty((len(vectors), self.axes.shape[1]), np.float32)
+        for start in range(0, len(vectors), BLOCK):
+            block = (vectors[start : start + BLOCK].astype(np.float64) - self.mean) @ self.axes.astype(np.float64)
+            reduced[start : start + BLOCK] = block / np.maximum(np.linalg.norm(block, axis=1, keepdims=True), 1e-12)
+        return reduced
 
     @classmethod
     def learn(cls, sample: FloatArray, dimensions: int | None) -> Self:
@@ -86,9 +90,10 @@ class Products:
         codes = np.zeros((len(vectors), self.segments), np.uint8)
         order = np.argsort(parts, kind="stable")
         for members in np.split(order, np.flatnonzero(np.diff(parts[order])) + 1):
-            if len(members):
-                part = int(parts[members[0]])
-                codes[members] = self._nearest(self.rotated(vectors[members], part), part).T
+            for start in range(0, len(members), CODED):
+                some = members[start : start + CODED]
+                part = int(parts[some[0]])
+                codes[some] = self._nearest(self.rotated(vectors[some], part), part).T
         return codes
 
     def decode(self, codes: NDArray[np.uint8], parts: NDArray[np.integer[Any]]) -> FloatArray:
@@ -166,8 +171,11 @@ def learn(vectors: FloatArray, parts: NDArray[np.integer[Any]], empty: FloatArra
 
 def principal_axes(residuals: FloatArray) -> tuple[_Array, _Array]:
     """(d,) variances of residuals (N, d), largest first, and (d, d) their axes, a column each."""
-    values = residuals.astype(np.float64)
-    variances, axes = np.linalg.eigh(np.einsum("ni,nj->ij", values, values) / len(values))
+    products = np.zeros((residuals.shape[1], residuals.shape[1]))
+    for start in range(0, len(residuals), BLOCK):
+        block = residuals[start : start + BLOCK].astype(np.float64)
+        products += np.einsum("ni,nj->ij", block, block)
+    variances, axes = np.linalg.eigh(products / len(residuals))
     return variances[::-1].copy(), axes[:, ::-1].copy()
 
 
