@@ -61,9 +61,9 @@ def index(
     renew: Annotated[bool, typer.Option("--renew", help="Read all photos of the collection again, with this model and "
                                         "these options, in the place of what it has; PHOTOS are not needed. Takes "
                                         "about twice the room on the disk meanwhile.")] = False,
-    kind: Annotated[str | None, typer.Option("--index", help="auto, exact, ivfpq or lopq, the paper's index (half "
-                                             "of the bytes of ivfpq for as many neighbours found); as before by "
-                                             "default, and auto at first.")] = None,
+    kind: Annotated[str | None, typer.Option("--index", help="auto, exact, ivfpq or lopq, the paper's index: it "
+                                             "finds more in as many bits, and takes longer; as before by default, and "
+                                             "auto at first.")] = None,
     runtime: Runtime = "auto", device: Device = "cpu", threads: Threads = None,
     strict: Strict = False, json: Json = False, quiet: Quiet = False,
 ) -> None:
