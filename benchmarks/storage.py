@@ -1,6 +1,6 @@
 """What compact storage costs: mAP against bytes an image, for the features that are kept and the bits of a descriptor.
 
-    python benchmarks/storage.py runs/holdout --collection runs/holdout.delf [--settings 500:500:32 680:680:32] \\
+    python benchmarks/storage.py runs/holdout --collection runs/holdout.delf [--settings 500:500:32 640:640:32] \\
         [--limit 84] [--turned runs/holdout-turned] [--plot storage.png]
 
 A setting is the number of features that are kept, that of those that are searched, and that of the dimensions that
@@ -36,7 +36,7 @@ from delf.search import SearchEngine
 from delf.types import Features
 
 METHOD = "delf-asmk"
-SETTINGS = ("300:300:32", "500:500:32", "680:680:0", "680:680:32", "800:400:32")
+SETTINGS = ("300:300:32", "500:500:32", "640:640:0", "640:640:32", "800:400:32")
 SAMPLE = 20  # images whose descriptors are compared with what comes back of them
 
 

@@ -25,7 +25,7 @@ from delf.evaluation.landmarks import read_recognition
 from delf.evaluation.ranking import read_ranking
 from delf.evaluation.rejection import read_predictions
 from delf.formats import FORMATS, matches, open_images, pairs, read_features
-from delf.index import Codebook, IvfPqQuantiser
+from delf.index import Codebook, IvfPqQuantiser, LopqQuantiser
 from delf.index.storage import MAGIC, PAGE
 from delf.models import ModelConfig, find_model
 from delf.models.digest import read_sealed
@@ -85,8 +85,8 @@ READERS: dict[str, Callable[[Path], object]] = {
     "ranking": lambda path: read_ranking(path, GroundTruth(None, None, ())), "results": read_results,
     "solution": lambda path: read_recognition(path, path), "predictions": read_predictions,
     "variables": variables, "configuration": lambda path: read_tensorflow(path.parent, path),
-    "words": Codebook.load, "quantiser": IvfPqQuantiser.load, "segment": segment,
-    "compact segment": compact_segment, "model": packaged_onnx,
+    "words": Codebook.load, "quantiser": IvfPqQuantiser.load, "local quantisers": LopqQuantiser.load,
+    "segment": segment, "compact segment": compact_segment, "model": packaged_onnx,
 }
 
 
@@ -120,6 +120,9 @@ HOSTILE = {
                                     probes=1, iterations=1, seed=0, refine=1),
     "arrays of a claim": (arrays.MAGIC + json.dumps({"arrays": {
         name: {"shape": [2**40] * 2, "sha256": "0" * 64} for name in ORDER}}).encode()).ljust(PAGE) + bytes(SIZE),
+    "trees of a claim": index("lopq quantiser", bits=8, local=True, input_size=2**40, reduced_size=0, words_size=2**40,
+                              dimensions_size=2**40, nodes_size=2**47, leaves_size=2**47, parts_size=2**40,
+                              segments_size=1, rotations_size=2**40, books_size=2**40),
     "fields of a protocol buffer": b"\x0a\x00" * (SIZE // 2), "one field": b"\x0a\xff\xff\xff\xff\x07" + bytes(SIZE),
     "random": np.random.default_rng(0).bytes(SIZE),
 }

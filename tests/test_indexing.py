@@ -17,7 +17,7 @@ from delf.checking import check_collection
 from delf.codes import encode
 from delf.collection import Collection
 from delf.errors import CollectionError, OptionError
-from delf.index import ExactIndex, IvfPqIndex, IvfPqOptions, IvfPqQuantiser, Joined
+from delf.index import ExactIndex, IvfPqIndex, IvfPqOptions, IvfPqQuantiser, Joined, LopqIndex, LopqOptions
 from delf.indexing import EXACT_UP_TO, GROWTH, IndexOptions, build_index, choose_index, open_index, training_sample
 from delf.methods import SearchOptions
 from delf.search import SearchEngine
@@ -57,7 +57,7 @@ def test_asked_for_is_asked_for() -> None:
 
 
 def test_an_unknown_kind() -> None:
-    with pytest.raises(OptionError, match="the index is auto, exact or ivfpq, not 'lsh'"):
+    with pytest.raises(OptionError, match="the index is auto, exact, ivfpq or lopq, not 'lsh'"):
         IndexOptions("lsh")
 
 
@@ -205,6 +205,39 @@ def test_back_to_exact_and_to_ivfpq_again(drawn: Collection, monkeypatch: Any) -
     monkeypatch.setattr(IvfPqQuantiser, "build", lambda *_: pytest.fail("the lists were built already"))
     assert build_index(drawn, COARSE) == "ivfpq"
     assert _compressed(drawn)
+
+
+def test_the_papers_index_is_built_by_segments_and_learnt_once(drawn: Collection, draw: Draw, stub: Any) -> None:
+    options = IndexOptions("lopq", lopq=LopqOptions(words=4, bits=4, iterations=3))
+    build_index(drawn, COARSE)
+    assert build_index(drawn, options) == "lopq"
+    assert [type(part) for part in _parts(drawn)] == [LopqIndex] * 3
+    assert _finds_itself(drawn)
+    learnt, new = about(drawn)["quantiser"], draw("new.png", 50)
+    drawn.add([new])
+    assert [type(part) for part in _parts(drawn)] == [LopqIndex] * 3 + [ExactIndex]
+    assert build_index(drawn) == "lopq", "as the last time"
+    assert [type(part) for part in _parts(drawn)] == [LopqIndex] * 4
+    assert about(drawn)["quantiser"] == learnt
+    assert SearchEngine(drawn, stub, method="delf").search(new).results[0].image == str(new)
+    assert drawn.bytes_by_kind()["index"] >= sum(path.stat().st_size for path in drawn.folder.rglob("*.lopq"))
+    with drawn.writing():
+        assert [path.name for path in drawn.folder.glob("quantiser-*")] == [learnt], "those of ivfpq went"
+    assert build_index(drawn, COARSE) == "ivfpq"
+    assert _compressed(drawn)
+
+
+def test_damage_to_the_papers_index_is_found_and_mended(drawn: Collection) -> None:
+    build_index(drawn, IndexOptions("lopq", lopq=LopqOptions(words=4, bits=4, iterations=3)))
+    for pattern in ("segments/*/lists.lopq", "quantiser-*.lopq"):
+        path = next(drawn.folder.glob(pattern))
+        path.write_bytes(path.read_bytes()[:-1] + b"\x99")
+        found = check_collection(drawn.folder)
+        assert path.name in found.problems[0]
+        assert check_collection(drawn.folder, repair=True).repaired
+        assert not check_collection(drawn.folder).problems
+    with Collection.open(drawn.folder) as opened:
+        assert [type(part) for part in _parts(opened)] == [LopqIndex] * 3
 
 
 def _compressed(collection: Collection) -> bool:

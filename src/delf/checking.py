@@ -17,9 +17,8 @@ from delf.collection.upkeep import remove_leftovers, segment_folder
 from delf.errors import CollectionError, DelfError
 from delf.files import flush_folder
 from delf.images import display_path
-from delf.index import IvfPqQuantiser
 from delf.index.storage import ArrayFile
-from delf.indexing import build_index, lists_of
+from delf.indexing import LISTS, Compressed, build_index, kind_of, lists_of, load_quantiser
 
 
 @dataclass(frozen=True)
@@ -122,19 +121,19 @@ def _identities(catalogue: Catalogue, segment: int) -> list[Identity]:
     return [Identity(*row) for row in catalogue.identities(segment)]
 
 
-def _quantiser(folder: Path, name: object, faults: _Faults) -> IvfPqQuantiser | None:
+def _quantiser(folder: Path, name: object, faults: _Faults) -> Compressed | None:
     if name is None:
         return None
     try:
-        return IvfPqQuantiser.load(folder / Path(str(name)).name)
+        return load_quantiser(folder / Path(str(name)).name)
     except DelfError as error:
         faults.quantiser = str(error)
         return None
 
 
-def _look_at_lists(number: int, segment: Segment, quantiser: IvfPqQuantiser, faults: _Faults) -> None:
+def _look_at_lists(number: int, segment: Segment, quantiser: Compressed, faults: _Faults) -> None:
     try:
-        quantiser.open(lists_of(segment), segment.descriptors).verify()
+        quantiser.open(lists_of(segment, kind_of(quantiser)), segment.descriptors).verify()
     except (DelfError, OSError, ValueError) as error:
         faults.index[number] = str(error)
 
@@ -165,10 +164,9 @@ def _put_aside(damaged: Path, place: Path) -> None:
 def _lacks_lists(catalogue: Catalogue) -> bool:
     """Whether segments lack the inverted lists that the collection is to have, after this repair or one before."""
     about = catalogue.about()
-    built = ("ivfpq", about.get("quantiser"))
-    indexes = catalogue.indexes()
-    return about.get("index", {}).get("kind") == "ivfpq" and any(
-        indexes.get(number) != built for number, _ in catalogue.segments())
+    kind, indexes = about.get("index", {}).get("kind"), catalogue.indexes()
+    return kind in LISTS and any(
+        indexes.get(number) != (kind, about.get("quantiser")) for number, _ in catalogue.segments())
 
 
 def _repair(folder: Path, catalogue: Catalogue, faults: _Faults) -> Iterator[str]:

@@ -17,32 +17,40 @@ from delf.collection import Collection, Stored
 from delf.collection.catalogue import Catalogue
 from delf.collection.segment import Segment
 from delf.errors import CollectionError, OptionError
-from delf.index import ExactIndex, Index, IvfPqOptions, IvfPqQuantiser, Joined
-from delf.index.ivfpq import is_of_another, teachable_words
+from delf.index import ExactIndex, Index, IvfPqOptions, IvfPqQuantiser, Joined, LopqOptions, LopqQuantiser
+from delf.index.ivfpq import teachable_words
+from delf.index.lopq import lopq_words
+from delf.index.storage import is_of_another
 from delf.types import FloatArray
 
 EXACT_UP_TO = 1_000_000
 ASKED = "asked for"
 BLOCK = 65536
+KINDS = ("auto", "exact", "ivfpq", "lopq")
+LISTS = {"ivfpq": "ivfpq.faiss", "lopq": "lists.lopq"}  # of a segment, for each kind of compressed index
 GROWTH = 4  # the quantisers are learnt anew where the collection could teach so many times their words
+
+
+Compressed = IvfPqQuantiser | LopqQuantiser
 
 
 @dataclass(frozen=True)
 class IndexOptions:
     """Which index a collection gets.
 
-    kind: "auto", "exact" or "ivfpq". exact_up_to: features up to which "auto" searches exactly.
-    sample: features that the quantisers are learnt from. ivfpq: of the compressed index.
+    kind: "auto", "exact", "ivfpq" or "lopq". exact_up_to: features up to which "auto" searches exactly, and above which
+    it takes "ivfpq". sample: features that the quantisers are learnt from. ivfpq, lopq: of the compressed indexes.
     """
 
     kind: str = "auto"
     exact_up_to: int = EXACT_UP_TO
     sample: int = 500_000
     ivfpq: IvfPqOptions = field(default_factory=IvfPqOptions)
+    lopq: LopqOptions = field(default_factory=LopqOptions)
 
     def __post_init__(self) -> None:
-        if self.kind not in ("auto", "exact", "ivfpq"):
-            raise OptionError(f"the index is auto, exact or ivfpq, not {self.kind!r}")
+        if self.kind not in KINDS:
+            raise OptionError(f"the index is {', '.join(KINDS[:-1])} or {KINDS[-1]}, not {self.kind!r}")
         for name in ("exact_up_to", "sample"):
             if type(getattr(self, name)) is not int or getattr(self, name) < 0:
                 raise OptionError(f"{name} is a number of features, not {getattr(self, name)!r}")
@@ -89,7 +97,8 @@ def options_before(collection: Collection) -> IndexOptions:
     asked, index = about.get("index_options"), about.get("index") or {}
     try:
         if asked is not None:
-            return IndexOptions(**{**asked, "ivfpq": IvfPqOptions(**asked["ivfpq"])})
+            return IndexOptions(**{**asked, "ivfpq": IvfPqOptions(**asked["ivfpq"]),
+                                   "lopq": LopqOptions(**asked.get("lopq", {}))})  # which came later
         # Versions before 0.1 stored the kind, and the options of what was learnt.
         return IndexOptions(kind=index["kind"] if index.get("reason") == ASKED else "auto",
                             ivfpq=IvfPqOptions(**(about.get("ivfpq") or {})))
@@ -105,59 +114,75 @@ def _build(collection: Collection, catalogue: Catalogue, options: IndexOptions,
     if kind == "exact":  # what was built for another kind stays, and is of no use
         catalogue.publish_indexes([], about)
         return kind
-    name, quantiser = _known_quantiser(collection, options) or _learnt_quantiser(collection, options)
-    about |= {"quantiser": name, "ivfpq": asdict(options.ivfpq), "quantiser_sample": options.sample}
+    name, quantiser = _known_quantiser(collection, kind, options) or _learnt_quantiser(collection, kind, options)
+    about |= {"quantiser": name, "ivfpq": None, "lopq": None, "quantiser_sample": options.sample}
+    about[kind] = asdict(getattr(options, kind))
     built = catalogue.indexes()
     missing = [(number, segment) for number, segment in zip(collection.segment_ids, collection.segments, strict=True)
-               if built.get(number) != ("ivfpq", name)]
+               if built.get(number) != (kind, name)]
     catalogue.drop_indexes(number for number, _ in missing)  # lists of other words are about to be overwritten
     for done, (_, segment) in enumerate(missing):
         progress(done, len(missing))
-        quantiser.build(_blocks(segment.descriptors), lists_of(segment))
+        quantiser.build(_blocks(segment.descriptors), lists_of(segment, kind))
     progress(len(missing), len(missing))
-    catalogue.publish_indexes([(number, "ivfpq", name) for number, _ in missing], about)
+    catalogue.publish_indexes([(number, kind, name) for number, _ in missing], about)
     return kind
 
 
-def _known_quantiser(collection: Collection, options: IndexOptions) -> tuple[str, IvfPqQuantiser] | None:
+def _known_quantiser(collection: Collection, kind: str, options: IndexOptions) -> tuple[str, Compressed] | None:
     """The name of the quantisers that the collection has, and them; None where they are to be learnt (anew)."""
-    about = collection.about
+    about, asked = collection.about, getattr(options, kind)
     name, sample = about.get("quantiser"), about.get("quantiser_sample", options.sample)
-    if name is None or (about.get("ivfpq"), sample) != (asdict(options.ivfpq), options.sample):
+    if name is None or (about.get(kind), sample) != (asdict(asked), options.sample):
         return None
-    quantiser = IvfPqQuantiser.load(collection.folder / Path(name).name)
-    wanted = teachable_words(options.ivfpq, min(collection.rows, options.sample), collection.rows)
+    quantiser = load_quantiser(collection.folder / Path(name).name)
+    taught = min(collection.rows, options.sample)
+    wanted = (teachable_words(options.ivfpq, taught, collection.rows) if kind == "ivfpq" else
+              lopq_words(options.lopq, taught, collection.rows, collection.dimensions))
     return None if wanted >= GROWTH * quantiser.words else (name, quantiser)
 
 
-def _learnt_quantiser(collection: Collection, options: IndexOptions) -> tuple[str, IvfPqQuantiser]:
+def _learnt_quantiser(collection: Collection, kind: str, options: IndexOptions) -> tuple[str, Compressed]:
     """New quantisers, kept under a new name."""
-    quantiser = IvfPqQuantiser.train(training_sample(collection, options.sample), options.ivfpq, collection.rows)
-    name = f"quantiser-{uuid.uuid4().hex}.faiss"
+    sample = training_sample(collection, options.sample)
+    quantiser: Compressed
+    if kind == "ivfpq":
+        quantiser = IvfPqQuantiser.train(sample, options.ivfpq, collection.rows)
+    else:
+        quantiser = LopqQuantiser.train(sample, options.lopq, collection.rows)
+    name = f"quantiser-{uuid.uuid4().hex}{Path(LISTS[kind]).suffix}"
     quantiser.save(collection.folder / name)
     return name, quantiser
+
+
+def load_quantiser(path: Path) -> Compressed:
+    """The quantisers in a file, whose name says of which kind of index; `CollectionError` where they are damaged."""
+    return LopqQuantiser.load(path) if path.suffix == ".lopq" else IvfPqQuantiser.load(path)
+
+
+def kind_of(quantiser: Compressed) -> str:
+    """Of which kind of index quantisers are."""
+    return "lopq" if isinstance(quantiser, LopqQuantiser) else "ivfpq"
 
 
 def open_index(collection: Stored) -> Index:
     """The index that a search uses: the built one where there is one, exact search for all that it lacks."""
     snapshot = collection.snapshot
     about, built = snapshot.about, snapshot.indexes
-    name = about.get("quantiser")
-    quantiser = None
-    if about.get("index", {}).get("kind") == "ivfpq" and name is not None:
-        quantiser = _open_quantiser(snapshot.folder, name)
+    name, kind = about.get("quantiser"), about.get("index", {}).get("kind")
+    quantiser = _open_quantiser(snapshot.folder, name) if kind in LISTS and name is not None else None
     if quantiser is None:
         return _joined([ExactIndex(segment.descriptors) for segment in snapshot.segments], snapshot.dimensions)
-    return _joined([_open_lists(quantiser, segment) if built.get(number) == ("ivfpq", name)
+    return _joined([_open_lists(quantiser, segment) if built.get(number) == (kind_of(quantiser), name)
                     else ExactIndex(segment.descriptors)
                     for number, segment in zip(snapshot.segment_ids, snapshot.segments, strict=True)],
                    snapshot.dimensions)
 
 
-def _open_quantiser(folder: Path, name: str) -> IvfPqQuantiser | None:
+def _open_quantiser(folder: Path, name: str) -> Compressed | None:
     """The quantisers of a state of a collection; None where another process has since learnt them anew."""
     try:
-        return IvfPqQuantiser.load(folder / Path(name).name)
+        return load_quantiser(folder / Path(name).name)
     except CollectionError:
         with Catalogue.open(folder) as newest:
             if newest.about().get("quantiser") == name:
@@ -165,14 +190,16 @@ def _open_quantiser(folder: Path, name: str) -> IvfPqQuantiser | None:
         return None
 
 
-def _open_lists(quantiser: IvfPqQuantiser, segment: Segment) -> Index:
+def _open_lists(quantiser: Compressed, segment: Segment) -> Index:
     """The lists of a segment; exact search where another process merged it into a new one, so that they have gone, or
     has just built them for quantisers that it learnt anew.
     """
+    kind = kind_of(quantiser)
+    place = lists_of(segment, kind)
     try:
-        return quantiser.open(lists_of(segment), segment.descriptors)
+        return quantiser.open(place, segment.descriptors)
     except CollectionError:
-        if segment.folder.exists() and not is_of_another(lists_of(segment), quantiser):
+        if segment.folder.exists() and not is_of_another(place, kind, quantiser.fingerprint):
             raise
         return ExactIndex(segment.descriptors)  # its arrays are still mapped
 
@@ -203,9 +230,9 @@ def _blocks(codes: Codes) -> Iterator[Codes]:
         yield codes[start : start + BLOCK]
 
 
-def lists_of(segment: Segment) -> Path:
+def lists_of(segment: Segment, kind: str = "ivfpq") -> Path:
     """The file of a segment's inverted lists."""
-    return segment.folder / "ivfpq.faiss"
+    return segment.folder / LISTS[kind]
 
 
 def _joined(parts: list[Index], dimensions: int) -> Index:

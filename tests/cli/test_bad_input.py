@@ -342,7 +342,7 @@ def test_a_missing_photo_makes_no_collection(delf: Run, draw: Callable[..., Path
 @pytest.mark.parametrize(("option", "value", "code", "word"), [
     ("--model", "nosuch", 1, "delf-r18"), ("--model", "nosuch.onnx", 1, "nosuch.onnx"), ("--model", ".", 1, "no model"),
     ("--runtime", "nosuch", 2, "auto, onnx, onnx-int8, openvino, openvino-bf16, torch, torch-bf16"),
-    ("--index", "nosuch", 2, "auto, exact or ivfpq"),
+    ("--index", "nosuch", 2, "auto, exact, ivfpq or lopq"),
     ("--dimensions", "1000", 2, "128"),
 ])
 def test_what_index_does_not_know(delf: Run, draw: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,

@@ -27,7 +27,7 @@ def test_a_compact_collection(delf: Run, few: Path, queries: dict[str, Any]) -> 
     about = delf("info", "c.delf", "--json").object()
     assert (about["storage"], about["images"]) == ("compact", 3)
     assert about["bytes_per_image"] == round(sum(about["bytes"].values()) / 3)
-    assert about["features"] <= 3 * 680
+    assert about["features"] <= 3 * 640
     assert "storage  compact\n" in delf("info", "c.delf").ok()
     answer = delf("search", "c.delf", queries["astronaut"].path, "--json").object()
     assert answer["match"]

@@ -232,7 +232,7 @@ class Repeating:
 def test_an_image_takes_at_most_30_kb_with_the_lists(collection: Any, extractor: Any, draw: Draw,
                                                      tmp_path: Path) -> None:
     """72 images of the photos that have most features."""
-    rich = [features for features in map(collection.features, range(12)) if len(features) >= 680][:6]
+    rich = [features for features in map(collection.features, range(12)) if len(features) >= 640][:6]
     assert len(rich) == 6, "as many as are kept of a photo"
     for number in range(72):
         draw(f"many/{number}.png", number)
@@ -241,7 +241,7 @@ def test_an_image_takes_at_most_30_kb_with_the_lists(collection: Any, extractor:
         SearchEngine(many, extractor)  # makes the lists
         build_index(many)
         assert len(many) == 72
-        assert many.snapshot.kept == 72 * 680
+        assert many.snapshot.kept == 72 * 640
         sizes = many.bytes_by_kind()
         assert sizes["asmk"] > 0
         assert sum(sizes.values()) / 72 < BOUND

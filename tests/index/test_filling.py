@@ -14,7 +14,19 @@ from hypothesis import strategies as st
 
 from delf.codes import decode, encode
 from delf.errors import CollectionError
-from delf.index import Asmk, AsmkIndex, Codebook, Hamming, HammingIndex, IvfPqOptions, IvfPqQuantiser, filling
+from delf.index import (
+    Asmk,
+    AsmkIndex,
+    Codebook,
+    Hamming,
+    HammingIndex,
+    IvfPqOptions,
+    IvfPqQuantiser,
+    LopqOptions,
+    LopqQuantiser,
+    filling,
+    packing,
+)
 from delf.index.filling import spilling
 from delf.index.storage import PAGE, ArrayFile
 
@@ -110,6 +122,19 @@ def quantised(images: list[np.ndarray]) -> list[Entry]:
             for row, word in enumerate(words)]
 
 
+def in_packed_lists(lists: Any, path: Path) -> list[Entry]:
+    starts, parts = lists._starts, np.repeat(np.arange(len(lists._starts) - 1), np.diff(lists._starts))
+    codes = packing.run(lists._packed, 0, int(starts[-1]), LOCAL.segments, LOCAL.options.bits)
+    rows = lists._rows_at(np.arange(starts[-1]))
+    return [(int(leaf), int(row), code.tobytes()) for leaf, row, code in zip(parts, rows, codes, strict=True)]
+
+
+def locally_quantised(images: list[np.ndarray]) -> list[Entry]:
+    return [(int(leaf), row, code.tobytes())
+            for row, (leaf, code) in enumerate(zip(*LOCAL.encode(decode(np.concatenate(images))), strict=True))]
+
+
+LOCAL = LopqQuantiser.train(decode(np.concatenate(IMAGES)), LopqOptions(words=2, bits=3, leaf=8, leaves=6, refine=1))
 QUANTISER = IvfPqQuantiser.train(decode(np.concatenate(IMAGES)), IvfPqOptions(words=WORDS, bits=4, refine=1))
 KINDS = {
     "asmk": Kind(Asmk(CODEBOOK).build, Asmk(CODEBOOK).open, in_signature_lists,
@@ -119,6 +144,8 @@ KINDS = {
                     embedded),
     "ivfpq": Kind(QUANTISER.build, QUANTISER.open, in_faiss_lists,
                   lambda lists: lists.search(QUERY, 3).similarities, quantised),
+    "lopq": Kind(LOCAL.build, LOCAL.open, in_packed_lists, lambda lists: lists.search(QUERY, 3).similarities,
+                 locally_quantised),
 }
 
 

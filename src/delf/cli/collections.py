@@ -68,8 +68,9 @@ def index(
                                                 "--renew, another one.")] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Go on as the folders change: photos are added, moved and "
                                         "forgotten as they come and go, until Ctrl-C.")] = False,
-    kind: Annotated[str | None, typer.Option("--index", help="auto, exact or ivfpq; as before by default, and auto at "
-                                             "first.")] = None,
+    kind: Annotated[str | None, typer.Option("--index", help="auto, exact, ivfpq or lopq, the paper's index: it "
+                                             "finds more in as many bits, and takes longer; as before by default, and "
+                                             "auto at first.")] = None,
     runtime: Runtime = "auto", device: Device = "cpu", threads: Threads = None,
     strict: Strict = False, json: Json = False, quiet: Quiet = False,
 ) -> None:

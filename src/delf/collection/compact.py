@@ -64,8 +64,8 @@ class CompactOptions:
     the residual reaches; those in which residuals are longest, and all where there are not as many.
     """
 
-    features: int = 680
-    searched: int = 680
+    features: int = 640
+    searched: int = 640
     reaches: int = 32
 
     def __post_init__(self) -> None:

@@ -75,7 +75,7 @@ def is_complete(about: Mapping[str, Any]) -> bool:
         return False
     if not isinstance(about.get("quantiser"), str | None):
         return False
-    if not all(isinstance(about.get(key), dict | None) for key in ("ivfpq", "index_options", "storage")):
+    if not all(isinstance(about.get(key), dict | None) for key in ("ivfpq", "lopq", "index_options", "storage")):
         return False
     return (isinstance(model, dict) and all(isinstance(model.get(key), str) for key in ("name", "fingerprint"))
             and isinstance(options, dict) and type(options.get("dimensions")) is int)

@@ -1,6 +1,6 @@
 """How a collection stores features: `full`, or `compact`, by visual words (`delf.collection.compact`).
 
-What a collection says of it, in its catalogue, is `{"kind": "compact", "features": 680, "searched": 680, "reaches": 32,
+What a collection says of it, in its catalogue, is `{"kind": "compact", "features": 640, "searched": 640, "reaches": 32,
 "words": ...}`, with the SHA-256 of the words that its descriptors are stored by; one that says nothing is full. The
 words are those of the packaged model, or lie in the collection itself, as `storage-<first digits>.words`.
 """

@@ -39,7 +39,7 @@ REPACKED = 1024  # images whose packed features are in memory together
 _NO_DATA = (".json", ".lock", ".partial", ".spill")  # manifests, the lock, and what is half written
 _SEGMENT = re.compile(r"\.?[0-9a-f]{32}")  # hidden while it is written
 _RENEWAL = ".renewal-"
-_QUANTISER = re.compile(r"quantiser-[0-9a-f]{32}\.faiss")
+_QUANTISER = re.compile(r"quantiser-[0-9a-f]{32}\.(faiss|lopq)")
 _DERIVED = ("words-*.words", "pairs-*.sqlite*")  # from the features, by what stands above: it is made where it lacks
 # What versions before 0.1 left: of lists and their parts, of visual words and quantisers, of a catalogue.
 _OLD_PARTS = re.compile(r".*\.(partial|spill)")
@@ -150,7 +150,7 @@ def _kind_of(path: Path) -> str:
         return ""
     if path.parent.name == UPLOADS:
         return UPLOADS
-    return {".npy": path.stem, ".faiss": "index"}.get(path.suffix, path.stem.partition("-")[0])
+    return {".npy": path.stem, ".faiss": "index", ".lopq": "index"}.get(path.suffix, path.stem.partition("-")[0])
 
 
 def pruned(catalogue: Catalogue, roots: Sequence[Path], report: AddReport) -> AddReport:

@@ -69,7 +69,7 @@ class IvfPqOptions:
 PAPER = IvfPqOptions(words=8192, subquantizers=10, bits=5, probes=5)
 """Noh et al. (ICCV 2017): 50 bits for 40 dimensions, 8K words of which five are searched. Their further
 division of each word's cell (k-d tree and locally optimised product quantisation) is not part of this
-index."""
+index, but of `delf.index.lopq`."""
 
 
 class IvfPqQuantiser(Quantiser):
@@ -255,14 +255,6 @@ def _subquantizers(options: IvfPqOptions, dimensions: int) -> int:
 def teachable_words(options: IvfPqOptions, sample: int, total: int) -> int:
     """How many words a sample teaches of `total` descriptors: those that are asked for, or what suits the number."""
     return options.words or max(1, min(round(4 * math.sqrt(total)), sample // POINTS_PER_WORD))
-
-
-def is_of_another(path: Path, quantiser: IvfPqQuantiser) -> bool:
-    """Whether a file holds lists that were made with other words and centroids."""
-    try:
-        return ArrayFile.open(path, KIND).fields.get("quantiser") != quantiser.fingerprint
-    except CollectionError:
-        return False
 
 
 def _faiss_index(dimensions: int, words: int, subquantizers: int, bits: int) -> Any:

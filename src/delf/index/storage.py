@@ -175,6 +175,14 @@ def release(content: NDArray[np.uint8]) -> None:
         mapped.madvise(mmap.MADV_DONTNEED)
 
 
+def is_of_another(path: Path, kind: str, quantiser: str) -> bool:
+    """Whether a file holds lists of this kind that were made with another quantiser than that of a fingerprint."""
+    try:
+        return ArrayFile.open(path, kind).fields.get("quantiser") != quantiser
+    except CollectionError:
+        return False
+
+
 def _header(page: bytes, path: Path) -> dict[str, Any]:
     if not page.startswith(MAGIC) or len(page) != PAGE:
         raise CollectionError(f"{path} is not an index file; name another file or build the index again.")
