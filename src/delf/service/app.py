@@ -67,9 +67,7 @@ def application(service: Service) -> ASGIApp:
     for router in (searching.router, photos.router, health, description.router):
         app.include_router(router, dependencies=[Depends(only_known)])
     app.mount("/static", static_files())
-    for kind, handler in {RequestValidationError: _invalid, HTTPException: _http, DelfError: _delf, ClientGone: _left,
-                          ClientDisconnect: _left, Exception: _internal}.items():
-        app.add_exception_handler(kind, handler)
+    answer_errors(app)
     description.describe(app, service.library.methods)
     # The outermost layer, which sees what went wrong inside as well.
     return Guard(app, options, service.metrics, service.watch)
@@ -81,9 +79,14 @@ def application(service: Service) -> ASGIApp:
 @looked_at.get("/", include_in_schema=False)
 async def page() -> Response:
     """The web page."""
-    if not (PAGE / "index.html").is_file():
+    return page_of("index.html")
+
+
+def page_of(name: str) -> Response:
+    """A page of those that are installed. Raises `Problem` where it is not."""
+    if not (PAGE / name).is_file():
         raise not_found("this installation has no web page")
-    return FileResponse(PAGE / "index.html", headers={"Cache-Control": "no-cache"})
+    return FileResponse(PAGE / name, headers={"Cache-Control": "no-cache"})
 
 
 class _Static(StaticFiles):
@@ -121,6 +124,13 @@ async def metrics(service: Shared) -> Response:
 
 
 # --- what goes wrong
+
+
+def answer_errors(app: FastAPI) -> None:
+    """Have an application answer what goes wrong with a status and a sentence."""
+    for kind, handler in {RequestValidationError: _invalid, HTTPException: _http, DelfError: _delf, ClientGone: _left,
+                          ClientDisconnect: _left, Exception: _internal}.items():
+        app.add_exception_handler(kind, handler)
 
 
 def _answer(problem: Problem) -> JSONResponse:
