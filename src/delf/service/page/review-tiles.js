@@ -8,11 +8,12 @@ const WHY = {
   single: "One pair alone joins no two groups.", sure: "Groups of this size need a pair that is surer.",
   evidence: "The evidence is too little.", decision: "A decision keeps them apart.",
 };
-const VERBS = { merge: "merge", split: "keep apart", rename: "rename", remove: "throw out", landmark: "is a landmark:", "no-landmark": "is no landmark:" };
+const VERBS = { merge: "merge", split: "keep apart", rename: "rename", remove: "throw out", landmark: "is a landmark", "no-landmark": "is no landmark" };
 
 /** A decision in a few words. */
 export function sayDecision({ action, first, second }) {
   if (action === "rename") return `rename ${first} to ${second}`;
+  if (action.endsWith("landmark")) return `${first} ${VERBS[action]}`;
   return `${VERBS[action]} ${first}${second ? ` and ${second}` : ""}`;
 }
 
@@ -20,9 +21,13 @@ const shown = (key, alt) => pictured({ src: thumbnail({ key }), alt, loading: "l
 const nameOf = (photo) => photo.file.split(/[\\/]/).pop();
 
 /** What is to become of something at the next build, and what is so already. */
-function marks(pending, now = []) {
-  const words = { merge: "to be merged", split: "to be kept apart", remove: "to be thrown out", landmark: "landmark soon", "no-landmark": "no landmark soon" };
-  const soon = [...new Set(pending.map((one) => (one.action === "rename" ? `soon ${one.second}` : words[one.action])))];
+function marks(pending, now = [], number = null) {
+  const words = { split: "to be kept apart", remove: "to be thrown out", landmark: "landmark soon", "no-landmark": "no landmark soon" };
+  const soon = [...new Set(pending.map((one) => {
+    const [other] = one.groups.filter((group) => group !== number);
+    if (one.action === "merge") return number !== null && other !== undefined ? `to be merged with ${other}` : "to be merged";
+    return one.action === "rename" ? `soon ${one.second}` : words[one.action];
+  }))];
   return h("p", { class: "marks" }, now.map((word) => h("span", { class: "mark-word now" }, word)), soon.map((word) => h("span", { class: "mark-word" }, word)));
 }
 
@@ -41,13 +46,13 @@ export function groupTile(group, { decisions, ...options }) {
   return tile({ ...options, href: `#group=${group.number}`, out: pending.some((one) => one.action === "remove") }, `${label}, ${counted(group.photos, "photo")}`,
     [h("span", { class: "frame" }, shown(group.picture, "")),
       h("span", { class: "tile-facts" }, h("b", {}, label), h("span", {}, `${counted(group.photos, "photo")}${distinct}${group.name ? ` · ${group.number}` : ""}`))],
-    marks(pending, now));
+    marks(pending, now, group.number));
 }
 
 export function photoTile(photo, { decisions, choose, ...options }) {
   const pending = decisions.filter((one) => one.pending && one.keys.includes(photo.key));
   const role = { representative: "stands for the group", duplicate: "near-duplicate", copy: "exact copy" }[photo.role] ?? counted(photo.partners, "partner");
-  return tile({ ...options, choose, open: choose, out: pending.some((one) => one.action === "remove") }, nameOf(photo),
+  return tile({ ...options, choose, out: pending.some((one) => one.action === "remove") }, nameOf(photo),
     [h("span", { class: "frame" }, shown(photo.key, "")), h("span", { class: "tile-facts", title: photo.file }, h("b", {}, nameOf(photo)), h("span", {}, role))],
     marks(pending));
 }

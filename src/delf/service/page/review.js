@@ -1,7 +1,7 @@
 // Groups of a data set, and what somebody decides about them. Every decision is a line of decisions.csv.
 
 import { ask, picture } from "./api.js";
-import { $, announce, arrowKeys, h, icon } from "./dom.js";
+import { $, announce, arrowKeys, h } from "./dom.js";
 import { decisionLine, doubtCard, groupTile, photoTile, sayDecision } from "./review-tiles.js";
 import { Stage } from "./stage.js";
 import { counted, percent, sentence } from "./words.js";
@@ -10,7 +10,9 @@ const state = {
   view: "groups", number: null, // what is looked at: groups, group, doubts, decisions
   items: [], next: null, group: null, decisions: [], // as the service has told
   chosen: new Set(), at: null, // keys of items: chosen ones, in this order, and the one in focus
+  opened: null, // the pair that is looked at
   round: 0, // of asking, so that an answer that comes too late is dropped
+  busy: false, // while a decision is on its way
 };
 let stage = null;
 
@@ -23,7 +25,8 @@ const meant = () => (state.chosen.size ? [...state.chosen].map(itemAt).filter(Bo
 
 /** Each as [action, first, second], one after the other; a sentence says what came of them. */
 async function decide(lines, said) {
-  if (!lines.length) return;
+  if (state.busy) return;
+  state.busy = true;
   try {
     for (const [action, first, second = ""] of lines) {
       await ask("decisions", { json: { action, first: String(first), second: String(second) } });
@@ -33,17 +36,21 @@ async function decide(lines, said) {
   } catch (error) {
     complain(error);
   }
+  state.busy = false;
   await again();
 }
 
 async function takeBack(decision) {
   if (!decision) return tell("There is no decision to undo.");
+  if (state.busy) return null;
+  state.busy = true;
   try {
     await ask(`decisions/${decision.line}?tag=${decision.tag}`, { method: "DELETE", as: "nothing" });
     tell(`Taken back: ${sayDecision(decision)}.`);
   } catch (error) {
     complain(error);
   }
+  state.busy = false;
   return again();
 }
 
@@ -58,14 +65,16 @@ const ACTIONS = {
   remove: { key: "x", label: "Throw out", views: ["groups", "group"], run: remove },
 };
 
+const mergePair = ({ first, second }) => decide([["merge", first.key, second.key]], "The two are merged.");
+const splitPair = ({ first, second }) => decide([["split", first.key, second.key]], "The two are kept apart.");
+
 function merge() {
   if (state.view === "doubts") {
     const [doubt] = current();
-    if (!doubt) return choose("Go to a pair first.");
-    return decide([["merge", doubt.first.key, doubt.second.key]], "The two are merged.");
+    return doubt ? mergePair(doubt) : tell("Go to a pair first.");
   }
   const groups = meant();
-  if (groups.length < 2) return choose("Choose two groups or more to merge, with the space bar or the round buttons.");
+  if (groups.length < 2) return tell("Choose two groups or more to merge, with the space bar or the round buttons.");
   return decide(groups.slice(1).map((group) => ["merge", groups[0].number, group.number]),
     `${groups.map((group) => group.label).join(", ")} are merged.`);
 }
@@ -73,31 +82,30 @@ function merge() {
 function split() {
   if (state.view === "doubts") {
     const [doubt] = current();
-    if (!doubt) return choose("Go to a pair first.");
-    return decide([["split", doubt.first.key, doubt.second.key]], "The two are kept apart.");
+    return doubt ? splitPair(doubt) : tell("Go to a pair first.");
   }
   const first = state.items[0];
   const others = meant().filter((photo) => photo.key !== first.key);
-  if (!others.length) return choose("Choose a photo that is to leave the group, which is known by its first photo.");
+  if (!others.length) return tell("Choose a photo that is to leave the group, which is known by its first photo.");
   return decide(others.map((photo) => ["split", first.key, photo.key]), `${counted(others.length, "photo")} kept apart from the first.`);
 }
 
 function mark(action, words) {
   const groups = groupsMeant();
-  if (!groups.length) return choose("Go to a group first.");
+  if (!groups.length) return tell("Go to a group first.");
   return decide(groups.map((group) => [action, group.number]), `${groups.length === 1 ? `Group ${groups[0].label} is` : `${counted(groups.length, "group")} are`} ${words}.`);
 }
 
 function remove() {
   const items = meant();
-  if (!items.length) return choose(state.view === "group" ? "Go to a photo first." : "Go to a group first.");
+  if (!items.length) return tell(state.view === "group" ? "Go to a photo first." : "Go to a group first.");
   const what = state.view === "group" ? counted(items.length, "photo") : called(items);
   return decide(items.map((item) => ["remove", keyOf(item)]), `Thrown out: ${what}.`);
 }
 
 function rename() {
   const [group] = state.view === "group" ? [state.group] : current();
-  if (!group) return choose("Go to a group first.");
+  if (!group) return tell("Go to a group first.");
   $("renaming-title").textContent = `Rename group ${group.label}`;
   $("name").value = group.name;
   $("renaming").dataset.number = group.number;
@@ -106,7 +114,6 @@ function rename() {
 }
 
 const groupsMeant = () => (state.view === "group" ? [state.group].filter(Boolean) : meant());
-const choose = (words) => tell(words);
 
 // --- what is seen
 
@@ -115,6 +122,7 @@ async function show() {
   const [, view, number] = /^#(groups|group|doubts|decisions)?=?(\d*)/.exec(location.hash) ?? [];
   Object.assign(state, { view: view ?? "groups", number, at: null, items: [], next: null, group: null });
   state.chosen.clear();
+  tell("");
   document.querySelectorAll(".tabs a").forEach((tab) => {
     const here = tab.hash === `#${state.view === "group" ? "groups" : state.view}`;
     tab.toggleAttribute("aria-current", here);
@@ -127,7 +135,7 @@ async function show() {
 
 function focusFirst() {
   if (document.activeElement === $("find")) return;
-  const before = [...document.querySelectorAll(".open")].find((one) => one.dataset.key === state.last);
+  const [before] = tilesOf(state.last);
   (before ?? document.querySelector("#view .open") ?? $("title")).focus({ preventScroll: !before });
 }
 
@@ -155,7 +163,7 @@ async function again() {
   const round = ++state.round;
   const focused = document.activeElement?.classList.contains("open") || document.activeElement === document.body;
   await load(round, 0, Math.max(60, Math.min(500, state.items.length)));
-  if (focused) [...document.querySelectorAll("#view .open")].find((one) => one.dataset.key === state.at)?.focus();
+  if (focused) tilesOf(state.at)[0]?.focus();
 }
 
 function heading(about, page) {
@@ -168,12 +176,12 @@ function heading(about, page) {
   $("pending").replaceChildren(`${counted(waiting, "decision")} ${waiting === 1 ? "waits" : "wait"} for the next build: `, h("code", {}, about.command));
   const words = {
     groups: ["Groups", page && page.total < about.groups ? `${counted(page.total, "group")} of ${about.groups} found.` : "Photos that show the same thing. Those with most photos come first."],
-    group: [state.group && (state.group.name ? state.group.label : `Group ${state.group.label}`), state.group && `${counted(state.group.photos, "photo")}, the one that stands for the group first. ${landmarkWords(state.group)}`],
+    group: [state.group && (state.group.name ? state.group.label : `Group ${state.group.label}`), state.group && `${counted(state.group.photos, "photo")}, the one that stands for the group first. Open one to compare it with that. ${landmarkWords(state.group)} `],
     doubts: ["Doubtful pairs", "Pairs that would join two groups, and do not. Open one to see the points that the two photos share."],
     decisions: ["Decisions", "The lines of decisions.csv, in its order. The file can be edited by hand as well."],
   }[state.view];
   $("title").textContent = words[0] ?? "";
-  $("about").textContent = words[1] ?? "";
+  $("about").replaceChildren(words[1] ?? "", state.view === "group" ? h("a", { href: "#groups", class: "back" }, "All groups") : "");
   document.title = `${words[0]} · ${about.folder} · delf`;
 }
 
@@ -194,11 +202,14 @@ function draw() {
   $("undo").disabled = !state.decisions.length;
 }
 
+const tilesOf = (key) => [...document.querySelectorAll("#view .open")].filter((one) => one.dataset.key === key);
+
 function toggle(key) {
   if (!state.chosen.delete(key)) state.chosen.add(key);
-  const tile = [...document.querySelectorAll("#view .open")].find((one) => one.dataset.key === key)?.closest(".tile");
-  tile?.classList.toggle("chosen", state.chosen.has(key));
-  tile?.querySelector(".choose")?.setAttribute("aria-pressed", state.chosen.has(key));
+  for (const link of tilesOf(key)) { // of exact copies there are several
+    link.closest(".tile").classList.toggle("chosen", state.chosen.has(key));
+    link.closest(".tile").querySelector(".choose")?.setAttribute("aria-pressed", state.chosen.has(key));
+  }
   tell(state.chosen.size ? `${counted(state.chosen.size, state.view === "group" ? "photo" : "group")} chosen.` : "");
 }
 
@@ -213,12 +224,17 @@ function complain(error) {
   $("notice").querySelector("p").textContent = error.message ? sentence(error.message) : "Something went wrong.";
 }
 
-// --- a doubtful pair, opened
+// --- two photos beside each other: a doubtful pair, or a photo of a group and the one that stands for it
 
-async function open(doubt) {
-  state.at = keyOf(doubt);
+async function open(item) {
+  const [first, second] = state.items;
+  const pair = state.view === "doubts" ? item : { first, second: item === first ? second ?? first : item };
+  state.at = keyOf(item);
+  state.opened = pair;
   stage ??= new Stage($("stage"));
-  const [a, b] = [doubt.first, doubt.second];
+  const [a, b] = [pair.first, pair.second];
+  $("detail-merge").hidden = state.view !== "doubts";
+  $("detail-split").hidden = a.key === b.key;
   $("detail-title").textContent = `${nameOf(a)} and ${nameOf(b)}`;
   $("detail-facts").replaceChildren();
   $("detail-note").textContent = "Comparing the points of the two photos…";
@@ -226,7 +242,7 @@ async function open(doubt) {
   $("detail-title").focus();
   try {
     const found = await ask(`evidence?first=${a.key}&second=${b.key}`);
-    if (!$("detail").open || state.at !== keyOf(doubt)) return;
+    if (!$("detail").open || state.opened !== pair) return;
     const shown = [a, b].map((photo, i) => ({ url: picture(photo), alt: nameOf(photo), size: found.sizes[i] }));
     stage.show(shown[0], shown[1], found, null, true);
     [a, b].forEach((photo, i) => { [stage.query, stage.result][i].caption.textContent = photo.label ? `Group ${photo.label}` : "In no group"; });
@@ -241,19 +257,20 @@ const nameOf = (photo) => photo.file.split(/[\\/]/).pop();
 
 function fromDetail(run) {
   $("detail").close();
-  run();
+  run(state.opened);
 }
 
 // --- keys and the rest of the page
 
 function shortcut(event) {
-  if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest?.("input")) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || event.target.closest?.("input")) return;
   const detail = $("detail").open;
   if (!detail && document.querySelector("dialog[open]")) return;
   const action = Object.values(ACTIONS).find((one) => one.key === event.key && one.views.includes(state.view));
   const others = { u: () => takeBack(state.decisions.at(-1)), "?": () => $("keys").showModal(), "/": () => $("find").focus(),
     1: () => go("groups"), 2: () => go("doubts"), 3: () => go("decisions"), Escape: () => state.view === "group" && go("groups") };
-  const run = action ? (detail ? () => fromDetail(action.run) : action.run) : detail ? null : others[event.key];
+  const pairs = { m: !$("detail-merge").hidden && mergePair, s: !$("detail-split").hidden && splitPair };
+  const run = detail ? pairs[event.key] && (() => fromDetail(pairs[event.key])) : action?.run ?? others[event.key];
   if (!run) return;
   event.preventDefault();
   run();
@@ -296,9 +313,9 @@ function begin() {
     typing = setTimeout(() => load(++state.round), 150);
   });
   $("detail-close").addEventListener("click", () => $("detail").close());
-  $("detail").addEventListener("close", () => [...document.querySelectorAll("#view .open")].find((one) => one.dataset.key === state.at)?.focus());
-  $("detail-merge").addEventListener("click", () => fromDetail(merge));
-  $("detail-split").addEventListener("click", () => fromDetail(split));
+  $("detail").addEventListener("close", () => tilesOf(state.at)[0]?.focus());
+  $("detail-merge").addEventListener("click", () => fromDetail(mergePair));
+  $("detail-split").addEventListener("click", () => fromDetail(splitPair));
   $("rename-cancel").addEventListener("click", () => $("renaming").close());
   $("rename-form").addEventListener("submit", (event) => {
     event.preventDefault();
