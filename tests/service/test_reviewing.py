@@ -100,3 +100,19 @@ def test_a_photo_that_is_gone_is_told(reviewed: Any, tmp_path: Path, keys: dict[
         collection.forget(keys["coffee.jpg"])
     decided = decide(reviewed, "remove", keys["coffee.jpg"])
     reviewed.refused(decided, 409, "decision", "coffee.jpg", "no photo")
+
+
+def test_the_command_shows_the_page_to_this_computer_alone(
+        built: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from delf.cli.archive import review
+
+    seen: dict[str, Any] = {}
+
+    def run(app: Any, options: Any, host: str, port: int, *, started: Any) -> None:
+        seen.update(options=options, at=(host, port))
+        started("http://127.0.0.1:1234/")
+
+    monkeypatch.setattr("delf.service.server.run", run)
+    review(built, 0, browser=False, model="delf-r18-int8", extractor=None, runtime="onnx", device="cpu", threads=1, quiet=True)
+    assert seen["at"] == ("127.0.0.1", 0) and len(seen["options"].token) >= 32
+    assert capsys.readouterr().out.endswith(f": 3 groups at http://127.0.0.1:1234/#token={seen['options'].token}\n")

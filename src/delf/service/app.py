@@ -17,7 +17,7 @@ from starlette.types import ASGIApp
 
 from delf.errors import DelfError
 from delf.service import description, photos, schemas, searching
-from delf.service.core import Service, Shared, only_known
+from delf.service.core import API, Service, Shared, only_known
 from delf.service.forms import sentence
 from delf.service.guard import Guard
 from delf.service.indexing import Indexing
@@ -71,6 +71,25 @@ def application(service: Service) -> ASGIApp:
     description.describe(app, service.library.methods)
     # The outermost layer, which sees what went wrong inside as well.
     return Guard(app, options, service.metrics, service.watch)
+
+
+def page_app(service: Service, router: APIRouter, page: str) -> ASGIApp:
+    """An application with another page, and what that asks for; it shows photos as a search does, and searches nothing.
+
+    page: the name of its file.
+    """
+    app = FastAPI(title=page, version=version("delf-retrieval"), docs_url=None, redoc_url=None, openapi_url=None,
+                  lifespan=service.life, redirect_slashes=False)
+    app.state.service = service
+    app.add_api_route("/", lambda: page_of(page), response_class=Response, include_in_schema=False)
+    shown = APIRouter(prefix=f"{API}/images")
+    for kind in (photos.thumbnail, photos.picture):
+        shown.add_api_route(f"/{{id}}/{kind.__name__}", kind, response_class=Response)
+    for one in (router, shown, health):
+        app.include_router(one, dependencies=[Depends(only_known)])
+    app.mount("/static", static_files())
+    answer_errors(app)
+    return Guard(app, service.options, service.metrics, service.watch)
 
 
 # --- the page, and whether all is well

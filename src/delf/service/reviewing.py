@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi import Path as InPath
 from starlette.types import ASGIApp
 
 from delf.errors import CollectionError, DelfError, ImageError, OptionError
-from delf.service import photos
-from delf.service.app import answer_errors, health, page_of, static_files
-from delf.service.core import API, Service, only_known
-from delf.service.guard import Guard
+from delf.service.app import page_app
+from delf.service.core import API, Service
 from delf.service.library import KEY, Library
 from delf.service.options import ServiceOptions
 from delf.service.problems import Problem
@@ -42,8 +39,6 @@ Key = Annotated[str, Query(pattern=KEY)]
 Number = Annotated[int, InPath(ge=0, le=10**15)]
 
 router = APIRouter(prefix=API)
-for _shown in (photos.thumbnail, photos.picture):  # as `delf serve` has them
-    router.add_api_route(f"/images/{{id}}/{_shown.__name__}", _shown, response_class=Response)
 
 
 class ReviewService(Service):
@@ -79,19 +74,7 @@ def create_review_app(folder: Path, library: Library, options: ServiceOptions) -
     """
     service = ReviewService(folder, library, options)
     assert service.tables.now, "it is read once, so that what is damaged is told at once"
-    app = FastAPI(title="delf dataset review", version=version("delf-retrieval"), docs_url=None, redoc_url=None,
-                  openapi_url=None, lifespan=service.life, redirect_slashes=False)
-    app.state.service = service
-    app.add_api_route("/", _page, include_in_schema=False)
-    for one in (router, health):
-        app.include_router(one, dependencies=[Depends(only_known)])
-    app.mount("/static", static_files())
-    answer_errors(app)
-    return Guard(app, options, service.metrics, service.watch)
-
-
-async def _page() -> Response:
-    return page_of("review.html")
+    return page_app(service, router, "review.html")
 
 
 def _service_of(request: Request) -> ReviewService:
@@ -163,7 +146,8 @@ async def decide(request: Request, service: Shared) -> Any:
 
 
 @router.delete("/decisions/{line}", status_code=204, response_class=Response)
-async def take_back(request: Request, service: Shared, line: Number, tag: Annotated[str, Query(max_length=64)]) -> Response:
+async def take_back(request: Request, service: Shared, line: Number,
+                    tag: Annotated[str, Query(max_length=64)]) -> Response:
     """Take a line of decisions.csv away, if it says still what `tag` names."""
     service.require_token(request)
 
