@@ -113,6 +113,7 @@ def test_the_command_shows_the_page_to_this_computer_alone(
         started("http://127.0.0.1:1234/")
 
     monkeypatch.setattr("delf.service.server.run", run)
-    review(built, 0, browser=False, model="delf-r18-int8", extractor=None, runtime="onnx", device="cpu", threads=1, quiet=True)
+    review(built, 0, browser=False, model="delf-r18-int8", extractor=None, runtime="onnx", device="cpu", threads=1,
+           quiet=True)
     assert seen["at"] == ("127.0.0.1", 0) and len(seen["options"].token) >= 32
     assert capsys.readouterr().out.endswith(f": 3 groups at http://127.0.0.1:1234/#token={seen['options'].token}\n")
