@@ -125,7 +125,7 @@ class DuplicatesService(Service):
         groups[number - 1] = replace(groups[number - 1], files=(files[place], *files[:place], *files[place + 1 :]))
         self.found = replace(self.found, groups=tuple(groups))
 
-    def move(self, number: int) -> Moved:
+    def move_aside(self, number: int) -> Moved:
         """Move all files of a group but the one that is kept. Raises `DelfError` as `move_duplicates` does."""
         group, moved, into = self.group(number), self.sources(), self.folder()
         files = tuple(file for file in group.spare if file.path not in moved)
@@ -133,7 +133,7 @@ class DuplicatesService(Service):
         report = move_duplicates(chosen, into)
         return Moved(files=len(report.moved), left=list(report.left))
 
-    def undo(self, number: int) -> Moved:
+    def move_back(self, number: int) -> Moved:
         """Move the files of a group back. Raises `DelfError` as `undo_moves` does."""
         report = undo_moves(self.folder(), only={file.path for file in self.group(number).files})
         return Moved(files=len(report.restored), left=list(report.left))
@@ -183,14 +183,14 @@ async def keep(request: Request, service: Shared) -> Response:
 async def move(request: Request, service: Shared) -> Any:
     """Move all files of a group aside but the one that is kept."""
     form = await _form(request, service)
-    return await service.changing.run(lambda _: _told(lambda: service.move(form.group)))
+    return await service.changing.run(lambda _: _told(lambda: service.move_aside(form.group)))
 
 
 @router.post("/moves/back", response_model=Moved)
 async def back(request: Request, service: Shared) -> Any:
     """Move the files of a group back to where they were."""
     form = await _form(request, service)
-    return await service.changing.run(lambda _: _told(lambda: service.undo(form.group)))
+    return await service.changing.run(lambda _: _told(lambda: service.move_back(form.group)))
 
 
 async def _form(request: Request, service: DuplicatesService) -> GroupForm:
