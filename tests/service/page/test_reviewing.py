@@ -25,7 +25,7 @@ def test_groups_are_merged_and_renamed_by_keyboard(look: Any, reviewed: Any, tok
     press("Space")
     expect(one.page.locator(".tile.chosen")).to_have_count(2)
     press("m")
-    expect(one.page.locator(".mark-word")).to_have_text(["to be merged with 2", "to be merged with 1"])
+    expect(one.page.locator(".mark-word")).to_have_text(["merge with 2", "merge with 1"])
     press("r")
     one.page.keyboard.type("Old bridge")
     press("Enter")

@@ -25,7 +25,7 @@ function marks(pending, now = [], number = null) {
   const words = { split: "to be kept apart", remove: "to be thrown out", landmark: "landmark soon", "no-landmark": "no landmark soon" };
   const soon = [...new Set(pending.map((one) => {
     const [other] = one.groups.filter((group) => group !== number);
-    if (one.action === "merge") return number !== null && other !== undefined ? `to be merged with ${other}` : "to be merged";
+    if (one.action === "merge") return number !== null && other !== undefined ? `merge with ${other}` : "to be merged";
     return one.action === "rename" ? `soon ${one.second}` : words[one.action];
   }))];
   return h("p", { class: "marks" }, now.map((word) => h("span", { class: "mark-word now" }, word)), soon.map((word) => h("span", { class: "mark-word" }, word)));
