@@ -42,7 +42,9 @@ class ShownPhoto(BaseModel):
 
 
 class ShownGroup(BaseModel):
-    """A group. landmark: "yes", "no" or "". picture: the key of the photo that stands for it."""
+    """A group. landmark: "yes", "no" or "". picture: the key of the photo that stands for it. gps: the middle of its
+    positions (latitude, longitude), None without any.
+    """
 
     number: int
     label: str
@@ -51,6 +53,7 @@ class ShownGroup(BaseModel):
     photos: int
     distinct: int
     picture: str
+    gps: tuple[float, float] | None
 
 
 class ShownBridge(BaseModel):
@@ -190,9 +193,10 @@ class Reviewed:
 
     def _group(self, row: LandmarkRow) -> ShownGroup:
         stands = self.files.get(row.representative)
+        middle = None if row.latitude is None or row.longitude is None else (row.latitude, row.longitude)
         return ShownGroup(number=row.group, label=display_path(row.label), name=display_path(row.name),
                           landmark=row.landmark, photos=row.photos, distinct=row.distinct,
-                          picture=stands.key if stands else "")
+                          picture=stands.key if stands else "", gps=middle)
 
     def _photo(self, row: PhotoRow) -> ShownPhoto:
         known = self.landmarks.get(row.group) if row.group is not None else None

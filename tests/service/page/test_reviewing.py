@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from delf.archive import build_dataset
+from delf.archive import build_dataset, read_landmarks
+from delf.archive.tables import write_landmarks
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
 expect = playwright.expect
@@ -67,9 +69,14 @@ def test_a_doubtful_pair_is_looked_at_on_a_phone(look: Any, reviewed: Any, token
     table = folder / "bridges.csv"
     table.write_text(f"{table.read_text().splitlines()[0]}\n{photos / 'coffee.jpg'},{photos / 'coffee-side.jpg'},,,"
                      "0.8,20,1.6,2.3,single\n")
+    landmarks = [replace(row, latitude=51.5 + row.group / 100, longitude=-0.1) for row in read_landmarks(folder)]
+    write_landmarks(folder, landmarks)
     one = look(phone=True, colours="dark", url=reviewed.url).start(f"#token={token}")
     expect(one.page.locator(".tile")).to_have_count(3)
+    expect(one.page.locator(".plot .place")).to_have_count(3)
     one.fits()
+    one.at_rest()
+    one.accessible()
     one.page.locator("#tab-doubts").tap()
     one.page.locator(".doubt .open").tap()
     expect(one.page.locator("#detail-facts")).to_contain_text("matched points")

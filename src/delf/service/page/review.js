@@ -2,6 +2,7 @@
 
 import { ask, picture } from "./api.js";
 import { $, announce, arrowKeys, h } from "./dom.js";
+import { placesMap } from "./map.js";
 import { decisionLine, doubtCard, groupTile, photoTile, sayDecision } from "./review-tiles.js";
 import { Stage } from "./stage.js";
 import { counted, percent, sentence } from "./words.js";
@@ -195,11 +196,19 @@ function draw() {
     items.map((item) => make(item, { decisions: state.decisions, chosen: state.chosen.has(keyOf(item)), key: keyOf(item),
       choose: () => toggle(keyOf(item)), open: () => open(item), takeBack: () => takeBack(item) })));
   $("view").replaceChildren(items.length ? list : h("p", { class: "nothing" }, nothing));
+  const map = state.view === "groups" && mapOf(items);
+  if (map) $("view").append(map);
   $("more").hidden = state.next === null;
   const actions = Object.values(ACTIONS).filter((one) => one.views.includes(state.view));
   $("buttons").replaceChildren(...actions.map((one) => h("button", { type: "button", class: "button small", onclick: one.run }, one.label, h("kbd", { "aria-hidden": "true" }, one.key))));
   $("actions").hidden = !actions.length && !$("chosen").textContent;
   $("undo").disabled = !state.decisions.length;
+}
+
+/** Where the groups that are listed are, or null where none has a position. */
+function mapOf(groups) {
+  const placed = groups.map((group) => ({ key: String(group.number), rank: group.number, gps: group.gps }));
+  return placesMap(placed, (group) => `#group=${group.key}`, new Map(groups.map((group) => [String(group.number), group.name || `Group ${group.label}`])), "h2");
 }
 
 const tilesOf = (key) => [...document.querySelectorAll("#view .open")].filter((one) => one.dataset.key === key);
