@@ -175,6 +175,33 @@ def copied(collection: Any) -> Copied:
 
 
 @pytest.fixture(scope="session")
+def built(collection: Any, photos: Path, extractor: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set of `photos`: three groups of two. To be copied, and not to be changed."""
+    from delf.archive import COLLECTION, build_dataset
+
+    folder = tmp_path_factory.mktemp("built") / "landmarks"
+    shutil.copytree(collection.folder, folder / COLLECTION, ignore=shutil.ignore_patterns("*.lock", "*-shm"))
+    build_dataset([photos], folder, extractor)
+    return folder
+
+
+@pytest.fixture
+def reviewed(hosted: Any, built: Path, extractor: Any, token: str, tmp_path: Path) -> Iterator[Hosted]:
+    """The page for decisions on a copy of that, `tmp_path / "landmarks"`, with the token in its client."""
+    from delf.archive import collection_of
+    from delf.service.library import Library
+    from delf.service.options import ServiceOptions
+    from delf.service.reviewing import create_review_app
+
+    folder = shutil.copytree(built, tmp_path / "landmarks", ignore=shutil.ignore_patterns("*.lock", "*-shm"))
+    library = Library(collection_of(folder), extractor, methods=())
+    one: Hosted = hosted(create_review_app(folder, library, ServiceOptions(token=token, watch_seconds=0.05)))
+    one.http.headers["Authorization"] = f"Bearer {token}"
+    yield one
+    one.stop()
+
+
+@pytest.fixture(scope="session")
 def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
     """Starts a service on a collection, with more arguments of `delf serve`."""
     running: list[Served] = []

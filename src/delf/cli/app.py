@@ -10,7 +10,7 @@ from typing import TextIO
 
 import typer
 
-from delf.cli.archive import build, clean, split
+from delf.cli.archive import build, clean, review, split
 from delf.cli.benchmark import benchmark
 from delf.cli.codebook import codebook
 from delf.cli.collections import index, info, search
@@ -52,6 +52,7 @@ for command in (open, index, search, serve, match, explore, duplicates, photos, 
                 calibrate, pairs, codebook, export):
     app.command()(command)
 dataset.command()(build)
+dataset.command()(review)
 dataset.command()(clean)
 dataset.command()(split)
 app.add_typer(colmap)

@@ -1,4 +1,4 @@
-"""`delf dataset build`, `clean` and `split`: from photos of one's own to a data set."""
+"""`delf dataset build`, `review`, `clean` and `split`: from photos of one's own to a data set."""
 
 from __future__ import annotations
 
@@ -104,6 +104,50 @@ def _print_built(built: Built) -> None:
     if built.bridges:
         print(f"{counted(len(built.bridges), 'pair')} would join two groups and did not: look at bridges.csv, and say "
               "what you know in decisions.csv")
+
+
+def review(
+    folder: Folder,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Where the page is; 0 takes a port that is free.")] = 0,
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Whether to open the browser.")] = True,
+    model: Annotated[str | None, typer.Option(help="The model file, where it is not a packaged one.")] = None,
+    extractor: Own = None,
+    runtime: Runtime = "auto", device: Device = "cpu", threads: Threads = None, quiet: Quiet = False,
+) -> None:
+    """Look at the groups of a data set in the browser, and decide: merge, split, rename, throw out, landmark or not.
+
+    Pairs that nearly joined two groups are shown with their evidence. Each decision is a line of FOLDER/decisions.csv,
+    which can be edited by hand as well and taken back on the page; 'delf dataset build -o FOLDER' honours it. Only this
+    computer sees the page, and only whoever has the address that is printed decides. Ctrl-C ends it.
+
+    Example: [bold]delf dataset review landmarks/[/bold]
+
+    Example: [bold]delf dataset review landmarks/ --port 8080 --no-browser[/bold]
+    """
+    import secrets
+
+    from delf.archive import Review, collection_of
+    from delf.cli.opening import open_browser
+    from delf.images import display_path
+    from delf.service.library import Library
+    from delf.service.options import ServiceOptions
+    from delf.service.reviewing import create_review_app
+    from delf.service.server import run
+
+    host, groups = "127.0.0.1", len(Review.open(folder).landmarks)
+    place = collection_of(folder)
+    own = extractor_as_before(place, extractor, model, runtime, device, threads, quiet, {})
+    options = ServiceOptions(token=secrets.token_urlsafe(24), hosts=(host,), watch_seconds=1.0)
+    app = create_review_app(folder, Library(place, own, methods=(), told=say), options)
+
+    def started(address: str) -> None:
+        page = f"{address}#token={options.token}"
+        print(f"{display_path(folder)}: {counted(groups, 'group')} at {page}", flush=True)
+        say("Ctrl-C ends it.", quiet)
+        if browser:
+            open_browser(page)
+
+    run(app, options, host, port, started=started)
 
 
 def split(

@@ -14,6 +14,7 @@ from delf.errors import OptionError
 
 if TYPE_CHECKING:
     from delf.duplicates import DuplicateGroup, Duplicates
+    from delf.extractors import Extractor
 
 KINDS = {"copy": "exact copies", "near": "nearly the same picture"}
 
@@ -26,6 +27,10 @@ def duplicates(
                                               "this folder, and note there what was moved.")] = None,
     undo: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Move the files in this folder back to where they "
                                               "were, and do nothing else.")] = None,
+    page: Annotated[bool, typer.Option("--page", help="Look at the groups in the browser, choose what is kept, and, "
+                                       "with --move FOLDER, move the others there group by group, and back.")] = False,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Where the page is; 0 takes a port that is free.")] = 0,
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Whether --page opens the browser.")] = True,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Move without asking first.")] = False,
     model: Annotated[str | None, typer.Option(help="The model file, where it is not a packaged one.")] = None,
     extractor: Own = None, settings: Settings = None, threads: Threads = None,
@@ -37,23 +42,31 @@ def duplicates(
     changed unless --move says so, and then nothing is deleted: --undo moves everything back.
 
     Example: [bold]delf duplicates places.delf --move ~/duplicates[/bold]
+
+    Example: [bold]delf duplicates places.delf --page --move ~/duplicates[/bold]
     """
     from delf.collection import Collection
     from delf.duplicates import find_duplicates
 
     silent = quiet or json
     if undo is not None:
-        if move is not None or csv is not None or copies:
-            raise OptionError("--undo moves files back and does nothing else: leave --move, --csv and --copies out")
+        if move is not None or csv is not None or copies or page:
+            raise OptionError("--undo moves files back and does nothing else: leave --move, --csv, --copies and --page "
+                              "out")
         _undo(undo, strict, json, silent)
         return
+    if page and json:
+        raise OptionError("--page shows the groups in the browser, and --json prints them: leave one of them out")
     with Collection.open(collection) as opened:
-        own = None if copies else load_stored_extractor(opened, extractor, model, "auto", "cpu", threads, silent,
-                                                        **only_extraction(settings))
+        own = None if copies and not page else load_stored_extractor(
+            opened, extractor, model, "auto", "cpu", threads, silent, **only_extraction(settings))
         with progress("Preparing", "segments", silent) as preparing, progress("Matching", "photos", silent) as matching:
             found = find_duplicates(opened, own, near=not copies, progress=matching, preparing=preparing)
     if csv is not None:
         found.write_csv(csv)
+    if page and own is not None and not found.interrupted:
+        _show(found, own, move, port, browser, silent)
+        return
     print_json(found.to_json()) if json else _print(found)
     report_skipped(found.left_out, strict and not found.interrupted)
     if found.interrupted:
@@ -61,6 +74,30 @@ def duplicates(
         raise typer.Exit(130)
     if move is not None and found.groups:
         _move(found, move, yes, strict, silent)
+
+
+def _show(found: Duplicates, own: Extractor, into: Path | None, port: int, browser: bool, silent: bool) -> None:
+    import secrets
+
+    from delf.cli.opening import open_browser
+    from delf.images import display_path
+    from delf.service.duplicates import create_duplicates_app
+    from delf.service.library import Library
+    from delf.service.options import ServiceOptions
+    from delf.service.server import run
+
+    host = "127.0.0.1"
+    options = ServiceOptions(token=secrets.token_urlsafe(24), hosts=(host,))
+    app = create_duplicates_app(found, into, Library(found.folder, own, methods=(), told=say), options)
+
+    def started(address: str) -> None:
+        page = f"{address}#token={options.token}"
+        print(f"{display_path(found.folder)}: {counted(len(found.groups), 'group')} at {page}", flush=True)
+        say("Ctrl-C ends it.", silent)
+        if browser:
+            open_browser(page)
+
+    run(app, options, host, port, started=started)
 
 
 def _print(found: Duplicates) -> None:

@@ -60,10 +60,15 @@ def open(
         page = f"{address}#token={options.token}"
         print(f"{display_path(place)}: {counted(images, 'image')} at {page}", flush=True)
         say("Ctrl-C ends it.", quiet)
-        if browser:  # some browsers return when they are closed
-            threading.Thread(target=webbrowser.open, args=(page,), daemon=True).start()
+        if browser:
+            open_browser(page)
 
     serve(library, options, "127.0.0.1", port, indexing=indexing, started=started)
+
+
+def open_browser(page: str) -> None:
+    """Show a page, beside what goes on: some browsers return when they are closed."""
+    threading.Thread(target=webbrowser.open, args=(page,), daemon=True).start()
 
 
 def _beside(photos: Path) -> Path:

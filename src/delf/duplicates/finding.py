@@ -22,8 +22,9 @@ import numpy as np
 
 from delf.collection import Collection
 from delf.collection.records import FileRecord
-from delf.duplicates.table import write_table
+from delf.duplicates.table import table_bytes
 from delf.extractors import Own
+from delf.files import write_atomically
 from delf.grouping import GroupOptions, PairOptions, joining, match_collection, near_duplicates, originals
 from delf.images import display_path
 
@@ -127,11 +128,15 @@ class Duplicates:
         Raises:
             DelfError: the place cannot be written.
         """
-        rows = ((number, group.kind, "yes" if file is group.keep else "no", str(file.path), file.width, file.height,
-                 file.size, file.captured_at or "", file.key)
-                for number, group in enumerate(self.groups, start=1) for file in group.files)
-        write_table(Path(path), ("group", "kind", "keep", "file", "width", "height", "bytes", "captured_at", "sha256"),
-                    rows)
+        write_atomically(Path(path), duplicates_csv(self))
+
+
+def duplicates_csv(found: Duplicates) -> bytes:
+    """What `Duplicates.write_csv` writes."""
+    rows = ((number, group.kind, "yes" if file is group.keep else "no", str(file.path), file.width, file.height,
+             file.size, file.captured_at or "", file.key)
+            for number, group in enumerate(found.groups, start=1) for file in group.files)
+    return table_bytes(("group", "kind", "keep", "file", "width", "height", "bytes", "captured_at", "sha256"), rows)
 
 
 def find_duplicates(collection: Collection, extractor: Own | None = None, *, near: bool = True,

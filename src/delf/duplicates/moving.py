@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,8 +95,12 @@ def move_duplicates(found: Duplicates, folder: str | Path, *,
     return MoveReport(place, tuple(moved), tuple(left))
 
 
-def undo_moves(folder: str | Path, *, progress: Progress = lambda done, total: None) -> UndoReport:
+def undo_moves(folder: str | Path, *, only: Collection[Path] | None = None,
+               progress: Progress = lambda done, total: None) -> UndoReport:
     """Move the files of a folder back to where they were. What is in the way is never overwritten, and is named.
+
+    Args:
+        only: the paths that files had before; by default all. progress: as for `move_duplicates`.
 
     Raises:
         DelfError: there is no `undo.csv`, or it is none of ours. Nothing was moved then.
@@ -112,6 +116,9 @@ def undo_moves(folder: str | Path, *, progress: Progress = lambda done, total: N
         left: list[str] = []
         try:
             for number, move in enumerate(moves, start=1):
+                if only is not None and move.source not in only:
+                    stay.append(move)
+                    continue
                 try:
                     if _move_back(place, move):
                         restored.append(move)

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp
 
 from delf.errors import DelfError
 from delf.service import description, photos, schemas, searching
-from delf.service.core import Service, Shared, only_known
+from delf.service.core import API, Service, Shared, only_known
 from delf.service.forms import sentence
 from delf.service.guard import Guard
 from delf.service.indexing import Indexing
@@ -67,12 +67,29 @@ def application(service: Service) -> ASGIApp:
     for router in (searching.router, photos.router, health, description.router):
         app.include_router(router, dependencies=[Depends(only_known)])
     app.mount("/static", static_files())
-    for kind, handler in {RequestValidationError: _invalid, HTTPException: _http, DelfError: _delf, ClientGone: _left,
-                          ClientDisconnect: _left, Exception: _internal}.items():
-        app.add_exception_handler(kind, handler)
+    answer_errors(app)
     description.describe(app, service.library.methods)
     # The outermost layer, which sees what went wrong inside as well.
     return Guard(app, options, service.metrics, service.watch)
+
+
+def page_app(service: Service, router: APIRouter, page: str) -> ASGIApp:
+    """An application with another page, and what that asks for; it shows photos as a search does, and searches nothing.
+
+    page: the name of its file.
+    """
+    app = FastAPI(title=page, version=version("delf-retrieval"), docs_url=None, redoc_url=None, openapi_url=None,
+                  lifespan=service.life, redirect_slashes=False)
+    app.state.service = service
+    app.add_api_route("/", lambda: page_of(page), response_class=Response, include_in_schema=False)
+    shown = APIRouter(prefix=f"{API}/images")
+    for kind in (photos.thumbnail, photos.picture):
+        shown.add_api_route(f"/{{id}}/{kind.__name__}", kind, response_class=Response)
+    for one in (router, shown, health):
+        app.include_router(one, dependencies=[Depends(only_known)])
+    app.mount("/static", static_files())
+    answer_errors(app)
+    return Guard(app, service.options, service.metrics, service.watch)
 
 
 # --- the page, and whether all is well
@@ -81,9 +98,14 @@ def application(service: Service) -> ASGIApp:
 @looked_at.get("/", include_in_schema=False)
 async def page() -> Response:
     """The web page."""
-    if not (PAGE / "index.html").is_file():
+    return page_of("index.html")
+
+
+def page_of(name: str) -> Response:
+    """A page of those that are installed. Raises `Problem` where it is not."""
+    if not (PAGE / name).is_file():
         raise not_found("this installation has no web page")
-    return FileResponse(PAGE / "index.html", headers={"Cache-Control": "no-cache"})
+    return FileResponse(PAGE / name, headers={"Cache-Control": "no-cache"})
 
 
 class _Static(StaticFiles):
@@ -121,6 +143,13 @@ async def metrics(service: Shared) -> Response:
 
 
 # --- what goes wrong
+
+
+def answer_errors(app: FastAPI) -> None:
+    """Have an application answer what goes wrong with a status and a sentence."""
+    for kind, handler in {RequestValidationError: _invalid, HTTPException: _http, DelfError: _delf, ClientGone: _left,
+                          ClientDisconnect: _left, Exception: _internal}.items():
+        app.add_exception_handler(kind, handler)
 
 
 def _answer(problem: Problem) -> JSONResponse:

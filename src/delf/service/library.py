@@ -173,7 +173,7 @@ class Library:
 
         Args:
             methods: that are served, the first of them where none is asked for; by default the recommended one, and
-                those that need nothing more be made on the disk.
+                those that need nothing more be made on the disk. Where the list is empty, nothing is searched.
             told: is given a sentence when another process has renewed the collection with another model.
         """
         self.folder, self._told = folder, told
@@ -183,10 +183,10 @@ class Library:
         self._seen = self._version()
         self._collection.refresh()
         self._state = State(self._collection.snapshot, as_extractor(extractor), self._keeper)
-        prepared = tuple(dict.fromkeys(methods or [DEFAULT_METHOD]))
+        prepared = tuple(dict.fromkeys([DEFAULT_METHOD] if methods is None else methods))
         for method in prepared:
             self._state.engine(method)
-        self.methods = prepared if methods else tuple(
+        self.methods = prepared if methods is not None else tuple(
             method for method in METHODS if method in prepared or is_prepared(self._state, method))
 
     @property

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from delf.errors import DelfError
 from delf.service.app import create_app
@@ -50,13 +51,19 @@ def serve(library: Library | Mapping[str, Library], options: ServiceOptions | Ma
         assert not isinstance(options, ServiceOptions), "each collection has its options"
         app = create_apps({name: (one, here(options[name])) for name, one in library.items()})
         first = next(iter(options.values()))
+    run(app, first, host, port, started=started)
+
+
+def run(app: ASGIApp, options: ServiceOptions, host: str, port: int, *,
+        started: Callable[[str], None] = lambda address: None) -> None:
+    """Answer requests to an application, as `serve` does. options: of which the limits on connections are kept."""
     listening = _listen(host, port)
     shown = f"[{host}]" if ":" in host else host
-    protocol: Any = bounded(first)  # any callable will do, where the types ask for a class
+    protocol: Any = bounded(options)  # any callable will do, where the types ask for a class
     config = uvicorn.Config(app, http=protocol, log_level="warning",
                             access_log=False, server_header=False, proxy_headers=False, ws="none",
-                            limit_concurrency=first.connections, timeout_keep_alive=10,
-                            timeout_graceful_shutdown=int(first.seconds + _GRACE))
+                            limit_concurrency=options.connections, timeout_keep_alive=10,
+                            timeout_graceful_shutdown=int(options.seconds + _GRACE))
     _Server(config, lambda: started(f"http://{shown}:{listening.getsockname()[1]}/")).run(sockets=[listening])
 
 

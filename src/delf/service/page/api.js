@@ -30,10 +30,10 @@ const token = broughtToken();
 export const mayWrite = () => Boolean(token);
 
 /** A request as JSON (or as a blob, or nothing). `onwait(seconds)` is told when the service is busy, before it is asked again. */
-export async function ask(path, { form = null, method = form ? "POST" : "GET", signal = null, onwait = () => {}, as = "json" } = {}) {
+export async function ask(path, { form = null, json = null, method = form ?? json ? "POST" : "GET", signal = null, onwait = () => {}, as = "json" } = {}) {
   let waited = 0;
   for (let least = 1; ; least *= 1.4) {
-    const response = await send(path, method, form, signal);
+    const response = await send(path, method, form, json, signal);
     if (response.ok && as === "nothing") return null;
     if (response.ok) return as === "blob" ? response.blob() : response.json();
     const busy = response.status === 503 || response.status === 429;
@@ -46,11 +46,12 @@ export async function ask(path, { form = null, method = form ? "POST" : "GET", s
   }
 }
 
-async function send(path, method, form, signal) {
-  const writes = path.startsWith("images") && method !== "GET";
+async function send(path, method, form, json, signal) {
+  const writes = /^(images|decisions|moves|keeps)/.test(path) && method !== "GET";
   const headers = writes && token ? { Authorization: `Bearer ${token}` } : {};
+  if (json) headers["Content-Type"] = "application/json";
   try {
-    return await fetch(new URL(path, BASE), { method, body: form ?? undefined, headers, signal });
+    return await fetch(new URL(path, BASE), { method, body: form ?? (json ? JSON.stringify(json) : undefined), headers, signal });
   } catch (error) {
     if (isCancelled(error)) throw error;
     throw new ServiceError("The service cannot be reached. Is it still running?", { code: "offline" });

@@ -10,14 +10,14 @@ const EDGE = 28;
 const KM_PER_DEGREE = 111.32;
 const STEPS = [1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 45];
 
-/** A figure of the results that have a place (with `gps`), or null where none has. */
-export function placesMap(results, link, called) {
+/** A figure of the results that have a place (with `gps`), or null where none has. heading: of which level. */
+export function placesMap(results, link, called, heading = "h3") {
   const placed = results.filter((result) => result.gps);
   if (!placed.length) return null;
   const view = viewOf(placed.map((result) => result.gps));
   const without = results.length - placed.length;
   return h("section", { class: "places" },
-    h("h3", null, "Where they were taken"),
+    h(heading, null, "Where they were taken"),
     h("div", { class: "places-body" },
       plot(placed, view),
       h("ol", { class: "coordinates" }, placed.map((result) => h("li", { data: { place: result.key } },
