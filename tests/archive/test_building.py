@@ -115,7 +115,7 @@ def test_thrown_out_contradicted_and_strange_decisions(build: Callable[..., Any]
     build()
     known = groups_of(folder)
     lines = ["action,first,second,note", f"remove,{photos / 'coffee.jpg'},,", f"remove,{known['rocket.jpg']},,",
-             "rename,99,Nowhere,", f"merge,{photos / 'coffee.jpg'},{photos / 'cat.jpg'},",
+             f"rename,{'9' * 5000},Nowhere,", f"merge,{photos / 'coffee.jpg'},{photos / 'cat.jpg'},",
              f"rename,{known['astronaut.jpg']},Tom,", f"landmark,{photos / 'cell.jpg'},,"]
     (folder / "decisions.csv").write_text("\n".join(lines))
     built = build()

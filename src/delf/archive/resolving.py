@@ -14,6 +14,7 @@ from delf.collection import Snapshot
 from delf.errors import DelfError
 from delf.images import display_path
 
+DIGITS = 19  # more than any number of a group has
 _KEY = re.compile(r"[0-9a-f]{64}")
 
 
@@ -97,8 +98,9 @@ class _Photos:
         named = self._names.get(reference, reference)
         if not named.isdecimal():
             return self._photo(named)
-        anchor = self._state.anchors.get(int(named))
-        keys = [*([anchor] if anchor else []), *self._members.get(int(named), ())]
+        number = int(named) if len(named) < DIGITS else -1  # Python refuses to read thousands of digits
+        anchor = self._state.anchors.get(number)
+        keys = [*([anchor] if anchor else []), *self._members.get(number, ())]
         found = [image for key in keys if (image := self._snapshot.ordinal_of_key(key)) is not None]
         return next((image for image in found if image not in without), found[0] if found else None)
 
