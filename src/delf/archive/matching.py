@@ -11,7 +11,7 @@ from dataclasses import replace
 from delf.grouping import PairOptions
 from delf.verification.overlays import OverlayOptions
 
-COPIES = 0.2  # as `OverlayOptions.copies`; chosen in `benchmarks/CHOICES.md`, "Which pairs make a landmark"
+COPIES = 0.2  # as `OverlayOptions.copies`; chosen in `benchmarks/CHOICES.md`, "Which pairs join photos"
 
 
 def careful_pairs() -> PairOptions:
