@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from delf.archive.decisions import COLUMNS, read_decisions
-from delf.archive.matching import careful_pairs
 from delf.archive.numbering import Numbered
 from delf.archive.positions import PlaceOptions, Places, find_places, read_positions, with_places
 from delf.archive.resolving import Effects, resolve
@@ -54,7 +53,7 @@ def ignored(done: int, total: int) -> None:
 class BuildOptions:
     """How photos become groups."""
 
-    pairs: PairOptions = field(default_factory=careful_pairs)
+    pairs: PairOptions = field(default_factory=PairOptions)
     joining: GroupOptions = field(default_factory=GroupOptions)
     places: PlaceOptions = field(default_factory=PlaceOptions)
 
