@@ -8,8 +8,11 @@ A pair of photos is right where both are of one class. Counted are pairs of phot
 training saw; photos of other classes are in the collection all the same, and a group that joins them with held-out ones
 counts them as wrong. Precision: of the pairs of photos that share a group, the right ones. Recall: of the pairs of one
 class, those that share a group; a class is a site, which has sides and rooms that no photo shows together, so that it
-cannot reach 100. With `--duplicates`, copies of every eighth photo (saved smaller, lighter, cropped) are matched with
-their photos; how many are marked as near-duplicates is told beside how many of the confirmed pairs are.
+cannot reach 100; "a class" is the number of groups that photos of one class are in, in the mean, and "largest" the
+percentage of its photos that the largest of these has. "Twice" is with the odds of all pairs doubled, as if the
+probability were too sure by that. With `--duplicates`, copies of every eighth photo (saved smaller, lighter, cropped)
+are matched with their photos; how many are marked as near-duplicates is told beside how many of the confirmed pairs
+are.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -60,33 +64,38 @@ def class_of(file: Path) -> str:
 
 
 def print_groups(pairs: Pairs, classes: NDArray[np.str_], counted: NDArray[np.bool_]) -> None:
-    """A line for each choice."""
-    possible = sum(size * (size - 1) // 2 for size in Counter(classes[counted].tolist()).values())
-    print("likely  sure  support  groups  grouped  mixed  precision  recall")
-    for likely, sure, support in settings():
-        groups = find_groups(pairs, GroupOptions(likely=likely, sure=sure, support=support))
-        right = wrong = grouped = mixed = 0
-        for group in groups:
-            images = np.array(group.images)
-            sizes = Counter(classes[images[counted[images]]].tolist())
-            inside, total = sum(sizes.values()), len(images)
-            same = sum(size * (size - 1) // 2 for size in sizes.values())
-            right += same
-            wrong += inside * (inside - 1) // 2 - same + inside * (total - inside)
-            grouped += inside
-            mixed += inside > 0 and len(set(classes[images].tolist())) > 1
-        print(f"{likely:>6}  {sure:>4}  {support:>7}  {len(groups):>6}  {grouped:>7}  {mixed:>5}  "
-              f"{100 * right / max(1, right + wrong):>9.2f}  {100 * right / possible:>6.1f}")
+    """Two lines for each choice: as pairs are, and with all odds doubled."""
+    sizes = Counter(classes[counted].tolist())
+    possible = sum(size * (size - 1) // 2 for size in sizes.values())
+    print("rule                                   groups  grouped  mixed  precision  recall  a class  largest")
+    for name, options in CHOICES.items():
+        for times in (1.0, 2.0):
+            odds = times * pairs.probability / (1 - np.minimum(pairs.probability, 1 - 1e-6))
+            found = find_groups(replace(pairs, probability=(odds / (1 + odds)).astype(np.float32)), options)
+            right = wrong = grouped = mixed = 0
+            parts: dict[str, list[int]] = {name: [] for name in sizes}  # photos of a class in each group
+            for group in found:
+                images = np.array(group.images)
+                members = Counter(classes[images[counted[images]]].tolist())
+                inside, total = sum(members.values()), len(images)
+                same = sum(size * (size - 1) // 2 for size in members.values())
+                right += same
+                wrong += inside * (inside - 1) // 2 - same + inside * (total - inside)
+                grouped += inside
+                mixed += inside > 0 and len(set(classes[images].tolist())) > 1
+                for label, size in members.items():
+                    parts[label].append(size)
+            apart = np.mean([len(some) for some in parts.values()])
+            largest = np.mean([max(some, default=1) / sizes[label] for label, some in parts.items()])
+            print(f"{name:<30}{', twice' if times > 1 else '':<7}  {len(found):>6}  {grouped:>7}  {mixed:>5}  "
+                  f"{100 * right / max(1, right + wrong):>9.2f}  {100 * right / possible:>6.1f}  {apart:>7.2f}  "
+                  f"{100 * largest:>7.1f}")
 
 
-def settings() -> Iterable[tuple[float, float, int]]:
-    """(likely, sure, support) that are compared; where likely is sure, every pair joins by itself."""
-    for likely in (0.5, 0.6, 0.7, 0.8, 0.9, 0.95):
-        yield likely, likely, 0
-        for sure in (0.9, 0.95, 0.99):
-            for support in (1, 2):
-                if likely < sure:
-                    yield likely, sure, support
+CHOICES = {"as it is": GroupOptions(), "likely 0.5": GroupOptions(likely=0.5), "likely 0.7": GroupOptions(likely=0.7),
+           "one pair of 0.95": GroupOptions(enough=3.0), "2 for each photo": GroupOptions(each=2.0),
+           "nothing for each photo": GroupOptions(each=0.0), "no sure pair": GroupOptions(several=10**9),
+           "neither": GroupOptions(each=0.0, several=10**9)}
 
 
 COPIES = ("saved again, quality 40", "half the size", "lighter", "4 % cut off each side", "10 % cut off each side")

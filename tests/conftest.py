@@ -320,3 +320,18 @@ def plain_python() -> Path:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests with a browser come last: Playwright leaves an event loop running, where no other can run."""
     items.sort(key=lambda item: item.path.parent.name == "page")
+
+
+@pytest.fixture(scope="session")
+def pairs_of() -> Callable[..., Any]:
+    """(first, second, probability[, inliers, share, area, displacement]) of each pair."""
+    from delf.grouping import Pairs
+
+    def make(*rows: tuple[float, ...], images: int = 40) -> Any:
+        full = sorted((*row, *(30, 0.1, 0.2, 1.0)[len(row) - 3 :]) for row in rows)
+        first, second, probability, inliers, share, area, displacement = np.array(full, float).reshape(-1, 7).T
+        singles = (values.astype(np.float32) for values in (probability, share, area, displacement))
+        first, second, inliers = (values.astype(np.int64) for values in (first, second, inliers))
+        return Pairs(first, second, inliers, *singles, images, images)
+
+    return make

@@ -137,5 +137,5 @@ def explore_collection(collection: Collection, extractor: Own | None = None, *,
     groups = find_groups(pairs, options)
     grouped = [image for group in groups for image in group.images]
     alone = np.setdiff1d(np.flatnonzero(shown), np.array(grouped, np.int64)).tolist()
-    return Exploration(collection, whole, joining(pairs, options), tuple(groups), tuple(alone), pair_options,
+    return Exploration(collection, whole, joining(pairs, groups, options), tuple(groups), tuple(alone), pair_options,
                        options, where)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from delf.archive.geography import EARTH_KM, centre_of, dense_clusters, distances_km, unit_vectors
+from delf.archive.positions import PlaceOptions, Places, with_places
 from delf.errors import OptionError
+from delf.grouping import Pairs, join_pairs
 
 
 def reference(positions: np.ndarray, radius_km: float, minimum: int) -> np.ndarray:
@@ -71,3 +75,23 @@ def test_thousands_at_one_point_are_one_cluster() -> None:
 def test_absurd_places_are_refused(radius: float, minimum: int) -> None:
     with pytest.raises(OptionError, match="radius of places"):
         dense_clusters(np.zeros((2, 2)), radius, minimum)
+    with pytest.raises(OptionError, match="near and far"):
+        PlaceOptions(near=0)
+
+
+def test_positions_help_and_hinder_and_do_not_decide(pairs_of: Callable[..., Pairs]) -> None:
+    def places(*positions: tuple[float, float]) -> Places:
+        array = np.array(positions)
+        near = np.array([0 if abs(latitude - 43) < 0.001 else -1 for latitude, _ in positions])
+        return Places(array, near, np.ones(len(array), bool))
+
+    def groups(pairs: Pairs, places: Places) -> list[list[int]]:
+        return [sorted(group) for group in join_pairs(with_places(pairs, places, PlaceOptions())).groups]
+
+    likely, sure = pairs_of((0, 1, 0.8)), pairs_of((0, 1, 0.95))
+    assert groups(likely, places=places((43, 5), (43, 5))) == [[0, 1]]
+    assert groups(sure, places=places((43, 5), (40, 5))) == [], "333 km apart"
+    many = pairs_of((0, 1, 0.97), (0, 2, 0.97), (1, 2, 0.97))
+    assert groups(many, places=places((43, 5), (43, 5), (40, 5))) == [[0, 1, 2]], "one wrong position"
+    silent = Places(np.array([(43.0, 5), (43, 5)]), np.zeros(2, int), np.zeros(2, bool))
+    assert groups(likely, places=silent) == [], "a point that a crowd shares says nothing"

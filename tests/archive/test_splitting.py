@@ -9,10 +9,14 @@ from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
 
+import networkx as nx
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from delf.archive import LandmarkRow, PhotoRow, SplitOptions, split_dataset, write_split
+from delf.archive.splitting import components
 from delf.archive.tables import PAIRS, write_landmarks, write_photos
 from delf.errors import DelfError, OptionError
 from delf.evaluation import read_ground_truth, score
@@ -171,3 +175,14 @@ def test_too_few_groups_and_no_pairs_are_told(tmp_path: Path) -> None:
     for wrong in ({"test": 0.9, "holdout": 0.2}, {"minimum": 1}, {"silent": 0.9}):
         with pytest.raises(OptionError, match="not"):
             SplitOptions(**wrong)  # type: ignore[arg-type]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**6), st.integers(2, 14), st.integers(0, 30))
+def test_components_are_those_of_networkx(seed: int, images: int, edges: int) -> None:
+    graph = nx.gnm_random_graph(images, min(edges, images * (images - 1) // 2), seed=seed)
+    listed = sorted(tuple(sorted((3 * a, 3 * b))) for a, b in graph.edges)
+    labels = components(*np.array(listed, np.int64).reshape(-1, 2).T)
+    for part in nx.connected_components(graph):
+        assert {label for (one, _), label in zip(listed, labels.tolist(), strict=True) if one // 3 in part} <= {
+            3 * min(part)}

@@ -78,6 +78,28 @@ def test_two_overlays_are_two() -> None:
     assert len(verify(query, database, matches)) < 8
 
 
+@pytest.mark.parametrize("other", [(480, 480), (640, 360)], ids=["square", "wide"])
+def test_a_caption_and_a_watermark_of_pictures_of_two_shapes(other: tuple[int, int]) -> None:
+    """Each lies where it should, and one homography explains both nearly, as it would a view."""
+    bar, mark = within((0.02, 0.88, 0.6, 1.0), 60), within((0.3, 0.42, 0.8, 0.5), 30, seed=5)
+    scale, jitter = other[1] / SIZE[1], np.random.default_rng(3).normal(0, 3, (90, 2))
+    start = np.array((0.3, 0.42)) * SIZE
+    moved = np.concatenate([bar * scale, (mark - start) * scale + np.array((0.3, 0.42)) * other])
+    query, database, matches = scene([(np.concatenate([bar, mark]), moved + jitter)], other=other)
+    assert len(verify(query, database, matches)) < 12
+    assert len(verify(query, database, matches, VerificationOptions(overlays=None))) > 45
+
+
+def test_a_line_of_letters_with_stray_matches_is_pasted_and_a_tower_is_none() -> None:
+    """The letters of a watermark lie by the width of a picture, and their size by its height."""
+    rng, other = np.random.default_rng(4), (640, 430)
+    line, tower = within((0.3, 0.4, 0.8, 0.46), 50), within((0.45, 0.1, 0.49, 0.9), 50)
+    for shown, is_text in ((line, True), (tower, False)):
+        moved = shown * 0.9 + (30, 5) + rng.normal(0, 2.4, shown.shape)
+        query, database, matches = scene([(shown, moved)], other=other)
+        assert (len(verify(query, database, matches)) < 12) == is_text
+
+
 @pytest.mark.parametrize("scale", [0.6, 1.0, 1.7])
 def test_an_overlay_of_another_size(scale: float) -> None:
     strip, other = within((0.0, 0.88, 0.6, 1.0), 60), (round(SIZE[0] * 0.8), 700)

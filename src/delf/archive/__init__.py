@@ -5,15 +5,14 @@ of the archive itself, with positions where there are any, and with what a perso
     append_decision(built.folder / "decisions.csv", Decision("merge", "12", "31"))
     build_dataset([], "landmarks/", Delf.load())                    # honours it, and matches nothing again
 
-`geography` and `positions` have where photos were taken, `joining` what pairs join, `decisions` and `resolving` what a
-person says, `tables` the files, `building` the whole. `splitting` makes sets of the groups, `publishing` and `card` a
-folder of them.
+`geography` and `positions` have where photos were taken, `decisions` and `resolving` what a person says, `tables` the
+files, `building` the whole; what pairs join is `delf.grouping.joining`. `splitting` makes sets of the groups,
+`publishing` and `card` a folder of them.
 """
 
 from delf.archive.building import BuildOptions, Built, build_dataset
 from delf.archive.cleaning import Cleaned, CleanOptions, Judgement, clean_photos, judge_labels
 from delf.archive.decisions import ACTIONS, Decision, append_decision, read_decisions, undo_decision
-from delf.archive.joining import Bridge, Joined, JoinOptions, join_pairs
 from delf.archive.positions import PlaceOptions, Places
 from delf.archive.publishing import write_split
 from delf.archive.reviewing import Review
@@ -30,8 +29,8 @@ from delf.archive.tables import (
     read_photos,
 )
 
-__all__ = ["ACTIONS", "COLLECTION", "DECISIONS", "Bridge", "BridgeRow", "BuildOptions", "Built", "CleanOptions",
-           "Cleaned", "Decision", "JoinOptions", "Joined", "Judgement", "LandmarkRow", "PhotoRow", "PlaceOptions",
-           "Places", "Review", "Split", "SplitOptions", "append_decision", "build_dataset", "clean_photos",
-           "collection_of", "join_pairs", "judge_labels", "read_bridges", "read_decisions", "read_landmarks",
-           "read_photos", "split_dataset", "undo_decision", "write_split"]
+__all__ = ["ACTIONS", "COLLECTION", "DECISIONS", "BridgeRow", "BuildOptions", "Built", "CleanOptions", "Cleaned",
+           "Decision", "Judgement", "LandmarkRow", "PhotoRow", "PlaceOptions", "Places", "Review", "Split",
+           "SplitOptions", "append_decision", "build_dataset", "clean_photos", "collection_of", "judge_labels",
+           "read_bridges", "read_decisions", "read_landmarks", "read_photos", "split_dataset", "undo_decision",
+           "write_split"]

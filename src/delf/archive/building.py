@@ -13,10 +13,8 @@ from typing import Any
 import numpy as np
 
 from delf.archive.decisions import COLUMNS, read_decisions
-from delf.archive.joining import JoinOptions, join_pairs
-from delf.archive.matching import careful_pairs
 from delf.archive.numbering import Numbered
-from delf.archive.positions import PlaceOptions, Places, find_places, read_positions
+from delf.archive.positions import PlaceOptions, Places, find_places, read_positions, with_places
 from delf.archive.resolving import Effects, resolve
 from delf.archive.tables import (
     COLLECTION,
@@ -40,7 +38,7 @@ from delf.collection import AddReport, Collection
 from delf.errors import DelfError
 from delf.extractors import Own, as_extractor
 from delf.files import locked_folder, write_atomically
-from delf.grouping import PairOptions, Pairs, match_collection
+from delf.grouping import GroupOptions, PairOptions, Pairs, join_pairs, match_collection
 from delf.images import find_images
 
 Progress = Callable[[int, int], None]
@@ -55,8 +53,8 @@ def ignored(done: int, total: int) -> None:
 class BuildOptions:
     """How photos become groups."""
 
-    pairs: PairOptions = field(default_factory=careful_pairs)
-    joining: JoinOptions = field(default_factory=JoinOptions)
+    pairs: PairOptions = field(default_factory=PairOptions)
+    joining: GroupOptions = field(default_factory=GroupOptions)
     places: PlaceOptions = field(default_factory=PlaceOptions)
 
 
@@ -175,8 +173,8 @@ def _written(folder: Path, added: AddReport, collection: Collection, pairs: Pair
              options: BuildOptions, shown: Mapping[bytes, str]) -> Built:
     """Join the pairs and write the tables."""
     effects = known.effects
-    joined = join_pairs(pairs, options=options.joining, places=known.places, merge=effects.merge, split=effects.split,
-                        without=effects.removed)
+    joined = join_pairs(with_places(pairs, known.places, options.places), options.joining, merge=effects.merge,
+                        split=effects.split, without=effects.removed)
     made = Numbered.of(joined, collection.snapshot, _files(collection, shown), effects, known.places, known.state)
     landmarks, rows, bridges = made.landmarks(), made.photos(), made.bridges()
     inside = collection.folder.absolute() == (folder / COLLECTION).absolute()

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 
-from delf.archive.matching import careful_pairs
 from delf.collection import AddReport, Collection
 from delf.duplicates.table import write_table
 from delf.errors import OptionError
@@ -101,7 +100,7 @@ def clean_photos(photos: Sequence[LabelledPhoto], collection: str | Path, extrac
         added = opened.add([photo.path for photo in photos], progress=extracting)
         if added.interrupted:
             return Cleaned((), added, interrupted=True)
-        pairs = match_collection(opened, whole, pair_options or careful_pairs(), progress=matching, preparing=preparing)
+        pairs = match_collection(opened, whole, pair_options, progress=matching, preparing=preparing)
         if pairs.interrupted:
             return Cleaned((), added, interrupted=True)
         images = [opened.ordinal_of(photo.path) for photo in photos]

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from delf.archive.geography import centre_of
-from delf.archive.joining import Joined
 from delf.archive.positions import Places
 from delf.archive.resolving import Effects
 from delf.archive.tables import BridgeRow, LandmarkRow, PhotoRow, PlaceRow, State
 from delf.collection import Snapshot
+from delf.grouping import Joined
 from delf.images import display_path
 
 Files = Mapping[int, Sequence[str]]

@@ -6,15 +6,16 @@ import csv
 import io
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from delf.archive.geography import dense_clusters
+from delf.archive.geography import dense_clusters, distances_km
 from delf.collection import Collection, Snapshot
 from delf.errors import DelfError, OptionError
+from delf.grouping import Pairs
 from delf.images import display_path
 from delf.types import IntArray
 
@@ -24,20 +25,28 @@ NAMED = 3  # lines that a sentence names
 
 @dataclass(frozen=True)
 class PlaceOptions:
-    """Which positions are one place.
+    """Which positions are one place, and how much they count.
 
     radius_km, minimum: as for `delf.archive.geography.dense_clusters`. crowd: photos at one very point from which that
     point says nothing of what they show: it is where a program puts photos of a town, or a position that was set once.
+    near, far: what the odds of a pair are multiplied by where both photos were taken in one place, and where they are
+    `far_km` apart or more. Positions are wrong now and then, so that pairs outweigh them. (Guesses, not measured.)
     """
 
     radius_km: float = 0.2
     minimum: int = 3
     crowd: int = 50
+    near: float = 3.0
+    far: float = 0.1
+    far_km: float = 25.0
 
     def __post_init__(self) -> None:
         dense_clusters(np.zeros((0, 2)), self.radius_km, self.minimum)
         if self.crowd < 1:
             raise OptionError(f"a crowd has 1 photo or more, not {self.crowd}")
+        if not (min(self.near, self.far) > 0 and self.far_km >= 0):
+            raise OptionError("near and far are above 0, and far_km is 0 or more, not "
+                              f"{self.near}, {self.far} and {self.far_km}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +96,18 @@ def find_places(collection: Collection, given: Mapping[str, tuple[float, float] 
     clusters = np.full(len(positions), -1, np.int64)
     clusters[known] = dense_clusters(positions[known], options.radius_km, options.minimum)
     return Places(positions, clusters, telling, tuple(remarks))
+
+
+def with_places(pairs: Pairs, places: Places, options: PlaceOptions) -> Pairs:
+    """Pairs whose probability knows where their photos were taken."""
+    known = places.telling[pairs.first] & places.telling[pairs.second]
+    same = known & (places.clusters[pairs.first] == places.clusters[pairs.second]) & (places.clusters[pairs.first] >= 0)
+    apart = np.zeros(len(pairs), bool)
+    apart[known] = distances_km(places.positions[pairs.first[known]],
+                                places.positions[pairs.second[known]]) >= options.far_km
+    probability = np.clip(pairs.probability.astype(np.float64), 0, 1 - 1e-9)
+    odds = probability / (1 - probability) * np.where(same, options.near, 1.0) * np.where(apart, options.far, 1.0)
+    return replace(pairs, probability=(odds / (1 + odds)).astype(np.float32))
 
 
 def read_positions(path: Path, snapshot: Snapshot) -> tuple[dict[str, tuple[float, float] | None], list[str]]:

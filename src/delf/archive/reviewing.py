@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from delf.archive.decisions import Decision, append_decision, read_decisions, undo_decision
-from delf.archive.matching import careful_pairs
 from delf.archive.resolving import resolve
 from delf.archive.tables import (
     DECISIONS,
@@ -68,7 +67,7 @@ class Review:
             if images[0] is None or images[1] is None:
                 missing = first if images[0] is None else second
                 raise DelfError(f"{display_path(missing)} is not in {display_path(self.folder)}: build it again")
-            return match_pair(collection, images[0], images[1], whole, careful_pairs())
+            return match_pair(collection, images[0], images[1], whole)
 
     @property
     def decisions(self) -> Sequence[Decision]:

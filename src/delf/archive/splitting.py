@@ -20,8 +20,8 @@ from delf.archive.tables import PAIRS, LandmarkRow, PhotoRow, collection_of, rea
 from delf.collection import Collection
 from delf.errors import DelfError, OptionError
 from delf.grouping.carrying import Carried, load_carried
-from delf.grouping.groups import components
 from delf.images import display_path
+from delf.types import IntArray
 
 SETS = ("train", "val", "holdout", "index", "query", "unused")
 KINDS = ("answerable", "near", "far", "unknown")  # of queries; without an answer but for the first
@@ -312,3 +312,19 @@ def _leaks(photos: Mapping[str, PhotoRow], sets: Mapping[str, str], pairs: _Pair
 def _chance(key: str, seed: int) -> str:
     """What the order of photos and groups is by."""
     return hashlib.sha256(f"{seed} {key}".encode()).hexdigest()
+
+
+def components(first: IntArray, second: IntArray) -> IntArray:
+    """(P,) for each edge of a graph, the lowest vertex of the connected component that it is in (union-find)."""
+    images, ends = np.unique(np.concatenate([first, second]), return_inverse=True)
+    parents = list(range(len(images)))
+
+    def root(vertex: int) -> int:
+        while parents[vertex] != vertex:
+            parents[vertex] = vertex = parents[parents[vertex]]
+        return vertex
+
+    for one, other in zip(ends[: len(first)].tolist(), ends[len(first) :].tolist(), strict=True):
+        low, high = sorted((root(one), root(other)))
+        parents[high] = low
+    return images[[root(vertex) for vertex in ends[: len(first)].tolist()]]

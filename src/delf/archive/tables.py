@@ -113,7 +113,7 @@ class PlaceRow:
 class BridgeRow:
     """A pair that would join two groups, a line of bridges.csv. Groups are None where a photo has none.
 
-    evidence, needed, why: as for `delf.archive.joining.Bridge`.
+    evidence, needed, why: as for `delf.grouping.Bridge`.
     """
 
     first: str

@@ -21,8 +21,8 @@ def explore(
     collection: Annotated[Path, typer.Argument(metavar="COLLECTION", help="The folder of a collection.")],
     output: Annotated[Path | None, typer.Option("--output", "-o", metavar="PAGE", help="Where the page goes; "
                                                 f"{PAGE} by default, and none with --json.")] = None,
-    sure: Annotated[float | None, typer.Option(min=0, max=1, help="The probability from which a pair of photos is "
-                                               "joined although no third photo confirms it.")] = None,
+    sure: Annotated[float | None, typer.Option(min=0, max=1, help="The probability from which one pair joins two "
+                                               "photos by itself; 0.9 by default.")] = None,
     model: Annotated[str | None, typer.Option(help="The model file, where it is not a packaged one.")] = None,
     where: Where = None, extractor: Own = None, settings: Settings = None,
     threads: Threads = None, json: Json = False, quiet: Quiet = False,
@@ -40,7 +40,7 @@ def explore(
     from delf.grouping import GroupOptions
     from delf.images import display_path
 
-    options = GroupOptions() if sure is None else GroupOptions(sure=sure, likely=min(sure, GroupOptions().likely))
+    options = GroupOptions() if sure is None else GroupOptions.of(sure)
     page = output or (None if json else PAGE)
     silent = quiet or json
     with Collection.open(collection) as opened:

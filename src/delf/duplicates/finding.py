@@ -25,7 +25,7 @@ from delf.collection.records import FileRecord
 from delf.duplicates.table import table_bytes
 from delf.extractors import Own
 from delf.files import write_atomically
-from delf.grouping import GroupOptions, PairOptions, joining, match_collection, near_duplicates, originals
+from delf.grouping import DuplicateOptions, PairOptions, match_collection, near_duplicates, originals
 from delf.images import display_path
 
 Progress = Callable[[int, int], None]
@@ -140,7 +140,7 @@ def duplicates_csv(found: Duplicates) -> bytes:
 
 
 def find_duplicates(collection: Collection, extractor: Own | None = None, *, near: bool = True,
-                    pair_options: PairOptions | None = None, options: GroupOptions | None = None,
+                    pair_options: PairOptions | None = None, options: DuplicateOptions | None = None,
                     progress: Progress = lambda done, total: None,
                     preparing: Progress = lambda done, total: None) -> Duplicates:
     """The files that a collection has more than once. Nothing is extracted, and no photo is opened.
@@ -151,7 +151,7 @@ def find_duplicates(collection: Collection, extractor: Own | None = None, *, nea
     Args:
         near: whether the collection is matched with itself for near-duplicates; exact copies are known without that.
         extractor, pair_options, progress, preparing: as for `delf.grouping.match_collection`. options: what is nearly
-            the same, and which pairs are sure.
+            the same.
 
     Raises:
         CollectionError: the model of the collection is not to be had, or there is no room for the pairs.
@@ -159,9 +159,8 @@ def find_duplicates(collection: Collection, extractor: Own | None = None, *, nea
     images = done = len(collection)
     same: Mapping[int, set[int]] = {}
     if near:
-        options = options or GroupOptions()
         pairs = match_collection(collection, extractor, pair_options, progress=progress, preparing=preparing)
-        same, images, done = near_duplicates(joining(pairs, options), options.duplicates), pairs.images, pairs.done
+        same, images, done = near_duplicates(pairs, options), pairs.images, pairs.done
     records, root = _files(collection)
     looked = _Looked(collection)
     there = {image: files for image, known in records.items() if len(known) > 1 or image in same

@@ -1,62 +1,19 @@
-"""Groups of photos that show the same place: what the confirmed pairs of a collection join.
+"""Groups of photos that show the same place, as they are shown: who represents each, and what joins its photos.
 
-A connected component of confirmed pairs is not yet a place. One wrong pair joins two places, and one photo of a hall
-that looks like another one does, and then everything that hangs on either. Wrong pairs stand alone, as a rule: two
-photos of one place have a third one that makes a pair with both. So a pair joins its photos where it is sure by itself,
-or where it is likely and a third photo confirms it (`GroupOptions`). A likely pair that alone holds two parts together
-joins nothing: what hangs on it is a group of its own, or a photo in no group.
+Which photos are a group is said by `delf.grouping.joining`.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 
-from delf.errors import OptionError
+from delf.grouping.copies import DuplicateOptions, near_duplicates, originals
+from delf.grouping.joining import GroupOptions, join_pairs, labelled
 from delf.grouping.store import Pairs
 from delf.types import IntArray
-
-
-@dataclass(frozen=True)
-class DuplicateOptions:
-    """What counts as nearly the same picture: saved again, in another size, lighter, slightly cropped.
-
-    share, area: as in `Pairs`, at least. displacement: as there, at most. Another photo from the same spot differs in
-    what moves and in how the camera is held, and has fewer inliers. (`benchmarks/grouping.py --duplicates` has what
-    copies of photos look like, and what other photos of a place do.)
-    """
-
-    share: float = 0.25
-    area: float = 0.25
-    displacement: float = 0.08
-
-    def __post_init__(self) -> None:
-        if not (0 <= self.share <= 1 and 0 <= self.area <= 1 and self.displacement >= 0):
-            raise OptionError("the share and the area of near-duplicates are from 0 to 1, and their displacement 0 or "
-                              f"more, not {self.share}, {self.area} and {self.displacement}")
-
-
-@dataclass(frozen=True)
-class GroupOptions:
-    """Which pairs join photos.
-
-    sure: the probability from which a pair does by itself. likely: that from which it does where other photos confirm
-    it, and support: how many, each making a pair with both that is likely too. All three were chosen on classes of
-    landmarks that no training saw (`benchmarks/grouping.py`).
-    """
-
-    sure: float = 0.95
-    likely: float = 0.6
-    support: int = 1
-    duplicates: DuplicateOptions = field(default_factory=DuplicateOptions)
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.likely <= self.sure <= 1 or self.support < 0:
-            raise OptionError("the probabilities of a likely and of a sure pair satisfy 0 <= likely <= sure <= 1, and "
-                              f"the support is 0 or more, not {self.likely}, {self.sure} and {self.support}")
 
 
 @dataclass(frozen=True)
@@ -106,34 +63,30 @@ class Group:
 def find_groups(pairs: Pairs, options: GroupOptions | None = None) -> list[Group]:
     """The groups that confirmed pairs join, largest first; of equals, by the ordinal of the representative."""
     options = options or GroupOptions()
-    joined = joining(pairs, options)
-    labels = components(joined.first, joined.second)
+    parts = join_pairs(pairs, options).groups
+    inside, labels = _inside(pairs, parts, options)
     order = np.argsort(labels, kind="stable")
-    parts = np.split(order, np.flatnonzero(np.diff(labels[order])) + 1) if len(order) else []
-    groups = [_group(joined.select(rows), options.duplicates) for rows in parts]
+    rows = np.split(order, np.flatnonzero(np.diff(labels[order])) + 1) if len(order) else []
+    groups = [_group(inside.select(some), options.duplicates) for some in rows]
     return sorted(groups, key=lambda group: (-len(group), group.representative))
 
 
-def joining(pairs: Pairs, options: GroupOptions | None = None) -> Pairs:
-    """Those of the pairs that join photos: the sure ones, and the likely ones that other photos confirm."""
-    options = options or GroupOptions()
-    likely = pairs.select(pairs.probability >= options.likely)
-    confirmed = common_partners(likely.first, likely.second) >= options.support
-    return likely.select(confirmed | (likely.probability >= options.sure))
+def joining(pairs: Pairs, groups: Iterable[Group], options: GroupOptions | None = None) -> Pairs:
+    """Those of the pairs that join photos: the likely ones of two photos of one group."""
+    return _inside(pairs, [group.images for group in groups], options or GroupOptions())[0]
 
 
-def common_partners(first: IntArray, second: IntArray) -> IntArray:
-    """(P,) how many images make a pair with both images of a pair. No pair is there twice."""
-    partners: dict[int, set[int]] = defaultdict(set)
-    for one, other in zip(first.tolist(), second.tolist(), strict=True):
-        partners[one].add(other)
-        partners[other].add(one)
-    return np.array([len(partners[one] & partners[other])
-                     for one, other in zip(first.tolist(), second.tolist(), strict=True)], np.int64)
+def _inside(pairs: Pairs, parts: Iterable[Iterable[int]], options: GroupOptions) -> tuple[Pairs, IntArray]:
+    """The likely pairs of two photos of one group, and the number of that group."""
+    label = labelled(parts)
+    first, second = (np.array([label.get(image, -1) for image in side.tolist()], np.int64)
+                     for side in (pairs.first, pairs.second))
+    rows = (first == second) & (first >= 0) & (pairs.probability >= options.likely)
+    return pairs.select(rows), first[rows]
 
 
 def _group(pairs: Pairs, options: DuplicateOptions) -> Group:
-    """The group of the pairs of one component."""
+    """The group of the pairs of one group."""
     ends = np.concatenate([pairs.first, pairs.second])
     others, inliers = np.concatenate([pairs.second, pairs.first]), np.tile(pairs.inliers, 2)
     images, starts, partners = np.unique(ends[np.argsort(ends, kind="stable")], return_index=True, return_counts=True)
@@ -145,54 +98,3 @@ def _group(pairs: Pairs, options: DuplicateOptions) -> Group:
     members = [Member(int(images[place]), int(partners[place]), int(closest[place]), int(most[place]),
                       found[int(images[place])]) for place in order.tolist()]
     return Group(tuple(members), len(pairs))
-
-
-def originals(images: Iterable[int], same: Mapping[int, Collection[int]]) -> dict[int, int | None]:
-    """For each image, the one that it is a near-duplicate of, or None where it is kept itself.
-
-    Those that come first are kept, so that an image is a near-duplicate of one that is kept: in a chain a, b, c in
-    which only neighbours are nearly the same picture, c is kept beside a, although b lies between them.
-
-    Args:
-        images: the best first. same: what `near_duplicates` gives.
-    """
-    places: dict[int, int] = {}  # of those that are kept
-    found: dict[int, int | None] = {}
-    for image in images:
-        found[image] = min((other for other in same.get(image, ()) if other in places), key=places.__getitem__,
-                           default=None)
-        if found[image] is None:
-            places[image] = len(places)
-    return found
-
-
-def near_duplicates(pairs: Pairs, options: DuplicateOptions | None = None) -> dict[int, set[int]]:
-    """The images that are nearly the same picture as an image; only those that have some are keys.
-
-    Args:
-        pairs: those that join photos (`joining`).
-    """
-    options = options or DuplicateOptions()
-    same: dict[int, set[int]] = defaultdict(set)
-    near = ((pairs.share >= options.share) & (pairs.area >= options.area)
-            & (pairs.displacement <= options.displacement))
-    for first, second in zip(pairs.first[near].tolist(), pairs.second[near].tolist(), strict=True):
-        same[first].add(second)
-        same[second].add(first)
-    return dict(same)
-
-
-def components(first: IntArray, second: IntArray) -> IntArray:
-    """(P,) for each edge of a graph, the lowest vertex of the connected component that it is in (union-find)."""
-    images, ends = np.unique(np.concatenate([first, second]), return_inverse=True)
-    parents = list(range(len(images)))
-
-    def root(vertex: int) -> int:
-        while parents[vertex] != vertex:
-            parents[vertex] = vertex = parents[parents[vertex]]
-        return vertex
-
-    for one, other in zip(ends[: len(first)].tolist(), ends[len(first) :].tolist(), strict=True):
-        low, high = sorted((root(one), root(other)))
-        parents[high] = low
-    return images[[root(vertex) for vertex in ends[: len(first)].tolist()]]

@@ -28,6 +28,8 @@ WIDE = 4  # thresholds that points must span along an axis for its scale to be k
 ALIKE = 1.06  # of one axis against the other: one scale
 GRID = 8  # parts of each axis on which agreement is looked at
 FAR = 1e9  # pixels: where what lies nowhere is taken to lie
+FEWEST = 3  # points that have a width
+STEEP = 1.5  # rise of a line that no text has
 MOST = 3  # features that a part must have for anything to be said of it, where the picture has many
 
 
@@ -40,16 +42,17 @@ class OverlayOptions:
     must lie of an edge that keeps its place, where the opposite one does not.
     edges: share of the inliers that must lie at the same edge of both pictures, within a share `band` of the side, and
     be as far from it, within `slack` thresholds. pasted: share of the threshold by which half of the inliers miss at
-    most where pixels were pasted. reach: thresholds within which other matches at that place, or on the overlay, go
-    with it. rounds: overlays that are looked for.
+    most where pixels were pasted; `exact` for a line of text. reach: thresholds within which other matches at that
+    place, or on the overlay, go with it. rounds: overlays that are looked for.
 
     Such agreement is content all the same where
     - it is as dense as that of copies: `dense` is the share of the features of a part of the picture that must agree
       for the part to, and `copies` the least product of the shares of all parts, and of the inner ones, that agree;
     - or nearly all agrees, but for a share of `rest`, of a picture that shows something in so many `parts`;
     - or it is another view of a place that happens to lie there: sparse (`sparse` and `views` are as above, but count
-      features and not parts), and never as exact as an overlay: half of the inliers miss by more than a share `exact`
-      of the threshold.
+      features and not parts), never as exact as an overlay (half of the inliers miss by more than a share `exact`
+      of the threshold), and no line of text: what agrees beside what lies at an edge is `line` as wide as it is
+      long, at least. A caption and a watermark at once agree in several parts, and so look like a view, but for this.
     """
 
     minimum: int = 5
@@ -69,10 +72,11 @@ class OverlayOptions:
     sparse: float = 0.05
     views: float = 0.025
     exact: float = 0.3
+    line: float = 0.2
 
     def __post_init__(self) -> None:
         for name in ("agreement", "near", "edges", "band", "pasted", "dense", "copies", "rest", "sparse", "views",
-                     "exact"):
+                     "exact", "line"):
             if not 0 <= getattr(self, name) <= 1:
                 raise OptionError(f"{name} is a share from 0 to 1, not {getattr(self, name)!r}")
         for name in ("minimum", "stretch", "slack", "reach", "rounds", "parts"):
@@ -94,17 +98,19 @@ def without_overlay(query: Features, database: Features, found: Verification, th
     source, target = pair.points(found.inliers)
     points = pair.points(np.column_stack([matches.query, matches.database]))
     place = pair.same_place(source, target, threshold, options)
+    edges = pair.at_edges(source, target, options.slack * threshold, options.band)
+    beside: Mask = np.asarray(~edges.any(axis=1))
     moved: Callable[[Points], Points] = pair.mapped if place is None else place
     if place is not None:
         there = place.missed(source, target) <= threshold
         strict = replace(options, exact=1.0) if place.centred else options
-        content = _is_content(pair, found.inliers[there], moved, threshold, strict)
+        content = _is_content(pair, found.inliers[there], beside[there], moved, threshold, strict)
         gone = place.missed(*points) <= options.reach * threshold
     else:
-        edges = pair.at_edges(source, target, options.slack * threshold, options.band)
-        there = np.asarray(edges.any(axis=1))
-        content = bool(np.mean(there) < options.edges) or _is_content(pair, found.inliers, moved, threshold,
-                                                                      replace(options, exact=0.0))
+        content = bool(np.mean(~beside) < options.edges) or _is_content(pair, found.inliers, beside, moved, threshold,
+                                                                        replace(options, exact=0.0))
+        alone = _width(source[beside], target[beside]) >= options.line  # else there is text beside it
+        there = ~beside if alone else np.ones_like(beside)
         gone = np.asarray(pair.at_edges(*points, np.inf, options.band)[:, edges.any(axis=0)].any(axis=1))
     if content:
         return None
@@ -182,8 +188,13 @@ class _Pair:
         if (upright and np.mean(place.missed(source, target) <= threshold) >= options.agreement
                 and self._near_anchors(axes, source, target, threshold, options.near)):
             return replace(place, centred=self._centred(place, threshold))
-        place = _pasted(source, target)
-        return place if np.median(place.missed(source, target)) <= options.pasted * threshold else None
+        place, enough = _pasted(source, target), options.pasted
+        if _width(source, target) < options.line:  # of text, a few stray matches may be among the letters
+            enough = options.exact
+            for _ in range(3):
+                missed = place.missed(source, target)
+                place = _pasted(*(side[missed <= np.median(missed)] for side in (source, target)))
+        return place if np.median(place.missed(source, target)) <= enough * threshold else None
 
     def _centred(self, place: Place, threshold: float) -> bool:
         """See `Place`."""
@@ -247,12 +258,25 @@ def _near(points: Points, others: Points, distance: float) -> Mask:
     return np.asarray(squares.min(axis=1, initial=np.inf) <= distance**2)
 
 
-def _is_content(pair: _Pair, rows: IntArray, moved: Callable[[Points], Points], threshold: float,
+def _width(source: Points, target: Points) -> float:
+    """How wide matches lie in the picture where they are more of a line, as a share of their length; 0 for a few, and 1
+    for an upright line, which is a tower and no text.
+    """
+    if len(source) < FEWEST:
+        return 0.0
+    variances, axes = np.linalg.eigh(np.stack([np.cov(side.T) for side in (source, target)]))  # across and along
+    upright = np.abs(axes[:, 1, 1]) > STEEP * np.abs(axes[:, 0, 1])
+    widths = np.sqrt(np.maximum(variances[:, 0], 0) / np.maximum(variances[:, 1], 1e-9))
+    return float(np.where(upright, 1.0, widths).min())
+
+
+def _is_content(pair: _Pair, rows: IntArray, beside: Mask, moved: Callable[[Points], Points], threshold: float,
                 options: OverlayOptions) -> bool:
     """Whether features all over the part that both pictures have agree, those in its middle among them.
 
     Args:
-        rows: (M, 2) of the features that agree. moved: brings points of the query to those of the database image.
+        rows: (M, 2) of the features that agree. beside: (M,) which of them lie at no edge. moved: brings points of the
+            query to those of the database image.
     """
     width, height = pair.sizes[0]
     corners = moved(np.array([(0, 0), (width, 0), (0, height), (width, height)], np.float64))
@@ -264,7 +288,7 @@ def _is_content(pair: _Pair, rows: IntArray, moved: Callable[[Points], Points], 
            for one in parts):
         return True
     missed = np.median(np.linalg.norm(places[0][rows[:, 0]] - places[1][rows[:, 1]], axis=1))
-    return bool(missed > options.exact * threshold
+    return bool(missed > options.exact * threshold and _width(*pair.points(rows[beside])) >= options.line
                 and all(one.features_there(options.sparse) >= options.views for one in parts))
 
 

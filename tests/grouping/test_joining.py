@@ -7,14 +7,15 @@ from collections.abc import Callable
 from itertools import combinations
 from typing import Any
 
+import networkx as nx
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from delf.archive import JoinOptions, Places, join_pairs
 from delf.errors import OptionError
-from delf.grouping import Pairs
+from delf.grouping import GroupOptions, Pairs, join_pairs
+from delf.grouping.joining import common_partners
 
 Make = Callable[..., Pairs]
 SAME = (300, 0.9, 0.9, 0.01)  # inliers, share, area, displacement of a near-duplicate
@@ -101,22 +102,28 @@ def test_the_order_of_pairs_makes_no_difference_and_a_split_holds(pairs_of: Make
         assert not any({one, other} <= set(group) for one, other in apart)
 
 
-def test_positions_help_and_hinder_and_do_not_decide(pairs_of: Make) -> None:
-    def places(*positions: tuple[float, float]) -> Places:
-        array = np.array(positions)
-        near = np.array([0 if abs(latitude - 43) < 0.001 else -1 for latitude, _ in positions])
-        return Places(array, near, np.ones(len(array), bool))
+def test_one_pair_of_the_probability_that_is_asked_for_joins_two_photos(pairs_of: Make) -> None:
+    pairs = pairs_of((1, 2, 0.3), (3, 4, 0.92), (5, 6, 0.995), (7, 8, 0.97, *SAME))
 
-    likely, sure = pairs_of((0, 1, 0.8)), pairs_of((0, 1, 0.95))
-    assert groups(likely, places=places((43, 5), (43, 5))) == [[0, 1]]
-    assert groups(sure, places=places((43, 5), (40, 5))) == [], "333 km apart"
-    many = pairs_of((0, 1, 0.97), (0, 2, 0.97), (1, 2, 0.97))
-    assert groups(many, places=places((43, 5), (43, 5), (40, 5))) == [[0, 1, 2]], "one wrong position"
-    silent = Places(np.array([(43.0, 5), (43, 5)]), np.zeros(2, int), np.zeros(2, bool))
-    assert groups(likely, places=silent) == [], "a point that a crowd shares says nothing"
+    def joined(probability: float) -> list[list[int]]:
+        return sorted(groups(pairs, options=GroupOptions.of(probability)))
+
+    assert joined(0) == joined(0.2) == [[1, 2], [3, 4], [5, 6], [7, 8]]
+    assert joined(0.9) == sorted(groups(pairs)) == [[3, 4], [5, 6], [7, 8]]
+    assert joined(0.99) == [[5, 6]], "above what one pair says at most by default, and of near-duplicates as well"
+    assert joined(1) == []
 
 
-@pytest.mark.parametrize("wrong", [{"likely": 2}, {"enough": 9}, {"each": -1}, {"near": 0}])
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**6), st.integers(2, 14), st.integers(0, 30))
+def test_common_partners_are_those_of_networkx(seed: int, images: int, edges: int) -> None:
+    graph = nx.gnm_random_graph(images, min(edges, images * (images - 1) // 2), seed=seed)
+    listed = np.array(sorted(graph.edges), np.int64).reshape(-1, 2)
+    expected = [len(list(nx.common_neighbors(graph, one, other))) for one, other in listed.tolist()]
+    assert common_partners(*listed.T).tolist() == expected
+
+
+@pytest.mark.parametrize("wrong", [{"likely": 2}, {"enough": 9}, {"each": -1}, {"sure": 0.5}])
 def test_wrong_options_are_sentences(wrong: dict[str, float]) -> None:
     with pytest.raises(OptionError, match="not"):
-        JoinOptions(**wrong)  # type: ignore[arg-type]
+        GroupOptions(**wrong)  # type: ignore[arg-type]

@@ -4,38 +4,38 @@ Pairs are not independent: two towers that look alike do so in many photos. So w
 with the smaller of them: the evidence of one sure pair for its first photo, and of a likely one for each further; and
 two large ones need a pair that is sure by itself, too. Pairs that a third photo confirms join first. So a single pair
 joins no two groups of several photos, however sure it is; such bridges are cut and told. Copies of a photo say nothing
-that the photo does not. (`delf.archive.merging` has how groups become one.)
+that the photo does not. (`delf.grouping.merging` has how groups become one.)
 """
 
 from __future__ import annotations
 
+import math
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from delf.archive.geography import distances_km
-from delf.archive.merging import Merging
-from delf.archive.positions import Places
 from delf.errors import OptionError
-from delf.grouping import DuplicateOptions, GroupOptions, Pairs, near_duplicates, originals
-from delf.grouping.groups import common_partners
+from delf.grouping.copies import DuplicateOptions, near_duplicates, originals
+from delf.grouping.merging import Merging
+from delf.grouping.store import Pairs
+from delf.types import IntArray
 
 Links = Iterable[tuple[int, int]]
+TINY = 1e-9  # less evidence than any pair has; a probability of 1 is taken as one of that much less
 
 
 @dataclass(frozen=True)
-class JoinOptions:
-    """Which pairs join which photos.
+class GroupOptions:
+    """Which pairs join photos.
 
     A pair of probability p is evidence of -log(1 - p), `most` at most, and none where p is below `likely`. Two groups
     become one where their pairs have evidence of `enough` (2.3 is one pair of 90 %), and of `each` more for every
     photo but the first of the smaller one. One pair alone joins no two groups of two photos or more; where both have
-    `several` or more, one of the pairs must be `sure`. (Chosen on classes of landmarks, `benchmarks/CHOICES.md`.)
-
-    near, far: what the odds of a pair are multiplied by where both photos were taken in one place, and where they are
-    `far_km` apart or more. Positions are wrong now and then, so that pairs outweigh them. (Guesses, not measured.)
+    `several` or more, one of the pairs must be `sure`. Near-duplicates are together. (Chosen on classes of landmarks,
+    `benchmarks/CHOICES.md`.)
     """
 
     likely: float = 0.6
@@ -44,9 +44,6 @@ class JoinOptions:
     most: float = 5.0
     sure: float = 0.95
     several: int = 4
-    near: float = 3.0
-    far: float = 0.1
-    far_km: float = 25.0
     duplicates: DuplicateOptions = field(default_factory=DuplicateOptions)
 
     def __post_init__(self) -> None:
@@ -54,8 +51,14 @@ class JoinOptions:
             raise OptionError("the probabilities of a likely and a sure pair satisfy 0 <= likely <= sure <= 1, enough "
                               "evidence is above 0 and at most that of one pair, and each is 0 or more, not "
                               f"{self.likely}, {self.sure}, {self.enough}, {self.most} and {self.each}")
-        if min(self.near, self.far) <= 0 or self.far_km < 0:
-            raise OptionError(f"near and far are above 0, not {self.near} and {self.far}")
+
+    @classmethod
+    def of(cls, probability: float) -> GroupOptions:
+        """The usual rule, but that two photos are joined by one pair of this probability."""
+        usual, enough = cls(), float(-np.log1p(-probability)) if probability < 1 else math.inf
+        return replace(usual, enough=max(enough, TINY), most=max(enough, usual.most),
+                       likely=min(probability, usual.likely),
+                       duplicates=replace(usual.duplicates, sure=max(probability, usual.duplicates.sure)))
 
 
 @dataclass(frozen=True)
@@ -89,23 +92,22 @@ class Joined:
     bridges: tuple[Bridge, ...]
 
 
-def join_pairs(pairs: Pairs, *, options: JoinOptions | None = None, places: Places | None = None, merge: Links = (),
-               split: Links = (), without: Collection[int] = ()) -> Joined:
+def join_pairs(pairs: Pairs, options: GroupOptions | None = None, *, merge: Links = (), split: Links = (),
+               without: Collection[int] = ()) -> Joined:
     """The groups that verified pairs join.
 
     Args:
-        places: where the photos were taken, as far as that is known.
         merge, split: images that a person has put together, and kept apart; no two are both, and both may be chains.
         without: images that are in no group.
     """
-    options = options or JoinOptions()
+    options = options or GroupOptions()
     out = np.array(sorted(without), np.int64)
     pairs = pairs.select(~(np.isin(pairs.first, out) | np.isin(pairs.second, out)))
-    probability = adjusted(pairs, options, places)
+    likely = pairs.select(pairs.probability >= options.likely)
+    probability = np.clip(likely.probability.astype(np.float64), 0, 1 - TINY)
     split = [pair for pair in split if not set(pair) & set(without)]
-    same = _near_duplicates(pairs, probability, options, {image for pair in split for image in pair})
+    same = _near_duplicates(likely, options.duplicates, {image for pair in split for image in pair})
     copies = _copies(pairs, same)
-    kept = probability >= options.likely
     graph = Merging(options.enough, options.each, options.most, options.sure, options.several)
     for one, other in split:
         graph.keep_apart(one, other)
@@ -115,37 +117,35 @@ def join_pairs(pairs: Pairs, *, options: JoinOptions | None = None, places: Plac
     for image, others in sorted(same.items()):  # a chain of pictures is of one thing, although no single one is kept
         for other in sorted(others):
             graph.put_together(copies.get(image, image), copies.get(other, other))
-    for links in _confirmed_first(_without_copies(pairs.select(kept), probability[kept], copies)):
+    for links in _confirmed_first(_without_copies(likely, probability, copies)):
         for (one, other), sure in links.items():
             graph.add(one, other, sure)
         graph.join()
     members = [part for part in graph.parts(copies) if len(part) > 1]
-    label = {image: number for number, part in enumerate(members) for image in part}
-    likely = pairs.select(kept)
-    partners, strength = _centrality(likely, probability[kept], label)
+    partners, strength = _centrality(likely, probability, labelled(members))
     ordered = [tuple(sorted(part, key=lambda image: (image in copies, -strength[image], image))) for part in members]
     ordered.sort(key=lambda part: (-len(part), part[0]))
-    return Joined(tuple(ordered), copies, partners, tuple(_bridges(likely, probability[kept], graph, copies, options)))
+    return Joined(tuple(ordered), copies, partners, tuple(_bridges(likely, probability, graph, copies, options)))
 
 
-def adjusted(pairs: Pairs, options: JoinOptions, places: Places | None) -> NDArray[np.float64]:
-    """(P,) float64 the probability of each pair, with what is known of where its photos were taken."""
-    probability = np.clip(pairs.probability.astype(np.float64), 0, 1 - 1e-9)
-    if places is None or not len(pairs):
-        return probability
-    known = places.telling[pairs.first] & places.telling[pairs.second]
-    same = known & (places.clusters[pairs.first] == places.clusters[pairs.second]) & (places.clusters[pairs.first] >= 0)
-    apart = np.zeros(len(pairs), bool)
-    apart[known] = distances_km(places.positions[pairs.first[known]],
-                                places.positions[pairs.second[known]]) >= options.far_km
-    odds = probability / (1 - probability) * np.where(same, options.near, 1.0) * np.where(apart, options.far, 1.0)
-    return np.asarray(odds / (1 + odds), np.float64)
+def labelled(groups: Iterable[Iterable[int]]) -> dict[int, int]:
+    """The number of the group of each image that is in one."""
+    return {image: number for number, part in enumerate(groups) for image in part}
 
 
-def _near_duplicates(pairs: Pairs, probability: NDArray[np.float64], options: JoinOptions,
-                     single: set[int]) -> dict[int, set[int]]:
+def common_partners(first: IntArray, second: IntArray) -> IntArray:
+    """(P,) how many images make a pair with both images of a pair. No pair is there twice."""
+    partners: dict[int, set[int]] = defaultdict(set)
+    for one, other in zip(first.tolist(), second.tolist(), strict=True):
+        partners[one].add(other)
+        partners[other].add(one)
+    return np.array([len(partners[one] & partners[other])
+                     for one, other in zip(first.tolist(), second.tolist(), strict=True)], np.int64)
+
+
+def _near_duplicates(pairs: Pairs, options: DuplicateOptions, single: set[int]) -> dict[int, set[int]]:
     """The near-duplicates of each image. single: those that a person keeps apart from others, which have none."""
-    found = near_duplicates(pairs.select(probability >= GroupOptions().sure), options.duplicates)
+    found = near_duplicates(pairs, options)
     return {image: others - single for image, others in found.items() if image not in single}
 
 
@@ -193,7 +193,7 @@ def _centrality(pairs: Pairs, probability: NDArray[np.float64],
 
 
 def _bridges(pairs: Pairs, probability: NDArray[np.float64], graph: Merging, copies: Mapping[int, int],
-             options: JoinOptions) -> list[Bridge]:
+             options: GroupOptions) -> list[Bridge]:
     """The surest pair of each two groups that pairs would join if one sure pair were enough."""
     surest: dict[tuple[int, int], int] = {}
     for row in np.argsort(-probability, kind="stable").tolist():

@@ -26,7 +26,7 @@ NO_LINK = Link(0.0, 0.0, 0)
 
 
 class Merging:
-    """Photos in groups, each of which is known by its lowest photo, its root. Parameters as in `JoinOptions`."""
+    """Photos in groups, each of which is known by its lowest photo, its root. Parameters as in `GroupOptions`."""
 
     def __init__(self, enough: float, each: float, most: float, sure: float, several: int) -> None:
         self._enough, self._each, self._most, self._sure, self._several = enough, each, most, sure, several
