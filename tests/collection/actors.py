@@ -208,10 +208,15 @@ def sealed(folder: str, photo: str) -> None:
 
 
 def opened(folder: str) -> None:
-    """Open; what was wrong."""
+    """Open, count the images, ask of them and ask again in a child; what there is, and what was wrong."""
     give_up_rights()
     try:
-        Collection.open(folder).close()
+        with Collection.open(folder) as collection:
+            print(len(collection), sum(1 for _ in collection.images("width > 0 and not has camera")))
+            child = os.fork()
+            if child == 0:
+                os._exit(0 if collection.files() else 1)
+            print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     except CollectionError as error:
         print(error)
 

@@ -42,7 +42,7 @@ class Catalogue(Describing):
         """The connection of this process: SQLite must not use one that a fork has copied."""
         if self._process != os.getpid():
             self._inherited.append(self._opened)
-            self._opened, self._process = connect(self._folder / NAME), os.getpid()
+            self._opened, self._process = connect_to_read(self._folder / NAME), os.getpid()
         return self._opened
 
     @classmethod
@@ -84,10 +84,6 @@ class Catalogue(Describing):
                                   f"delf reads ({FORMAT}); upgrade delf-retrieval")
         catalogue = cls(folder, connection)
         if version < FORMAT:
-            if not os.access(path, os.W_OK):
-                raise CollectionError(f"{display_path(folder)} has format {version}, which is brought to {FORMAT} "
-                                      "before it is used, and it may not be written; check its permissions, or use a "
-                                      "copy")
             catalogue._migrate()
         return catalogue
 

@@ -4,21 +4,43 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
+from delf.collection.schema import APPLICATION_ID, FORMAT, migration
 from delf.collection.where import FUNCTIONS
 from delf.errors import CollectionError
 from delf.images import display_path
 
 
 def connect_to_read(path: Path) -> sqlite3.Connection:
-    """Open a file to be read, and written where that is allowed."""
+    """Open a file to be read, and written where that is allowed. Where it is not, a file of an older format is brought
+    to the present one in memory.
+    """
+    writable = os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
     try:
-        return connect(path)
+        connection = connect(path)
     except sqlite3.OperationalError:
         if os.access(path.parent, os.W_OK):
             raise
-        return connect_unchanging(path)
+        connection = connect_unchanging(path)
+    return connection if writable else _brought_up(connection)
+
+
+def _brought_up(connection: sqlite3.Connection) -> sqlite3.Connection:
+    """The same, or in its place a copy in memory that has the present format."""
+    [application] = connection.execute("PRAGMA application_id").fetchone()
+    [version] = connection.execute("PRAGMA user_version").fetchone()
+    if application != APPLICATION_ID or version >= FORMAT:
+        return connection
+    copy = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
+    with closing(connection):
+        connection.backup(copy)
+    copy.execute("PRAGMA trusted_schema = OFF")
+    for statement in migration(version):
+        copy.execute(statement)
+    copy.execute(f"PRAGMA user_version = {FORMAT}")
+    return copy
 
 
 def connect(path: Path) -> sqlite3.Connection:
