@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from delf.features import Delf
-from delf.features.texture import inside, texture, within_margins
+from delf.features.texture import inside, shows_something, texture, within_margins
 from delf.images import resize
 from delf.training.blanks import COLOURS, SIZES, blank_pictures, compressed
 from delf.training.overlays import Overlay
+from delf.verification import match_and_verify
 
 SCALES = (0.25, 0.7071, 1.4142)
 
@@ -72,6 +73,25 @@ def test_cells_inside() -> None:
     assert inside((49, 33), 16, 3, 4, 0).all()
     np.testing.assert_array_equal(inside((49, 33), 16, 3, 4, 16), [[0, 0, 0, 0], [0, 1, 1, 0], [0, 0, 0, 0]])
     assert not inside((48, 33), 16, 3, 3, 17).any()
+
+
+@pytest.mark.parametrize(("name", "darkness", "least"), [("rocket", 4, 50), ("coffee", 8, 40), ("coffee", 14, 25)])
+def test_a_dark_photo_has_features_that_match(extractor: Any, samples: Any, name: str, darkness: int,
+                                              least: int) -> None:
+    """Where its texture has to be that of a light one, it has none that do."""
+    quick, photo = extractor.changed(scales=(0.5, 0.7071, 1.0)), getattr(samples, name)
+    dark = compressed(photo // darkness, 90)
+    assert len(match_and_verify(quick.extract(photo), quick.extract(dark))) > least
+
+
+@pytest.mark.parametrize("quality", [90, 60, 30])
+@pytest.mark.parametrize("level", [0, 8, 30, 128])
+def test_noise_is_nothing_where_it_is_dark_either(level: int, quality: int) -> None:
+    pixels = np.random.default_rng(level).normal(level, 4, (336, 448, 3))
+    pixels = compressed(np.rint(pixels).clip(0, 255).astype(np.uint8), quality)
+    for scale in SCALES:
+        size = round(448 * scale), round(336 * scale)
+        assert not shows_something(resize(pixels, size), (-(-size[1] // 16), -(-size[0] // 16)), 16, 0.8, 8.0).any()
 
 
 @pytest.mark.parametrize("number", range(len(COLOURS)))

@@ -156,9 +156,9 @@ def split(
                                          "one that was split before.")],
     copy: Annotated[bool, typer.Option("--copy", help="Copy the photos of the index and the queries into images/; else "
                                        "links lead to where they are.")] = False,
-    title: Annotated[str, typer.Option(help="For the card.")] = "",
-    licence: Annotated[str, typer.Option(help="For the card: the licence of the photos.")] = "",
-    source: Annotated[str, typer.Option(help="For the card: where the photos came from.")] = "",
+    title: Annotated[str, typer.Option(help="What the data set is called on its card.")] = "",
+    licence: Annotated[str, typer.Option(help="The licence of the photos, as the card is to name it.")] = "",
+    source: Annotated[str, typer.Option(help="Where the photos came from, as the card is to say it.")] = "",
     settings: Settings = None,
     json: Json = False, quiet: Quiet = False,
 ) -> None:

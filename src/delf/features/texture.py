@@ -16,6 +16,8 @@ from delf.types import FloatArray, ImageArray
 
 FINE, COARSE = 1.2, 4.0  # pixels: standard deviations between which detail counts; below is noise, above are gradients
 REACH = 12  # pixels of the coarse filter, three standard deviations
+FAINT = 0.3  # least texture of a dark picture, above that of compression and of the noise of most cameras
+CLEAR = 2.5  # times as much texture as a quarter of the picture has at most: noise is alike all over
 BARE = 3.0  # grey levels by which a bare margin may vary: noise and compression
 RIM = 8  # pixels at the edges of a picture
 WINDOW = 3  # strides: the side of the square around a cell whose texture counts as its own
@@ -25,6 +27,8 @@ def shows_something(pixels: ImageArray | FloatArray, cells: tuple[int, ...], str
                     border: float) -> NDArray[np.bool_]:
     """(rows, columns) whether a picture, and not its border, shows something at each cell of a level.
 
+    In a dark or foggy picture things have less texture than `least`. There they have to stand out from the noise.
+
     Args:
         pixels: (H, W, 3) of the level. least, border: `texture` and `border` of `ExtractionOptions`.
     """
@@ -32,7 +36,9 @@ def shows_something(pixels: ImageArray | FloatArray, cells: tuple[int, ...], str
     shown = inside((pixels.shape[1], pixels.shape[0]), stride, rows, columns, border)
     if least:
         shown &= within_margins(pixels, stride, rows, columns)
-        shown &= texture(pixels, stride, rows, columns) >= least
+        found = texture(pixels, stride, rows, columns)
+        quiet = np.percentile(found, 25) if found.size else 0.0
+        shown &= found >= min(least, max(FAINT, CLEAR * quiet))
     return shown
 
 

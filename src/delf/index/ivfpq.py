@@ -29,7 +29,7 @@ from delf.errors import CollectionError, OptionError
 from delf.index.contract import Index, Mask, Quantiser, best, rescored
 from delf.index.exact import checked
 from delf.index.filling import Spill, spilling
-from delf.index.storage import PAGE, ArrayFile, ArrayWriter
+from delf.index.storage import PAGE, ArrayFile, ArrayWriter, InFile
 from delf.types import FloatArray, IntArray, Neighbours
 
 faiss: Any = _faiss  # its type stubs do not know what its Python layer adds
@@ -198,7 +198,7 @@ class IvfPqQuantiser(Quantiser):
                 spill.add(words, code=_quantised(index, vectors, words))
 
 
-class IvfPqIndex(Index):
+class IvfPqIndex(InFile, Index):
     """The inverted lists of one segment, memory-mapped. Made by `IvfPqQuantiser.open`."""
 
     def __init__(self, quantiser: IvfPqQuantiser, file: ArrayFile, codes: Codes | None, probes: int) -> None:
@@ -220,17 +220,8 @@ class IvfPqIndex(Index):
         """D."""
         return self._dimensions
 
-    @property
-    def nbytes(self) -> int:
-        """Codes and ids of the lists, and the sizes of the lists."""
-        return self._file.integer("bytes")
-
     def __len__(self) -> int:
         return self._rows
-
-    def verify(self) -> None:
-        """Compare the file with the hash in its header."""
-        self._file.verify()
 
     def _search(self, queries: FloatArray, k: int, keep: Mask | None) -> Neighbours:
         bitmap = None if keep is None else faiss.IDSelectorBitmap(np.packbits(keep, bitorder="little"))

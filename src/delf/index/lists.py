@@ -16,7 +16,7 @@ from delf.codes import Codes
 from delf.index.bits import as_integers
 from delf.index.exact import checked
 from delf.index.filling import Spill, spilling
-from delf.index.storage import ArrayFile, ArrayWriter, Layout, release
+from delf.index.storage import ArrayFile, ArrayWriter, InFile, Layout, release
 from delf.types import IntArray
 
 LEAST_RARITY = 2.0**-20  # idf^2 of a word that all images have: it must not hide those that share nothing else
@@ -64,7 +64,7 @@ class Entries:
     signatures: NDArray[np.uint8]
 
 
-class SignatureLists:
+class SignatureLists(InFile):
     """Entries of images in the lists of their words, of one segment, memory-mapped.
 
     Signatures and images lie in the order of the lists, so that a search reads neighbouring memory. Where each entry of
@@ -104,15 +104,6 @@ class SignatureLists:
         if self._stored_places is not None:
             return self._stored_places
         return np.argsort(self.owners, kind="stable").astype(self._ends.dtype)  # an image has its words in their order
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes on disk, without the header."""
-        return self._file.integer("bytes")
-
-    def verify(self) -> None:
-        """Read everything and compare it with the hash in the header; `CollectionError` where they differ."""
-        self._file.verify()
 
     def release(self) -> None:
         """Let go of what was read: it stays in the memory of the system, for as long as that has room, and is not this

@@ -44,7 +44,7 @@ from delf.index.filling import spilling
 from delf.index.kdtrees import Forest
 from delf.index.packing import numbers_at, packed_bytes, put, run
 from delf.index.products import Products, Reduction
-from delf.index.storage import ArrayFile, ArrayWriter, Layout
+from delf.index.storage import ArrayFile, ArrayWriter, InFile, Layout
 from delf.types import FloatArray, IntArray, Neighbours
 
 faiss: Any = _faiss
@@ -255,7 +255,7 @@ class LopqQuantiser(Quantiser):
 _Visit = tuple[IntArray, int, int, int]  # queries, a part, and where the features begin and end that they meet
 
 
-class LopqIndex(Index):
+class LopqIndex(InFile, Index):
     """The lists of one segment, memory-mapped. Made by `LopqQuantiser.open`."""
 
     def __init__(self, quantiser: LopqQuantiser, file: ArrayFile, codes: Codes | None, assignments: int) -> None:
@@ -281,17 +281,8 @@ class LopqIndex(Index):
         """D."""
         return self._quantiser.dimensions
 
-    @property
-    def nbytes(self) -> int:
-        """Codes, numbers of rows, and the sizes of the lists."""
-        return self._file.integer("bytes")
-
     def __len__(self) -> int:
         return self._count
-
-    def verify(self) -> None:
-        """Compare the file with the hash in its header."""
-        self._file.verify()
 
     def _search(self, queries: FloatArray, k: int, keep: Mask | None) -> Neighbours:
         refine = self._quantiser.options.refine if self._codes is not None else 1

@@ -141,6 +141,21 @@ class ArrayFile:
         return CollectionError(f"The index file {self.path} is damaged: {reason}; build the index again.")
 
 
+class InFile:
+    """What lies in one file, memory-mapped."""
+
+    _file: ArrayFile
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes on disk, without the header."""
+        return self._file.integer("bytes")
+
+    def verify(self) -> None:
+        """Read everything and compare it with the hash in the header; `CollectionError` where they differ."""
+        self._file.verify()
+
+
 class Layout:
     """Arrays of known types and shapes in the bytes of a file, one after another, each from a multiple of 8 on.
 

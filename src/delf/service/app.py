@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, JSONResponse
-from fastapi.staticfiles import StaticFiles
+from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
@@ -24,9 +22,9 @@ from delf.service.indexing import Indexing
 from delf.service.library import Library
 from delf.service.metrics import CONTENT_TYPE
 from delf.service.options import ServiceOptions
-from delf.service.problems import ClientGone, Problem, as_json, busy, not_found, problem_of
+from delf.service.pages import page_of, static_files
+from delf.service.problems import ClientGone, Problem, as_json, busy, problem_of
 
-PAGE = Path(__file__).parent / "page"
 ABOUT = """Search a collection of photos for those that show the same place or object.
 
 Points are (x, y) in pixels of the upright photo, (0, 0) the centre of the first pixel; a size is [width, height];
@@ -99,27 +97,6 @@ def page_app(service: Service, router: APIRouter, page: str) -> ASGIApp:
 async def page() -> Response:
     """The web page."""
     return page_of("index.html")
-
-
-def page_of(name: str) -> Response:
-    """A page of those that are installed. Raises `Problem` where it is not."""
-    if not (PAGE / name).is_file():
-        raise not_found("this installation has no web page")
-    return FileResponse(PAGE / name, headers={"Cache-Control": "no-cache"})
-
-
-class _Static(StaticFiles):
-    """The files of the page. Browsers ask whether they have changed, so that a new version is seen at once."""
-
-    def file_response(self, *arguments: Any, **options: Any) -> Response:
-        response = super().file_response(*arguments, **options)
-        response.headers["Cache-Control"] = "no-cache"
-        return response
-
-
-def static_files() -> StaticFiles:
-    """Those of the page."""
-    return _Static(directory=PAGE, check_dir=False)
 
 
 @health.get("/healthz", response_model=schemas.Health)

@@ -10,6 +10,8 @@ from typing import Any
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 
+from delf.service.pages import document
+
 router = APIRouter(include_in_schema=False)
 _METHODS = ("get", "post", "delete")
 
@@ -25,7 +27,7 @@ async def as_openapi(request: Request) -> Response:
 @router.get("/docs", response_class=HTMLResponse)
 async def as_page(request: Request) -> Response:
     """The description as a page."""
-    return HTMLResponse(page_of(request.app.openapi()), headers={"Cache-Control": "no-cache"})
+    return document("the API", sections_of(request.app.openapi()))
 
 
 def describe(app: FastAPI, methods: Sequence[str]) -> None:
@@ -42,40 +44,21 @@ def describe(app: FastAPI, methods: Sequence[str]) -> None:
                         "description": field["description"]}
 
 
-def page_of(schema: Mapping[str, Any]) -> str:
-    """The page: a section for each address, with what it takes and what it answers."""
+def sections_of(schema: Mapping[str, Any]) -> str:
+    """What the page says: a section for each address, with what it takes and what it answers."""
     sections = [(f"{method.upper()} {path}", _operation(method, path, operations[method], schema))
                 for path, operations in schema["paths"].items() for method in _METHODS if method in operations]
     links = "".join(f'<li><a href="#{_anchor(name)}">{escape(name)}</a></li>' for name, _ in sections)
     about = "".join(f"<p>{_code(part)}</p>" for part in str(schema["info"].get("description", "")).split("\n\n"))
     models = "".join(_model(name, model) for name, model in schema.get("components", {}).get("schemas", {}).items())
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>delf: the API</title>
-<link rel="icon" href="static/icon.svg" type="image/svg+xml">
-<script src="static/theme.js"></script>
-<link rel="stylesheet" href="static/base.css">
-<link rel="stylesheet" href="static/docs.css">
-</head>
-<body>
-<header><a href=".">delf</a></header>
-<main>
-<h1>The API</h1>
+    return f"""<h1>The API</h1>
 {about}
 <p>For programs: <a href="openapi.json">openapi.json</a>, version {escape(str(schema["info"]["version"]))}.</p>
 <nav aria-label="Addresses"><ul>{links}</ul></nav>
 {"".join(text for _, text in sections)}
 <section aria-labelledby="answers"><h2 id="answers">What answers hold</h2>
 {models}
-</section>
-</main>
-</body>
-</html>
-"""
+</section>"""
 
 
 def _operation(method: str, path: str, operation: Mapping[str, Any], schema: Mapping[str, Any]) -> str:

@@ -10,17 +10,18 @@ from typing import Any
 from urllib.parse import quote
 
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
+from fastapi.responses import JSONResponse, RedirectResponse
 from starlette.routing import Mount, Router
 from starlette.types import ASGIApp
 
 from delf.errors import OptionError
-from delf.service.app import application, static_files
+from delf.service.app import application
 from delf.service.core import Service
 from delf.service.guard import Guard
 from delf.service.library import Library
 from delf.service.metrics import Metrics
 from delf.service.options import ServiceOptions
+from delf.service.pages import document, static_files
 from delf.service.problems import as_json
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -62,7 +63,7 @@ def _front(services: Mapping[str, Service]) -> ASGIApp:
 
     @app.get("/")
     async def page() -> Response:
-        return HTMLResponse(_page(listed()), headers={"Cache-Control": "no-cache"})
+        return document("collections", _list_of(listed()))
 
     @app.get("/collections")
     async def as_list() -> Response:
@@ -82,28 +83,8 @@ def _front(services: Mapping[str, Service]) -> ASGIApp:
     return app
 
 
-def _page(collections: list[dict[str, Any]]) -> str:
+def _list_of(collections: list[dict[str, Any]]) -> str:
     items = "".join(f'<li><a href="{escape(one["address"])}">{escape(one["name"])}</a> '
                     f'<span class="quiet">{one["images"]:,} {"photo" if one["images"] == 1 else "photos"}</span></li>'
                     for one in collections)
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>delf: collections</title>
-<link rel="icon" href="static/icon.svg" type="image/svg+xml">
-<script src="static/theme.js"></script>
-<link rel="stylesheet" href="static/base.css">
-<link rel="stylesheet" href="static/docs.css">
-</head>
-<body>
-<header><a href=".">delf</a></header>
-<main>
-<h1>Collections</h1>
-<nav aria-label="Collections"><ul>{items}</ul></nav>
-</main>
-</body>
-</html>
-"""
+    return f'<h1>Collections</h1>\n<nav aria-label="Collections"><ul>{items}</ul></nav>'
