@@ -100,6 +100,16 @@ def test_a_line_of_letters_with_stray_matches_is_pasted_and_a_tower_is_none() ->
         assert (len(verify(query, database, matches)) < 12) == is_text
 
 
+def test_a_row_of_windows_from_another_side_is_no_line_of_text() -> None:
+    """It lies beside what agrees at one edge of both pictures, as a watermark does beside a caption, but turned."""
+    edge, windows = within((0.0, 0.93, 1.0, 1.0), 30), within((0.2, 0.4, 0.6, 0.46), 50)
+    turn, middle = cv2.Rodrigues(np.array((0, 0, 0.09)))[0][:2, :2], windows.mean(axis=0)
+    shift = np.array((10, 12))
+    seen = (windows - middle) @ turn.T + middle + shift + np.random.default_rng(7).normal(0, 4, windows.shape)
+    query, database, matches = scene([(edge, edge + shift), (windows, seen)])
+    assert len(verify(query, database, matches)) >= 30
+
+
 @pytest.mark.parametrize("scale", [0.6, 1.0, 1.7])
 def test_an_overlay_of_another_size(scale: float) -> None:
     strip, other = within((0.0, 0.88, 0.6, 1.0), 60), (round(SIZE[0] * 0.8), 700)

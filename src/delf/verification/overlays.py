@@ -51,8 +51,10 @@ class OverlayOptions:
     - or nearly all agrees, but for a share of `rest`, of a picture that shows something in so many `parts`;
     - or it is another view of a place that happens to lie there: sparse (`sparse` and `views` are as above, but count
       features and not parts), never as exact as an overlay (half of the inliers miss by more than a share `exact`
-      of the threshold), and no line of text: what agrees beside what lies at an edge is `line` as wide as it is
-      long, at least. A caption and a watermark at once agree in several parts, and so look like a view, but for this.
+      of the threshold), and no line of text. A caption and a watermark at once agree in several parts, and so look like
+      a view, but for this. What agrees beside the edges is text where it is less than `line` as wide as it is long, at
+      most `long` of the picture's width, and half of it misses by a share `letters` of the threshold at most when it is
+      only moved and scaled: a row of windows is longer, or seen from another side.
     """
 
     minimum: int = 5
@@ -72,11 +74,13 @@ class OverlayOptions:
     sparse: float = 0.05
     views: float = 0.025
     exact: float = 0.3
-    line: float = 0.2
+    line: float = 0.25
+    letters: float = 0.45
+    long: float = 0.5
 
     def __post_init__(self) -> None:
         for name in ("agreement", "near", "edges", "band", "pasted", "dense", "copies", "rest", "sparse", "views",
-                     "exact", "line"):
+                     "exact", "line", "letters", "long"):
             if not 0 <= getattr(self, name) <= 1:
                 raise OptionError(f"{name} is a share from 0 to 1, not {getattr(self, name)!r}")
         for name in ("minimum", "stretch", "slack", "reach", "rounds", "parts"):
@@ -109,8 +113,8 @@ def without_overlay(query: Features, database: Features, found: Verification, th
     else:
         content = bool(np.mean(~beside) < options.edges) or _is_content(pair, found.inliers, beside, moved, threshold,
                                                                         replace(options, exact=0.0))
-        alone = _width(source[beside], target[beside]) >= options.line  # else there is text beside it
-        there = ~beside if alone else np.ones_like(beside)
+        text = pair.is_text(source[beside], target[beside], threshold, options)
+        there = np.ones_like(beside) if text else ~beside
         gone = np.asarray(pair.at_edges(*points, np.inf, options.band)[:, edges.any(axis=0)].any(axis=1))
     if content:
         return None
@@ -188,13 +192,26 @@ class _Pair:
         if (upright and np.mean(place.missed(source, target) <= threshold) >= options.agreement
                 and self._near_anchors(axes, source, target, threshold, options.near)):
             return replace(place, centred=self._centred(place, threshold))
-        place, enough = _pasted(source, target), options.pasted
-        if _width(source, target) < options.line:  # of text, a few stray matches may be among the letters
-            enough = options.exact
-            for _ in range(3):
-                missed = place.missed(source, target)
-                place = _pasted(*(side[missed <= np.median(missed)] for side in (source, target)))
-        return place if np.median(place.missed(source, target)) <= enough * threshold else None
+        place = _pasted(source, target)
+        if np.median(place.missed(source, target)) <= options.pasted * threshold:
+            return place
+        return self._text(source, target, options.exact * threshold, options)
+
+    def is_text(self, source: Points, target: Points, threshold: float, options: OverlayOptions) -> bool:
+        """Whether matches that lie at no edge are of one line of text, or too few to be anything else."""
+        return len(source) < FEWEST or self._text(source, target, options.letters * threshold, options) is not None
+
+    def _text(self, source: Points, target: Points, allowed: float, options: OverlayOptions) -> Place | None:
+        """How matches are moved that lie in a short line and are the same pixels, but for a few stray ones."""
+        sides = zip((source, target), self.sizes, strict=True)
+        if (len(source) < FEWEST or _width(source, target) >= options.line
+                or min(np.ptp(points[:, 0]) / size[0] for points, size in sides) > options.long):
+            return None
+        place = _pasted(source, target)
+        for _ in range(3):
+            missed = place.missed(source, target)
+            place = _pasted(*(points[missed <= np.median(missed)] for points in (source, target)))
+        return place if np.median(place.missed(source, target)) <= allowed else None
 
     def _centred(self, place: Place, threshold: float) -> bool:
         """See `Place`."""
@@ -259,11 +276,9 @@ def _near(points: Points, others: Points, distance: float) -> Mask:
 
 
 def _width(source: Points, target: Points) -> float:
-    """How wide matches lie in the picture where they are more of a line, as a share of their length; 0 for a few, and 1
-    for an upright line, which is a tower and no text.
+    """How wide three matches or more lie in the picture, as a share of their length; 1 for an upright line, which is a
+    tower and no text.
     """
-    if len(source) < FEWEST:
-        return 0.0
     variances, axes = np.linalg.eigh(np.stack([np.cov(side.T) for side in (source, target)]))  # across and along
     upright = np.abs(axes[:, 1, 1]) > STEEP * np.abs(axes[:, 0, 1])
     widths = np.sqrt(np.maximum(variances[:, 0], 0) / np.maximum(variances[:, 1], 1e-9))
@@ -288,7 +303,8 @@ def _is_content(pair: _Pair, rows: IntArray, beside: Mask, moved: Callable[[Poin
            for one in parts):
         return True
     missed = np.median(np.linalg.norm(places[0][rows[:, 0]] - places[1][rows[:, 1]], axis=1))
-    return bool(missed > options.exact * threshold and _width(*pair.points(rows[beside])) >= options.line
+    return bool(missed > options.exact * threshold
+                and not pair.is_text(*pair.points(rows[beside]), threshold, options)
                 and all(one.features_there(options.sparse) >= options.views for one in parts))
 
 
