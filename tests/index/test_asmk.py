@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import types
 from collections.abc import Iterable
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_lists import Images, lying, pictures, taught, unit
 
 import delf.index.asmk as module
 import delf.index.lists as shared
@@ -29,7 +29,6 @@ from delf.index import (
     AsmkLists,
     AsmkOptions,
     Codebook,
-    CodebookOptions,
     filling,
     scanning,
 )
@@ -37,27 +36,6 @@ from delf.index.asmk import Aggregate, region_rows
 from delf.index.storage import PAGE
 
 PRESETS = {"radenovic": RADENOVIC_2018, "detect-to-retrieve": DETECT_TO_RETRIEVE, "how": HOW}
-Images = list[np.ndarray]
-
-
-def pictures(count: int, dimensions: int, seed: int = 0, most: int = 90) -> Images:
-    """Codes of images, each with features around a few of 40 directions; the first has none."""
-    directions = np.random.default_rng(7).normal(size=(40, dimensions))
-    rng, made = np.random.default_rng(seed), []
-    for number in range(count):
-        seen = directions[rng.choice(40, 12)]
-        vectors = seen[rng.integers(12, size=rng.integers(1, most) if number else 0)]
-        vectors = vectors + 0.4 * rng.normal(size=vectors.shape)
-        made.append(encode(unit(vectors)))
-    return made
-
-
-def unit(vectors: np.ndarray) -> np.ndarray:
-    return (vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)).astype(np.float32)
-
-
-def taught(images: Images, words: int = 60) -> Codebook:
-    return Codebook.train(decode(np.concatenate(images)), CodebookOptions(words=words, iterations=4))
 
 
 def literal_aggregate(codebook: Codebook, descriptors: np.ndarray, options: AsmkOptions, assignments: int) -> Any:
@@ -457,23 +435,3 @@ def test_images_that_are_not_there(codebook: Codebook, file: Path, query: np.nda
     path.write_bytes(whole[: -4 * entries] + b"\xff" * (4 * entries))
     with pytest.raises(CollectionError, match="names images or entries that it does not have"):
         Asmk(codebook).open(path).of_images([3])
-
-
-def test_a_failed_build_leaves_what_was_there(codebook: Codebook, images: Images, tmp_path: Path) -> None:
-    path = tmp_path / "a.lists"
-    Asmk(codebook).build(images[:3], path)
-    before = path.read_bytes()
-
-    def failing() -> Iterable[np.ndarray]:
-        yield images[1]
-        raise RuntimeError("the power went")
-
-    with pytest.raises(RuntimeError, match="the power went"):
-        Asmk(codebook).build(failing(), path)
-    assert path.read_bytes() == before
-    assert [one.name for one in tmp_path.iterdir()] == ["a.lists"]
-
-
-def lying(content: bytes, **fields: object) -> bytes:
-    header = json.loads(content[:PAGE].split(b"\n", 1)[1]) | fields
-    return (content[:PAGE].split(b"\n", 1)[0] + b"\n" + json.dumps(header).encode()).ljust(PAGE) + content[PAGE:]

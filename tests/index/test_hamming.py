@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable
 from itertools import pairwise
@@ -13,36 +12,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_lists import Images, lying, pictures, taught, unit
 
 import delf.index.hamming as module
 import delf.index.lists as shared
 from delf.codes import decode, encode
 from delf.errors import CollectionError, OptionError
-from delf.index import Codebook, CodebookOptions, filling
+from delf.index import Codebook, filling
 from delf.index.hamming import Hamming, HammingIndex, HammingOptions, Signed
 from delf.index.storage import PAGE
 
-Images = list[np.ndarray]
 Entry = tuple[int, int, tuple[bool, ...]]  # feature, word, bits
-
-
-def unit(vectors: np.ndarray) -> np.ndarray:
-    return (vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)).astype(np.float32)
-
-
-def pictures(count: int, dimensions: int, seed: int = 0, most: int = 90) -> Images:
-    """Codes of images, each with features around a few of 40 directions; the first has none."""
-    directions = np.random.default_rng(7).normal(size=(40, dimensions))
-    rng, made = np.random.default_rng(seed), []
-    for number in range(count):
-        seen = directions[rng.choice(40, 12)]
-        vectors = seen[rng.integers(12, size=rng.integers(1, most) if number else 0)]
-        made.append(encode(unit(vectors + 0.4 * rng.normal(size=vectors.shape))))
-    return made
-
-
-def taught(images: Images, words: int = 60) -> Codebook:
-    return Codebook.train(decode(np.concatenate(images)), CodebookOptions(words=words, iterations=4))
 
 
 def literal_signed(codebook: Codebook, descriptors: np.ndarray, assignments: int) -> list[Entry]:
@@ -323,23 +303,3 @@ def test_images_and_places_that_are_not_there(codebook: Codebook, images: Images
                 lambda: list(lists.occurrences()), lambda: list(lists.near(hamming.query(query), 32))):
         with pytest.raises(CollectionError, match="names images or entries that it does not have"):
             use()
-
-
-def test_a_failed_build_leaves_what_was_there(codebook: Codebook, images: Images, tmp_path: Path) -> None:
-    path = tmp_path / "a.lists"
-    Hamming(codebook).build(images[:3], path)
-    before = path.read_bytes()
-
-    def failing() -> Iterable[np.ndarray]:
-        yield images[1]
-        raise RuntimeError("the power went")
-
-    with pytest.raises(RuntimeError, match="the power went"):
-        Hamming(codebook).build(failing(), path)
-    assert path.read_bytes() == before
-    assert [one.name for one in tmp_path.iterdir()] == ["a.lists"]
-
-
-def lying(content: bytes, **fields: object) -> bytes:
-    header = json.loads(content[:PAGE].split(b"\n", 1)[1]) | fields
-    return (content[:PAGE].split(b"\n", 1)[0] + b"\n" + json.dumps(header).encode()).ljust(PAGE) + content[PAGE:]
