@@ -206,7 +206,7 @@ def test_the_collection(service: Any, collection: Any) -> None:
     assert [method["name"] for method in about["methods"]] == list(METHODS)
     assert all(len(method["about"]) > 20 for method in about["methods"]), "a new method is to be described"
     assert about["writable"] is False and about["index"] == "exact" and about["bytes"] > 100_000
-    assert about["limits"] == {"upload_bytes": 20_000_000, "pixels": 50_000_000, "top": 100}
+    assert about["limits"] == {"upload_bytes": 20_000_000, "pixels": 50_000_000, "top": 100, "batch_photos": 500}
 
 
 def test_images(service: Any, keys: dict[str, str], photos: Path) -> None:

@@ -271,7 +271,7 @@ def test_the_python_example(service: Any, queries: Any, tmp_path: Path, monkeypa
                             capsys: pytest.CaptureFixture[str]) -> None:
     shutil.copy(queries["coffee"].path, tmp_path / "query.jpg")
     monkeypatch.chdir(tmp_path)
-    example, _ = re.findall(r"```python\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
+    example, *_ = re.findall(r"```python\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
     assert urlsplit(service.url).hostname == "127.0.0.1"
     exec(compile(example.replace("http://127.0.0.1:8000", service.url), "service.md", "exec"), {})
     out = capsys.readouterr().out.splitlines()
@@ -283,7 +283,7 @@ def test_the_example_of_a_mounted_service(copied: Any, extractor: Any, hosted: A
     copied(tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("delf.Delf.load", lambda: extractor)
-    _, example = re.findall(r"```python\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
+    *_, example = re.findall(r"```python\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
     names: dict[str, Any] = {}
     exec(compile(example, "service.md", "exec"), names)
     client = hosted(names["app"]).http

@@ -54,6 +54,12 @@ def serve(
         min=1, help="How many bytes a photo may have; 20,000,000 by default.")] = None,
     pixels: Annotated[int | None, typer.Option(
         min=1, help="How many pixels an uploaded photo may have; 50,000,000 by default.")] = None,
+    jobs: Annotated[int | None, typer.Option(
+        min=1, help="Batches of photos that may be unfinished at once; 8 by default.")] = None,
+    batch_photos: Annotated[int | None, typer.Option(
+        min=1, help="How many photos a batch may have; 500 by default.")] = None,
+    spool_bytes: Annotated[int | None, typer.Option(
+        min=1, help="How many bytes of photos may wait on the disk to be added; 2,000,000,000 by default.")] = None,
     model: Annotated[str | None, typer.Option(help="The model file, where it is not a packaged one.")] = None,
     extractor: Own = None, settings: Settings = None,
     runtime: Runtime = "auto", device: Device = "cpu", threads: Threads = None, quiet: Quiet = False,
@@ -77,7 +83,8 @@ def serve(
     from delf.service.server import serve as listen
 
     limits = given(workers=workers, waiting=waiting, seconds=seconds, upload_seconds=upload_seconds, pixels=pixels,
-                   header_seconds=header_seconds, per_address=per_address, upload_bytes=upload_bytes)
+                   header_seconds=header_seconds, per_address=per_address, upload_bytes=upload_bytes,
+                   jobs=jobs, batch_photos=batch_photos, spool_bytes=spool_bytes)
     wanted = None if methods is None else chosen_methods(methods)
     extraction = only_extraction(settings)
     places = {"": collections[0]} if len(collections) == 1 else _named(collections)
