@@ -94,8 +94,7 @@ class Service:
         """From before the first request until after the last, when what was begun is finished."""
         self.watch()
         if self.jobs.spool is not None:
-            with contextlib.suppress(DelfError):  # who sends a batch is told
-                self.jobs.spool.open()
+            self.jobs.spool.clean()
         if self.indexing is not None:
             self.indexing.start()
         try:

@@ -44,19 +44,21 @@ class Spool:
         self._names = 0
         self.total = 0  # bytes that wait
 
-    def open(self) -> None:
-        """Delete what others have left, and make a folder; where that was done, nothing is.
-
-        Raises:
-            Problem: the disk cannot be written.
-        """
-        if self._folder is not None:
-            return
-        try:
-            self._root.mkdir(exist_ok=True)
+    def clean(self) -> None:
+        """Delete what services that were killed have left, as far as that is possible."""
+        with contextlib.suppress(OSError):
             for left in self._root.iterdir():
                 with contextlib.suppress(DelfError, OSError), locked_folder(left):
                     shutil.rmtree(left)
+            self._root.rmdir()  # unless another service has a folder in it
+
+    def open(self) -> None:
+        """Make a folder, unless there is one. Raises `Problem` where the disk cannot be written."""
+        if self._folder is not None:
+            return
+        self.clean()
+        try:
+            self._root.mkdir(exist_ok=True)
             folder = self._root / secrets.token_hex(8)
             folder.mkdir()
             self._held.enter_context(locked_folder(folder))
