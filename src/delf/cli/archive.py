@@ -51,8 +51,8 @@ def build(
     exclude: Exclude = None,
     prune: Annotated[bool, typer.Option("--prune", help="Forget photos below PHOTOS whose files are gone.")] = False,
     model: Annotated[str | None, typer.Option(help="Use this model: the name of a packaged one, a .safetensors or "
-                                              ".onnx file, or a folder that holds one. By default the collection's own is "
-                                              f"used, and {MODEL} for a new one.")] = None,
+                                              ".onnx file, or a folder that holds one. By default the collection's own "
+                                              f"is used, and {MODEL} for a new one.")] = None,
     extractor: Own = None, settings: Settings = None,
     runtime: Runtime = "auto", device: Device = "cpu", threads: Threads = None,
     strict: Strict = False, json: Json = False, quiet: Quiet = False,
