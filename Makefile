@@ -12,7 +12,7 @@ export PYTHONDONTWRITEBYTECODE :=
 # The workers of the tests fill the cores: more threads in each would mostly wait for one another.
 WORKERS := OMP_NUM_THREADS=1
 
-.PHONY: install demo environments test test-newest test-oldest coverage lint bench bench-quality clean
+.PHONY: install demo environments test test-newest test-oldest coverage lint docs bench bench-quality clean
 
 install: $(PLAIN)/.installed            ## .venv with bin/delf: a plain install, without torch
 
@@ -67,6 +67,9 @@ lint: $(DEV)/.installed                 ## ruff and mypy
 	$(DEV)/bin/ruff check src tests benchmarks examples
 	$(DEV)/bin/mypy
 
+docs: $(DEV)/.installed                 ## the documentation as a site: site/index.html
+	NO_MKDOCS_2_WARNING=1 $(DEV)/bin/python -m mkdocs build --strict
+
 bench: $(DEV)/.installed                ## speed beside peers (minutes); PHOTOS=folder, COMPARE=bench.json of before
 	$(DEV)/bin/python benchmarks/floor.py
 	$(DEV)/bin/delf benchmark $(PHOTOS) --output bench.json --plot bench.svg $(if $(COMPARE),--compare $(COMPARE))
@@ -77,4 +80,4 @@ bench-quality: $(DEV)/.installed        ## the full tables of benchmarks/RESULTS
 	$(DEV)/bin/python benchmarks/speed.py
 
 clean:                                  ## remove environments and what the demo made
-	rm -rf $(PLAIN) $(DEV) $(OLDEST) demo
+	rm -rf $(PLAIN) $(DEV) $(OLDEST) demo site

@@ -36,7 +36,7 @@ from urllib.parse import urlsplit
 import numpy as np
 from PIL import Image
 
-from delf.client import _multipart
+from delf.calling import multipart
 from delf.collection import Collection
 from delf.features import Delf
 from delf.images import find_images
@@ -216,7 +216,7 @@ def load(url: str, arguments: argparse.Namespace) -> dict[str, Any]:
                 fields["id"] = keys[rng.integers(len(keys))]
             else:  # what follows the end of a JPEG changes its digest and nothing else
                 photo = photos[rng.integers(len(photos))] + secrets.token_bytes(8)
-            search(url, *_multipart(fields, photo), answers, lock)
+            search(url, *multipart(fields, [] if photo is None else [photo]), answers, lock)
 
     threads = [threading.Thread(target=client, args=(number,)) for number in range(arguments.clients[0])]
     start = time.monotonic()

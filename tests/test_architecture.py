@@ -228,7 +228,7 @@ RENAMES = {"delf.files": 2, "delf.collection.segment": 1, "delf.collection.upkee
            "delf.weights.released": 1}  # but for the first, of folders and from them
 OTHER_FILES = {  # that are no results: what is appended to, what the system keeps, and parts that go at once
     "delf.cli.app": 2, "delf.evaluate": 1, "delf.training.logs": 1, "delf.datasets.download": 1,
-    "delf.datasets.records": 1, "delf.index.filling": 1}
+    "delf.datasets.records": 1, "delf.index.filling": 1, "delf.service.spool": 1}
 
 
 def test_there_is_one_way_to_write_a_file() -> None:

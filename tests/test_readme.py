@@ -1,4 +1,4 @@
-"""What the README shows, runs."""
+"""What the README shows in Python, runs, also with the oldest versions; tests/cli/test_docs.py has all else."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from shown import examples
 
 from delf.demo.samples import data_folder
 
@@ -21,8 +22,8 @@ def test_the_example_runs_and_finds_the_photo(tmp_path: Path, monkeypatch: pytes
         shutil.copy(data_folder() / name, tmp_path / "photos")
     shutil.copy(data_folder() / "rocket.jpg", tmp_path / "query.jpg")
     monkeypatch.chdir(tmp_path)
-    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    exec(compile(example, "README.md", "exec"), {})
+    (example,) = [one for one in examples(ROOT / "README.md") if one.language == "python"]
+    exec(compile(example.text, example.place, "exec"), {})
     lines = capsys.readouterr().out.splitlines()
     assert lines[:2] == ["3 added, 0 unchanged, 0 skipped", "found"]
     assert lines[2].startswith("1 photos/rocket.jpg") and lines[2].endswith("100%")
@@ -38,6 +39,6 @@ def test_every_command_of_the_table_exists() -> None:
 
 
 def test_links_and_pictures_are_there() -> None:
-    for page in (ROOT / "README.md", ROOT / "ARCHITECTURE.md", ROOT / "CONTRIBUTING.md"):
+    for page in (ROOT / "README.md", ROOT / "ARCHITECTURE.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")):
         for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"

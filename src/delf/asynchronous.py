@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -22,6 +22,7 @@ from delf.images import ImageSource
 from delf.pools import Pool
 from delf.search import Check, SearchEngine
 from delf.types import Box, Features, ImageMatch, SearchResult
+from delf.uploading import UploadReport
 
 T = TypeVar("T")
 
@@ -137,6 +138,11 @@ class AsyncClient:
     async def add(self, photo: Photo, *, metadata: Mapping[str, Any] | None = None) -> str:
         """As `Client.add`."""
         return await self._run(lambda: self._client.add(photo, metadata=metadata))
+
+    async def add_many(self, photos: Photo | Iterable[Photo], *, metadata: Mapping[str, Any] | None = None,
+                       progress: Callable[[int, int], None] = lambda done, total: None) -> UploadReport:
+        """As `Client.add_many`; `progress` is called on a thread of the pool. To cancel it cancels its jobs."""
+        return await self._run(lambda: self._client.add_many(photos, metadata=metadata, progress=progress))
 
     async def remove(self, photo: str | RemoteImage | RemoteResult) -> None:
         """As `Client.remove`."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import http.client
 import os
+import secrets
 import socket
 import threading
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -86,3 +88,13 @@ class Connections:
         """Let go of those that are idle."""
         while self._idle:
             self._idle.pop().close()
+
+
+def multipart(fields: Mapping[str, str], photos: Sequence[bytes]) -> tuple[bytes, dict[str, str]]:
+    """A form with photos, and its headers. The names of files are nobody's business."""
+    boundary = secrets.token_hex(16)
+    parts = [(f'name="{name}"', value.encode()) for name, value in fields.items()]
+    parts += [('name="image"; filename="image"\r\nContent-Type: application/octet-stream', data) for data in photos]
+    body = b"".join(part for head, data in parts for part in
+                    (f"--{boundary}\r\nContent-Disposition: form-data; {head}\r\n\r\n".encode(), data, b"\r\n"))
+    return body + f"--{boundary}--\r\n".encode(), {"Content-Type": f"multipart/form-data; boundary={boundary}"}

@@ -14,10 +14,9 @@ import http.client
 import json
 import os
 import re
-import secrets
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -25,12 +24,13 @@ from urllib.parse import urlencode, urlsplit
 
 import numpy as np
 
-from delf.calling import Call, Connections
+from delf.calling import Call, Connections, multipart
 from delf.errors import DelfError, OptionError
 from delf.types import Box, ImageMatch, Result, SearchResult, require_top
 
 if TYPE_CHECKING:
     from delf.images import ImageSource
+    from delf.uploading import UploadReport
 
 _PREFIX = "/api/v1"
 _PAGE = 500  # images that are listed by one request
@@ -199,7 +199,7 @@ class Client:
 
     def attention(self, query: Query) -> bytes:
         """What the model looks at in a query, as the bytes of a grey PNG file."""
-        return self._ask("POST", "/attention", _form(query, None, None), query)
+        return self._ask("POST", "/attention", _form(query, None, None), _contents(query))
 
     def add(self, photo: Photo, *, metadata: Mapping[str, Any] | None = None) -> str:
         """Add a photo, from whatever `search` takes; its key. One that the collection has is not added again.
@@ -209,22 +209,52 @@ class Client:
         form = {} if metadata is None else {"metadata": json.dumps(dict(metadata))}
         return str(self._json("POST", "/images", form, photo)["key"])
 
+    def add_many(self, photos: Photo | Iterable[Photo], *, metadata: Mapping[str, Any] | None = None,
+                 progress: Callable[[int, int], None] = lambda done, total: None) -> UploadReport:
+        """Add many photos, in batches that the service adds one after another; what became of them.
+
+            report = client.add_many("holidays/", progress=lambda done, total: print(done, total))
+
+        Those that the collection has are not added again, so that a call which was cut short may be repeated.
+
+        Args:
+            photos: files and folders, or one of them, or photos from memory as for `search`. Of a generator, the photos
+                of two batches are in memory.
+            metadata: a JSON object that is kept with each of them.
+            progress: is called with (photos done, all photos) now and then; the latter is 0 for a generator.
+
+        Raises:
+            ServiceError, DelfError: with the service's sentence; what was added until then stays. That a photo cannot
+                be read is no such error: the report lists it.
+        """
+        from delf.uploading import Upload  # here, as in `_contents`
+
+        form = {} if metadata is None else {"metadata": json.dumps(dict(metadata))}
+        return Upload(self._ask_of_jobs, form, self.info()["limits"], progress).run(photos)
+
     def remove(self, photo: str | RemoteImage | RemoteResult) -> None:
         """Take a photo out of the collection."""
         self._ask("DELETE", f"/images/{_key_of(photo)}")
 
     def _json(self, method: str, path: str, form: Mapping[str, str] | None = None,
               photo: Query | None = None) -> Any:
-        body = self._ask(method, path, form, photo)
+        return self._parsed(self._ask(method, path, form, _contents(photo)))
+
+    def _ask_of_jobs(self, method: str, path: str, form: Mapping[str, str] | None = None,
+                     photos: Sequence[bytes] = ()) -> Any:
+        with self.calling(Call()) if method == "DELETE" else nullcontext():  # a job is ended by a dropped call, too
+            return self._parsed(self._ask(method, path, form, photos))
+
+    def _parsed(self, body: bytes) -> Any:
         try:
             return json.loads(body)
         except (ValueError, RecursionError) as error:
             raise DelfError(f"what answers at {self.url} is no search service of this version") from error
 
     def _ask(self, method: str, path: str, form: Mapping[str, str] | None = None,
-             photo: Query | None = None) -> bytes:
+             photos: Sequence[bytes] = ()) -> bytes:
         """The body of the answer."""
-        body, headers = (None, {}) if form is None else _multipart(form, photo)
+        body, headers = (None, {}) if form is None else multipart(form, photos)
         if self._token:
             headers["Authorization"] = f"Bearer {self._token}"
         for attempt in range(1, self._attempts + 1):
@@ -293,17 +323,13 @@ def _form(query: Query, box: Box | None, method: str | None) -> dict[str, str]:
     return fields if method is None else fields | {"method": method}
 
 
-def _multipart(fields: Mapping[str, str], photo: Query | None) -> tuple[bytes, dict[str, str]]:
-    """A form, and its headers. The name of a file is nobody's business."""
+def _contents(photo: Query | None) -> list[bytes]:
+    """What is sent of a query: nothing of a photo of the collection."""
+    if photo is None or isinstance(photo, RemoteImage | RemoteResult) or _key(photo) is not None:
+        return []
     from delf.images import image_bytes  # here, since Pillow is not needed to ask for a photo of the collection
 
-    boundary = secrets.token_hex(16)
-    parts = [(f'name="{name}"', value.encode()) for name, value in fields.items()]
-    if photo is not None and not isinstance(photo, RemoteImage | RemoteResult) and _key(photo) is None:
-        parts.append(('name="image"; filename="image"\r\nContent-Type: application/octet-stream', image_bytes(photo)))
-    body = b"".join(f"--{boundary}\r\nContent-Disposition: form-data; {head}\r\n\r\n".encode() + data + b"\r\n"
-                    for head, data in parts)
-    return body + f"--{boundary}--\r\n".encode(), {"Content-Type": f"multipart/form-data; boundary={boundary}"}
+    return [image_bytes(photo)]
 
 
 def _seconds(text: str | None) -> float:

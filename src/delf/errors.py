@@ -21,6 +21,10 @@ class CollectionError(DelfError):
     """A collection is missing, damaged, foreign, or made with other options."""
 
 
+class BeingWrittenError(CollectionError):
+    """Somebody else is writing the collection: it can be written when that has ended."""
+
+
 class MissingImageError(CollectionError, KeyError):
     """A collection has no such image."""
 

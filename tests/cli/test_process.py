@@ -50,7 +50,7 @@ def test_the_help_of_the_service_has_the_defaults(delf: Run, monkeypatch: pytest
     monkeypatch.setenv("COLUMNS", "240")
     lines, usual = delf("serve", "--help").ok().splitlines(), ServiceOptions()
     for name in ("workers", "waiting", "seconds", "upload_seconds", "header_seconds", "per_address", "upload_bytes",
-                 "pixels"):
+                 "pixels", "jobs", "batch_photos", "spool_bytes"):
         [line] = [line for line in lines if f"--{name.replace('_', '-')} " in line]
         assert f"{getattr(usual, name):,.0f} by default" in line
 

@@ -206,7 +206,7 @@ def test_the_collection(service: Any, collection: Any) -> None:
     assert [method["name"] for method in about["methods"]] == list(METHODS)
     assert all(len(method["about"]) > 20 for method in about["methods"]), "a new method is to be described"
     assert about["writable"] is False and about["index"] == "exact" and about["bytes"] > 100_000
-    assert about["limits"] == {"upload_bytes": 20_000_000, "pixels": 50_000_000, "top": 100}
+    assert about["limits"] == {"upload_bytes": 20_000_000, "pixels": 50_000_000, "top": 100, "batch_photos": 500}
 
 
 def test_images(service: Any, keys: dict[str, str], photos: Path) -> None:
@@ -277,7 +277,8 @@ def test_the_description(service: Any) -> None:
     paths = described["paths"]
     assert {"/api/v1/search", "/api/v1/matches", "/api/v1/attention", "/api/v1/images", "/api/v1/images/{id}",
             "/api/v1/images/{id}/thumbnail", "/api/v1/images/{id}/picture", "/api/v1/collection", "/api/v1/work",
-            "/healthz", "/readyz", "/metrics"} == set(paths)
+            "/healthz", "/readyz", "/metrics", "/api/v1/images/batch", "/api/v1/jobs",
+            "/api/v1/jobs/{id}"} == set(paths)
     form = paths["/api/v1/search"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]
     assert set(form) == {"image", "id", "box", "method", "top", "threshold", "points", "where"}
     assert form["method"]["enum"] == list(METHODS)
@@ -286,7 +287,8 @@ def test_the_description(service: Any) -> None:
     names = [operation["operationId"] for path in paths.values() for operation in path.values()]
     assert sorted(names) == sorted(["search", "match", "get_attention", "list_images", "get_image", "get_thumbnail",
                                     "get_picture", "add_image", "remove_image", "get_collection", "get_work",
-                                    "is_alive", "is_ready", "get_metrics"])
+                                    "is_alive", "is_ready", "get_metrics", "add_images", "list_jobs", "get_job",
+                                    "cancel_job"])
     text = json.dumps(described)
     for reference in set(re.findall(r'"#/components/schemas/(\w+)"', text)):
         assert reference in described["components"]["schemas"]

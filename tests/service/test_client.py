@@ -9,7 +9,6 @@ import http.server
 import io
 import json
 import pickle
-import re
 import shutil
 import socket
 import subprocess
@@ -23,6 +22,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 from PIL import Image
+from shown import examples
 
 from delf import AsyncClient, Client, DelfError, SearchEngine
 from delf.client import RemoteResult, ServiceError
@@ -248,14 +248,19 @@ def test_what_is_no_service(busy: Any) -> None:
 DOCS = ROOT / "docs" / "service.md"
 
 
+def shown(language: str) -> list[str]:
+    """The examples of the page that are run here."""
+    found = [one.text for one in examples(DOCS) if one.language == language and one.by]
+    assert len(found) >= 3
+    return found
+
+
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
 def test_the_curl_examples(writable: Any, token: str, queries: Any, tmp_path: Path) -> None:
     shutil.copy(queries["coffee"].path, tmp_path / "query.jpg")
     shutil.copy(queries["camera"].path, tmp_path / "new.jpg")
-    examples = re.findall(r"```sh\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
-    assert len(examples) >= 2
     answers = []
-    for example in examples:
+    for example in shown("sh"):
         script = example.replace("http://127.0.0.1:8000", writable.url)
         done = subprocess.run(["bash", "-e", "-c", script], cwd=tmp_path, env={"PATH": "/usr/bin:/bin",
                               "DELF_TOKEN": token}, capture_output=True, text=True, check=False)
@@ -271,11 +276,21 @@ def test_the_python_example(service: Any, queries: Any, tmp_path: Path, monkeypa
                             capsys: pytest.CaptureFixture[str]) -> None:
     shutil.copy(queries["coffee"].path, tmp_path / "query.jpg")
     monkeypatch.chdir(tmp_path)
-    example, _ = re.findall(r"```python\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
+    example, *_ = shown("python")
     assert urlsplit(service.url).hostname == "127.0.0.1"
     exec(compile(example.replace("http://127.0.0.1:8000", service.url), "service.md", "exec"), {})
     out = capsys.readouterr().out.splitlines()
     assert out[0].startswith("1 coffee") and "%" in out[0]
+
+
+def test_the_example_that_adds_a_folder(writable: Any, token: str, draw: Any, tmp_path: Path,
+                                        monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    draw("photos/a.png", 1)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DELF_TOKEN", token)
+    _, example, _ = shown("python")
+    exec(compile(example.replace("http://127.0.0.1:8000", writable.url), "service.md", "exec"), {})
+    assert capsys.readouterr().out.splitlines()[-1] == "1 added, 0 known, 0 refused"
 
 
 def test_the_example_of_a_mounted_service(copied: Any, extractor: Any, hosted: Any, tmp_path: Path,
@@ -283,7 +298,7 @@ def test_the_example_of_a_mounted_service(copied: Any, extractor: Any, hosted: A
     copied(tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("delf.Delf.load", lambda: extractor)
-    _, example = re.findall(r"```python\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
+    *_, example = shown("python")
     names: dict[str, Any] = {}
     exec(compile(example, "service.md", "exec"), names)
     client = hosted(names["app"]).http

@@ -20,7 +20,8 @@ EXAMPLES = 15  # for each address
 OPERATIONS = ("GET /api/v1/collection", "POST /api/v1/search", "POST /api/v1/matches", "POST /api/v1/attention",
               "GET /api/v1/images", "POST /api/v1/images", "GET /api/v1/images/{id}", "DELETE /api/v1/images/{id}",
               "GET /api/v1/images/{id}/thumbnail", "GET /api/v1/images/{id}/picture", "GET /healthz", "GET /readyz",
-              "GET /metrics", "GET /api/v1/work")
+              "GET /metrics", "GET /api/v1/work", "POST /api/v1/images/batch", "GET /api/v1/jobs",
+              "GET /api/v1/jobs/{id}", "DELETE /api/v1/jobs/{id}")
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,7 @@ def test_every_address_is_tried(described: Any) -> None:
 
 
 WITHOUT_WISHES = ("GET /api/v1/collection", "GET /api/v1/work", "GET /healthz", "GET /readyz",
-                  "GET /metrics")  # nothing can be wrong
+                  "GET /metrics", "GET /api/v1/jobs")  # nothing can be wrong
 KINDS = [(label, mode) for label in OPERATIONS for mode in ("POSITIVE", "NEGATIVE")
          if mode == "POSITIVE" or label not in WITHOUT_WISHES]
 

@@ -28,36 +28,43 @@ if TYPE_CHECKING:
 
 SHOWN = 10
 
-Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="A data set that 'delf dataset build' has made.")]
+Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Use the data set in this folder, which 'delf dataset "
+                                                               "build' has made.")]
 
 
 def build(
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="The data set to make, or to add to: "
-                                         "groups keep their numbers, and decisions.csv is honoured.")],
-    photos: Annotated[list[Path] | None, typer.Argument(metavar="PHOTOS", help="Files and folders of photos. Without "
-                                                        "any, the photos that are there are grouped anew, after a "
-                                                        "change of decisions.csv.")] = None,
-    positions: Annotated[Path | None, typer.Option(metavar="CSV", help="Where photos were taken: file,latitude,"
-                                                   "longitude, in degrees. EXIF is read where the file says "
-                                                   "nothing.")] = None,
-    collection: Annotated[Path | None, typer.Option(help="A collection to use, or to make, instead of one in FOLDER; "
-                                                    "all its photos count.")] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Make this data set, or add to it. "
+                                                                                  "Groups keep their numbers, and the "
+                                                                                  "decisions in decisions.csv are "
+                                                                                  "followed.")],
+    photos: Annotated[list[Path] | None, typer.Argument(metavar="PHOTOS", help="Read these files and folders of "
+                                                                               "photos. If you name none, the photos "
+                                                                               "of the data set are grouped again, "
+                                                                               "for example after a change of "
+                                                                               "decisions.csv.")] = None,
+    positions: Annotated[Path | None, typer.Option(metavar="CSV", help="Read where photos were taken from this CSV "
+                                                                       "file: file,latitude,longitude, in degrees. "
+                                                                       "EXIF data are used for photos that it does "
+                                                                       "not list.")] = None,
+    collection: Annotated[Path | None, typer.Option(help="Use or make this collection instead of one in FOLDER; all "
+                                                         "its photos belong to the data set.")] = None,
     exclude: Exclude = None,
-    prune: Annotated[bool, typer.Option("--prune", help="Forget the photos below PHOTOS that are gone.")] = False,
-    model: Annotated[str | None, typer.Option(help="A packaged model, a .safetensors or .onnx file, or a folder that "
-                                              f"holds one; by default that of the collection, and {MODEL} for a new "
-                                              "one.")] = None,
+    prune: Annotated[bool, typer.Option("--prune", help="Forget photos below PHOTOS whose files are gone.")] = False,
+    model: Annotated[str | None, typer.Option(help="Use this model: the name of a packaged one, a .safetensors or "
+                                              ".onnx file, or a folder that holds one. By default the collection's own "
+                                              f"is used, and {MODEL} for a new one.")] = None,
     extractor: Own = None, settings: Settings = None,
     runtime: Runtime = "auto", device: Device = "cpu", threads: Threads = None,
     strict: Strict = False, json: Json = False, quiet: Quiet = False,
 ) -> None:
-    """Find which of your photos show the same thing, and make a data set of them: groups, representatives, doubts.
+    """Find which of your photos show the same thing, and make a data set of groups, representatives and doubtful pairs.
 
-    FOLDER/groups.csv has a line for each photo, file and group, the group empty where a photo has none. photos.csv and
-    landmarks.csv say more, bridges.csv what nearly joined. Write what you know better into decisions.csv, and run it
-    again: merge, split, rename, remove, landmark, no-landmark. Run it with new photos, and they join the groups.
+    FOLDER/groups.csv has a line for each photo with its file and its group, which is empty for a photo without one.
+    photos.csv and landmarks.csv say more, and bridges.csv lists pairs that nearly joined two groups. Write corrections
+    into decisions.csv (merge, split, rename, remove, landmark, no-landmark), and run the command again. If you run it
+    with new photos, they join the groups.
 
-    Positions are not needed. It may be interrupted at any time, and goes on from there.
+    Positions are not needed. You may interrupt the command at any time; the same command continues.
 
     Example: [bold]delf dataset build ~/Pictures -o landmarks/[/bold]
 
@@ -108,17 +115,20 @@ def _print_built(built: Built) -> None:
 
 def review(
     folder: Folder,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Where the page is; 0 takes a port that is free.")] = 0,
-    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Whether to open the browser.")] = True,
-    model: Annotated[str | None, typer.Option(help="The model file, where it is not a packaged one.")] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Serve the page at this port; 0 takes any free "
+                                                             "port.")] = 0,
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in the browser, or only print "
+                                                                         "its address.")] = True,
+    model: Annotated[str | None, typer.Option(help="Use this model file, if the collection was not made with a "
+                                                   "packaged model.")] = None,
     extractor: Own = None,
     runtime: Runtime = "auto", device: Device = "cpu", threads: Threads = None, quiet: Quiet = False,
 ) -> None:
-    """Look at the groups of a data set in the browser, and decide: merge, split, rename, throw out, landmark or not.
+    """Look at the groups of a data set in the browser, and merge, split, rename or remove them, or mark landmarks.
 
-    Pairs that nearly joined two groups are shown with their evidence. Each decision is a line of FOLDER/decisions.csv,
-    which can be edited by hand as well and taken back on the page; 'delf dataset build -o FOLDER' honours it. Only this
-    computer sees the page, and only whoever has the address that is printed decides. Ctrl-C ends it.
+    Pairs that nearly joined two groups are shown with their evidence. Each decision is a line of FOLDER/decisions.csv.
+    You can take it back on the page, or edit the file by hand; 'delf dataset build -o FOLDER' follows it. The page can
+    be seen on this computer only, and only with the address that the command prints can anyone decide. Ctrl-C ends it.
 
     Example: [bold]delf dataset review landmarks/[/bold]
 
@@ -152,21 +162,23 @@ def review(
 
 def split(
     folder: Folder,
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where it goes: a new folder, or "
-                                         "one that was split before.")],
-    copy: Annotated[bool, typer.Option("--copy", help="Copy the photos of the index and the queries into images/; else "
-                                       "links lead to where they are.")] = False,
-    title: Annotated[str, typer.Option(help="What the data set is called on its card.")] = "",
-    licence: Annotated[str, typer.Option(help="The licence of the photos, as the card is to name it.")] = "",
-    source: Annotated[str, typer.Option(help="Where the photos came from, as the card is to say it.")] = "",
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Write the benchmark into this "
+                                                                                  "folder, which is new or was split "
+                                                                                  "before.")],
+    copy: Annotated[bool, typer.Option("--copy", help="Copy the photos of the index and the queries into images/, "
+                                                      "instead of making links to them.")] = False,
+    title: Annotated[str, typer.Option(help="Give the data set this title on its card.")] = "",
+    licence: Annotated[str, typer.Option(help="Name this licence of the photos on the card.")] = "",
+    source: Annotated[str, typer.Option(help="Say on the card that the photos came from here.")] = "",
     settings: Settings = None,
     json: Json = False, quiet: Quiet = False,
 ) -> None:
     """Split a data set into training, validation, index and queries, disjoint by group, as Google-Landmarks has them.
 
-    Groups that verified pairs connect go to one set together; pairs across sets that are left are told. Some photos
-    with which nothing verifies become queries without an answer. 'delf train --data' reads photos.csv, 'delf evaluate'
-    the folder, with --protocol landmarks as well. README.md is the card: read it, and say what you know of licences.
+    Groups that are connected by verified pairs go to the same set, and pairs that still lie across sets are reported.
+    Some photos that match no other become queries without an answer. 'delf train --data' reads photos.csv, and 'delf
+    evaluate' reads the folder, also with --protocol landmarks. README.md is the card of the data set: read it, and add
+    what you know of licences.
 
     Example: [bold]delf dataset split landmarks/ -o benchmark/ --set test=0.5 --set minimum=4[/bold]
     """
@@ -193,24 +205,27 @@ def split(
 
 
 def clean(
-    photos: Annotated[Path, typer.Argument(metavar="PHOTOS", help="Labelled photos, as for 'delf train --data': a "
-                                           "folder with one folder for each class, or a CSV file.")],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="CSV", help="Where the list of what stays goes; "
-                                         "what does not goes beside it, with the reason.")],
-    images: Annotated[Path | None, typer.Option(metavar="FOLDER", help="What the names in a CSV file are relative to; "
-                                                "by default its own folder.")] = None,
-    collection: Annotated[Path | None, typer.Option(help="Where the features are kept; by default CSV with the suffix "
-                                                    ".delf.")] = None,
-    model: Annotated[str | None, typer.Option(help="A packaged model, or a file; by default that of the collection, "
-                                              f"and {MODEL} for a new one.")] = None,
+    photos: Annotated[Path, typer.Argument(metavar="PHOTOS", help="Read labelled photos as 'delf train --data' does: "
+                                                                  "from a folder with one folder for each class, or "
+                                                                  "from a CSV file.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="CSV", help="Write the list of photos that stay to "
+                                                                               "this CSV file; the others are listed "
+                                                                               "in a file beside it, with the "
+                                                                               "reasons.")],
+    images: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Read the names in a CSV file relative to "
+                                                "this folder; by default to the folder of the CSV file.")] = None,
+    collection: Annotated[Path | None, typer.Option(help="Keep the features in this collection; by default CSV with "
+                                                         "the suffix .delf.")] = None,
+    model: Annotated[str | None, typer.Option(help="Use this model: the name of a packaged one, or a file. By default "
+                                              f"the collection's own is used, and {MODEL} for a new one.")] = None,
     extractor: Own = None, settings: Settings = None,
     runtime: Runtime = "auto", device: Device = "cpu", threads: Threads = None,
     json: Json = False, quiet: Quiet = False,
 ) -> None:
-    """Take wrong photos out of labelled ones: what stays is what enough others of its class verify.
+    """Take wrongly labelled photos out of a data set: a photo stays if enough others of its class match it.
 
-    Photos from the web have wrong labels, inside views and portraits among them. The list of what stays is what 'delf
-    train --data' reads; the list beside it says why each other photo was left out, and which class it may be of.
+    Photos from the web have wrong labels, and inside views and portraits are among them. 'delf train --data' reads the
+    list of photos that stay. A list beside it says why each other photo was left out, and which class it may belong to.
 
     Example: [bold]delf dataset clean photos/ -o clean.csv[/bold], then
     [bold]delf train cpu --data clean.csv --start resnet18.safetensors -o landmarks.safetensors[/bold]

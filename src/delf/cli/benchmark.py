@@ -12,24 +12,27 @@ from delf.cli.options import MODEL, Device, Json, Model, Quiet, Runtime, Threads
 
 
 def benchmark(
-    photos: Annotated[Path | None, typer.Argument(metavar="PHOTOS", help="A folder of photos; by default the samples "
-                                                  "that come with scikit-image.")] = None,
-    stage: Annotated[list[str] | None, typer.Option(help="Only this one of extraction, matching, verification, index "
-                                                    "and end-to-end; may be given several times.")] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="How often each thing is timed.")] = 5,
-    count: Annotated[int, typer.Option("--photos", min=4, help="How many photos are used.")] = 24,
-    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write all numbers as "
-                                                "JSON.")] = None,
-    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the ratios: .png or .svg.")] = None,
-    compare: Annotated[Path | None, typer.Option(metavar="FILE", help="Say what became slower or faster since a file "
-                                                 "that --output wrote.")] = None,
+    photos: Annotated[Path | None, typer.Argument(metavar="PHOTOS", help="Measure on the photos in this folder; by "
+                                                                         "default on the samples that come with "
+                                                                         "scikit-image.")] = None,
+    stage: Annotated[list[str] | None, typer.Option(help="Measure only this stage: extraction, matching, "
+                                                         "verification, index or end-to-end. You may repeat "
+                                                         "this.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Time each stage this many times.")] = 5,
+    count: Annotated[int, typer.Option("--photos", min=4, help="Use this many photos.")] = 24,
+    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help=
+        "Write all numbers to this JSON file.")] = None,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the ratios into this .png or .svg "
+                                                                   "file.")] = None,
+    compare: Annotated[Path | None, typer.Option(metavar="FILE", help="Say what has become slower or faster since "
+                                                                      "this file was written by --output.")] = None,
     model: Model = MODEL, runtime: Runtime = "auto", device: Device = "cpu", threads: Threads = None,
     json: Json = False, quiet: Quiet = False,
 ) -> None:
-    """Measure how fast each stage is on this machine, beside peers that are timed in turn with it.
+    """Measure how fast each stage is on this machine, and compare it with peers that are timed in turn with it.
 
     Peers are the steps of the TensorFlow reference, eager PyTorch, brute force and the package asmk, as far as they are
-    installed. A ratio says how many times as long the peer took.
+    installed. A ratio says how many times as long as delf the peer took.
 
     Example: [bold]delf benchmark photos/ -o today.json --compare yesterday.json[/bold]
     """

@@ -36,19 +36,22 @@ PER_WORD = 64  # descriptors of the sample for each word, unless said otherwise
 
 
 def codebook(
-    photos: Annotated[list[Path], typer.Argument(metavar="PHOTOS", help="Files and folders of photos, or one "
-                                                 "collection.")],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The file to write. Beside a model "
-                                         "file, as NAME.words, it is found by itself.")],
-    words: Annotated[int, typer.Option(min=1, help="How many words; fewer where the photos cannot teach as "
-                                       "many.")] = 16384,
-    photos_limit: Annotated[int | None, typer.Option(min=1, help="Only so many of the photos, chosen at "
-                                                     "random.")] = None,
-    sample: Annotated[int | None, typer.Option(min=1, help="How many descriptors to learn from; 64 for each word by "
-                                               "default.")] = None,
+    photos: Annotated[list[Path], typer.Argument(metavar="PHOTOS", help="Learn from these files and folders of "
+                                                                        "photos, or from one collection.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Write the visual words to this file. "
+                                                                                "If it lies beside a model file as "
+                                                                                "NAME.words, the model uses it "
+                                                                                "without being told.")],
+    words: Annotated[int, typer.Option(min=1, help="Learn this many words; fewer are learnt if the photos "
+                                                   "are too few.")] = 16384,
+    photos_limit: Annotated[int | None, typer.Option(min=1, help="Use only this many of the photos, chosen "
+                                                                 "at random.")] = None,
+    sample: Annotated[int | None, typer.Option(min=1, help="Learn from this many descriptors; by default from 64 for "
+                                                           "each word.")] = None,
     exclude: Exclude = None,
-    iterations: Annotated[int, typer.Option(min=1, help="How many iterations of k-means are made.")] = 10,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed makes the same words.")] = 0,
+    iterations: Annotated[int, typer.Option(min=1, help="Run this many iterations of k-means.")] = 10,
+    seed: Annotated[int, typer.Option(min=0, help="Draw random numbers from this seed; the same seed makes the same "
+                                                  "words.")] = 0,
     model: Model = MODEL, extractor: Own = None, settings: Settings = None,
     dimensions: Dimensions = None, max_features: MaxFeatures = None,
     runtime: Runtime = "auto", device: Device = "cpu", threads: Threads = None,
@@ -56,7 +59,8 @@ def codebook(
 ) -> None:
     """Learn the visual words that ASMK and Hamming embedding compare images by.
 
-    Learn them from photos that will not be searched: results on photos that taught the words look better than they are.
+    Learn them from photos that you will not search: on the photos that taught the words, results look better than
+    they would otherwise.
 
     Example: [bold]delf codebook training-photos/ -o places.words --words 16384[/bold]
     """

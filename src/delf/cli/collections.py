@@ -44,43 +44,50 @@ if TYPE_CHECKING:
     from delf.extractors import Extractor
     from delf.types import Box, Result, SearchResult
 
-Folder = Annotated[Path, typer.Argument(metavar="COLLECTION", help="The folder of a collection.")]
+Folder = Annotated[Path, typer.Argument(metavar="COLLECTION", help="Use the collection in this folder.")]
 
 
 def index(
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="COLLECTION", help="The collection to make, or to "
-                                         "add to: what it has already is left as it is.")],
-    photos: Annotated[list[Path] | None, typer.Argument(metavar="PHOTOS", help="Files and folders of photos.")] = None,
-    model: Annotated[str | None, typer.Option(help="A packaged model, a .safetensors or .onnx file, a folder that "
-                                              "holds one, or hub:OWNER/NAME; by default that of the collection, and "
-                                              f"{MODEL} for a new one or with --renew.")] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="COLLECTION", help=
+        "Make this collection, or add to it; photos that it has already are left as they are.")],
+    photos: Annotated[list[Path] | None, typer.Argument(metavar="PHOTOS", help="Read these files, and all photos in "
+                                                                               "these folders.")] = None,
+    model: Annotated[str | None, typer.Option(help="Use this model: the name of a packaged one, a .safetensors or "
+                                              ".onnx file, a folder that holds one, or hub:OWNER/NAME. By default the "
+                                              f"collection's own is used, and {MODEL} for a new one and with "
+                                              "--renew.")] = None,
     extractor: Own = None, dimensions: Dimensions = None, max_features: MaxFeatures = None, details: Details = None,
     settings: Settings = None,
     exclude: Exclude = None,
-    prune: Annotated[bool, typer.Option("--prune", help="Forget the photos below PHOTOS that are gone; with --renew, "
-                                        "those of the collection that are gone.")] = False,
-    renew: Annotated[bool, typer.Option("--renew", help="Read all photos of the collection again, with this model and "
-                                        "these options, in the place of what it has; PHOTOS are not needed. Takes "
-                                        "about twice the room on the disk meanwhile.")] = False,
-    storage: Annotated[str | None, typer.Option(help="full (about 190 kB a photo), or compact (under 30 kB), for large "
-                                                "collections: fewer features and no details, as visual words and "
-                                                "signs. As it is by default, and full for a new collection; with "
-                                                "--renew, another one.")] = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Go on as the folders change: photos are added, moved and "
-                                        "forgotten as they come and go, until Ctrl-C.")] = False,
-    kind: Annotated[str | None, typer.Option("--index", help="auto, exact, ivfpq or lopq, the paper's index: it "
-                                             "finds more in as many bits, and takes longer; as before by default, and "
-                                             "auto at first.")] = None,
+    prune: Annotated[bool, typer.Option("--prune", help="Forget photos below PHOTOS whose files are gone; with "
+                                                        "--renew, forget all photos of the collection whose files are "
+                                                        "gone.")] = False,
+    renew: Annotated[bool, typer.Option("--renew", help="Read all photos of the collection again with this model and "
+                                                        "these options, and replace its features. PHOTOS are not "
+                                                        "needed. Meanwhile the collection takes about twice the room "
+                                                        "on the disk.")] = False,
+    storage: Annotated[str | None, typer.Option(help="Store features in full (about 190 kB a photo) or in compact "
+                                                     "form (under 30 kB), which suits large collections: it keeps "
+                                                     "fewer features, as visual words and signs, and no details. A "
+                                                     "new collection is full by default, and an existing one stays as "
+                                                     "it is; --renew can change it.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Keep running until Ctrl-C, and add, move and forget photos "
+                                                        "as the folders change.")] = False,
+    kind: Annotated[str | None, typer.Option("--index", help="Build this index: auto, exact, ivfpq, or lopq, the "
+                                                             "index of the paper, which finds more with as many bits "
+                                                             "and takes longer. A new collection uses auto by "
+                                                             "default, and an existing one keeps its kind.")] = None,
     runtime: Runtime = "auto", device: Device = "cpu", threads: Threads = None,
     strict: Strict = False, json: Json = False, quiet: Quiet = False,
 ) -> None:
     """Index photos: extract their features into a collection that can be searched.
 
-    Run it again to add what is new or changed. It may be interrupted at any time.
+    Run the command again to add what is new or has changed. You may interrupt it at any time.
 
-    Thumbnails and bins of NAS and photo programs, RAW files and videos are passed over.
+    It passes over RAW files and videos, and the thumbnails and bins that photo programs and network storages keep.
 
-    With --renew, a collection of another model is brought to this one; it is searched as before until that is done.
+    With --renew, the features of a collection are replaced by those of another model or of other options. Until all
+    photos are done, the collection is searched as before.
 
     Example: [bold]delf index ~/Pictures -o places.delf --exclude '*.gif'[/bold]
 
@@ -234,17 +241,19 @@ def _print_added(collection: Collection, report: AddReport, renewed: AddReport |
 
 def search(
     collection: Folder,
-    query: Annotated[list[Path], typer.Argument(metavar="QUERY", help="Photos to search with.")],
-    box: Annotated[str | None, typer.Option(metavar="X1,Y1,X2,Y2", help="Search for this part of the query, "
-                                            "in pixels of the upright photo.")] = None,
+    query: Annotated[list[Path], typer.Argument(metavar="QUERY", help="Search with these photos.")],
+    box: Annotated[str | None, typer.Option(metavar="X1,Y1,X2,Y2", help="Search only for this part of the query, "
+                                         "given in pixels of the upright photo.")] = None,
     where: Where = None, top: Top = 10, method: Method = METHOD,
-    html: Annotated[Path | None, typer.Option(metavar="REPORT", help="Write a page with the matched points.")] = None,
-    model: Annotated[str | None, typer.Option(help="The model file, where it is not a packaged one.")] = None,
+    html: Annotated[Path | None, typer.Option(metavar="REPORT", help="Write a page that shows the matched "
+                                                                     "points.")] = None,
+    model: Annotated[str | None, typer.Option(help="Use this model file, if the collection was not made with a "
+                                                   "packaged model.")] = None,
     extractor: Own = None, verifier: Verifier = None, candidates: Candidates = None, turns: Turns = None,
     settings: Settings = None, runtime: Runtime = "auto", device: Device = "cpu", threads: Threads = None,
     strict: Strict = False, json: Json = False, quiet: Quiet = False,
 ) -> None:
-    """Search a collection with photos: which of its images show the same thing, and how sure that is.
+    """Search a collection with photos. The answer says which of its images show the same thing, and how sure that is.
 
     Example: [bold]delf search places.delf query.jpg --html report.html[/bold]
 
@@ -332,7 +341,7 @@ def _write_report(path: Path, answers: list[SearchResult], box: Box | None, coll
 
 
 def info(collection: Folder, json: Json = False) -> None:
-    """Say what a collection holds: images, features, bytes by kind, storage, model, and which index and why.
+    """Show what a collection holds: its images, features, bytes by kind, storage, model, and its index with the reason.
 
     Example: [bold]delf info places.delf[/bold]
     """

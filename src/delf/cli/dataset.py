@@ -20,16 +20,17 @@ if TYPE_CHECKING:
 
 dataset = typer.Typer(
     name="dataset", no_args_is_help=True, rich_markup_mode="rich",
-    help="Data sets: public ones to get and check, and those that you make of photos of your own.\n\n"
+    help="Get and check public data sets, and make data sets of your own photos.\n\n"
          "Example: [bold]delf dataset get roxford5k -o data/roxford5k[/bold]\n\n"
          "Example: [bold]delf dataset build ~/Pictures -o landmarks/[/bold]")
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="Of a data set; 'delf dataset list' has them.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Get the data set of this name; 'delf dataset list' lists "
+                                                          "all names.")]
 
 
 @dataset.command("list")
 def list_(json: Json = False) -> None:
-    """List the data sets: what they hold, how large they are, which sums are published, and their terms.
+    """List the data sets: what they hold, how large they are, which checksums are published, and their terms.
 
     Example: [bold]delf dataset list[/bold]
     """
@@ -42,21 +43,23 @@ def list_(json: Json = False) -> None:
 @dataset.command()
 def get(
     name: Name,
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where it goes.")],
-    part: Annotated[list[str] | None, typer.Option(metavar="PART", help="Only this part; may be given several "
-                                                   "times.")] = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask: the terms are read and accepted.")] = False,
-    mirror: Annotated[str | None, typer.Option(metavar="URL", help="Of a mirror that has each file below the name of "
-                                               "its host.")] = None,
-    archives: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Where archives are looked for and kept; data "
-                                                  "sets may share it.")] = None,
-    keep_archives: Annotated[bool, typer.Option("--keep-archives", help="Delete no archive once it is "
-                                                "unpacked.")] = False,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Put the data set into this "
+                                                                                  "folder.")],
+    part: Annotated[list[str] | None, typer.Option(metavar="PART", help="Get only this part of the data set. You may "
+                                                                        "repeat this.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask: you have read and accept the terms.")] = False,
+    mirror: Annotated[str | None, typer.Option(metavar="URL", help="Download from this mirror, which has each file "
+                                                                   "below the name of its host.")] = None,
+    archives: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Look for archives in this folder, and keep "
+                                                                         "them there. Several data sets may "
+                                                                         "share it.")] = None,
+    keep_archives: Annotated[bool, typer.Option("--keep-archives", help="Keep archives after they are "
+                                                                        "unpacked.")] = False,
     json: Json = False, quiet: Quiet = False,
 ) -> None:
-    """Get a data set: download, verify, unpack, and the ground truth in the form that 'delf evaluate' reads.
+    """Get a data set: download, verify and unpack it, and write the ground truth as 'delf evaluate' reads it.
 
-    Run it again to go on after an interruption; what is there is not fetched again.
+    After an interruption, run the command again to continue; files that are there are not downloaded again.
 
     Example: [bold]delf dataset get gldv2 --part index --part test -o data/gldv2[/bold]
     """
@@ -86,11 +89,13 @@ def get(
 @dataset.command()
 def check(
     name: Name,
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder in which the data set lies.")],
-    decode: Annotated[bool, typer.Option("--decode", help="Read every image completely, which takes long.")] = False,
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Check the data set in this folder.")],
+    decode: Annotated[bool, typer.Option("--decode", help="Decode every image completely, which takes long.")] = False,
     json: Json = False, quiet: Quiet = False,
 ) -> None:
-    """Check a data set: the published numbers, missing images, damaged images. Exit code 1 if something is wrong.
+    """Check a data set for missing and damaged images, and against its published numbers.
+
+    If something is wrong, the exit code is 1.
 
     Example: [bold]delf dataset check roxford5k data/roxford5k[/bold]
     """

@@ -17,13 +17,15 @@ SHOWN = 3
 
 
 def demo(
-    photos: Annotated[Path | None, typer.Argument(metavar="PHOTOS", help="A folder of your own photos; without it, "
-                                                  "photographs that scikit-image brings.")] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where the collection and the page "
-                                         "go.")] = Path("delf-demo"),
+    photos: Annotated[Path | None, typer.Argument(metavar="PHOTOS", help="Use the photos in this folder; by default "
+                                                                         "the photographs that come with "
+                                                                         "scikit-image.")] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Write the collection and the page "
+                                                                                  "into this "
+                                                                                  "folder.")] = Path("delf-demo"),
     model: Model = MODEL, threads: Threads = None, quiet: Quiet = False,
 ) -> None:
-    """Run the main job on real photographs (or on your own), and write a page with the matched points.
+    """Index and search real photographs, or your own, and write a page that shows the matched points.
 
     Example: [bold]delf demo ~/Pictures[/bold]
     """

@@ -21,25 +21,31 @@ KINDS = {"copy": "exact copies", "near": "nearly the same picture"}
 
 def duplicates(
     collection: Folder,
-    copies: Annotated[bool, typer.Option("--copies", help="Exact copies only, which takes no time.")] = False,
-    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the groups as a table as well.")] = None,
+    copies: Annotated[bool, typer.Option("--copies", help="Look for exact copies only, which takes no time.")] = False,
+    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the groups to this CSV file as well.")] = None,
     move: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Move all but the best file of each group into "
-                                              "this folder, and note there what was moved.")] = None,
+                                                                     "this folder, and record there what was "
+                                                                     "moved.")] = None,
     undo: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Move the files in this folder back to where they "
                                               "were, and do nothing else.")] = None,
-    page: Annotated[bool, typer.Option("--page", help="Look at the groups in the browser, choose what is kept, and, "
-                                       "with --move FOLDER, move the others there group by group, and back.")] = False,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Where the page is; 0 takes a port that is free.")] = 0,
-    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Whether --page opens the browser.")] = True,
+    page: Annotated[bool, typer.Option("--page", help="Show the groups in the browser, where you can choose which "
+                                                      "files are kept and, with --move FOLDER, move the others there "
+                                                      "and back, group by group.")] = False,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Serve the page at this port; 0 takes any free "
+                                                             "port.")] = 0,
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Let --page open the browser, or only print "
+                                                                         "the address.")] = True,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Move without asking first.")] = False,
-    model: Annotated[str | None, typer.Option(help="The model file, where it is not a packaged one.")] = None,
+    model: Annotated[str | None, typer.Option(help="Use this model file, if the collection was not made with a "
+                                                   "packaged model.")] = None,
     extractor: Own = None, settings: Settings = None, threads: Threads = None,
     strict: Strict = False, json: Json = False, quiet: Quiet = False,
 ) -> None:
-    """Find photos that a collection has more than once: exact copies, and those saved again, smaller, lighter, cropped.
+    """Find photos that a collection has more than once: exact copies, and photos that were saved again, resized,
+    made lighter or cropped.
 
-    Each group has its best file first: the one with most pixels, then most bytes, then the earliest date. Nothing is
-    changed unless --move says so, and then nothing is deleted: --undo moves everything back.
+    The best file of each group comes first: the one with the most pixels, then the most bytes, then the earliest date.
+    Nothing is changed unless you give --move. Even then nothing is deleted, and --undo moves everything back.
 
     Example: [bold]delf duplicates places.delf --move ~/duplicates[/bold]
 

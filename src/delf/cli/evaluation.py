@@ -34,22 +34,26 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="images/ and gnd.json, as the revisited "
-                                           "Oxford and Paris benchmarks have them.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Evaluate on this folder, which holds images/ and "
+                                                                  "gnd.json as the revisited Oxford and Paris "
+                                                                  "benchmarks do.")],
     method: Method = METHOD,
-    save_predictions: Annotated[Path | None, typer.Option(metavar="RANKING", help="Where the rankings go, for "
-                                                          "'delf score'.")] = None,
+    save_predictions: Annotated[Path | None, typer.Option(metavar="RANKING", help="Write the rankings to this file, "
+                                                                                  "which 'delf score' reads.")] = None,
     html: Annotated[Path | None, typer.Option(metavar="REPORT", help="Write a page with scores, curves, and the worst "
-                                              "and slowest queries.")] = None,
-    protocol: Annotated[str, typer.Option(help="auto (by what the ground truth has), or landmarks, for a folder of "
-                                          "'delf dataset split': precision against recall as in the paper of DELF, "
-                                          "GAP, and mean average precision at 100.")] = "auto",
-    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="With --protocol landmarks: draw the curves of all "
-                                              "methods, .png or .svg.")] = None,
-    collection: Annotated[Path | None, typer.Option(help="Keep the collection here, and use it again.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many queries.")] = None,
-    distractors: Annotated[list[Path] | None, typer.Option(metavar="FOLDER", help="Photos that no query shows, which "
-                                                           "are searched as well; may be given several times.")] = None,
+                                                                     "and the slowest queries.")] = None,
+    protocol: Annotated[str, typer.Option(help="Score by this protocol: auto, which the ground truth decides, or "
+                                               "landmarks, for a folder that 'delf dataset split' made, which gives "
+                                               "precision against recall as in the DELF paper, GAP, and mean average "
+                                               "precision at 100.")] = "auto",
+    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="With --protocol landmarks, draw the curves of all "
+                                                                   "methods into this .png or .svg file.")] = None,
+    collection: Annotated[Path | None, typer.Option(help="Keep the collection in this folder, so that the next run "
+                                                         "can use it again.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Use only this many queries, the first ones.")] = None,
+    distractors: Annotated[list[Path] | None, typer.Option(metavar="FOLDER", help="Search these photos as well, which "
+                                                                                  "show what no query shows. You may "
+                                                                                  "repeat this.")] = None,
     model: Model = MODEL, extractor: Own = None, dimensions: Dimensions = None,
     verifier: Verifier = None, candidates: Candidates = None, turns: Turns = None, settings: Settings = None,
     runtime: Runtime = "auto", device: Device = "cpu", threads: Threads = None,
@@ -57,12 +61,12 @@ def evaluate(
 ) -> None:
     """Measure retrieval on a benchmark: mean average precision under the Easy, Medium and Hard protocols.
 
-    Each query is cropped by its box before anything else, and ranked against all images of the benchmark. A ground
-    truth of the classic kind (ok, junk) is scored by the classic protocol. With --method all, every method is measured
-    on the same features, one after the other; --html and --save-predictions then write a file for each.
+    Each query is cropped to its box first, and then all images of the benchmark are ranked for it. A ground truth of
+    the classic kind (ok, junk) is scored by the classic protocol. With --method all, all methods are measured one after
+    another on the same features, and --html and --save-predictions write a file for each.
 
-    The page of --html shows why queries fail: their best wrong results with the matched points, and what became of each
-    image that they should find (not retrieved, not matched, not verified, or ranked below a wrong one).
+    The page of --html shows why queries fail: the best wrong results with the matched points, and what happened to each
+    image that should have been found (not retrieved, not matched, not verified, or ranked below a wrong one).
 
     Example: [bold]delf evaluate roxford5k/ --html report.html --save-predictions ranks.json[/bold]
 
@@ -165,14 +169,16 @@ def _files(path: Path | None, suffix: str, methods: list[str]) -> dict[str, Path
 
 
 def score(
-    ranking: Annotated[Path, typer.Argument(metavar="RANKING", help='{"ranks": [[image, ...], ...]}, best first.')],
-    truth: Annotated[Path, typer.Argument(metavar="TRUTH", help="The ground truth: JSON, the benchmarks' .pkl, or a "
-                                          "solution in CSV.")],
-    protocol: Annotated[str, typer.Option(help="revisited, classic, gld-recognition or gld-retrieval.")] = "revisited",
-    at: Annotated[str, typer.Option(metavar="K,K,...", help="Ranks for the mean precision.")] = "1,5,10",
+    ranking: Annotated[Path, typer.Argument(metavar="RANKING", help="Score the rankings in this JSON file: "
+                                                                    '{"ranks": [[image, ...], ...]}, best first.')],
+    truth: Annotated[Path, typer.Argument(metavar="TRUTH", help="Compare with this ground truth: a JSON file, a .pkl "
+                                                                "file of the benchmarks, or a solution in CSV.")],
+    protocol: Annotated[str, typer.Option(help="Score by this protocol: revisited, classic, gld-recognition or "
+                                               "gld-retrieval.")] = "revisited",
+    at: Annotated[str, typer.Option(metavar="K,K,...", help="Give the mean precision at these ranks.")] = "1,5,10",
     json: Json = False,
 ) -> None:
-    """Score anyone's ranking against a ground truth.
+    """Score the rankings of any program against a ground truth.
 
     Example: [bold]delf score ranks.json gnd.json --protocol revisited[/bold]
     """

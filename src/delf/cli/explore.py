@@ -18,20 +18,21 @@ SHOWN = 10
 
 
 def explore(
-    collection: Annotated[Path, typer.Argument(metavar="COLLECTION", help="The folder of a collection.")],
-    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="PAGE", help="Where the page goes; "
-                                                f"{PAGE} by default, and none with --json.")] = None,
-    sure: Annotated[float | None, typer.Option(min=0, max=1, help="The probability from which one pair joins two "
-                                               "photos by itself; 0.9 by default.")] = None,
-    model: Annotated[str | None, typer.Option(help="The model file, where it is not a packaged one.")] = None,
+    collection: Annotated[Path, typer.Argument(metavar="COLLECTION", help="Use the collection in this folder.")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="PAGE", help="Write the page to this file; "
+                                                f"{PAGE} by default. --json alone writes no page.")] = None,
+    sure: Annotated[float | None, typer.Option(min=0, max=1, help="Let a single pair join two photos from this "
+                                                                  "probability on; 0.9 by default.")] = None,
+    model: Annotated[str | None, typer.Option(help="Use this model file, if the collection was not made with a "
+                                                   "packaged model.")] = None,
     where: Where = None, extractor: Own = None, settings: Settings = None,
     threads: Threads = None, json: Json = False, quiet: Quiet = False,
 ) -> None:
     """Find the photos of a collection that show the same place, and put them on a page, group by group.
 
-    The collection is matched with itself, by the features that it has. That takes about as long as indexing did; it may
-    be interrupted at any time, and goes on from there. Each group has a representative, and pictures that are nearly
-    the same are marked.
+    The collection is matched with itself by the features that it has. That takes about as long as indexing did. You may
+    interrupt the command at any time; the same command continues. Each group has a representative, and pictures that
+    are nearly the same are marked.
 
     Example: [bold]delf explore places.delf -o places.html[/bold]
     """

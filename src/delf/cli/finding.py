@@ -19,13 +19,13 @@ def photos(
     collection: Folder,
     where: Where = None, json: Json = False,
 ) -> None:
-    """List the photos of a collection, all or those of which a condition is true: with --json an object a line.
+    """List the photos of a collection, or those that meet a condition. With --json, each line is an object.
 
-    A condition compares fields by =, !=, <, <=, >, >=, 'contains' and 'in (A, B)', and is joined to others by 'and',
-    'or', 'not' and parentheses. Photos have name, path, folder, date, place, latitude, longitude, camera, width,
-    height, megapixels, bytes and key; other names are keys of the metadata that 'delf describe' keeps. 'has FIELD'
-    asks whether there is one, and 'place within 2 km of 41.89,12.49' where a photo was taken. Values with spaces stand
-    in quotes.
+    A condition compares fields by =, !=, <, <=, >, >=, 'contains' and 'in (A, B)'; 'and', 'or', 'not' and parentheses
+    join conditions. The fields are name, path, folder, date, place, latitude, longitude, camera, width, height,
+    megapixels, bytes and key; any other name is a key of the metadata that 'delf describe' stores. 'has FIELD' is true
+    of photos that have the field, and 'place within 2 km of 41.89,12.49' of photos that were taken there. Put values
+    with spaces in quotes.
 
     Example: [bold]delf photos places.delf --where 'date = 2019 and not camera contains iphone'[/bold]
     """
@@ -43,16 +43,17 @@ def photos(
 def describe(
     collection: Folder,
     photo: Annotated[list[str] | None, typer.Argument(
-        metavar="PHOTO", help="Photos of the collection, by their paths or keys.")] = None,
+        metavar="PHOTO", help="Describe these photos of the collection, given by their paths or keys.")] = None,
     settings: Annotated[list[str] | None, typer.Option(
-        "--set", metavar="KEY=VALUE", help="What is said of them; a value that is JSON is taken as such, any other as "
-                                           "text. Without a VALUE the key is taken away.")] = None,
+        "--set", metavar="KEY=VALUE", help="Set this key of their metadata. A value that is JSON is stored as such, "
+                                           "any other as text; without a VALUE the key is removed. You may repeat "
+                                           "this.")] = None,
     table: Annotated[Path | None, typer.Option(
-        "--from", metavar="FILE", help="A file with a JSON object in each line: 'photo' has the path or key, all else "
-                                       "is what is said of it.")] = None,
+        "--from", metavar="FILE", help="Read a JSON object from each line of this file: 'photo' is the path or key of "
+                                       "a photo, and all other keys are its metadata.")] = None,
     json: Json = False,
 ) -> None:
-    """Say something of photos, to find them by: a JSON object is kept with each.
+    """Store metadata with photos, by which they can be found. The metadata of a photo are a JSON object.
 
     Example: [bold]delf describe places.delf photos/a.jpg --set album=Rome --set 'tags=["sea", "night"]'[/bold]
 

@@ -23,26 +23,28 @@ from delf.cli.options import (
 
 colmap = typer.Typer(
     name="colmap", no_args_is_help=True, rich_markup_mode="rich",
-    help="Databases of COLMAP, written and read.\n\n"
+    help="Write and read the databases of COLMAP.\n\n"
          "Example: [bold]delf colmap export features.h5 --pairs pairs.txt -o database.db[/bold]")
 
 
 def retrieve(
-    collection: Annotated[Path, typer.Argument(metavar="COLLECTION", help="The folder of the collection.")],
-    queries: Annotated[list[Path], typer.Argument(metavar="QUERIES", help="Photos to search with, and folders.")],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="PAIRS", help="The text file to write.")],
-    root: Annotated[Path, typer.Option(metavar="FOLDER", help="The folder above all photos, which names are relative "
-                                                              "to: hloc's image_dir.")],
-    top: Annotated[int, typer.Option(min=1, help="How many images for each query.")] = 20,
+    collection: Annotated[Path, typer.Argument(metavar="COLLECTION", help="Search the collection in this folder.")],
+    queries: Annotated[list[Path], typer.Argument(metavar="QUERIES", help="Search with these photos, and with all "
+                                                                          "photos in these folders.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="PAIRS", help="Write the pairs to this text file.")],
+    root: Annotated[Path, typer.Option(metavar="FOLDER", help="Make names relative to this folder, which lies above "
+                                                              "all photos; hloc calls it image_dir.")],
+    top: Annotated[int, typer.Option(min=1, help="Write at most this many images for each query.")] = 20,
     method: Method = METHOD, exclude: Exclude = None,
-    model: Annotated[str | None, typer.Option(help="The model file, where it is not a packaged one.")] = None,
+    model: Annotated[str | None, typer.Option(help="Use this model file, if the collection was not made with a "
+                                                   "packaged model.")] = None,
     own: Own = None, runtime: Runtime = "auto", device: Device = "cpu", threads: Threads = None,
     strict: Strict = False, quiet: Quiet = False,
 ) -> None:
-    """Search a collection with many photos, and write which images to match with each, as hloc reads it.
+    """Search a collection with many photos, and write a file for hloc that says which images to match with each photo.
 
-    A line of the file is a query and one of its images, best first. A photo is no answer to itself, so that a
-    collection may be searched with its own photos. Work that was interrupted goes on.
+    Each line of the file names a query and one of its images, best first. A photo never finds itself, so that you may
+    search a collection with its own photos. After an interruption, the same command continues.
 
     Example: [bold]delf retrieve places.delf photos/query -o pairs.txt --root photos --top 20[/bold]
     """
@@ -62,17 +64,19 @@ def retrieve(
 
 
 def convert(
-    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="A feature file, a folder of them, a database of "
-                                           "COLMAP (.db), or a collection.")],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="TARGET", help="A .h5 or .parquet file for all "
-                                         "images, or a folder for a file of each.")],
-    form: Annotated[str | None, typer.Option("--format", help="Of the files in a folder: npz, delf, csv, h5 or "
-                                                              "parquet.")] = None,
-    root: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Of a collection, what names are relative to; by "
-                                              "default the folder that holds all of its photos.")] = None,
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="Read features from this file, folder of files, "
+                                                                  "COLMAP database (.db) or collection.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="TARGET", help="Write one .h5 or .parquet file for "
+                                                                                  "all images, or a file for each "
+                                                                                  "image into this folder.")],
+    form: Annotated[str | None, typer.Option("--format", help="Write the files of a folder in this format: npz, delf, "
+                                                              "csv, h5 or parquet.")] = None,
+    root: Annotated[Path | None, typer.Option(metavar="FOLDER", help="For a collection, make names relative to this "
+                                                                     "folder; by default to the folder that holds all "
+                                                                     "of its photos.")] = None,
     strict: Strict = False, quiet: Quiet = False,
 ) -> None:
-    """Write features in another form, an image at a time; what is there already is passed over.
+    """Write features in another form, one image at a time. Images that were written before are passed over.
 
     Example: [bold]delf convert features.h5 -o descriptors.parquet[/bold], or
     [bold]delf convert places.delf -o descriptors.parquet[/bold]
@@ -88,19 +92,24 @@ def convert(
 
 @colmap.command("export")
 def export_(
-    features: Annotated[Path, typer.Argument(metavar="FEATURES", help="The .h5 or .parquet file that 'delf extract' "
-                                             "wrote.")],
-    pairs: Annotated[Path, typer.Option(metavar="PAIRS", help="A text file of pairs, as 'delf retrieve' writes it.")],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="DATABASE", help="The .db file to write.")],
-    matches: Annotated[Path | None, typer.Option(metavar="FILE", help="The matches that 'delf match --pairs' wrote; by "
-                                                 "default the pairs are matched here.")] = None,
-    photos: Annotated[Path | None, typer.Option(metavar="FOLDER", help="The folder of the photos, whose EXIF data tell "
-                                                "focal lengths; by default they are guessed.")] = None,
-    single_camera: Annotated[bool, typer.Option("--single-camera", help="All photos of one size are of one camera that "
-                                                "did not zoom.")] = False,
+    features: Annotated[Path, typer.Argument(metavar="FEATURES", help="Read the .h5 or .parquet file that 'delf "
+                                                                      "extract' wrote.")],
+    pairs: Annotated[Path, typer.Option(metavar="PAIRS", help="Read the pairs from this text file, as 'delf retrieve' "
+                                                              "writes it.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DATABASE", help="Write the database to this .db "
+                                                                                    "file.")],
+    matches: Annotated[Path | None, typer.Option(metavar="FILE", help="Read the matches that 'delf match --pairs' "
+                                                                      "wrote; by default the pairs are matched by "
+                                                                      "this command.")] = None,
+    photos: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Read focal lengths from the EXIF data of the "
+                                                                       "photos in this folder; by default they are "
+                                                                       "guessed.")] = None,
+    single_camera: Annotated[bool, typer.Option("--single-camera", help="Assume that all photos of one size were "
+                                                                        "taken by one camera that did not "
+                                                                        "zoom.")] = False,
     strict: Strict = False, quiet: Quiet = False,
 ) -> None:
-    """Write a database that COLMAP's mapper starts from: keypoints, matches, two-view geometries and cameras.
+    """Write a database from which COLMAP's mapper starts, with keypoints, matches, two-view geometries and cameras.
 
     Example: [bold]delf colmap export features.h5 --pairs pairs.txt --matches matches.h5 -o database.db[/bold], then
     [bold]colmap mapper --database_path database.db --image_path photos --output_path model[/bold]
@@ -119,13 +128,14 @@ def export_(
 
 @colmap.command("import")
 def import_(
-    database: Annotated[Path, typer.Argument(metavar="DATABASE", help="A .db file of COLMAP.")],
-    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FEATURES", help="The .h5 or .parquet file "
-                                                "of keypoints, and of descriptors where there are some.")] = None,
-    matches: Annotated[Path | None, typer.Option(metavar="FILE", help="The .h5 file of matches, with fundamental "
-                                                 "matrices.")] = None,
-    pairs: Annotated[Path | None, typer.Option(metavar="PAIRS", help="The text file of pairs.")] = None,
-    verified: Annotated[bool, typer.Option("--verified", help="Only matches that agree with the geometry.")] = False,
+    database: Annotated[Path, typer.Argument(metavar="DATABASE", help="Read this .db file of COLMAP.")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FEATURES", help=
+        "Write keypoints, and descriptors where there are any, to this .h5 or .parquet file.")] = None,
+    matches: Annotated[Path | None, typer.Option(metavar="FILE", help="Write matches, with fundamental matrices, to "
+                                                                      "this .h5 file.")] = None,
+    pairs: Annotated[Path | None, typer.Option(metavar="PAIRS", help="Write the pairs to this text file.")] = None,
+    verified: Annotated[bool, typer.Option("--verified", help="Write only matches that agree with the "
+                                                              "geometry.")] = False,
     quiet: Quiet = False,
 ) -> None:
     """Read a database of COLMAP into files of features, pairs and matches.

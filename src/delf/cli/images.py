@@ -32,22 +32,26 @@ if TYPE_CHECKING:
 
 
 def match(
-    image0: Annotated[Path | None, typer.Argument(metavar="A", help="A photo.")] = None,
-    image1: Annotated[Path | None, typer.Argument(metavar="B", help="Another photo.")] = None,
+    image0: Annotated[Path | None, typer.Argument(metavar="A", help="Match this photo.")] = None,
+    image1: Annotated[Path | None, typer.Argument(metavar="B", help="Match it with this photo.")] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE",
-                                                help="Draw the matched points into this .png or .jpg; with --pairs, "
-                                                     "the .h5 file of the matches.")] = None,
-    pairs: Annotated[Path | None, typer.Option(metavar="PAIRS", help="Match many pairs: a text file with two names a "
-                                               "line, as 'delf retrieve' and hloc write it.")] = None,
-    features: Annotated[Path | None, typer.Option(metavar="FILE", help="With --pairs: the features of the images; by "
-                                                  "default features.h5 in the folder of PAIRS.")] = None,
-    verified: Annotated[bool, typer.Option("--verified", help="With --pairs: only matches that agree with one "
-                                           "transform of the image plane.")] = False,
+                                                help="Draw the matched points into this .png or .jpg file; with "
+                                                     "--pairs, write the matches to this .h5 file.")] = None,
+    pairs: Annotated[Path | None, typer.Option(metavar="PAIRS", help="Match all pairs in this text file, which has "
+                                                                     "two names a line, as 'delf retrieve' and hloc "
+                                                                     "write it.")] = None,
+    features: Annotated[Path | None, typer.Option(metavar="FILE", help="With --pairs, read the features of the images "
+                                                                       "from this file; by default from features.h5 "
+                                                                       "in the folder of PAIRS.")] = None,
+    verified: Annotated[bool, typer.Option("--verified", help="With --pairs, write only matches that agree with one "
+                                                              "transform of the image plane.")] = False,
     model: Model = MODEL, extractor: Own = None, settings: Settings = None,
     runtime: Runtime = "auto", device: Device = "cpu", threads: Threads = None,
     strict: Strict = False, json: Json = False, quiet: Quiet = False,
 ) -> None:
-    """Match two photos: do they show the same thing, and which points are the same? Or many pairs, for hloc.
+    """Match two photos: find out whether they show the same thing, and which points are the same.
+
+    With --pairs, match many pairs of photos, as hloc does.
 
     Example: [bold]delf match a.jpg b.jpg -o matches.png[/bold], or
     [bold]delf match --pairs pairs.txt --features features.h5 -o matches.h5[/bold]
@@ -105,18 +109,22 @@ def _match_pairs(pairs: Path, features: Path, output: Path, verified: bool, thre
 
 def extract(
     photos: Photos,
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="The folder for a file of each photo "
-                                         "or, for h5 and parquet, one file for all of them, such as features.h5.")],
-    form: Annotated[str, typer.Option("--format", help="npz, delf (the reference's file), csv, h5 (one file for all "
-                                      "is what hloc reads) or parquet.")] = "npz",
-    root: Annotated[Path | None, typer.Option(metavar="FOLDER", help="With one file for all photos: what their names "
-                                              "are relative to; by default the folder that is given.")] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Write a file for each photo into "
+                                                                                  "this folder; for h5 and parquet, "
+                                                                                  "you may name one file for all "
+                                                                                  "photos, such as features.h5.")],
+    form: Annotated[str, typer.Option("--format", help="Write this format: npz, delf (the file of the TensorFlow "
+                                                       "reference), csv, h5 (hloc reads one such file for all photos) "
+                                                       "or parquet.")] = "npz",
+    root: Annotated[Path | None, typer.Option(metavar="FOLDER", help="With one file for all photos, make their names "
+                                                                     "relative to this folder; by default to the "
+                                                                     "folder that is given.")] = None,
     exclude: Exclude = None, dimensions: Dimensions = None, max_features: MaxFeatures = None,
     model: Model = MODEL, extractor: Own = None, settings: Settings = None,
     runtime: Runtime = "auto", device: Device = "cpu", threads: Threads = None,
     strict: Strict = False, quiet: Quiet = False,
 ) -> None:
-    """Extract features to files that other programs read; photos whose features are there already are passed over.
+    """Extract features into files that other programs read. Photos whose features are there already are passed over.
 
     Example: [bold]delf extract photos/ -o features/ --format npz[/bold], or
     [bold]delf extract photos/ -o features.h5 --format h5[/bold]
@@ -146,12 +154,12 @@ def extract(
 
 
 def attention(
-    photo: Annotated[Path, typer.Argument(metavar="PHOTO", help="A photo.")],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="PICTURE", help="A .png or .jpg to write.")],
+    photo: Annotated[Path, typer.Argument(metavar="PHOTO", help="Match this photo.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="PICTURE", help="Write this .png or .jpg file.")],
     max_features: MaxFeatures = None, model: Model = MODEL, extractor: Own = None, settings: Settings = None,
     runtime: Runtime = "auto", device: Device = "cpu", threads: Threads = None, quiet: Quiet = False,
 ) -> None:
-    """Draw what a model looks at: the photo, light where attention is high, and the features that it selects.
+    """Draw what a model looks at: the photo, bright where attention is high, and the features that the model selects.
 
     Example: [bold]delf attention photo.jpg -o attention.png[/bold]
     """

@@ -28,19 +28,21 @@ if TYPE_CHECKING:
 
 
 def export(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A .safetensors file, a folder that holds one, or the "
-                                         "name of a packaged model.")],
-    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="The .onnx file, or .pt for "
-                                                "TorchScript, or .xml for OpenVINO; by default .onnx beside the "
-                                                "model, or, for a packaged one, in the current folder.")] = None,
-    int8: Annotated[Path | None, typer.Option(metavar="PHOTOS", help="Compute in 8 bits. Photos of any kind, a folder "
-                                              "or a CSV file as for 'delf train --data' (its split train), show "
-                                              "which numbers occur.")] = None,
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Export this model: a .safetensors file, a folder that "
+                                                               "holds one, or the name of a packaged model.")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help=
+        "Write this file: .onnx, .pt for TorchScript, or .xml for OpenVINO. By default an .onnx file is written "
+        "beside the model, or, for a packaged one, into the current folder.")] = None,
+    int8: Annotated[Path | None, typer.Option(metavar="PHOTOS", help="Make a model that computes in 8 bits. Photos of "
+                                                                     "any kind show which numbers occur: a folder, or "
+                                                                     "a CSV file as for 'delf train --data', of which "
+                                                                     "the split train is used.")] = None,
 ) -> None:
-    """Make the ONNX file of a model, which is all that a plain install needs; or one for another program.
+    """Make the ONNX file of a model, which is all that a plain install needs, or a file for another program.
 
-    With --int8, make one that computes in 8 bits: faster, most where the processor has instructions for it, with nearly
-    the same features, on every processor. Collections and visual words of the model go on to fit.
+    With --int8, make a file that computes in 8 bits. It is faster, above all on processors with instructions for that,
+    and gives nearly the same features on every processor. Collections and visual words of the model can still be used
+    with it.
 
     Example: [bold]delf export model.safetensors -o model.onnx[/bold], then
     [bold]delf export model.onnx --int8 photos/ -o model-int8.onnx[/bold]
@@ -77,42 +79,55 @@ def _photos_of(data: Path) -> list[Path]:
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="'cpu', 'thin' (a tenth of the cost, from what "
-                                       "another model says), 'joint', 'paper', 'dinov2', 'finish' (no training: "
-                                       "threshold and probability anew), or a TOML file.")],
-    data: Annotated[Path, typer.Option(metavar="PHOTOS", help="A folder with one folder of photos for each class; a "
-                                       "CSV file with the columns file, class and, if you like, split (train, val, "
-                                       "holdout); or train.csv or train_clean.csv of Google Landmarks.")],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="MODEL", help="The .safetensors file to write; its "
-                                         ".onnx file goes beside it.")],
-    start: Annotated[Path | None, typer.Option(metavar="FILE", help="Weights of the trunk under the names of "
-                                               "torchvision or of its authors, as .pth or .safetensors ('delf weights "
-                                               "get resnet18' has some), or a model to go on from, or, for 'thin', to "
-                                               "learn from: a file, or the name of a packaged one.")] = None,
-    trunk: Annotated[str | None, typer.Option(metavar="MODULE:FACTORY", help="A network of your own in the place of "
-                                              "the trunk that the recipe names: a function without arguments that "
-                                              "makes a module of torch, in a module that Python can import, from the "
-                                              "current folder as well; or an .onnx file, which stays as it is. What "
-                                              "is to be said of it stands in [trunk] of the recipe. Then --start may "
-                                              "be left out.")] = None,
-    images: Annotated[Path | None, typer.Option(metavar="FOLDER", help="What the names in the CSV file are relative "
-                                                "to; by default its own folder.")] = None,
-    pairs: Annotated[Path | None, typer.Option(metavar="FILE", help="Correspondences (.npz) of training photos, as "
-                                               "'delf pairs' makes them.")] = None,
-    held_pairs: Annotated[Path | None, typer.Option(metavar="FILE", help="Correspondences of held-out photos, to "
-                                                    "validate with.")] = None,
-    run: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Of checkpoints and logs; by default MODEL with "
-                                             "the suffix .run.")] = None,
-    plot: Annotated[bool, typer.Option("--plot", help="Train nothing: draw the curves of the run so far, and how well "
-                                       "its probability holds, into its folder.")] = False,
-    about: Annotated[str, typer.Option(help="One sentence for the model file: what it was trained from.")] = "",
-    licence: Annotated[str, typer.Option(help="The licence of the weights, which the model file names.")] = "",
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="Train by this recipe: 'cpu', 'thin' (a model of a "
+                                                                 "tenth of the cost, which learns from another "
+                                                                 "model), 'joint', 'paper', 'dinov2', 'finish' (no "
+                                                                 "training: only the threshold and the probability "
+                                                                 "are fitted again), or a TOML file.")],
+    data: Annotated[Path, typer.Option(metavar="PHOTOS", help="Read labelled photos from a folder with one folder of "
+                                                              "photos for each class; from a CSV file with the "
+                                                              "columns file, class and, optionally, split (train, "
+                                                              "val, holdout); or from train.csv or train_clean.csv of "
+                                                              "Google Landmarks.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="MODEL", help="Write the model to this "
+                                                                                 ".safetensors file, and its .onnx "
+                                                                                 "file beside it.")],
+    start: Annotated[Path | None, typer.Option(metavar="FILE", help="Start from these weights of the trunk, named as "
+                                                                    "torchvision or its authors name them, in a .pth "
+                                                                    "or .safetensors file ('delf weights get "
+                                                                    "resnet18' gets some); or from a model, given as "
+                                                                    "a file or by the name of a packaged one. 'thin' "
+                                                                    "learns from that model.")] = None,
+    trunk: Annotated[str | None, typer.Option(metavar="MODULE:FACTORY", help="Use a network of your own instead of "
+                                                                             "the trunk that the recipe names: a "
+                                                                             "function without arguments that returns "
+                                                                             "a torch module, in a Python module that "
+                                                                             "can be imported (the current folder "
+                                                                             "counts); or an .onnx file, which is not "
+                                                                             "trained. The table [trunk] of the "
+                                                                             "recipe describes it. --start may then "
+                                                                             "be left out.")] = None,
+    images: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Read the names in the CSV file relative to "
+                                                                       "this folder; by default to the folder of the "
+                                                                       "CSV file.")] = None,
+    pairs: Annotated[Path | None, typer.Option(metavar="FILE", help="Read correspondences of training photos from "
+                                                                    "this .npz file, which 'delf pairs' "
+                                                                    "makes.")] = None,
+    held_pairs: Annotated[Path | None, typer.Option(metavar="FILE", help="Validate with the correspondences of "
+                                                                         "held-out photos in this file.")] = None,
+    run: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Keep checkpoints and logs in this folder; by "
+                                                                    "default MODEL with the suffix .run.")] = None,
+    plot: Annotated[bool, typer.Option("--plot", help="Train nothing, but draw into the folder of the run its curves "
+                                                      "so far, and how well its probability holds.")] = False,
+    about: Annotated[str, typer.Option(help="Store this sentence in the model file; it should say what the model was "
+                                            "trained from.")] = "",
+    licence: Annotated[str, typer.Option(help="Name this licence of the weights in the model file.")] = "",
     device: Device = "cpu", quiet: Quiet = False,
 ) -> None:
-    """Train a model by a recipe: descriptors, attention, and the PCA that finishes it.
+    """Train a model by a recipe: its descriptors, its attention, and the PCA at the end.
 
-    Goes on from its last checkpoint when it is run again after an interruption. Below torchrun, several processes
-    share the work.
+    After an interruption, the same command continues from the last checkpoint. Under torchrun, several processes share
+    the work.
 
     Example: [bold]delf train cpu --data photos/ --start resnet18.safetensors -o landmarks.safetensors[/bold], or with a
     network of your own [bold]delf train mine.toml --trunk mine:make --data photos/ -o mine.safetensors[/bold]
@@ -162,39 +177,42 @@ def train(
 
 
 def calibrate(
-    data: Annotated[Path, typer.Option(metavar="PHOTOS", help="Labelled photos, as for 'delf train --data': those of "
-                                       "the split holdout are searched among some of the split train.")],
-    model: Annotated[Path | None, typer.Argument(metavar="[MODEL]", help="A .safetensors file; its .onnx file lies "
-                                                 "beside it, and its -int8.onnx and .words files, if it has them.")
+    data: Annotated[Path, typer.Option(metavar="PHOTOS", help="Read labelled photos as 'delf train --data' does. "
+                                                              "Photos of the split holdout are searched for among "
+                                                              "some of the split train.")],
+    model: Annotated[Path | None, typer.Argument(metavar="[MODEL]", help="Calibrate this .safetensors file. Its .onnx "
+                                                                         "file lies beside it, as do its -int8.onnx "
+                                                                         "and .words files, if it has them.")
                      ] = None,
     extractor: Own = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="With --extractor, the .json "
-                                                "file to write. Searches use it by --set "
-                                                "extraction.probability=FILE.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help=
+        "With --extractor, write this .json file. Searches use it by --set extraction.probability=FILE.")] = None,
     settings: Settings = None,
-    images: Annotated[Path | None, typer.Option(metavar="FOLDER", help="What the names in a CSV file are relative "
-                                                "to.")] = None,
-    run: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Where the photos are indexed; by default MODEL "
-                                             "with the suffix .run.")] = None,
-    texture: Annotated[float | None, typer.Option(help="For the model to carry: places with less texture have no "
-                                                  "features. As it is by default.")] = None,
-    border: Annotated[float | None, typer.Option(help="For the model to carry: pixels at the edges of each level that "
-                                                 "have no features. As it is by default.")] = None,
-    details: Annotated[int | None, typer.Option(min=0, help="For the model to carry: how many RootSIFT features are "
-                                                "kept of a photo, which verify print and what lies turned; 0 for "
-                                                "none. As it is by default.")] = None,
-    queries: Annotated[int, typer.Option(min=20, help="How many of the photos are searched with, at most.")] = 140,
+    images: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Read the names in a CSV file relative to this "
+                                                                       "folder.")] = None,
+    run: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Index the photos in this folder; by default in "
+                                                                    "MODEL with the suffix .run.")] = None,
+    texture: Annotated[float | None, typer.Option(help="Store this threshold in the model: places with less texture "
+                                                       "have no features. By default it stays as it is.")] = None,
+    border: Annotated[float | None, typer.Option(help="Store this width in the model: so many pixels at the edges of "
+                                                      "each level have no features. By default it stays as "
+                                                      "it is.")] = None,
+    details: Annotated[int | None, typer.Option(min=0, help="Store this number in the model: so many RootSIFT "
+                                                            "features of a photo are kept, which verify printed "
+                                                            "matter and photos that lie turned; 0 keeps none. By "
+                                                            "default it stays as it is.")] = None,
+    queries: Annotated[int, typer.Option(min=20, help="Search with at most this many of the photos.")] = 140,
     eight_bit: Annotated[bool, typer.Option("--eight-bit", help="Compute with the -int8.onnx file, which takes two "
                                             "fifths of the time.")] = False,
     threads: Threads = None, quiet: Quiet = False,
 ) -> None:
-    """Fit anew how sure a model may be that two photos show the same thing, on classes that it was not trained on.
+    """Fit again how sure a model may be that two photos show the same thing, on classes that it was not trained on.
 
-    Of a model, all its files are written; of another extractor, a file of its own.
+    For a model, all of its files are written again; for another extractor, a file of its own is written.
 
-    Half of the classes fit, the other half judge; photos with captions, frames and the like are among them. Descriptors
-    stay what they are, and so do collections. Run it after 'delf codebook', so that what the visual words say counts as
-    well.
+    One half of the classes is used to fit and the other half to judge; photos with captions, frames and the like are
+    among them. Descriptors and collections stay as they are. Run the command after 'delf codebook', so that the
+    evidence of visual words is used as well.
 
     Example: [bold]delf calibrate landmarks.safetensors --data photos.csv[/bold], or
     [bold]delf calibrate --extractor rootsift --data photos.csv -o rootsift.json[/bold]
@@ -278,16 +296,17 @@ def _show_reliability(rows: list[tuple[float, float, int]], folder: Path) -> Non
 
 
 def pairs(
-    data: Annotated[Path, typer.Argument(metavar="PHOTOS", help="Labelled photos, as for 'delf train --data'.")],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The .npz file to write.")],
-    split: Annotated[str, typer.Option(help="train, val or holdout.")] = "train",
-    images: Annotated[Path | None, typer.Option(metavar="FOLDER", help="What the names in a CSV file are relative "
-                                                "to.")] = None,
-    minimum_inliers: Annotated[int, typer.Option(min=8, help="How many inliers a pair must have to be kept.")] = 24,
+    data: Annotated[Path, typer.Argument(metavar="PHOTOS", help="Read labelled photos as 'delf train --data' does.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Write the correspondences to this "
+                                                                                ".npz file.")],
+    split: Annotated[str, typer.Option(help="Use the photos of this split: train, val or holdout.")] = "train",
+    images: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Read the names in a CSV file relative to this "
+                                                                       "folder.")] = None,
+    minimum_inliers: Annotated[int, typer.Option(min=8, help="Keep only pairs with at least this many inliers.")] = 24,
     model: Model = MODEL, runtime: Runtime = "auto", device: Device = "cpu", threads: Threads = None,
     quiet: Quiet = False,
 ) -> None:
-    """Find points that match between labelled photos of one class: what descriptors are learnt from.
+    """Find points that match between labelled photos of one class. Descriptors are learnt from such points.
 
     Example: [bold]delf pairs photos/ -o pairs.npz[/bold], then
     [bold]delf train cpu --data photos/ --pairs pairs.npz --start resnet18.safetensors -o landmarks.safetensors[/bold]

@@ -17,21 +17,24 @@ from delf.cli.options import Device, Own, Quiet, Runtime, Settings, Threads, onl
 
 def open(
     photos: Annotated[list[Path], typer.Argument(
-        metavar="PHOTOS", help="Folders and files of photos; or a collection.")],
+        metavar="PHOTOS", help="Index these folders and files of photos; or open this collection.")],
     output: Annotated[Path | None, typer.Option(
-        "--output", "-o", metavar="COLLECTION", help="Where the collection is kept; by default NAME.delf in the "
-                                                     "current folder, for a folder NAME.")] = None,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Where the page is; 0 takes a port that is free.")] = 0,
-    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Whether to open the browser.")] = True,
-    model: Annotated[str | None, typer.Option(help="A packaged model, or the file of one; by default that of the "
-                                              "collection, or the packaged one.")] = None,
+        "--output", "-o", metavar="COLLECTION", help="Keep the collection here; for a folder NAME, the default is "
+                                                     "NAME.delf in the current folder.")] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Serve the page at this port; 0 takes any free "
+                                                             "port.")] = 0,
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in the browser, or only print "
+                                                                         "its address.")] = True,
+    model: Annotated[str | None, typer.Option(help="Use this model: the name of a packaged one, or a model file. By "
+                                                   "default the collection's own model is used, or the packaged one "
+                                                   "for a new collection.")] = None,
     extractor: Own = None, settings: Settings = None,
     runtime: Runtime = "auto", device: Device = "cpu", threads: Threads = None, quiet: Quiet = False,
 ) -> None:
     """Index photos and look at them in the browser, where they appear as they are indexed.
 
-    What is new or changed since the last time is added. On the page, photos can be added and removed as well, by
-    whoever has the address that is printed. Ctrl-C ends it; the same command goes on.
+    The command adds what is new or has changed since the last time. On the page you can search, and add and remove
+    photos; so can whoever has the address that the command prints. Ctrl-C ends it, and the same command continues.
 
     Example: [bold]delf open ~/Pictures[/bold]
     """

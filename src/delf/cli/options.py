@@ -13,43 +13,48 @@ if TYPE_CHECKING:
     from delf.features import Delf
 
 Model = Annotated[str, typer.Option(
-    help="A packaged model, a .safetensors or .onnx file, a folder that holds one, or hub:OWNER/NAME.")]
+    help="Use this model: the name of a packaged one, a .safetensors or .onnx file, a folder that holds such a file, "
+         "or hub:OWNER/NAME.")]
 Own = Annotated[str | None, typer.Option(
-    "--extractor", metavar="NAME", help="Another extractor in the place of a model: rootsift, one of an installed "
-                                        "package, or MODULE:FACTORY of your own. A collection that was made with one "
-                                        "of your own is searched with it again.")]
+    "--extractor", metavar="NAME", help="Use this extractor instead of a model: rootsift, the name of one that an "
+                                        "installed package brings, or MODULE:FACTORY for your own. A collection that "
+                                        "was made with your own extractor can only be searched with the same one.")]
 Settings = Annotated[list[str] | None, typer.Option(
-    "--set", metavar="KEY=VALUE", help="An option of the library, such as extraction.max_image_size=640; may be given "
-                                       "several times, and is kept with what it makes.")]
-Verifier = Annotated[str | None, typer.Option(help="What fits matches: homography, affine, reference, similarity, "
-                                                   "or fundamental, for scenes with depth. By default what the method "
-                                                   "says.")]
-Candidates = Annotated[int | None, typer.Option(min=0, help="How many images geometry looks at; 0 leaves the order of "
-                                                            "retrieval.")]
-Turns = Annotated[str | None, typer.Option(metavar="DEGREES,...", help="The angles at which a query without a match is "
-                                           "looked at again, such as 90,180,270, or none.")]
-Runtime = Annotated[str, typer.Option(help="What computes the network: auto (the fastest that is installed), "
-                                         "onnx, onnx-int8, openvino, openvino-bf16, torch or torch-bf16.")]
-Device = Annotated[str, typer.Option(help="cpu, or a device of torch such as cuda.")]
-Threads = Annotated[int | None, typer.Option(min=1, help="How many cores to use; all by default.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars and no remarks: only results, and what "
-                                                           "went wrong.")]
+    "--set", metavar="KEY=VALUE", help="Set an option of the library, such as extraction.max_image_size=640. You may "
+                                       "repeat this; the values are stored with what the command makes.")]
+Verifier = Annotated[str | None, typer.Option(help="Choose the transform that matched points must obey: homography, "
+                                                   "affine, reference, similarity, or fundamental, which suits scenes "
+                                                   "with depth. By default the search method decides.")]
+Candidates = Annotated[int | None, typer.Option(min=0, help="Verify this many candidates by geometry; with 0, the "
+                                                            "images stay in the order in which they were retrieved.")]
+Turns = Annotated[str | None, typer.Option(metavar="DEGREES,...", help="Turn a query that has no match by these "
+                                                                       "angles and search again, such as 90,180,270; "
+                                                                       "'none' leaves that out.")]
+Runtime = Annotated[str, typer.Option(help="Compute the network with this runtime: auto (the fastest one that is "
+                                           "installed), onnx, onnx-int8, openvino, openvino-bf16, torch or "
+                                           "torch-bf16.")]
+Device = Annotated[str, typer.Option(help="Compute on this device: cpu, or a device of torch such as cuda.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="Use at most this many cores; by default all of them are "
+                                                         "used.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results and errors only, without progress bars and "
+                                                           "remarks.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
-Strict = Annotated[bool, typer.Option(help="Fail (exit code 1) if any file was skipped.")]
+Strict = Annotated[bool, typer.Option(help="Exit with code 1 if any file was skipped.")]
 Where = Annotated[str | None, typer.Option(
-    "--where", metavar="CONDITION", help="Only photos of which this is true, such as 'folder = holidays and date >= "
-                                         "2019-06'; 'delf photos --help' says what there is.")]
-Method = Annotated[str, typer.Option(help="How to search; a wrong name lists the others.")]
-Top = Annotated[int, typer.Option(min=1, help="How many results to show.")]
-Dimensions = Annotated[int | None, typer.Option(min=1, help="How many numbers a descriptor has.")]
-MaxFeatures = Annotated[int | None, typer.Option(min=1, help="Features kept for each photo.")]
+    "--where", metavar="CONDITION", help="Consider only photos that meet this condition, such as 'folder = holidays "
+                                         "and date >= 2019-06'. 'delf photos --help' explains conditions.")]
+Method = Annotated[str, typer.Option(help="Search by this method; an unknown name makes the command list all methods.")]
+Top = Annotated[int, typer.Option(min=1, help="Show at most this many results.")]
+Dimensions = Annotated[int | None, typer.Option(min=1, help="Reduce descriptors to this many dimensions.")]
+MaxFeatures = Annotated[int | None, typer.Option(min=1, help="Keep at most this many features of each photo.")]
 Details = Annotated[int | None, typer.Option(
-    min=0, help="RootSIFT features kept for each photo beside the others, which verify print and what lies turned; 0 "
-                "for none. As many as the model says by default.")]
-Photos = Annotated[list[Path], typer.Argument(metavar="PHOTOS", help="Files and folders of photos.")]
+    min=0, help="Keep this many RootSIFT features of each photo as well. They verify printed matter and photos that "
+                "lie turned; 0 keeps none. By default the model decides.")]
+Photos = Annotated[list[Path], typer.Argument(metavar="PHOTOS", help="Read these files, and all photos in these "
+                                                                     "folders.")]
 Exclude = Annotated[list[str] | None, typer.Option(
-    metavar="GLOB", help="Pass over files and folders whose name, or path below PHOTOS, matches; may be given several "
-                         "times, such as --exclude '*.gif' --exclude 2019/private.")]
+    metavar="GLOB", help="Pass over files and folders whose name, or whose path below PHOTOS, matches this pattern. "
+                         "You may repeat this: --exclude '*.gif' --exclude 2019/private.")]
 
 MODEL = "delf-r18"
 _Any = TypeVar("_Any", bound="Extractor")

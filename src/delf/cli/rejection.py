@@ -33,29 +33,34 @@ if TYPE_CHECKING:
 
 
 def reject(
-    places: Annotated[list[Path], typer.Argument(metavar="FOLDER|PREDICTIONS", help="A benchmark folder, or files "
-                                                 "of saved predictions, which are only scored.")],
-    others: Annotated[list[Path] | None, typer.Option(metavar="FOLDER", help="A benchmark of other places, whose "
-                                                      "queries have no match; may be given several times.")] = None,
-    method: Annotated[str, typer.Option(help="How to search, or all methods on the same features.")] = "all",
-    by: Annotated[str | None, typer.Option(help="What the threshold is on: probability, inliers or score. By default "
-                                           "the probability, or the score where a method looks at no "
-                                           "geometry.")] = None,
-    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the curves of all methods: .png or "
-                                              ".svg.")] = None,
-    save_predictions: Annotated[Path | None, typer.Option(metavar="FILE", help="Where the answers go, as JSON; with "
-                                                          "all methods, one file for each.")] = None,
-    collection: Annotated[Path | None, typer.Option(help="Keep the collection here, and use it again.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many queries of each folder.")] = None,
+    places: Annotated[list[Path], typer.Argument(metavar="FOLDER|PREDICTIONS", help="Measure on this benchmark "
+                                                                                    "folder, or only score these "
+                                                                                    "files of saved predictions.")],
+    others: Annotated[list[Path] | None, typer.Option(metavar="FOLDER", help="Take queries without a match from this "
+                                                                             "benchmark of other places. You may "
+                                                                             "repeat this.")] = None,
+    method: Annotated[str, typer.Option(help="Search by this method, or by all methods on the same features.")] = "all",
+    by: Annotated[str | None, typer.Option(help="Put the threshold on this value: probability, inliers or score. The "
+                                                "default is the probability, or the score for a method without "
+                                                "geometry.")] = None,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the curves of all methods into this .png or "
+                                                                   ".svg file.")] = None,
+    save_predictions: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the answers to this JSON file; "
+                                                                               "with all methods, a file is written "
+                                                                               "for each.")] = None,
+    collection: Annotated[Path | None, typer.Option(help="Keep the collection in this folder, so that the next run "
+                                                         "can use it again.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Use only this many queries of each folder, the "
+                                                          "first ones.")] = None,
     model: Model = MODEL, extractor: Own = None, dimensions: Dimensions = None,
     verifier: Verifier = None, candidates: Candidates = None, turns: Turns = None, settings: Settings = None,
     runtime: Runtime = "auto", device: Device = "cpu", threads: Threads = None,
     json: Json = False, quiet: Quiet = False,
 ) -> None:
-    """Measure how well queries without a match are told from those that have one.
+    """Measure how well queries that have no match are told from those that have one.
 
-    Each query is asked twice: of the whole benchmark, and after all images of its object were taken out (hard). The
-    queries of --others have no match either (easy). An answer counts where it passes a threshold.
+    Each query is searched for twice: among all images of the benchmark, and among those that do not show its object
+    (hard). The queries of --others have no match either (easy). An answer counts if its value passes a threshold.
 
     Example: [bold]delf reject roxford5k/ --others rparis6k/ --plot curves.svg[/bold]
     """

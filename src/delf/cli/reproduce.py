@@ -15,22 +15,25 @@ if TYPE_CHECKING:
 
 
 def reproduce(
-    table: Annotated[str, typer.Argument(metavar="TABLE", help="paper (Oxf5k, Oxf105k, Par6k, Par106k), or, on ROxford "
-                                         "and RParis, revisited, how, delg or dir.")],
-    data: Annotated[Path, typer.Option(metavar="FOLDER", help="Holds the folders oxford5k, paris6k, flickr100k, "
-                                       "roxford5k, rparis6k.")] = Path("data"),
-    rows: Annotated[str, typer.Option(metavar="ROW,ROW,...", help="Only these, such as oxf5k/delf-paper, or all rows "
-                                      "of a benchmark: oxf5k.")] = "",
-    runs: Annotated[Path, typer.Option(metavar="FOLDER", help="Where rankings and collections go; a finished row is "
-                                       "not computed again.")] = Path("runs/reproduce"),
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many queries.")] = None,
+    table: Annotated[str, typer.Argument(metavar="TABLE", help="Measure this table: paper (Oxf5k, Oxf105k, Par6k, "
+                                                               "Par106k), or, on ROxford and RParis, revisited, how, "
+                                                               "delg or dir.")],
+    data: Annotated[Path, typer.Option(metavar="FOLDER", help="Read the data sets from this folder, which holds "
+                                                              "oxford5k, paris6k, flickr100k, "
+                                                              "roxford5k and rparis6k.")] = Path("data"),
+    rows: Annotated[str, typer.Option(metavar="ROW,ROW,...", help="Measure only these rows, such as oxf5k/delf-paper, "
+                                                                  "or all rows of a benchmark, such as oxf5k.")] = "",
+    runs: Annotated[Path, typer.Option(metavar="FOLDER", help="Keep rankings and collections in this folder, so that "
+                                                              "a finished row is not "
+                                                              "computed again.")] = Path("runs/reproduce"),
+    limit: Annotated[int | None, typer.Option(min=1, help="Use only this many queries, the first ones.")] = None,
     model: Model = MODEL, runtime: Runtime = "auto", device: Device = "cpu", threads: Threads = None,
     strict: Strict = False, json: Json = False, quiet: Quiet = False,
 ) -> None:
-    """Measure the rows of a published table again: the published value, ours, the difference, time and memory.
+    """Measure rows of a published table again, and show the published value, the measured one, time and memory.
 
-    A row says what model and codebook it was published with, and where the one used here differs, that its figure
-    cannot be compared. What is missing is told with the command that gets it.
+    Each row names the model and the codebook that it was published with. If those used here differ, the row says that
+    its figures cannot be compared. If data or weights are missing, the command that gets them is shown.
 
     Example: [bold]delf reproduce revisited --data data/ --model landmarks.safetensors[/bold]
     """

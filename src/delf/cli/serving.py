@@ -25,45 +25,62 @@ from delf.cli.options import (
 
 def serve(
     collections: Annotated[list[Path], typer.Argument(
-        metavar="COLLECTION...", help="The folder of a collection; of several, each is served below its name.")],
-    host: Annotated[str, typer.Option(help="The address to listen at; the default is seen from this computer only.")]
+        metavar="COLLECTION...", help="Serve the collection in this folder; if there are several, each is served "
+                                      "below its name.")],
+    host: Annotated[str, typer.Option(help="Listen at this address; the default can only be reached from this "
+                                           "computer.")]
     = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes one that is free.")] = 8000,
-    token: Annotated[str | None, typer.Option(envvar="DELF_TOKEN", show_envvar=True, help="What clients show to add "
-                                              "and remove photos; nobody may without.")] = None,
-    uploads: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Where added photos are kept.")] = None,
-    allow_host: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Another name that the service is asked "
-                                                         "for under, such as that of a proxy.")] = None,
-    methods: Annotated[str | None, typer.Option(metavar="NAME,...", help="The search methods that are served, the "
-                       "usual one first; what they need is made before it starts. By default the recommended one, and "
-                       "those that need nothing more.")] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Listen at this port; 0 takes any free port.")] = 8000,
+    token: Annotated[str | None, typer.Option(envvar="DELF_TOKEN", show_envvar=True, help=
+        "Let clients that show this token add and remove photos. Without a token nobody may.")] = None,
+    uploads: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Keep photos that clients add in "
+                                                                        "this folder.")] = None,
+    allow_host: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Answer to this host name as well, such "
+                                                                              "as that of a proxy. You may repeat "
+                                                                              "this.")] = None,
+    methods: Annotated[str | None, typer.Option(metavar="NAME,...", help="Serve these search methods, the usual one "
+                                                                         "first; what they need is built before the "
+                                                                         "service starts. By default the recommended "
+                                                                         "method is served, with all others that need "
+                                                                         "nothing more.")] = None,
     workers: Annotated[int | None, typer.Option(
-        min=1, help="Searches that are computed at once; 2 by default.")] = None,
+        min=1, help="Compute this many searches at once; 2 by default.")] = None,
     waiting: Annotated[int | None, typer.Option(
-        min=0, help="Searches that may wait, 16 by default; more are told to come back.")] = None,
+        min=0, help="Let this many searches wait, 16 by default; clients beyond that are told to come back.")] = None,
     seconds: Annotated[float | None, typer.Option(
-        min=0.1, help="Seconds that an answer may take, waiting included; 60 by default.")] = None,
+        min=0.1, help="Give up an answer that takes longer than this many seconds, waiting included; 60 by "
+                      "default.")] = None,
     upload_seconds: Annotated[float | None, typer.Option(
-        min=0.1, help="Seconds that a photo may take to arrive; 30 by default.")] = None,
+        min=0.1, help="Refuse a photo that takes longer than this many seconds to arrive; 30 by default.")] = None,
     header_seconds: Annotated[float | None, typer.Option(
-        min=0.1, help="Seconds that a request's header may take; 10 by default.")] = None,
+        min=0.1, help="Close a connection whose request header takes longer than this many seconds; 10 by "
+                      "default.")] = None,
     per_address: Annotated[int | None, typer.Option(
-        min=1, help="Connections from one address at most, 64 by default; behind a proxy all come from its address.")]
+        min=1, help="Accept at most this many connections from one address, 64 by default. Behind a proxy, all "
+                    "connections come from its address.")]
     = None,
     upload_bytes: Annotated[int | None, typer.Option(
-        min=1, help="How many bytes a photo may have; 20,000,000 by default.")] = None,
+        min=1, help="Refuse photos with more bytes than this; 20,000,000 by default.")] = None,
     pixels: Annotated[int | None, typer.Option(
-        min=1, help="How many pixels an uploaded photo may have; 50,000,000 by default.")] = None,
-    model: Annotated[str | None, typer.Option(help="The model file, where it is not a packaged one.")] = None,
+        min=1, help="Refuse uploaded photos with more pixels than this; 50,000,000 by default.")] = None,
+    jobs: Annotated[int | None, typer.Option(
+        min=1, help="Accept at most this many unfinished batches of photos at once; 8 by default.")] = None,
+    batch_photos: Annotated[int | None, typer.Option(
+        min=1, help="Accept at most this many photos in one batch; 500 by default.")] = None,
+    spool_bytes: Annotated[int | None, typer.Option(
+        min=1, help="Let at most this many bytes of photos wait on the disk to be added; 2,000,000,000 by "
+                    "default.")] = None,
+    model: Annotated[str | None, typer.Option(help="Use this model file, if the collection was not made with a "
+                                                   "packaged model.")] = None,
     extractor: Own = None, settings: Settings = None,
     runtime: Runtime = "auto", device: Device = "cpu", threads: Threads = None, quiet: Quiet = False,
 ) -> None:
-    """Search a collection in the browser, and from programs over HTTP.
+    """Serve collections, so that browsers and programs can search them over HTTP.
 
-    Ctrl-C ends it, when what was begun is done. The description of the API is at /docs.
+    Ctrl-C ends the service as soon as it has finished what it has begun. The API is described at /docs.
 
-    Of several collections, each is served below its name (/places/, /shop/), and the environment variable
-    DELF_TOKEN_PLACES has a token of its own for places.delf. Photos that are added go into a folder of that name in
+    If there are several collections, each is served below its name (/places/, /shop/). The environment variable
+    DELF_TOKEN_PLACES sets a token for places.delf alone, and photos that are added to it go into the folder places in
     --uploads.
 
     Example: [bold]delf serve places.delf[/bold]
@@ -77,7 +94,8 @@ def serve(
     from delf.service.server import serve as listen
 
     limits = given(workers=workers, waiting=waiting, seconds=seconds, upload_seconds=upload_seconds, pixels=pixels,
-                   header_seconds=header_seconds, per_address=per_address, upload_bytes=upload_bytes)
+                   header_seconds=header_seconds, per_address=per_address, upload_bytes=upload_bytes,
+                   jobs=jobs, batch_photos=batch_photos, spool_bytes=spool_bytes)
     wanted = None if methods is None else chosen_methods(methods)
     extraction = only_extraction(settings)
     places = {"": collections[0]} if len(collections) == 1 else _named(collections)

@@ -14,10 +14,12 @@ from delf.cli.options import Json, Quiet
 
 def remove(
     collection: Folder,
-    photos: Annotated[list[Path], typer.Argument(metavar="PHOTOS", help="Files and folders, which may be gone.")],
+    photos: Annotated[list[Path], typer.Argument(metavar="PHOTOS", help="Remove these files, and all photos in these "
+                                                                        "folders, from the collection. They need not "
+                                                                        "exist any more.")],
     json: Json = False,
 ) -> None:
-    """Take photos out of a collection; the photos themselves are left alone.
+    """Take photos out of a collection. The files of the photos are left alone.
 
     Example: [bold]delf remove places.delf ~/Pictures/2019[/bold]
     """
@@ -36,17 +38,19 @@ def remove(
 
 def compact(
     collection: Folder,
-    to: Annotated[str | None, typer.Option("--to", metavar="STORAGE", help="Store all features in another way first: "
-                                           "compact, at under 30 kB a photo instead of about 190, by fewer features "
-                                           "and no details, as visual words and signatures. There is no way "
-                                           "back but to read the photos again.")] = None,
-    model: Annotated[str | None, typer.Option(help="The model file, beside which its visual words lie, where it is not "
-                                              "a packaged one.")] = None,
+    to: Annotated[str | None, typer.Option("--to", metavar="STORAGE", help="Store all features in another form first. "
+                                                                           "'compact' takes under 30 kB a photo "
+                                                                           "instead of about 190: it keeps fewer "
+                                                                           "features, as visual words and signatures, "
+                                                                           "and no details. The only way back is to "
+                                                                           "read the photos again.")] = None,
+    model: Annotated[str | None, typer.Option(help="Use this model file, which has its visual words beside it, if the "
+                                                   "collection was not made with a packaged model.")] = None,
     json: Json = False, quiet: Quiet = False,
 ) -> None:
-    """Free the space of removed photos, and merge small segments so that searches are quicker.
+    """Free the space of removed photos, and merge small segments so that searches are faster.
 
-    It may be interrupted at any time; run it again to go on.
+    You may interrupt the command at any time, and run it again to continue.
 
     Example: [bold]delf compact places.delf[/bold]
 
@@ -87,11 +91,12 @@ def _words_beside(model: str | None) -> Path | None:
 
 def check(
     collection: Folder,
-    repair: Annotated[bool, typer.Option("--repair", help="Mend what can be mended: build damaged indexes anew, and "
-                                         "take out damaged photos, so that 'delf index' reads them again.")] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Repair what can be repaired: rebuild damaged indexes, and "
+                                                          "take out damaged photos so that 'delf index' reads them "
+                                                          "again.")] = False,
     json: Json = False, quiet: Quiet = False,
 ) -> None:
-    """Read every file of a collection and compare it with its fingerprint. Exit code 1 if something is wrong.
+    """Read every file of a collection and compare it with its fingerprint. If something is wrong, the exit code is 1.
 
     Example: [bold]delf check places.delf --repair[/bold]
     """

@@ -16,19 +16,21 @@ if TYPE_CHECKING:
 
 weights = typer.Typer(
     name="weights", no_args_is_help=True, rich_markup_mode="rich",
-    help="Models from weights that others have published, and models for others.\n\n"
+    help="Make models from weights that others have published, and write models for others.\n\n"
          "Example: [bold]delf weights get resnet18 -o weights/[/bold], then "
          "[bold]delf weights import weights/resnet18-f37072fd.pth -o resnet18.safetensors[/bold]")
 
-Source = Annotated[Path, typer.Argument(metavar="SOURCE", help="A .pth, .pt, .pth.tar or .safetensors file, or the "
-                                        "folder of a TensorFlow SavedModel, which holds the folder variables.")]
-AnyModel = Annotated[str, typer.Argument(metavar="MODEL", help="A packaged model, a .safetensors or .onnx file, or a "
-                                         "folder that holds one.")]
+Source = Annotated[Path, typer.Argument(metavar="SOURCE", help="Read this .pth, .pt, .pth.tar or .safetensors file, "
+                                                               "or this folder of a TensorFlow SavedModel, which "
+                                                               "holds the folder variables.")]
+AnyModel = Annotated[str, typer.Argument(metavar="MODEL", help="Use this model: the name of a packaged one, a "
+                                                               ".safetensors or .onnx file, or a folder that holds "
+                                                               "one.")]
 
 
 @weights.command("list")
 def list_(json: Json = False) -> None:
-    """List the weights that others have released: what they are, how large, from where, and under which licence.
+    """List weights that others have released: what they are, how large they are, where they come from, their licence.
 
     Example: [bold]delf weights list[/bold]
     """
@@ -40,13 +42,17 @@ def list_(json: Json = False) -> None:
 
 @weights.command()
 def get(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the weights; 'delf weights list' has them.")],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where they go.")] = Path("weights"),
-    mirror: Annotated[str | None, typer.Option(metavar="URL", help="Of a mirror that has each file below the name of "
-                                               "its host.")] = None,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Get the weights of this name; 'delf weights list' lists "
+                                                             "all names.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Put the weights into this "
+                                         "folder.")] = Path("weights"),
+    mirror: Annotated[str | None, typer.Option(metavar="URL", help="Download from this mirror, which has each file "
+                                                                   "below the name of its host.")] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Get weights, compare the checksum where one is published, and unpack them. Run it again to go on.
+    """Get weights, compare their checksum if one is published, and unpack them.
+
+    After an interruption, run the command again to continue.
 
     Example: [bold]delf weights get resnet50 -o weights/[/bold], then
     [bold]delf train paper --data photos/ --start weights/resnet50-0676ba61.pth -o landmarks.safetensors[/bold]
@@ -67,25 +73,31 @@ def get(
 @weights.command("import")
 def import_(
     source: Source,
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="MODEL", help="The .safetensors file to write; its "
-                                         ".onnx file goes beside it.")],
-    config: Annotated[Path | None, typer.Option(metavar="FILE", help="Of a SavedModel: the .pbtxt file (a DelfConfig) "
-                                                "that it is used with. The PCA files that it names are looked for in "
-                                                "its folder, in those above, and in the current one.")] = None,
-    layout: Annotated[str | None, typer.Option(help="Of a file: how, cirtorch, dir, nashory or torchvision; seen in "
-                                               "the file by default.")] = None,
-    stride: Annotated[int, typer.Option(help="Of a SavedModel of Keras (DELG): 16 or 32 pixels, which its graph alone "
-                                        "says.")] = 32,
-    pca: Annotated[Path | None, typer.Option(metavar="FILE", help="The pca.h5 of a nashory model.")] = None,
-    whitening: Annotated[str | None, typer.Option(help="Of cirtorch and DIR: the name of a whitening in the file; '' "
-                                                  "for none.")] = None,
-    whitening_power: Annotated[float, typer.Option(help="Of DIR: of the variances by which it divides.")] = 0.25,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="MODEL", help="Write the model to this "
+                                                                                 ".safetensors file, and its .onnx "
+                                                                                 "file beside it.")],
+    config: Annotated[Path | None, typer.Option(metavar="FILE", help="For a SavedModel, read the .pbtxt file (a "
+                                                                     "DelfConfig) that it is used with. The PCA files "
+                                                                     "that it names are looked for in its folder, in "
+                                                                     "the folders above, and in the current "
+                                                                     "one.")] = None,
+    layout: Annotated[str | None, typer.Option(help="Read a file by this layout: how, cirtorch, dir, nashory or "
+                                                    "torchvision. By default the layout is recognised by the content "
+                                                    "of the file.")] = None,
+    stride: Annotated[int, typer.Option(help="For a SavedModel of Keras (DELG), assume this stride: 16 or 32 pixels. "
+                                             "Only its graph says which, and that is not read.")] = 32,
+    pca: Annotated[Path | None, typer.Option(metavar="FILE", help="Read the PCA of a nashory model from this pca.h5 "
+                                                                  "file.")] = None,
+    whitening: Annotated[str | None, typer.Option(help="For cirtorch and DIR, use the whitening of this name in the "
+                                                       "file; '' uses none.")] = None,
+    whitening_power: Annotated[float, typer.Option(help="For DIR, divide by the variances raised to this "
+                                                        "power.")] = 0.25,
 ) -> None:
     """Make a model of weights that somebody has published: DELF and DELG of TensorFlow, HOW, cirtorch, DIR, DELF in
-    PyTorch by nashory, or a ResNet of torchvision. It needs the extra torch, and no software of theirs.
+    PyTorch by nashory, or a ResNet of torchvision. The command needs the extra torch, and none of their software.
 
-    Nothing in a file is executed. Missing and misshapen weights are named. The model carries the options that the
-    weights are used with, and the SHA-256 of each file that it was made from.
+    Nothing in a file is executed. Weights that are missing or have the wrong shape are named. The model stores the
+    options that the weights are used with, and the SHA-256 of each file that it was made from.
 
     Example: [bold]delf weights import how_r50-.pth -o how-r50.safetensors[/bold], or
     [bold]delf weights import delf_gld/model --config delf_config.pbtxt -o delf-gld.safetensors[/bold]
@@ -116,13 +128,13 @@ def import_(
 @weights.command()
 def export(
     model: AnyModel,
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE or FOLDER", help="A .pth or .safetensors file "
-                                         "for the trunk by torchvision's names, or a folder for all of it, as a "
-                                         "repository of the Hugging Face hub has it.")],
-    repository: Annotated[str, typer.Option(metavar="OWNER/NAME", help="Which the card in the folder "
-                                            "names.")] = "OWNER/NAME",
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE or FOLDER", help=
+        "Write the trunk to this .pth or .safetensors file, under torchvision's names; or write the whole model into "
+        "this folder, in the form of a repository of the Hugging Face hub.")],
+    repository: Annotated[str, typer.Option(metavar="OWNER/NAME", help="Name this repository on the card in the "
+                                                                       "folder.")] = "OWNER/NAME",
 ) -> None:
-    """Write a model for others: its trunk as torchvision has it, or a folder with its files and its card.
+    """Write a model for others: its trunk under torchvision's names, or a folder with its files and its card.
 
     Example: [bold]delf weights export delf-r18 -o trunk.pth[/bold], or
     [bold]delf weights export landmarks.safetensors -o landmarks/[/bold]
@@ -150,7 +162,7 @@ def export(
 
 @weights.command()
 def card(model: AnyModel, json: Json = False) -> None:
-    """Print the card of a model as Markdown: what it is, its files and their SHA-256, and what it was imported from.
+    """Print the card of a model as Markdown: what it is, which files it has, and what it was imported from.
 
     Example: [bold]delf weights card delf-r18[/bold]
     """

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
-from delf.errors import CollectionError
+from delf.errors import BeingWrittenError, CollectionError
 from delf.images import display_path
 
 if sys.platform == "win32":
@@ -35,7 +35,9 @@ class WriterLock:
         self._folder = folder
 
     def __enter__(self) -> WriterLock:
-        """Take the lock. Raises `CollectionError` where another one has it, or where the folder cannot be written."""
+        """Take the lock. Raises `BeingWrittenError` where another one has it, and `CollectionError` where the folder
+        cannot be written.
+        """
         path = self._folder / NAME
         try:
             stream = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666), "r+b")
@@ -46,8 +48,8 @@ class WriterLock:
             _lock(stream)
         except OSError as error:
             with stream:
-                raise CollectionError(f"{display_path(self._folder)} is being written by {_holder(stream)}; try again "
-                                      "when that has ended") from error
+                raise BeingWrittenError(f"{display_path(self._folder)} is being written by {_holder(stream)}; try "
+                                        "again when that has ended") from error
         self._stream = stream
         with contextlib.suppress(OSError):  # a full disk: the lock holds all the same, and others are told less
             stream.truncate(0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hmac
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Request
@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from delf.errors import DelfError
 from delf.service.forms import read_form, require_known
 from delf.service.indexing import Indexing
+from delf.service.jobs import Jobs
 from delf.service.library import Library, State
 from delf.service.metrics import Metrics
 from delf.service.options import ServiceOptions
@@ -43,12 +44,14 @@ class Service:
         self.searching = Workers(options.workers, options.waiting, options.seconds, "delf-search")
         self.drawing = Workers(PICTURE_THREADS, PICTURES_WAITING, options.seconds, "delf-picture")
         self.changing = Workers(1, options.waiting, options.seconds, "delf-write")
+        self.jobs = Jobs(library, options, self.changing)
         self.ready = True
         self._receiving = 0
         self._watching: asyncio.Task[None] | None = None
         self.metrics.watch("delf_queue", "Searches that wait.", lambda: self.searching.queued)
         self.metrics.watch("delf_running", "Searches that are computed.", lambda: self.searching.running)
         self.metrics.watch("delf_picture_bytes", "Of thumbnails in memory.", lambda: self.pictures.total)
+        self.metrics.watch("delf_jobs", "Batches of photos that are being added.", lambda: self.jobs.unfinished)
         self.metrics.watch("delf_images", "Photos of the collection.", self._images)
 
     async def read(self, pool: Workers, request: Request, work: Callable[[Job, State], T]) -> T:
@@ -61,11 +64,17 @@ class Service:
     async def form(self, pool: Workers, request: Request, kind: type[F]) -> tuple[F, bytes | None]:
         """The fields of a form and its photo, for work in a pool; where that is full, it is not read at all."""
         pool.require_room()
+        with self.receiving():
+            return await read_form(request, kind, self.options)
+
+    @contextlib.contextmanager
+    def receiving(self) -> Iterator[None]:
+        """Room for a form that comes in. Raises `Problem` where there is none."""
         if self._receiving >= self.options.receiving:
             raise busy("the service receives as many photos as it can at once; try again in a moment", 1)
         self._receiving += 1
         try:
-            return await read_form(request, kind, self.options)
+            yield
         finally:
             self._receiving -= 1
 
@@ -84,6 +93,8 @@ class Service:
     async def life(self, _: Any) -> AsyncIterator[None]:
         """From before the first request until after the last, when what was begun is finished."""
         self.watch()
+        if self.jobs.spool is not None:
+            self.jobs.spool.clean()
         if self.indexing is not None:
             self.indexing.start()
         try:
@@ -96,6 +107,7 @@ class Service:
                     await self._watching
             if self.indexing is not None:
                 await asyncio.to_thread(self.indexing.stop)
+            await self.jobs.close()
             for pool in (self.searching, self.drawing, self.changing):
                 await asyncio.to_thread(pool.close)
             self.library.close()

@@ -1,4 +1,4 @@
-"""Forms with a photo, read within bounds while they come in.
+"""Forms with a photo, or with many, read within bounds while they come in.
 
 A part is known by the name of its field. No file name of a client is looked at: it may be missing (RFC 7578, 4.2).
 """
@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 import json
 import tempfile
-from collections.abc import AsyncIterator, Collection, Iterable
-from typing import IO, Any, TypeVar
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
+from typing import IO, Any, Protocol, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from python_multipart.exceptions import FormParserError
@@ -34,6 +34,48 @@ OVERHEAD = 1 << 17  # bytes of a form beside the photo
 SPOOLED = 1 << 20  # bytes of a photo that are kept in memory while it comes in
 
 
+class Sink(Protocol):
+    """Where the photos of a form go while they come in. Each method may raise `Problem`, which ends the form."""
+
+    def begin(self) -> None:
+        """Another photo begins."""
+
+    def write(self, data: bytes) -> None:
+        """More of it."""
+
+    def end(self) -> None:
+        """It is whole."""
+
+
+class _OnePhoto:
+    """Keeps the only photo of a form."""
+
+    def __init__(self, photo: IO[bytes], limit: int) -> None:
+        """photo: where its bytes go; limit: at most so many."""
+        self._photo, self._limit = photo, limit
+        self._count = 0
+
+    def begin(self) -> None:
+        self._count += 1
+        if self._count > 1:
+            raise Problem(400, "form", "send one photo at a time: the field 'image' is given twice. Several are added "
+                                       "by POST /api/v1/images/batch")
+
+    def write(self, data: bytes) -> None:
+        if self._photo.tell() + len(data) > self._limit:
+            raise too_large(self._limit)
+        self._photo.write(data)
+
+    def end(self) -> None:
+        pass
+
+    @property
+    def data(self) -> bytes | None:
+        """The photo, if there was one."""
+        self._photo.seek(0)
+        return self._photo.read() if self._count else None
+
+
 async def read_form(request: Request, kind: type[F], options: ServiceOptions) -> tuple[F, bytes | None]:
     """The fields of a form, and the photo in it: multipart, or JSON for a form without a photo.
 
@@ -44,60 +86,94 @@ async def read_form(request: Request, kind: type[F], options: ServiceOptions) ->
     if form not in (b"multipart/form-data", b"application/json"):
         raise Problem(415, "form", "send a form: multipart/form-data, as 'curl --form image=@photo.jpg' does; or, "
                                    "without a photo, a JSON object: application/json")
-    if form == b"multipart/form-data" and not parameters.get(b"boundary"):
-        raise not_whole("its Content-Type names no boundary")
+    boundary = _boundary(parameters) if form == b"multipart/form-data" else None
     fields: dict[str, Any]
     data: bytes | None = None
     try:
         async with asyncio.timeout(options.upload_seconds):
-            if form == b"application/json":
+            if boundary is None:
                 fields = _object(b"".join([chunk async for chunk in _bounded(request, OVERHEAD, OVERHEAD)]))
             else:
-                fields, data = await _parts(request, parameters[b"boundary"], options)
+                with tempfile.SpooledTemporaryFile(SPOOLED) as photo:
+                    sink = _OnePhoto(photo, options.upload_bytes)
+                    fields = await _parts(_bounded(request, options.upload_bytes + OVERHEAD, options.upload_bytes),
+                                          boundary, sink)
+                    data = sink.data
     except TimeoutError:
-        raise Problem(408, "slow", f"the photo did not arrive within {options.upload_seconds:g} seconds; send a "
-                                   "smaller one") from None
+        raise _slow(options) from None
+    return _validated(kind, fields), data
+
+
+async def read_batch(request: Request, kind: type[F], options: ServiceOptions, sink: Sink) -> F:
+    """The fields of a form with any number of photos, which go into `sink` one after another.
+
+    Raises:
+        Problem: it is no such form, larger than allowed, or nothing whole came for too long: each photo has the time
+            that a single one has.
+    """
+    form, parameters = parse_options_header(request.headers.get("content-type", ""))
+    if form != b"multipart/form-data":
+        raise Problem(415, "form", "send a form: multipart/form-data, as 'curl --form image=@a.jpg --form "
+                                   "image=@b.jpg' does")
+    clock = asyncio.get_running_loop()
     try:
-        return kind.model_validate(fields), data
+        async with asyncio.timeout(options.upload_seconds) as patience:
+            most = options.spool_bytes + OVERHEAD * (1 + options.batch_photos)
+            fields = await _parts(_bounded(request, most, options.spool_bytes), _boundary(parameters), sink,
+                                  whole=lambda: patience.reschedule(clock.time() + options.upload_seconds))
+    except TimeoutError:
+        raise _slow(options) from None
+    return _validated(kind, fields)
+
+
+def _boundary(parameters: Mapping[bytes, bytes]) -> bytes:
+    if not parameters.get(b"boundary"):
+        raise not_whole("its Content-Type names no boundary")
+    return parameters[b"boundary"]
+
+
+def _slow(options: ServiceOptions) -> Problem:
+    return Problem(408, "slow", f"the photo did not arrive within {options.upload_seconds:g} seconds; send a "
+                                "smaller one")
+
+
+def _validated(kind: type[F], fields: dict[str, Any]) -> F:
+    try:
+        return kind.model_validate(fields)
     except ValidationError as error:
         require_known(fields, (PHOTO, *kind.model_fields), "field")
         raise Problem(422, "option", sentence(error.errors())) from error
 
 
-async def _parts(request: Request, boundary: bytes, options: ServiceOptions) -> tuple[dict[str, str], bytes | None]:
-    with tempfile.SpooledTemporaryFile(SPOOLED) as photo:
-        form = _Form(photo, options.upload_bytes)
-        try:
-            parser = MultipartParser(boundary, {
-                "on_part_begin": form.begin, "on_header_field": form.header_name, "on_header_value": form.header_value,
-                "on_header_end": form.header_end, "on_headers_finished": form.headers_end, "on_part_data": form.data,
-                "on_part_end": form.end, "on_end": form.close})
-            async for chunk in _bounded(request, options.upload_bytes + OVERHEAD, options.upload_bytes):
-                parser.write(chunk)
-            parser.finalize()
-        except FormParserError as error:
-            raise not_whole(str(error)) from error
-        if not form.whole:
-            raise not_whole("its end is missing")
-        return form.fields, form.photo()
+async def _parts(body: AsyncIterator[bytes], boundary: bytes, sink: Sink,
+                 whole: Callable[[], None] = lambda: None) -> dict[str, str]:
+    """The fields of a multipart form. whole: is called when another photo has come in."""
+    form = _Form(sink, whole)
+    try:
+        parser = MultipartParser(boundary, {
+            "on_part_begin": form.begin, "on_header_field": form.header_name, "on_header_value": form.header_value,
+            "on_header_end": form.header_end, "on_headers_finished": form.headers_end, "on_part_data": form.data,
+            "on_part_end": form.end, "on_end": form.close})
+        async for chunk in body:
+            parser.write(chunk)
+        parser.finalize()
+    except FormParserError as error:
+        raise not_whole(str(error)) from error
+    if not form.whole:
+        raise not_whole("its end is missing")
+    return form.fields
 
 
 class _Form:
     """A form while it comes in, part by part."""
 
-    def __init__(self, photo: IO[bytes], limit: int) -> None:
-        """photo: where its bytes go; limit: at most so many."""
+    def __init__(self, sink: Sink, photo_is_whole: Callable[[], None]) -> None:
         self.fields: dict[str, str] = {}
         self.whole = False
-        self._photo, self._limit = photo, limit
-        self._photos = self._count = 0
+        self._sink, self._photo_is_whole = sink, photo_is_whole
+        self._count = 0
         self._name = ""
         self._value, self._header_name, self._header, self._disposition = (bytearray() for _ in range(4))
-
-    def photo(self) -> bytes | None:
-        """The photo, if there was one."""
-        self._photo.seek(0)
-        return self._photo.read() if self._photos else None
 
     def begin(self) -> None:
         self._name = ""
@@ -122,9 +198,7 @@ class _Form:
             raise not_whole("a part says in no Content-Disposition which field it is")
         self._name = _text(parameters[b"name"])
         if self._name == PHOTO:
-            self._photos += 1
-            if self._photos > 1:
-                raise Problem(400, "form", "send one photo at a time: the field 'image' is given twice")
+            self._sink.begin()
             return
         if b"filename" in parameters:
             raise Problem(422, "option", "the photo belongs into the field 'image'")
@@ -139,13 +213,14 @@ class _Form:
             most = LONGER.get(self._name, FIELD_BYTES)
             _extend(self._value, data[start:end], most, f"the field {self._name[:64]!r} is longer than {most} bytes")
             return
-        if self._photo.tell() + end - start > self._limit:
-            raise too_large(self._limit)
-        self._photo.write(data[start:end])
+        self._sink.write(data[start:end])
 
     def end(self) -> None:
         if self._name != PHOTO:
             self.fields[self._name] = _text(bytes(self._value))
+            return
+        self._sink.end()
+        self._photo_is_whole()
 
     def close(self) -> None:
         self.whole = True

@@ -26,6 +26,8 @@ class ServiceOptions:
     receiving: forms that come in at once. connections: that are open at once; per_address: of these, from one address,
         which is that of the proxy where there is one. requests: that are answered at once, whatever they ask for.
     upload_bytes, pixels: of one photo, looked at before it is decoded. top: results of one search.
+    jobs: batches of photos that are unfinished at once, also while they come in. batch_photos: of one batch.
+        spool_bytes: of all photos that wait on the disk to be added.
     pictures_bytes: of thumbnails that are kept in memory. queries: whose features are kept, for a second look.
     watch_seconds: between two looks whether another process has changed the collection.
     """
@@ -46,6 +48,9 @@ class ServiceOptions:
     upload_bytes: int = 20_000_000
     pixels: int = 50_000_000
     top: int = 100
+    jobs: int = 8
+    batch_photos: int = 500
+    spool_bytes: int = 2_000_000_000
     pictures_bytes: int = 64_000_000
     queries: int = 32
     watch_seconds: float = 5.0
@@ -63,6 +68,8 @@ class ServiceOptions:
                               "make it first")
         if self.workers < 1 or self.waiting < 0 or self.top < 1 or self.upload_bytes < 1 or self.pixels < 1:
             raise OptionError("workers, top, upload_bytes and pixels must be 1 or more, and waiting 0 or more")
+        if min(self.jobs, self.batch_photos, self.spool_bytes) < 1:
+            raise OptionError("jobs, batch_photos and spool_bytes must be 1 or more")
         if min(self.seconds, self.upload_seconds, self.header_seconds, self.watch_seconds) <= 0:
             raise OptionError("times must be above 0")
         if min(self.receiving, self.connections, self.per_address, self.requests) < 1:

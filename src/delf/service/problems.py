@@ -28,6 +28,11 @@ def busy(sentence: str, seconds: float) -> Problem:
     return Problem(503, "busy", sentence, {"Retry-After": str(max(1, math.ceil(seconds)))})
 
 
+def too_many(sentence: str, seconds: float) -> Problem:
+    """The client has given it more to do than it keeps; seconds: after which it is worth sending more."""
+    return Problem(429, "full", sentence, {"Retry-After": str(max(1, math.ceil(seconds)))})
+
+
 def not_found(sentence: str) -> Problem:
     """There is no such thing."""
     return Problem(404, "not_found", sentence)

@@ -6,13 +6,14 @@ transforms are 3x3, act on columns (x, y, 1), and map the query to the photo of 
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, get_args
 
 from fastapi import Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from delf.collection.where import LONGEST
 from delf.images import display_path
+from delf.service.jobs import Batch, State
 from delf.service.library import KEY, Photo
 from delf.types import ImageMatch, Result
 from delf.verdicts import NO_MATCH, NOT_EXAMINED, PERHAPS, SAME, Verdicts
@@ -46,6 +47,7 @@ BoxText = Annotated[str | None, Field(
 MethodName = Annotated[str | None, Field(
     max_length=64, description="How to search: a method that /api/v1/collection lists, by default the first.")]
 Id = Annotated[str, Path(max_length=200, description="The key of a photo of the collection.")]
+JobId = Annotated[str, Path(max_length=200, description="What the service calls a job.")]
 KeyText = Annotated[str | None, Field(pattern=KEY, description="The key of a photo of the collection, not `image`.")]
 WHERE = ("Which photos are meant: a condition such as `folder = holidays and date >= 2019-06 and not camera contains "
          "iphone`.")
@@ -218,6 +220,7 @@ class Limits(BaseModel):
     upload_bytes: int
     pixels: int
     top: int
+    batch_photos: int
 
 
 class CollectionAnswer(BaseModel):
@@ -244,6 +247,46 @@ class Added(BaseModel):
     id: str
     key: str
     added: bool
+
+
+class JobError(BaseModel):
+    """A photo that could not be added. photo: its place in the form, from 1. message: a sentence."""
+
+    photo: int
+    message: str
+
+
+class BatchJob(BaseModel):
+    """A batch of photos that is added. sentence: where there is something to say of it as a whole."""
+
+    id: str
+    state: Annotated[str, Field(description="`done`, `cancelled` and `failed` are final.",
+                                json_schema_extra={"enum": list(get_args(State))})]
+    done: int = Field(description="Photos that were looked at.")
+    total: int = Field(description="All photos of the batch.")
+    added: int = Field(description="Photos that were added.")
+    known: int = Field(description="Photos that the collection had already.")
+    errors: list[JobError]
+    sentence: str
+    keys: list[str | None] = Field(description="When it has ended: the key of each photo, in the order of the form; "
+                                   "null for those that were not added.")
+
+    @classmethod
+    def of(cls, job: Batch, keys: bool = True) -> BatchJob:
+        """keys: whether to tell them."""
+        outcomes = job.outcomes
+        keyed = {one.number: one.key for one in outcomes} if keys and job.ended else {}
+        return cls(id=job.id, state=job.state, done=job.done, total=job.total, added=sum(one.added for one in outcomes),
+                   known=sum(one.key is not None and not one.added for one in outcomes),
+                   errors=[JobError(photo=one.number, message=one.problem) for one in outcomes if one.problem],
+                   sentence=job.sentence,
+                   keys=[keyed.get(number) for number in range(1, job.total + 1)] if keyed else [])
+
+
+class BatchJobs(BaseModel):
+    """Batches of photos, the oldest first; without their keys."""
+
+    jobs: list[BatchJob]
 
 
 class Work(BaseModel):
@@ -280,6 +323,15 @@ def form_of(form: type[BaseModel], required: bool = True) -> dict[str, Any]:
     if required:
         schema["required"] = [*schema.get("required", []), "image"]
     return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
+
+
+def batch_of(form: type[BaseModel]) -> dict[str, Any]:
+    """As `form_of`, for a form with several photos."""
+    body = form_of(form)
+    photos = body["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]
+    photos["image"] = {"type": "array", "minItems": 1, "items": {"type": "string", "format": "binary"},
+                       "description": "The photos: one part of this name for each."}
+    return body
 
 
 def either(form: type[BaseModel]) -> dict[str, Any]:

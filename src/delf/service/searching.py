@@ -106,6 +106,7 @@ def _about(service: Service, state: State) -> dict[str, Any]:
             "index": snapshot.about.get("index", {}).get("kind", "exact"),
             "methods": [{"name": name, "about": ABOUT.get(name, ""), "verifies": METHODS[name].verifies}
                         for name in service.library.methods],
-            "limits": {"upload_bytes": options.upload_bytes, "pixels": options.pixels, "top": options.top},
+            "limits": {"upload_bytes": options.upload_bytes, "pixels": options.pixels, "top": options.top,
+                       "batch_photos": options.batch_photos},
             "writable": options.token is not None and options.uploads is not None,
             "notice": service.library.notice, "version": version("delf-retrieval")}

@@ -61,11 +61,12 @@ class Workers:
         """Whether one more would be refused."""
         return self._accepted >= self.threads + self.waiting
 
-    async def run(self, work: Callable[[Job], T], gone: Callable[[], Awaitable[None]] | None = None) -> T:
+    async def run(self, work: Callable[[Job], T], gone: Callable[[], Awaitable[None]] | None = None, *,
+                  patient: bool = False) -> T:
         """Do a piece of work in a thread.
 
         Args:
-            gone: ends when the client has gone.
+            gone: ends when the client has gone. patient: it may take any time, since no client waits for it.
 
         Raises:
             Problem: there is no room, or its time is over. ClientGone: nobody waits for it. What `work` raises.
@@ -78,7 +79,8 @@ class Workers:
         watch = asyncio.ensure_future(gone()) if gone is not None else None
         try:
             waited: list[asyncio.Future[Any]] = [answer] if watch is None else [answer, watch]
-            await asyncio.wait(waited, timeout=self.seconds, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(waited, timeout=None if patient else self.seconds,
+                               return_when=asyncio.FIRST_COMPLETED)
             if answer.done():
                 return answer.result()
             if watch is not None and watch.done():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from delf.collection import Collection
@@ -32,8 +33,7 @@ def add(library: Library, options: ServiceOptions, data: bytes,
         ImageError: it is none that can be read. CollectionError: another process is writing. Problem: there is no
             folder for uploads, or the disk is full.
     """
-    if options.uploads is None:
-        raise Problem(403, "read_only", "this service takes no photos: start it with --uploads FOLDER")
+    uploads = uploads_of(options)
     load(data, shrink_to=library.extractor.longest_side, options=options.images)  # whole, before it is stored
     key = hashlib.sha256(data).hexdigest()
     with Collection.open(library.folder, library.extractor) as collection:
@@ -41,7 +41,7 @@ def add(library: Library, options: ServiceOptions, data: bytes,
             if metadata is not None:
                 collection.describe({key: metadata})
             return key, False
-        path = (options.uploads / f"{key}{_suffix(data)}").absolute()
+        path = (uploads / f"{key}{suffix_of(data)}").absolute()
         try:
             write_atomically(path, data)
         except DelfError as error:
@@ -61,6 +61,13 @@ def add(library: Library, options: ServiceOptions, data: bytes,
     if not known:
         raise Problem(409, "collection", "the photo was removed again meanwhile")
     return key, True
+
+
+def uploads_of(options: ServiceOptions) -> Path:
+    """The folder that added photos are kept in. Raises `Problem` where there is none."""
+    if options.uploads is None:
+        raise Problem(403, "read_only", "this service takes no photos: start it with --uploads FOLDER")
+    return options.uploads
 
 
 def remove(library: Library, options: ServiceOptions, key: str) -> None:
@@ -83,6 +90,6 @@ def remove(library: Library, options: ServiceOptions, key: str) -> None:
             file.unlink(missing_ok=True)
 
 
-def _suffix(data: bytes) -> str:
+def suffix_of(data: bytes) -> str:
     """What the content says it is, of which the client's file name may say anything."""
     return next((suffix for start, suffix in _SUFFIXES.items() if data.startswith(start)), ".heic")

@@ -18,7 +18,7 @@ def test_photos_are_added_filtered_and_removed(look: Any, writable: Any, token: 
     bad = tmp_path / "bad.jpg"
     bad.write_bytes(b"no picture")
     one = look(url=writable.url).start(f"#token={token}")
-    one.expected = "422"  # the browser tells of the file that is refused
+    one.expected = "422"  # the browser tells of a condition that is refused
     expect(one.page).to_have_url(f"{writable.url}/")
     expect(one.page.locator("#collection")).to_contain_text("12 photos")
     one.page.set_input_files("#files", [queries["camera"].path, photos / "cat.jpg", bad])

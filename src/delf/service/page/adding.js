@@ -7,6 +7,23 @@ import { bytes, counted, sentence } from "./words.js";
 const SOON = 1; // seconds between two looks while something is indexed
 const LATER = 10; // and at other times: other programs may change the collection
 
+const BATCH_BYTES = 100_000_000; // of photos that are sent at once
+
+/** Photos in batches that the service takes. */
+function* batches(files, limits) {
+  let some = [];
+  let size = 0;
+  for (const file of files) {
+    if (some.length && (some.length === limits.batch_photos || size + file.size > BATCH_BYTES)) {
+      yield some;
+      [some, size] = [[], 0];
+    }
+    some.push(file);
+    size += file.size;
+  }
+  if (some.length) yield some;
+}
+
 export class Adding {
   /** changed(): the collection may have other photos now. fail(error): says what went wrong. */
   constructor(changed, fail) {
@@ -54,24 +71,31 @@ export class Adding {
     this.say(now.running ? words : now.sentence, now.running ? (now.total ? now.done / now.total : null) : 1, now.skipped);
   }
 
-  /** Sends photos, one after the other, and says what became of them. */
+  /** Sends photos, as many at once as the service takes, and says what became of them. */
   async add(files) {
     if (this.busy || !files.length) return;
     this.busy = $("add").disabled = true;
     const wrong = [];
     let added = 0;
     let known = 0;
-    for (const [i, file] of files.entries()) {
-      this.say(`Adding ${(i + 1).toLocaleString("en")} of ${counted(files.length, "photo")}.`, i / files.length);
+    let sent = 0;
+    for (const some of batches(files, this.limits)) {
+      this.say(`Sending ${counted(files.length, "photo")}.`, sent / files.length);
       try {
-        const form = new FormData();
-        form.set("image", file);
-        const answer = await ask("images", { form });
-        if (answer.added) added += 1;
-        else known += 1;
+        const job = await this.job(some, (done) => {
+          this.say(`Adding ${(sent + done).toLocaleString("en")} of ${counted(files.length, "photo")}.`, (sent + done) / files.length);
+        });
+        added += job.added;
+        known += job.known;
+        sent += some.length;
+        for (const { photo, message } of job.errors) {
+          const file = some[photo - 1];
+          wrong.push(`${file.name} (${bytes(file.size)}): ${sentence(message)}`);
+        }
+        if (job.state !== "done") throw new Error(job.sentence);
       } catch (error) {
-        wrong.push(`${file.name} (${bytes(file.size)}): ${sentence(error.message)}`);
-        if (["token", "read_only", "offline", "collection"].includes(error.code)) break;
+        wrong.push(sentence(error.message));
+        break;
       }
     }
     const parts = [`${counted(added, "photo")} added`, known && `${known.toLocaleString("en")} there already`,
@@ -81,6 +105,19 @@ export class Adding {
     announce(words);
     this.busy = $("add").disabled = false;
     await this.changed().catch(this.fail);
+  }
+
+  /** Sends a batch, and waits until its job has ended. told(done): photos of it that were looked at. */
+  async job(files, told) {
+    const form = new FormData();
+    for (const file of files) form.append("image", file);
+    let job = await ask("images/batch", { form });
+    while (["waiting", "running", "cancelling"].includes(job.state)) {
+      told(job.done);
+      await pause(0.3);
+      job = await ask(`jobs/${job.id}`);
+    }
+    return job;
   }
 
   /** Takes a photo out of the collection; whether it is out. */
@@ -112,6 +149,7 @@ export class Adding {
 
   /** Offers what this page may change. */
   allow(about) {
+    this.limits = about.limits;
     $("add").hidden = !(mayWrite() && about.writable);
     if (!$("add").hidden) $("dropping-words").textContent = "Drop one photo to search with it, or several to add them";
   }

@@ -47,7 +47,7 @@ export async function ask(path, { form = null, json = null, method = form ?? jso
 }
 
 async function send(path, method, form, json, signal) {
-  const writes = /^(images|decisions|moves|keeps)/.test(path) && method !== "GET";
+  const writes = /^jobs/.test(path) || (/^(images|decisions|moves|keeps)/.test(path) && method !== "GET");
   const headers = writes && token ? { Authorization: `Bearer ${token}` } : {};
   if (json) headers["Content-Type"] = "application/json";
   try {
