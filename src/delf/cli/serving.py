@@ -34,9 +34,21 @@ def serve(
     uploads: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Where added photos are kept.")] = None,
     allow_host: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Another name that the service is asked "
                                                          "for under, such as that of a proxy.")] = None,
+    originals: Annotated[bool | None, typer.Option(
+        "--originals/--no-originals", help="Whether the files of photos are given out as they are, with all that is in "
+        "them; by default where only this computer can ask: neither --host nor --allow-host is given.")] = None,
     methods: Annotated[str | None, typer.Option(metavar="NAME,...", help="The search methods that are served, the "
                        "usual one first; what they need is made before it starts. By default the recommended one, and "
                        "those that need nothing more.")] = None,
+    share_hours: Annotated[float | None, typer.Option(
+        min=0, help="Hours for which an uploaded query is kept that somebody shares a link to, 24 by default; 0 keeps "
+                    "none.")] = None,
+    share_bytes: Annotated[int | None, typer.Option(
+        min=1, help="How many bytes such queries may have in all; 100,000,000 by default.")] = None,
+    share_photos: Annotated[int | None, typer.Option(
+        min=1, help="How many such queries are kept; 200 by default, the oldest make room.")] = None,
+    share_folder: Annotated[Path | None, typer.Option(
+        metavar="FOLDER", help="Where such queries are kept; in memory by default.")] = None,
     workers: Annotated[int | None, typer.Option(
         min=1, help="Searches that are computed at once; 2 by default.")] = None,
     waiting: Annotated[int | None, typer.Option(
@@ -64,7 +76,7 @@ def serve(
 
     Of several collections, each is served below its name (/places/, /shop/), and the environment variable
     DELF_TOKEN_PLACES has a token of its own for places.delf. Photos that are added go into a folder of that name in
-    --uploads.
+    --uploads, and queries that are shared into one in --share-folder.
 
     Example: [bold]delf serve places.delf[/bold]
 
@@ -72,22 +84,25 @@ def serve(
     """
     from delf.collection import Collection
     from delf.images import display_path
+    from delf.service.guard import LOOPBACK
     from delf.service.library import Library
     from delf.service.options import ServiceOptions
     from delf.service.server import serve as listen
 
     limits = given(workers=workers, waiting=waiting, seconds=seconds, upload_seconds=upload_seconds, pixels=pixels,
-                   header_seconds=header_seconds, per_address=per_address, upload_bytes=upload_bytes)
+                   header_seconds=header_seconds, per_address=per_address, upload_bytes=upload_bytes,
+                   share_seconds=None if share_hours is None else 3600 * share_hours, share_bytes=share_bytes,
+                   share_photos=share_photos)
     wanted = None if methods is None else chosen_methods(methods)
     extraction = only_extraction(settings)
     places = {"": collections[0]} if len(collections) == 1 else _named(collections)
     libraries, options = {}, {}
     for name, place in places.items():
-        own, folder = _token(name, token), uploads
-        if uploads is not None and name and own is not None:
-            folder = uploads / name
-            folder.mkdir(exist_ok=True)
-        options[name] = ServiceOptions(token=own, uploads=folder, hosts=tuple(allow_host or ()), **limits)
+        own = _token(name, token)
+        folder = uploads if own is None else _below(uploads, name)
+        options[name] = ServiceOptions(token=own, uploads=folder, share_folder=_below(share_folder, name),
+                                       hosts=tuple(allow_host or ()), local=host in LOOPBACK and not allow_host,
+                                       originals=originals, **limits)
         with Collection.open(place) as opened:
             found = load_stored_extractor(opened, extractor, model, runtime, device, threads, quiet, **extraction)
         with progress("Preparing", "segments", quiet):
@@ -118,6 +133,14 @@ def _named(collections: list[Path]) -> dict[str, Path]:
                               f"{name!r}: rename one of them")
         named[name] = place
     return named
+
+
+def _below(folder: Path | None, name: str) -> Path | None:
+    """The folder of one of several collections in a folder for all; of a single one, that folder itself."""
+    if folder is None or not name:
+        return folder
+    (folder / name).mkdir(exist_ok=True)
+    return folder / name
 
 
 def _token(name: str, usual: str | None) -> str | None:
