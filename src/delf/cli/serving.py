@@ -49,6 +49,12 @@ def serve(
         min=1, help="How many such queries are kept; 200 by default, the oldest make room.")] = None,
     share_folder: Annotated[Path | None, typer.Option(
         metavar="FOLDER", help="Where such queries are kept; in memory by default.")] = None,
+    map_tiles: Annotated[str | None, typer.Option(
+        metavar="ADDRESS", help="Where browsers get pictures of the map from, such as "
+        "'https://tiles.example/{z}/{x}/{y}.png': its owner sees where photos were taken. By default the page draws an "
+        "outline of the world, and asks nobody.")] = None,
+    map_attribution: Annotated[str | None, typer.Option(
+        metavar="TEXT", help="Whom that map is from, as its licence wants it said.")] = None,
     workers: Annotated[int | None, typer.Option(
         min=1, help="Searches that are computed at once; 2 by default.")] = None,
     waiting: Annotated[int | None, typer.Option(
@@ -92,7 +98,7 @@ def serve(
     limits = given(workers=workers, waiting=waiting, seconds=seconds, upload_seconds=upload_seconds, pixels=pixels,
                    header_seconds=header_seconds, per_address=per_address, upload_bytes=upload_bytes,
                    share_seconds=None if share_hours is None else 3600 * share_hours, share_bytes=share_bytes,
-                   share_photos=share_photos)
+                   share_photos=share_photos, map_tiles=map_tiles, map_attribution=map_attribution)
     wanted = None if methods is None else chosen_methods(methods)
     extraction = only_extraction(settings)
     places = {"": collections[0]} if len(collections) == 1 else _named(collections)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from delf.images import ImageOptions
 
 SHORTEST_TOKEN = 16  # characters: a shorter one can be found by trying
 _LONGEST_SHARED = 366 * 86_400.0  # seconds
+_TILES = re.compile(r"(?P<origin>https?://[A-Za-z0-9.-]+(:\d{1,5})?)/(?=.*\{z\})(?=.*\{x\})(?=.*\{y\})[!-~]+")
 _MAKE_TOKEN = "python -c 'import secrets; print(secrets.token_urlsafe())'"
 
 
@@ -33,6 +35,8 @@ class ServiceOptions:
     pictures_bytes: of thumbnails that are kept in memory. queries: whose features are kept, for a second look.
     share_seconds: for which a query that is shared by a link is kept; 0: none is. share_bytes, share_photos: of all
         that are; the oldest make room. share_folder: where they are kept, as `KEY.query`; None: in memory.
+    map_tiles: where browsers get pictures of the map from, such as https://tiles.example/{z}/{x}/{y}.png; None: the
+        page draws an outline of the world, and loads nothing from elsewhere. map_attribution: whom the map is from.
     watch_seconds: between two looks whether another process has changed the collection.
     """
 
@@ -60,6 +64,8 @@ class ServiceOptions:
     share_bytes: int = 100_000_000
     share_photos: int = 200
     share_folder: Path | None = None
+    map_tiles: str | None = None
+    map_attribution: str = ""
     watch_seconds: float = 5.0
 
     def __post_init__(self) -> None:
@@ -78,6 +84,9 @@ class ServiceOptions:
             raise OptionError("workers, top, upload_bytes and pixels must be 1 or more, and waiting 0 or more")
         if min(self.seconds, self.upload_seconds, self.header_seconds, self.watch_seconds) <= 0:
             raise OptionError("times must be above 0")
+        if self.map_tiles is not None and not _TILES.fullmatch(self.map_tiles):
+            raise OptionError("the source of the map is an address such as https://tiles.example/{z}/{x}/{y}.png, "
+                              f"with {{z}}, {{x}} and {{y}} in its path, not {self.map_tiles[:200]!r}")
         if not 0 <= self.share_seconds < _LONGEST_SHARED or min(self.share_bytes, self.share_photos) < 1:
             raise OptionError("share_seconds must be from 0 (nothing is shared) to a year, and share_bytes and "
                               "share_photos 1 or more")
@@ -88,6 +97,12 @@ class ServiceOptions:
     def gives_originals(self) -> bool:
         """Whether files of photos are given out as they are."""
         return self.local if self.originals is None else self.originals
+
+    @property
+    def tiles_origin(self) -> str | None:
+        """Scheme, name and port of `map_tiles`, the only place elsewhere that browsers may get pictures from."""
+        found = _TILES.fullmatch(self.map_tiles or "")
+        return None if found is None else found["origin"]
 
     @property
     def images(self) -> ImageOptions:

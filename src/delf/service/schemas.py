@@ -247,6 +247,13 @@ class Limits(BaseModel):
     top: int
 
 
+class Tiles(BaseModel):
+    """Where the pictures of a map come from: an address with {z}, {x} and {y}; attribution: whom they are from."""
+
+    url: str
+    attribution: str
+
+
 class CollectionAnswer(BaseModel):
     """What the collection holds, and what the service offers. notice: a sentence where it answers for an older state,
     since the collection was renewed with a model that the service does not find.
@@ -264,6 +271,7 @@ class CollectionAnswer(BaseModel):
     originals: bool = Field(description="Whether files of photos are given out as they are.")
     share_seconds: float | None = Field(description="How long a query that is shared is kept; null where none is.")
     local: bool = Field(description="Whether photos can be shown in their folder, for who sits at its computer.")
+    tiles: Tiles | None = Field(description="The source that was named for maps; null: the page draws an outline.")
     notice: str | None
     version: str
 

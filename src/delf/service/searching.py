@@ -113,4 +113,6 @@ def _about(service: Service, state: State) -> dict[str, Any]:
             "limits": {"upload_bytes": options.upload_bytes, "pixels": options.pixels, "top": options.top},
             "writable": options.token is not None and options.uploads is not None,
             "share_seconds": options.share_seconds or None, "originals": options.gives_originals,
-            "local": options.local, "notice": service.library.notice, "version": version("delf-retrieval")}
+            "local": options.local,
+            "tiles": options.map_tiles and {"url": options.map_tiles, "attribution": options.map_attribution},
+            "notice": service.library.notice, "version": version("delf-retrieval")}

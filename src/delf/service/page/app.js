@@ -8,6 +8,7 @@ import { $, announce, arrowKeys, h } from "./dom.js";
 import { dropping } from "./dropping.js";
 import { copied, offer } from "./files.js";
 import { Gallery } from "./gallery.js";
+import { background } from "./map.js";
 import { Queries } from "./query.js";
 import { answered, countdown, headline, inOrder, stopped, waiting } from "./results.js";
 import { fromAddress, hasQuery, listing, queryState, toAddress } from "./state.js";
@@ -105,7 +106,7 @@ async function search() {
   try {
     await showQuery(mine.signal);
   } catch (error) {
-    if (isCancelled(error)) return;
+    if (mine !== work || isCancelled(error)) return;
     drawn = "";
     leaveQuery(error);
     return;
@@ -197,6 +198,7 @@ function open() {
 
 async function showQuery(signal) {
   await queries.know(state, signal);
+  signal.throwIfAborted(); // something else is searched with by now
   const { url, name, title, size, why } = queries.shown(state);
   photo.show(url, `Query: ${name}`, size, why);
   photo.set(state.box);
@@ -392,6 +394,7 @@ function count() {
 
 function introduce() {
   offer(about);
+  background(about.tiles);
   $("limits").textContent = `JPEG, PNG, WebP or HEIC, up to ${bytes(about.limits.upload_bytes)}. It stays between you and this service.`;
   const option = ({ name }) => h("option", { value: name }, name);
   $("method").replaceChildren(...about.methods.map(option));

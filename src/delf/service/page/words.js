@@ -69,9 +69,10 @@ export function folder(image) {
   return parts.length > 3 ? `…/${parts.slice(-3).join("/")}` : parts.join("/");
 }
 
-/** How similar a photo is, where that is no probability: a number to compare with its neighbours. */
+/** A score to be compared with its neighbours, where it is no probability: as delf.verdicts says it. */
 export function similarity(score) {
-  return score >= 100 ? Math.round(score).toLocaleString("en") : score.toPrecision(2);
+  const digits = Math.abs(score) < 100 ? 2 : 0;
+  return score.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
 }
 
 /** The other files that a photo is in, as words; null where there are none. */
