@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from delf.calling import Call
-from delf.client import Client, Photo, Query, RemoteImage, RemoteResult
+from delf.client import Client, Photo, Query, RemoteImage, RemoteResult, RemoteSection, SharedQuery
 from delf.images import ImageSource
 from delf.pools import Pool
 from delf.search import Check, SearchEngine
@@ -117,11 +117,15 @@ class AsyncClient:
         """As `Client.matches`."""
         return await self._run(lambda: self._client.matches(query, other, box=box, method=method))
 
-    async def images(self, where: str | None = None) -> AsyncIterator[RemoteImage]:
+    async def images(self, where: str | None = None, *, order: str | None = None) -> AsyncIterator[RemoteImage]:
         """As `Client.images`: `async for photo in client.images()`."""
-        listed = self._client.images(where)
+        listed = self._client.images(where, order=order)
         while (photo := await self._run(lambda: next(listed, None))) is not None:
             yield photo
+
+    async def sections(self, order: str = "newest", where: str | None = None) -> list[RemoteSection]:
+        """As `Client.sections`."""
+        return await self._run(lambda: self._client.sections(order, where))
 
     async def thumbnail(self, photo: str | RemoteImage | RemoteResult, *, side: int = 320) -> bytes:
         """As `Client.thumbnail`."""
@@ -130,6 +134,10 @@ class AsyncClient:
     async def picture(self, photo: str | RemoteImage | RemoteResult, *, side: int = 1600) -> bytes:
         """As `Client.picture`."""
         return await self._run(lambda: self._client.picture(photo, side=side))
+
+    async def original(self, photo: str | RemoteImage | RemoteResult) -> bytes:
+        """As `Client.original`."""
+        return await self._run(lambda: self._client.original(photo))
 
     async def attention(self, query: Query) -> bytes:
         """As `Client.attention`."""
@@ -143,6 +151,10 @@ class AsyncClient:
                        progress: Callable[[int, int], None] = lambda done, total: None) -> UploadReport:
         """As `Client.add_many`; `progress` is called on a thread of the pool. To cancel it cancels its jobs."""
         return await self._run(lambda: self._client.add_many(photos, metadata=metadata, progress=progress))
+
+    async def share(self, photo: Photo) -> SharedQuery:
+        """As `Client.share`."""
+        return await self._run(lambda: self._client.share(photo))
 
     async def remove(self, photo: str | RemoteImage | RemoteResult) -> None:
         """As `Client.remove`."""

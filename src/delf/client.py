@@ -73,6 +73,17 @@ class RemoteImage:
         return self.key
 
 
+@dataclass(frozen=True)
+class RemoteSection:
+    """Photos that follow one another in an order. label: a month such as 2019-07, a folder or a letter, "" for those
+    without; start: the place of the first one, from 0.
+    """
+
+    label: str
+    start: int
+    count: int
+
+
 @dataclass(frozen=True, eq=False)
 class RemoteResult(Result):
     """A result, with what is known of the photo. Its files lie on the computer of the service."""
@@ -90,8 +101,19 @@ class RemoteResult(Result):
         return Path(self.image).name if self.photo is None else self.photo.name
 
 
-Query: TypeAlias = "Photo | RemoteImage | RemoteResult"
-"""What is searched with: whatever `delf.read_image` takes, or a photo of the collection, also by its key alone."""
+@dataclass(frozen=True)
+class SharedQuery:
+    """A query that the service keeps for a while. url: of the page, for others to search with it; until: ISO 8601."""
+
+    key: str
+    until: str
+    url: str
+
+
+Query: TypeAlias = "Photo | RemoteImage | RemoteResult | SharedQuery"
+"""What is searched with: whatever `delf.read_image` takes; a photo of the collection, also by its key alone; or one
+that `Client.share` has shared.
+"""
 
 
 class Client:
@@ -180,14 +202,30 @@ class Client:
         return ImageMatch(inlier_points=_points(answer["inlier_points"]), transform=_transform(answer["transform"]),
                           inliers=answer["inliers"], tentative=answer["tentative"], probability=answer["probability"])
 
-    def images(self, where: str | None = None) -> Iterator[RemoteImage]:
-        """The photos of the collection: all, or those that a condition is true of."""
+    def images(self, where: str | None = None, *, order: str | None = None) -> Iterator[RemoteImage]:
+        """The photos of the collection: all, or those that a condition is true of.
+
+        order: "newest", "oldest", "name", "folder" or "added" (the latest first); by default that of the keys, in which
+            none is missed or comes twice whatever changes meanwhile.
+        """
         asked: dict[str, Any] = {"limit": _PAGE} | ({} if where is None else {"where": where})
+        asked |= {} if order is None else {"order": order}
         wanted: dict[str, Any] | None = asked
+        listed = 0
         while wanted is not None:
             page = self._json("GET", f"/images?{urlencode(wanted)}")
             yield from map(_image, page["images"])
-            wanted = None if page["next"] is None else asked | {"after": page["next"]}
+            listed += len(page["images"])
+            if order is not None:
+                wanted = asked | {"offset": listed} if page["images"] and listed < page["total"] else None
+            else:
+                wanted = None if page["next"] is None else asked | {"after": page["next"]}
+
+    def sections(self, order: str = "newest", where: str | None = None) -> list[RemoteSection]:
+        """Where the months, folders or letters begin in an order of the photos that `images` knows."""
+        asked = {"order": order} | ({} if where is None else {"where": where})
+        return [RemoteSection(one["label"], one["start"], one["count"])
+                for one in self._json("GET", f"/images/sections?{urlencode(asked)}")["sections"]]
 
     def thumbnail(self, photo: str | RemoteImage | RemoteResult, *, side: int = 320) -> bytes:
         """A small picture of a photo, as the bytes of a JPEG file."""
@@ -196,6 +234,10 @@ class Client:
     def picture(self, photo: str | RemoteImage | RemoteResult, *, side: int = 1600) -> bytes:
         """A large picture of a photo, upright, as the bytes of a JPEG file."""
         return self._ask("GET", f"/images/{_key_of(photo)}/picture?side={int(side)}")
+
+    def original(self, photo: str | RemoteImage | RemoteResult) -> bytes:
+        """The file of a photo as it is, where the service gives originals out."""
+        return self._ask("GET", f"/images/{_key_of(photo)}/original")
 
     def attention(self, query: Query) -> bytes:
         """What the model looks at in a query, as the bytes of a grey PNG file."""
@@ -231,6 +273,15 @@ class Client:
 
         form = {} if metadata is None else {"metadata": json.dumps(dict(metadata))}
         return Upload(self._ask_of_jobs, form, self.info()["limits"], progress).run(photos)
+
+    def share(self, photo: Photo) -> SharedQuery:
+        """Have the service keep a photo for a while, so that others can search with it.
+
+        Raises:
+            ServiceError: it keeps none. A search with one that is gone is answered with the status 410.
+        """
+        answer = self._json("POST", "/shared", {}, photo)
+        return SharedQuery(answer["key"], answer["until"], f"{self.url}/?shared={answer['key']}")
 
     def remove(self, photo: str | RemoteImage | RemoteResult) -> None:
         """Take a photo out of the collection."""
@@ -302,8 +353,8 @@ class Client:
 
 
 def _key(query: Query) -> str | None:
-    """The key of a photo of the collection; None for one that is to be sent."""
-    if isinstance(query, RemoteImage | RemoteResult):
+    """The key of a photo that the service has; None for one that is to be sent."""
+    if isinstance(query, RemoteImage | RemoteResult | SharedQuery):
         return query.key
     return query if isinstance(query, str) and _KEY.fullmatch(query) else None
 
@@ -317,7 +368,7 @@ def _key_of(photo: str | RemoteImage | RemoteResult) -> str:
 
 def _form(query: Query, box: Box | None, method: str | None) -> dict[str, str]:
     key = _key(query)
-    fields = {} if key is None else {"id": key}
+    fields = {} if key is None else {"shared" if isinstance(query, SharedQuery) else "id": key}
     if box is not None:
         fields["box"] = ",".join(repr(float(side)) for side in box)
     return fields if method is None else fields | {"method": method}
@@ -325,7 +376,7 @@ def _form(query: Query, box: Box | None, method: str | None) -> dict[str, str]:
 
 def _contents(photo: Query | None) -> list[bytes]:
     """What is sent of a query: nothing of a photo of the collection."""
-    if photo is None or isinstance(photo, RemoteImage | RemoteResult) or _key(photo) is not None:
+    if photo is None or isinstance(photo, RemoteImage | RemoteResult | SharedQuery) or _key(photo) is not None:
         return []
     from delf.images import image_bytes  # here, since Pillow is not needed to ask for a photo of the collection
 

@@ -20,7 +20,7 @@ from delf.report.evidence import colour_ramp, counted, percent
 from delf.report.page import data_uri, lines, tail, text
 from delf.types import Box, Features, Photo, Picture, Result, SearchResult
 from delf.types import ImageMatch as Match
-from delf.verdicts import HEADLINES, NO_MATCH, NOT_EXAMINED, PERHAPS, SAME, Verdicts
+from delf.verdicts import HEADLINES, NO_MATCH, NOT_EXAMINED, PERHAPS, SAME, Verdicts, similarity
 
 OPTIONS = DrawingOptions(max_width=1200, max_height=800)
 SHOWN = 12  # results of a search
@@ -135,7 +135,9 @@ def _(shown: SearchResult) -> str:
 
 
 def _card(result: Result, word: str) -> str:
-    looked = f"similarity {result.score:.3g}" if result.probability is None else counted(result.inliers, "inlier")
+    looked = counted(result.inliers, "inlier")
+    if result.probability is None:
+        looked = f"similarity {similarity(result.score)}"
     also = "".join(f'<div style="padding:0 .6rem;overflow-wrap:anywhere;{QUIET}">also as {_short(str(path))}</div>'
                    for path in result.copies)
     return lines(

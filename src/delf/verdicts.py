@@ -23,6 +23,11 @@ ANSWERS = {
 """The same for one line of a terminal, after the name of the query."""
 
 
+def similarity(score: float) -> str:
+    """A score to be compared with its neighbours, where it is no probability: two digits after the point, or none."""
+    return f"{score:,.2f}" if abs(score) < 100 else f"{score:,.0f}"
+
+
 @dataclass(frozen=True)
 class Verdicts:
     """The probabilities from which a pair is called "same thing" or "perhaps"; below both, "no match"."""

@@ -20,7 +20,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import pytest
+from PIL import Image
 
 pytest.importorskip("fastapi", reason="needs the extra 'serve'")
 httpx = pytest.importorskip("httpx")
@@ -262,6 +264,35 @@ def hosted_on(hosted: Any, extractor: Any) -> Callable[..., Hosted]:
 
         return hosted(create_app(
             Library(folder, extractor, methods or ["delf-asmk"]), ServiceOptions(watch_seconds=0.05, **options)))
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of three small pictures."""
+    folder = tmp_path_factory.mktemp("pictures") / "photos"
+    folder.mkdir()
+    for seed in range(3):
+        blocks = np.random.default_rng(seed).integers(0, 256, (12, 16, 3), np.uint8)
+        Image.fromarray(blocks).resize((160, 120)).save(folder / f"{seed}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def stub_service(hosted: Any, make_stub: Any, pictures: Path) -> Callable[..., Hosted]:
+    """A service in this process on `pictures`, without a network, that begins at once. options: of the service."""
+    from delf.collection import Collection
+    from delf.service.app import create_app
+    from delf.service.library import Library
+    from delf.service.options import ServiceOptions
+
+    place = pictures.parent / "stub.delf"
+    with Collection.create(place, make_stub()) as collection:
+        collection.add(pictures)
+
+    def start(**options: Any) -> Hosted:
+        return hosted(create_app(Library(place, make_stub(), ["delf-votes", "delf"]), ServiceOptions(**options)))
 
     return start
 

@@ -99,9 +99,10 @@ def _print_built(built: Built) -> None:
 
     roles = built.to_json()["roles"]
     grouped = sum(row.group is not None for row in built.photos)
+    copies = roles.get("copy", 0)
     print(f"{display_path(built.folder)}: {counted(len(built.landmarks), 'group')} of {counted(grouped, 'photo')}, of "
-          f"these {roles.get('duplicate', 0):,} near-duplicates and {roles.get('copy', 0):,} exact copies; "
-          f"{len(built.photos) - grouped:,} in no group")
+          f"these {counted(roles.get('duplicate', 0), 'near-duplicate')} and "
+          f"{copies:,} exact {'copy' if copies == 1 else 'copies'}; {len(built.photos) - grouped:,} in no group")
     if built.landmarks:
         print("photos  group  representative")
     for row in sorted(built.landmarks, key=lambda row: (-row.photos, row.group))[:SHOWN]:

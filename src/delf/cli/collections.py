@@ -35,7 +35,7 @@ from delf.cli.options import (
     only_extraction,
     search_settings,
 )
-from delf.verdicts import ANSWERS, NO_MATCH
+from delf.verdicts import ANSWERS, NO_MATCH, similarity
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -325,7 +325,7 @@ def _print_answer(answer: SearchResult) -> None:
 def _looked(result: Result, verified: bool) -> str:
     """The columns of a result between its rank and its name."""
     if not verified:
-        return f"{result.score:>10.4g}"
+        return f"{similarity(result.score):>10}"
     if result.probability is None:
         return f"{'-':>11}  {'-':>7}"  # not looked at, which is not "no"
     return f"{result.probability:>11.1%}  {result.inliers:>7}"

@@ -54,7 +54,8 @@ def open(
         images = len(opened)
     uploads = place / "uploads"
     uploads.mkdir(exist_ok=True)
-    options = ServiceOptions(token=secrets.token_urlsafe(24), uploads=uploads, watch_seconds=1.0)
+    options = ServiceOptions(token=secrets.token_urlsafe(24), uploads=uploads, local=True,
+                             watch_seconds=1.0)
     library = Library(place, own, told=say)
     indexing = Indexing(place, own, photos, changed=library.refresh,
                         told=lambda sentence: say(sentence, quiet)) if photos else None

@@ -38,11 +38,30 @@ def serve(
     allow_host: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Answer to this host name as well, such "
                                                                               "as that of a proxy. You may repeat "
                                                                               "this.")] = None,
+    originals: Annotated[bool | None, typer.Option(
+        "--originals/--no-originals", help="Give out the files of photos as they are, with all that is in them. By "
+        "default they are given out only if nobody but this computer can ask: neither --host nor --allow-host is "
+        "given.")] = None,
     methods: Annotated[str | None, typer.Option(metavar="NAME,...", help="Serve these search methods, the usual one "
                                                                          "first; what they need is built before the "
                                                                          "service starts. By default the recommended "
                                                                          "method is served, with all others that need "
                                                                          "nothing more.")] = None,
+    share_hours: Annotated[float | None, typer.Option(
+        min=0, help="Keep an uploaded query for this many hours if somebody shares a link to it, 24 by default; 0 keeps "
+                    "none.")] = None,
+    share_bytes: Annotated[int | None, typer.Option(
+        min=1, help="Keep at most this many bytes of shared queries; 100,000,000 by default.")] = None,
+    share_photos: Annotated[int | None, typer.Option(
+        min=1, help="Keep at most this many shared queries, 200 by default; the oldest make room.")] = None,
+    share_folder: Annotated[Path | None, typer.Option(
+        metavar="FOLDER", help="Keep shared queries in this folder; by default they are kept in memory.")] = None,
+    map_tiles: Annotated[str | None, typer.Option(
+        metavar="ADDRESS", help="Let browsers load the pictures of the map from this address, such as "
+        "'https://tiles.example/{z}/{x}/{y}.png'; its owner then sees where photos were taken. By default the page "
+        "draws an outline of the world, and asks nobody.")] = None,
+    map_attribution: Annotated[str | None, typer.Option(
+        metavar="TEXT", help="Name the source of that map with this text, as its licence requires.")] = None,
     workers: Annotated[int | None, typer.Option(
         min=1, help="Compute this many searches at once; 2 by default.")] = None,
     waiting: Annotated[int | None, typer.Option(
@@ -80,8 +99,8 @@ def serve(
     Ctrl-C ends the service as soon as it has finished what it has begun. The API is described at /docs.
 
     If there are several collections, each is served below its name (/places/, /shop/). The environment variable
-    DELF_TOKEN_PLACES sets a token for places.delf alone, and photos that are added to it go into the folder places in
-    --uploads.
+    DELF_TOKEN_PLACES sets a token for places.delf alone. Photos that are added to it go into the folder places in
+    --uploads, and queries that are shared go into one of that name in --share-folder.
 
     Example: [bold]delf serve places.delf[/bold]
 
@@ -89,23 +108,26 @@ def serve(
     """
     from delf.collection import Collection
     from delf.images import display_path
+    from delf.service.guard import LOOPBACK
     from delf.service.library import Library
     from delf.service.options import ServiceOptions
     from delf.service.server import serve as listen
 
     limits = given(workers=workers, waiting=waiting, seconds=seconds, upload_seconds=upload_seconds, pixels=pixels,
                    header_seconds=header_seconds, per_address=per_address, upload_bytes=upload_bytes,
-                   jobs=jobs, batch_photos=batch_photos, spool_bytes=spool_bytes)
+                   jobs=jobs, batch_photos=batch_photos, spool_bytes=spool_bytes,
+                   share_seconds=None if share_hours is None else 3600 * share_hours, share_bytes=share_bytes,
+                   share_photos=share_photos, map_tiles=map_tiles, map_attribution=map_attribution)
     wanted = None if methods is None else chosen_methods(methods)
     extraction = only_extraction(settings)
     places = {"": collections[0]} if len(collections) == 1 else _named(collections)
     libraries, options = {}, {}
     for name, place in places.items():
-        own, folder = _token(name, token), uploads
-        if uploads is not None and name and own is not None:
-            folder = uploads / name
-            folder.mkdir(exist_ok=True)
-        options[name] = ServiceOptions(token=own, uploads=folder, hosts=tuple(allow_host or ()), **limits)
+        own = _token(name, token)
+        folder = uploads if own is None else _below(uploads, name)
+        options[name] = ServiceOptions(token=own, uploads=folder, share_folder=_below(share_folder, name),
+                                       hosts=tuple(allow_host or ()), local=host in LOOPBACK and not allow_host,
+                                       originals=originals, **limits)
         with Collection.open(place) as opened:
             found = load_stored_extractor(opened, extractor, model, runtime, device, threads, quiet, **extraction)
         with progress("Preparing", "segments", quiet):
@@ -136,6 +158,14 @@ def _named(collections: list[Path]) -> dict[str, Path]:
                               f"{name!r}: rename one of them")
         named[name] = place
     return named
+
+
+def _below(folder: Path | None, name: str) -> Path | None:
+    """The folder of one of several collections in a folder for all; of a single one, that folder itself."""
+    if folder is None or not name:
+        return folder
+    (folder / name).mkdir(exist_ok=True)
+    return folder / name
 
 
 def _token(name: str, usual: str | None) -> str | None:

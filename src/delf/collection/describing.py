@@ -47,6 +47,14 @@ class Describing:
             "(SELECT min(path) FROM files WHERE image = images.id) WHERE segment = ? ORDER BY position",
             (bytes, bytes, bytes), segment)
 
+    def listed(self) -> list[tuple[bytes, str, int, str | None, bytes, bytes]]:
+        """(SHA-256, folder of the segment, position in it, when taken, shown path, absolute path) of each image that
+        has a file, by the first of its paths.
+        """
+        return self._rows("SELECT sha256, folder, position, captured_at, shown, min(path) FROM images JOIN segments ON "
+                          "segment = segments.id JOIN files ON image = images.id GROUP BY images.id",
+                          (bytes, str, int, str | None, bytes, bytes))
+
     def describe(self, metadata: Mapping[bytes, str | None]) -> None:
         """Keep what callers say of images, by the SHA-256 of each, as JSON; None forgets it."""
         with self._transaction() as connection:

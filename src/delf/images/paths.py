@@ -29,6 +29,8 @@ def display_path(path: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> s
 
 def printable(text: str) -> str:
     """Any text on one line of printable characters."""
+    if text.isprintable():
+        return text
     return "".join(char if char.isprintable() else _escaped(char) for char in text)
 
 

@@ -20,7 +20,7 @@ from delf.report.figure import Photo, embedded, match_figure, polygon
 from delf.report.layout import Panel
 from delf.report.page import GONE, LEFT_OUT, Pictures, document, lines, size_of, tail, text
 from delf.types import Box, ImageArray, Result, SearchResult
-from delf.verdicts import HEADLINES, NO_MATCH, NOT_EXAMINED, PERHAPS, SAME
+from delf.verdicts import HEADLINES, NO_MATCH, NOT_EXAMINED, PERHAPS, SAME, similarity
 
 VERDICT_CLASSES = {SAME: "same", PERHAPS: "perhaps", NO_MATCH: "none", NOT_EXAMINED: "none"}
 RIGHT, WRONG = ("right", "✓", "really the same thing"), ("wrong", "✗", "really another thing")
@@ -229,7 +229,7 @@ def _face(entry: ReportEntry, result: Result, remark: str, thumbnail: str) -> li
 def _looked(entry: ReportEntry, result: Result) -> str:
     """What was found of a result, as far as that says anything to people."""
     if not entry.result.verified:
-        return f"similarity {result.score:.3g}"
+        return f"similarity {similarity(result.score)}"
     return "geometry did not look" if result.probability is None else counted(result.inliers, "inlier")
 
 

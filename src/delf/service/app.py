@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
 
 from delf.errors import DelfError
-from delf.service import batches, description, photos, schemas, searching
+from delf.service import batches, description, photos, schemas, searching, sharing
 from delf.service.core import API, Service, Shared, only_known
 from delf.service.forms import sentence
 from delf.service.guard import Guard
@@ -34,10 +34,12 @@ come back."""
 
 # What a client that is generated of the description calls its functions; all others have their own names.
 OPERATIONS = {"collection": "get_collection", "work": "get_work", "matches": "match", "images": "list_images",
-              "image": "get_image", "thumbnail": "get_thumbnail", "picture": "get_picture", "add": "add_image",
-              "attention": "get_attention", "remove": "remove_image", "healthz": "is_alive", "readyz": "is_ready",
-              "metrics": "get_metrics",
-              "add_batch": "add_images", "jobs": "list_jobs", "job": "get_job", "cancel": "cancel_job"}
+              "sections": "list_sections", "image": "get_image", "thumbnail": "get_thumbnail", "picture": "get_picture",
+              "original": "get_original", "folder": "show_folder", "share": "share_query",
+              "shared": "get_shared_query", "shared_picture": "get_shared_picture",
+              "add": "add_image", "attention": "get_attention", "remove": "remove_image",
+              "add_batch": "add_images", "jobs": "list_jobs", "job": "get_job", "cancel": "cancel_job",
+              "healthz": "is_alive", "readyz": "is_ready", "metrics": "get_metrics"}
 
 health = APIRouter(tags=["health"])
 looked_at = APIRouter()  # the page, whose parameters say what is shown
@@ -64,7 +66,7 @@ def application(service: Service) -> ASGIApp:
                   generate_unique_id_function=lambda route: OPERATIONS.get(route.name, route.name))
     app.state.service = service
     app.include_router(looked_at)
-    for router in (searching.router, batches.router, photos.router, health, description.router):
+    for router in (searching.router, batches.router, photos.router, sharing.router, health, description.router):
         app.include_router(router, dependencies=[Depends(only_known)])
     app.mount("/static", static_files())
     answer_errors(app)

@@ -18,9 +18,11 @@ from delf.service.jobs import Jobs
 from delf.service.library import Library, State
 from delf.service.metrics import Metrics
 from delf.service.options import ServiceOptions
+from delf.service.originals import Folders
 from delf.service.problems import Problem, busy
 from delf.service.queries import Queries
 from delf.service.recent import Recent
+from delf.service.shared import SharedQueries
 from delf.service.workers import Job, Workers
 
 T = TypeVar("T")
@@ -40,6 +42,8 @@ class Service:
         self.library, self.options, self.indexing = library, options, indexing
         self.metrics = Metrics()
         self.queries = Queries(options.queries)
+        self.folders = Folders()
+        self.shared = SharedQueries(options)
         self.pictures: Recent[bytes] = Recent(options.pictures_bytes, len)
         self.searching = Workers(options.workers, options.waiting, options.seconds, "delf-search")
         self.drawing = Workers(PICTURE_THREADS, PICTURES_WAITING, options.seconds, "delf-picture")
@@ -126,6 +130,7 @@ class Service:
             await asyncio.sleep(self.options.watch_seconds)
             with contextlib.suppress(DelfError, OSError):
                 await asyncio.to_thread(self.library.refresh)
+            await asyncio.to_thread(self.shared.expire)
 
     def _images(self) -> int:
         return len(self.library.state.snapshot)

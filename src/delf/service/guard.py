@@ -46,6 +46,10 @@ class Guard:
         """begin: is called before each request."""
         self._app, self._options, self._metrics, self._begin = app, options, metrics, begin
         self._hosts = {name.lower().strip("[]") for name in (*LOOPBACK, *options.hosts)}
+        self._headers = HEADERS
+        if options.tiles_origin is not None:
+            policy = POLICY.replace("img-src 'self'", f"img-src 'self' {options.tiles_origin}")
+            self._headers = {**HEADERS, "content-security-policy": policy}
         self._requests = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -55,7 +59,7 @@ class Guard:
             return
         self._begin()
         method = scope["method"]
-        exchange = _Exchange(receive, send, self._options.upload_bytes, body=method != "HEAD")
+        exchange = _Exchange(receive, send, self._options.upload_bytes, self._headers, body=method != "HEAD")
         if method == "HEAD":  # what a GET says, without its body
             scope = {**scope, "method": "GET"}
         start = time.perf_counter()
@@ -117,9 +121,9 @@ def _from_here(headers: Headers, host: str) -> bool:
 class _Exchange:
     """A request and its answer, with what is known of them so far."""
 
-    def __init__(self, receive: Receive, send: Send, limit: int, body: bool) -> None:
-        """limit: of bytes that are taken in unread. body: whether the answer has one."""
-        self.status = 500
+    def __init__(self, receive: Receive, send: Send, limit: int, headers: Mapping[str, str], body: bool) -> None:
+        """limit: of bytes that are taken in unread. headers: of each answer. body: whether the answer has one."""
+        self.status, self._headers = 500, headers
         self._receive, self._send, self._limit, self._body = receive, send, limit, body
         self._complete = False
 
@@ -132,7 +136,7 @@ class _Exchange:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = MutableHeaders(scope=message)
-            for name, value in HEADERS.items():
+            for name, value in self._headers.items():
                 headers[name] = value
             headers.setdefault("cache-control", "no-store")
             await self._drain()

@@ -18,6 +18,7 @@ import numpy as np
 from delf.collection import Collection, Snapshot
 from delf.collection.catalogue import NAME
 from delf.collection.given import preview_path
+from delf.collection.ordering import Ordered, ordered
 from delf.errors import CollectionError, DelfError, OptionError
 from delf.extractors import Extractor, Own, as_extractor
 from delf.features import Delf, load_stored
@@ -71,6 +72,8 @@ class State:
         self._engines: dict[str, SearchEngine] = {}
         self._making: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
+        self._orders: dict[str, tuple[int, Ordered]] = {}  # by name, with the version of the catalogue they are of
+        self._ordering = threading.Lock()
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -125,6 +128,19 @@ class State:
                 else:
                     stop = middle
         return [int(ordinal) for ordinal in order[start : start + limit]]
+
+    def listed(self, order: str, where: str | None = None) -> Ordered:
+        """The photos in an order of `delf.collection.ordering.ORDERS`: all, or those that a condition is true of.
+
+        Raises:
+            OptionError: `where` is no condition.
+        """
+        version = self.snapshot.lookup.version()
+        with self._ordering:  # of those who ask at once one makes it
+            known = self._orders.get(order)
+            if known is None or known[0] != version:
+                known = self._orders[order] = version, ordered(self.snapshot, order)
+        return known[1] if where is None else known[1].only(self.snapshot.matching(where))
 
     @cached_property
     def _by_key(self) -> IntArray:

@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import FileResponse
 
 from delf.errors import OptionError
 from delf.service import pictures, schemas, writing
 from delf.service.core import API, Service, Shared
 from delf.service.forms import parsed_metadata
-from delf.service.library import State
+from delf.service.library import Photo, State
+from delf.service.originals import original_of
+from delf.service.problems import Problem
 from delf.service.queries import require_file
-from delf.service.schemas import Added, After, Id, Image, Images, Side, Where, errors
+from delf.service.schemas import (
+    Added,
+    After,
+    Id,
+    Image,
+    Images,
+    Offset,
+    OrderName,
+    Sections,
+    SectionsOrder,
+    Side,
+    Where,
+    errors,
+)
 from delf.service.workers import Job
 
 router = APIRouter(prefix=f"{API}/images", tags=["images"])
@@ -24,17 +43,43 @@ _PICTURE: dict[int | str, dict[str, Any]] = {
 
 @router.get("", response_model=Images, responses=errors(422, 503))
 async def images(request: Request, service: Shared, after: After = None,
-                 limit: Annotated[int, Query(ge=1, le=500)] = 100, where: Where = None) -> Any:
+                 limit: Annotated[int, Query(ge=1, le=500)] = 100, where: Where = None, order: OrderName = None,
+                 offset: Offset = None) -> Any:
     """Photos of the collection, in the order of their keys: the first ones, or those that come after one.
 
     Where more follow, `next` says what to give as `after`. Whatever is added, removed or merged meanwhile, none is
     missed that was there all the time, and none comes twice.
+
+    With an `order`, photos are listed from any place on, `offset`, which is counted from 0; `next` is null then.
     """
+    if order is not None and after is not None:
+        raise OptionError("'after' goes on in the order of the keys; with an 'order', say by 'offset' where to begin")
+    if order is None and offset is not None:
+        raise OptionError("'offset' counts photos in an order: give an 'order', such as newest")
+
     def work(_: Job, state: State) -> Images:
-        found = state.after(after, limit + 1, where)
-        listed = [Image.of(state.photo_at(ordinal)) for ordinal in found[:limit]]
+        if order is not None:
+            found = state.listed(order, where).ordinals
+            shown = [Image.of(state.photo_at(ordinal)) for ordinal in found[offset or 0 :][:limit].tolist()]
+            return Images(total=len(found), images=shown, next=None)
+        places = state.after(after, limit + 1, where)
+        listed = [Image.of(state.photo_at(ordinal)) for ordinal in places[:limit]]
         total = len(state.snapshot) if where is None else int(state.snapshot.matching(where).sum())
-        return Images(total=total, images=listed, next=listed[-1].key if len(found) > limit else None)
+        return Images(total=total, images=listed, next=listed[-1].key if len(places) > limit else None)
+
+    return await service.read(service.drawing, request, work)
+
+
+@router.get("/sections", response_model=Sections, responses=errors(422, 503))
+async def sections(request: Request, service: Shared, order: SectionsOrder = "newest", where: Where = None) -> Any:
+    """Where the months, folders or letters begin in an order of the photos, to jump by.
+
+    The label is a month such as `2019-07`, a folder, or the first letter of names, and empty for photos without one.
+    """
+    def work(_: Job, state: State) -> Sections:
+        found = state.listed(order, where)
+        return Sections(total=len(found.ordinals),
+                        sections=[schemas.Section(**asdict(one)) for one in found.sections()])
 
     return await service.read(service.drawing, request, work)
 
@@ -72,6 +117,36 @@ async def _picture(request: Request, service: Service, id: str, side: int) -> Re
     tag, data = await service.read(service.drawing, request, work)
     headers = {"ETag": tag, "Cache-Control": ASK_AGAIN}
     return Response(data, 200 if data is not None else 304, headers, "image/jpeg" if data is not None else None)
+
+
+@router.get("/{id}/original", response_class=Response, responses={
+    200: {"content": {"application/octet-stream": {}}}, **errors(403, 404, 410, 422, 503)})
+async def original(request: Request, service: Shared, id: Id) -> Response:
+    """The file of a photo as it is, with all that is in it, where the service gives originals out."""
+    if not service.options.gives_originals:
+        raise Problem(403, "originals", "this service gives out new pictures only, not the files of photos: start it "
+                                        "with --originals to give these out, too")
+    name, (file, kind) = await service.read(service.drawing, request, lambda _, state: _original(state.photo(id)))
+    return FileResponse(file, media_type=kind, filename=name, content_disposition_type="inline",
+                        headers={"Cache-Control": ASK_AGAIN})
+
+
+def _original(photo: Photo) -> tuple[str, tuple[Path, str]]:
+    return photo.name, original_of(photo)
+
+
+@router.post("/{id}/folder", status_code=204, response_class=Response, openapi_extra=schemas.TOKEN,
+             responses=errors(401, 403, 404, 410, 422, 501, 503))
+async def folder(request: Request, service: Shared, id: Id) -> Response:
+    """Show a photo in its folder, in the file manager of the computer that the service runs on: for who sits there."""
+    if not service.options.local:
+        raise Problem(403, "not_local", "this service may be asked from other computers, and shows no folders on its "
+                                        "own; the path of a photo is in the field 'file'")
+    if service.options.token is not None:
+        service.require_token(request)
+    _, (file, _) = await service.read(service.drawing, request, lambda _, state: _original(state.photo(id)))
+    await asyncio.to_thread(service.folders.show, file)
+    return Response(status_code=204)
 
 
 @router.post("", response_model=Added, status_code=201, openapi_extra=schemas.form_of(schemas.AddForm) | schemas.TOKEN,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -21,7 +22,12 @@ def jpeg(photo: Photo, side: int) -> bytes:
     Raises:
         Problem: its file is gone. ImageError: it cannot be read any more.
     """
-    pixels = load(file_of(photo), shrink_to=side, options=ImageOptions()).pixels
+    return jpeg_of(file_of(photo), side, ImageOptions())
+
+
+def jpeg_of(source: Path | bytes, side: int, options: ImageOptions) -> bytes:
+    """A photo from a file or its bytes, as `jpeg` gives those of the collection. Raises `ImageError`."""
+    pixels = load(source, shrink_to=side, options=options).pixels
     height, width = pixels.shape[:2]
     return _encoded(resize(pixels, limit_size(width, height, side)), "JPEG", quality=_QUALITY, optimize=True)
 

@@ -6,7 +6,7 @@ transforms are 3x3, act on columns (x, y, 1), and map the query to the photo of 
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 from fastapi import Path, Query
 from pydantic import BaseModel, ConfigDict, Field
@@ -54,6 +54,12 @@ WHERE = ("Which photos are meant: a condition such as `folder = holidays and dat
 Where = Annotated[str | None, Query(max_length=LONGEST, description=WHERE)]
 WhereText = Annotated[str | None, Field(max_length=LONGEST, description=WHERE, examples=["date >= 2019-06"])]
 After = Annotated[str | None, Query(pattern=KEY, description="The key after which the listing goes on.")]
+OrderName = Annotated[Literal["newest", "oldest", "name", "folder", "added"] | None, Query(
+    description="The order of the photos: by when they were taken (those that do not say come last), by the name of "
+                "the file, by folder and name, or the latest additions first. Without it, that of the keys.")]
+SectionsOrder = Annotated[Literal["newest", "oldest", "name", "folder", "added"], Query(
+    description="The order of the photos.")]
+Offset = Annotated[int | None, Query(ge=0, le=2**53, description="How many photos of the order are passed over.")]
 Side = Annotated[int, Query(ge=16, le=2048, description="The longer side, in pixels.")]
 
 
@@ -61,10 +67,16 @@ class _Form(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+class ShareForm(_Form):
+    """A photo to share."""
+
+
 class QueryForm(_Form):
-    """A photo, or one of the collection by its key."""
+    """A photo, or the key of one: of the collection, or one that was shared."""
 
     id: KeyText = None
+    shared: Annotated[str | None, Field(pattern=KEY, description="The key of a photo that was shared, not `image`.")] \
+        = None
 
 
 class BoxForm(QueryForm):
@@ -142,6 +154,21 @@ class Images(BaseModel):
     total: int
     images: list[Image]
     next: str | None
+
+
+class Section(BaseModel):
+    """Photos that follow one another. label: what they have in common; start: the place of the first one, from 0."""
+
+    label: str
+    start: int
+    count: int
+
+
+class Sections(BaseModel):
+    """The sections of all photos that are meant, in order. total: how many photos these are."""
+
+    total: int
+    sections: list[Section]
 
 
 class FoundImage(Image):
@@ -223,6 +250,13 @@ class Limits(BaseModel):
     batch_photos: int
 
 
+class Tiles(BaseModel):
+    """Where the pictures of a map come from: an address with {z}, {x} and {y}; attribution: whom they are from."""
+
+    url: str
+    attribution: str
+
+
 class CollectionAnswer(BaseModel):
     """What the collection holds, and what the service offers. notice: a sentence where it answers for an older state,
     since the collection was renewed with a model that the service does not find.
@@ -237,8 +271,20 @@ class CollectionAnswer(BaseModel):
     methods: list[Method]
     limits: Limits
     writable: bool
+    originals: bool = Field(description="Whether files of photos are given out as they are.")
+    share_seconds: float | None = Field(description="How long a query that is shared is kept; null where none is.")
+    local: bool = Field(description="Whether photos can be shown in their folder, for who sits at its computer.")
+    tiles: Tiles | None = Field(description="The source that was named for maps; null: the page draws an outline.")
     notice: str | None
     version: str
+
+
+class SharedQuery(BaseModel):
+    """A query that is kept for a while. key: what forms know it by; until: the time (ISO 8601) when it is forgotten."""
+
+    key: str
+    until: str
+    size: Size
 
 
 class Added(BaseModel):
@@ -335,12 +381,12 @@ def batch_of(form: type[BaseModel]) -> dict[str, Any]:
 
 
 def either(form: type[BaseModel]) -> dict[str, Any]:
-    """As `form_of`, for a form with either a photo or an id; with an id it may be sent as JSON."""
+    """As `form_of`, for a form with either a photo or the key of one; with a key it may be sent as JSON."""
     body = form_of(form, required=False)
     content = body["requestBody"]["content"]
-    content["multipart/form-data"]["schema"]["oneOf"] = [{"required": ["image"]}, {"required": ["id"]}]
-    fields = form.model_json_schema()
-    content["application/json"] = {"schema": fields | {"required": [*fields.get("required", []), "id"]}}
+    keys: list[dict[str, Any]] = [{"required": ["id"]}, {"required": ["shared"]}]
+    content["multipart/form-data"]["schema"]["oneOf"] = [{"required": ["image"]}, *keys]
+    content["application/json"] = {"schema": form.model_json_schema() | {"oneOf": keys}}
     return body
 
 

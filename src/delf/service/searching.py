@@ -17,6 +17,7 @@ from delf.service.core import API, Service, Shared
 from delf.service.library import State
 from delf.service.queries import Asked
 from delf.service.schemas import ABOUT, CollectionAnswer, FoundImage, MatchAnswer, SearchAnswer, Work, either, errors
+from delf.service.sharing import data_of
 from delf.service.workers import Job
 
 router = APIRouter(prefix=API, tags=["search"])
@@ -45,7 +46,7 @@ async def search(request: Request, service: Shared) -> Any:
     form, data = await service.form(service.searching, request, schemas.SearchForm)
     if form.top > service.options.top:
         raise OptionError(f"top is at most {service.options.top}, not {form.top}")
-    asked, method = _asked(service, form, data), service.library.require(form.method)
+    asked, method = await _asked(service, form, data), service.library.require(form.method)
     if form.where is not None:
         parse_where(form.where)  # a wrong one is told before it waits
     if form.threshold > 0 and not METHODS[method].verifies:
@@ -59,7 +60,7 @@ async def search(request: Request, service: Shared) -> Any:
 async def matches(request: Request, service: Shared) -> Any:
     """The points of a query that were found in a photo of the collection, and how sure one may be."""
     form, data = await service.form(service.searching, request, schemas.MatchForm)
-    asked, method = _asked(service, form, data), service.library.require(form.method)
+    asked, method = await _asked(service, form, data), service.library.require(form.method)
 
     def work(job: Job, state: State) -> MatchAnswer:
         other = state.photo(form.other)
@@ -74,7 +75,7 @@ async def matches(request: Request, service: Shared) -> Any:
 async def attention(request: Request, service: Shared) -> Response:
     """What the model looks at: a small grey picture of the whole upright photo, white where attention is highest."""
     form, data = await service.form(service.searching, request, schemas.QueryForm)
-    asked = _asked(service, form, data)
+    asked = await _asked(service, form, data)
     picture = await service.read(service.searching, request, lambda _, state: pictures.attention(state, asked))
     return Response(picture, media_type="image/png")
 
@@ -92,9 +93,12 @@ def _search(service: Service, job: Job, state: State, asked: Asked, method: str,
                         model=state.snapshot.about["model"]["name"], seconds=answer.seconds, results=results)
 
 
-def _asked(service: Service, form: schemas.QueryForm, data: bytes | None) -> Asked:
-    if (data is None) == (form.id is None):
-        raise OptionError("give either a photo in the field 'image' or the key of one of the collection in 'id'")
+async def _asked(service: Service, form: schemas.QueryForm, data: bytes | None) -> Asked:
+    if [data, form.id, form.shared].count(None) != 2:
+        raise OptionError("give either a photo in the field 'image', or the key of one of the collection in 'id', or "
+                          "that of one that was shared in 'shared'")
+    if form.shared is not None:
+        data = await data_of(service, form.shared)
     box = getattr(form, "box", None)
     return Asked(data, form.id, None if box is None else parse_box(box), service.options.images)
 
@@ -109,4 +113,7 @@ def _about(service: Service, state: State) -> dict[str, Any]:
             "limits": {"upload_bytes": options.upload_bytes, "pixels": options.pixels, "top": options.top,
                        "batch_photos": options.batch_photos},
             "writable": options.token is not None and options.uploads is not None,
+            "share_seconds": options.share_seconds or None, "originals": options.gives_originals,
+            "local": options.local,
+            "tiles": options.map_tiles and {"url": options.map_tiles, "attribution": options.map_attribution},
             "notice": service.library.notice, "version": version("delf-retrieval")}

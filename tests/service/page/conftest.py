@@ -121,12 +121,19 @@ def browser() -> Iterator[Any]:
         started.close()
 
 
+@pytest.fixture(scope="session")
+def stubbed(stub_service: Any) -> Any:
+    """A service that begins at once, on three small pictures, where what is found is not the point."""
+    return stub_service(local=True)
+
+
 @pytest.fixture
-def look(browser: Any, served: Any) -> Iterator[Callable[..., Look]]:
-    """Opens a page in a profile of its own."""
+def look(browser: Any, request: pytest.FixtureRequest) -> Iterator[Callable[..., Look]]:
+    """Opens a page in a profile of its own, of `served` where no other address is given."""
     contexts, looks = [], []
 
-    def opened(phone: bool = False, colours: str = "light", url: str = served.url) -> Look:
+    def opened(phone: bool = False, colours: str = "light", url: str | None = None) -> Look:
+        url = request.getfixturevalue("served").url if url is None else url
         size = PHONE if phone else DESKTOP
         context = browser.new_context(viewport={"width": size[0], "height": size[1]}, color_scheme=colours,
                                       is_mobile=phone, has_touch=phone)

@@ -5,6 +5,7 @@ import { $, announce } from "./dom.js";
 import { bytes, counted, sentence } from "./words.js";
 
 const SOON = 1; // seconds between two looks while something is indexed
+const SURE = 5000; // milliseconds for a second click
 const LATER = 10; // and at other times: other programs may change the collection
 
 const BATCH_BYTES = 100_000_000; // of photos that are sent at once
@@ -130,6 +131,21 @@ export class Adding {
     }
     await this.changed().catch(this.fail);
     return true;
+  }
+
+  /** Offers to take out a photo: one click asks, and another one within some seconds does it. key: null where none is
+   * searched with; removed(): it is out. */
+  offer(key, removed, asked = false) {
+    const button = $("remove");
+    clearTimeout(this.sure);
+    button.hidden = key === null || $("add").hidden;
+    button.textContent = asked ? "Really remove it?" : "Remove";
+    button.title = "Take this photo out of the collection. Its file stays where it is, unless it was added on this page, and is found again when its folder is indexed the next time";
+    button.onclick = async () => {
+      if (!asked) this.offer(key, removed, true);
+      else if (await this.remove(key)) removed();
+    };
+    if (asked) this.sure = setTimeout(() => this.offer(key, removed), SURE);
   }
 
   /** share: of the work that is done; null where that is not known. wrong: a sentence for each failure. */

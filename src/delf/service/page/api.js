@@ -78,6 +78,8 @@ export function pause(seconds, signal) {
 }
 
 export const thumbnail = (image, side = 320) => new URL(`images/${image.key}/thumbnail?side=${side}`, BASE).href;
+export const original = (image) => new URL(`images/${image.key}/original`, BASE).href;
+export const sharedPicture = (key) => new URL(`shared/${key}/picture?side=1600`, BASE).href;
 export const picture = (image, side = 1600) => new URL(`images/${image.key}/picture?side=${side}`, BASE).href;
 
 /** Why a picture cannot be shown, in a few words: it has been asked for, and did not come. */
@@ -87,7 +89,7 @@ export async function whyNot(url) {
     if (response.ok) return "This picture cannot be shown.";
     const { code } = (await response.json()).error;
     return { file_gone: "Gone from the disk.", removed: "Removed from the collection.", image: "The file cannot be read.",
-      not_found: "Not in the collection." }[code] ?? "This picture did not come.";
+      not_found: "Not in the collection.", expired: "The photo of this link is not kept any more." }[code] ?? "This picture did not come.";
   } catch {
     return "This picture did not come.";
   }

@@ -1,14 +1,19 @@
 // The page: what the address says is shown, and what is done goes into the address.
 
 import { Adding } from "./adding.js";
-import { ServiceError, ask, isCancelled, picture, whyNot } from "./api.js";
+import { ServiceError, ask, isCancelled } from "./api.js";
 import { BoxPhoto } from "./box.js";
 import { Detail } from "./detail.js";
 import { $, announce, arrowKeys, h } from "./dom.js";
+import { dropping } from "./dropping.js";
+import { copied, offer } from "./files.js";
 import { Gallery } from "./gallery.js";
-import { answered, groups, headline, stopped, waiting } from "./results.js";
-import { fromAddress, hasQuery, queryState, toAddress } from "./state.js";
-import { bytes, copies, counted, names } from "./words.js";
+import { background } from "./map.js";
+import { Queries } from "./query.js";
+import { answered, countdown, headline, inOrder, stopped, waiting } from "./results.js";
+import { fromAddress, hasQuery, listing, queryState, toAddress } from "./state.js";
+import { themeButton } from "./theme-button.js";
+import { bytes, clock, counted, names } from "./words.js";
 
 const TOP = 24;
 const KEPT = 30; // answers, so that going back is immediate
@@ -17,11 +22,12 @@ let about = null; // what the service says of the collection
 let begun; // called once that is known
 const ready = new Promise((resolve) => { begun = resolve; });
 let state = fromAddress();
+let keeping = null; // until the place is kept
+let typing = null; // until the name is taken
 let work = null; // the search that runs
 let drawn = ""; // the search whose columns are on the screen
-const uploads = new Map(); // photos that were given to this page, until it is closed
 const answers = new Map(); // by search
-const known = new Map(); // photos of the collection, by key
+const queries = new Queries();
 
 const gallery = new Gallery((id) => toAddress(queryState(state, { id })), fail);
 const adding = new Adding(recount, fail);
@@ -36,23 +42,31 @@ const detail = new Detail({
     else go({ ...state, open: null, column: null }, { replace: true });
   },
   step: (by) => {
-    const results = inOrder(shownAnswer());
+    const results = shownResults(shownAnswer());
     const next = results[results.findIndex((result) => result.key === state.open) + by];
     if (next) go({ ...state, open: next.key }, { replace: true });
   },
-  form: () => queryForm(),
+  form: () => queries.form(state),
 });
 
 // --- what is shown
 
 function go(next, { replace = false } = {}) {
+  if (!replace) keepPlace();
   const opened = next.open !== null && (replace ? history.state?.opened : state.open === null);
   history[replace ? "replaceState" : "pushState"]({ opened }, "", toAddress(next));
   state = next;
   render();
 }
 
-function render() {
+/** The address remembers where in the photos one was. The browser does that for answers, but not for what is drawn as one goes. */
+function keepPlace() {
+  clearTimeout(keeping);
+  if (about && !hasQuery(state)) history.replaceState({ ...history.state, place: gallery.place() }, "");
+}
+
+function render(place = null) {
+  clearTimeout(keeping);
   $("notice").hidden = true;
   const searching = hasQuery(state);
   $("start").hidden = searching;
@@ -60,21 +74,24 @@ function render() {
   $(searching ? "filter-search" : "filter-start").append($("filter"));
   $("where").value = state.where ?? "";
   $("where-none").hidden = state.where === null;
+  history.scrollRestoration = searching ? "auto" : "manual";
   if (!searching) {
     work?.abort();
     drawn = "";
     detail.close();
     document.title = `${about?.name ?? "delf"}: search by photo`;
-    gallery.show(state.where);
+    if (document.activeElement !== $("name")) $("name").value = state.name ?? "";
+    $("order").value = listing(state).order;
+    gallery.show(listing(state), place);
     return;
   }
   search();
 }
 
 const methods = () => [state.method ?? about.methods[0].name, state.compare].filter(Boolean);
-const searchKey = (method) => JSON.stringify([state.id, state.upload, state.box, state.where, method, state.top]);
+const searchKey = (method) => JSON.stringify([state.id, state.shared, state.upload, state.box, state.where, method, state.top]);
 const shownAnswer = () => answers.get(searchKey(methods()[state.column ?? 0]));
-const inOrder = (answer) => (answer ? groups(answer).flat() : []);
+const shownResults = (answer) => (answer ? inOrder(answer, state.open) : []);
 
 async function search() {
   const key = JSON.stringify(methods().map(searchKey));
@@ -89,7 +106,7 @@ async function search() {
   try {
     await showQuery(mine.signal);
   } catch (error) {
-    if (isCancelled(error)) return;
+    if (mine !== work || isCancelled(error)) return;
     drawn = "";
     leaveQuery(error);
     return;
@@ -164,7 +181,7 @@ function links(column) {
 
 function open() {
   const answer = state.open === null ? null : shownAnswer();
-  const results = inOrder(answer);
+  const results = shownResults(answer);
   const place = results.findIndex((result) => result.key === state.open);
   if (place < 0) {
     const last = detail.close();
@@ -172,41 +189,26 @@ function open() {
     return;
   }
   const result = results[place];
-  detail.show({ query: queryPicture(), result, answer, called: names(answer.results).get(result.key),
+  const { url, name, key } = queries.shown(state);
+  detail.show({ query: { url, alt: `Query: ${name}`, key }, result, answer, called: names(answer.results).get(result.key),
     box: state.box, search: toAddress(queryState(state, { id: result.key })), ends: [place === 0, place === results.length - 1] });
 }
 
 // --- the query
 
-function queryForm() {
-  const form = new FormData();
-  if (state.id !== null) form.set("id", state.id);
-  else form.set("image", uploads.get(state.upload).file);
-  if (state.box) form.set("box", state.box.join());
-  return form;
-}
-
-function queryPicture() {
-  if (state.id !== null) return { url: picture(known.get(state.id)), alt: `Query: ${known.get(state.id).name}`, key: `id ${state.id}` };
-  const upload = uploads.get(state.upload);
-  return { url: upload.url, alt: `Query: ${upload.file.name}`, key: `upload ${state.upload}` };
-}
-
 async function showQuery(signal) {
-  if (state.id !== null) {
-    if (!known.has(state.id)) known.set(state.id, await ask(`images/${state.id}`, { signal }));
-  } else if (!uploads.has(state.upload)) {
-    throw new ServiceError("That photo was held by this page only, and is gone with it. Choose it again, please.");
-  }
-  const shown = queryPicture();
-  const image = state.id === null ? null : known.get(state.id);
-  photo.show(shown.url, shown.alt, image?.size ?? uploads.get(state.upload).size, image && whyNot);
+  await queries.know(state, signal);
+  signal.throwIfAborted(); // something else is searched with by now
+  const { url, name, title, size, why } = queries.shown(state);
+  photo.show(url, `Query: ${name}`, size, why);
   photo.set(state.box);
   draw(false);
   $("whole").hidden = !state.box;
-  sureToRemove(false);
-  $("query-name").textContent = image?.name ?? uploads.get(state.upload).file.name;
-  $("query-name").title = image ? [image.image, copies(image)].filter(Boolean).join(", ") : "";
+  adding.offer(state.id, () => removed(state.id));
+  $("query-name").textContent = name;
+  $("query-name").title = title;
+  $("share").hidden = Boolean(state.upload) && about.share_seconds === null;
+  $("share-said").textContent = "";
   $("method").value = methods()[0];
   $("compare").value = state.compare ?? "";
   for (const option of $("compare").options) option.disabled = option.value === methods()[0];
@@ -221,27 +223,19 @@ function leaveQuery(error) {
 async function answerOf(method, signal, say) {
   const key = searchKey(method);
   if (answers.has(key)) return answers.get(key);
-  const form = queryForm();
+  const form = queries.form(state);
   for (const [name, value] of Object.entries({ method, top: state.top ?? TOP, points: true })) form.set(name, value);
   if (state.where) form.set("where", state.where);
   const answer = await ask("search", { form, signal, onwait: (wait) => countdown(wait, say, signal) });
   answers.set(key, answer);
   if (answers.size > KEPT) answers.delete(answers.keys().next().value);
   if (state.upload) {
-    uploads.get(state.upload).size = answer.size;
+    queries.uploads.get(state.upload).size = answer.size;
     photo.size = answer.size;
     photo.fit();
     photo.paint();
   }
   return answer;
-}
-
-/** Says that the service is busy, second by second. */
-function countdown(wait, say, signal) {
-  announce(`The service is busy. Trying again in ${counted(wait, "second")}.`);
-  for (let left = wait; left >= 0; left -= 1) {
-    setTimeout(() => signal.aborted || say(left ? `The service is busy. Trying again in ${left} s.` : null), 1000 * (wait - left));
-  }
 }
 
 async function take(file) {
@@ -255,9 +249,26 @@ async function take(file) {
     fail(new ServiceError(`The file ${file.name} has ${bytes(file.size)}, and the service takes ${bytes(about.limits.upload_bytes)} at most. Make it smaller first`));
     return;
   }
-  const upload = Date.now().toString(36) + uploads.size;
-  uploads.set(upload, { file, url: URL.createObjectURL(file), size: null });
-  go(queryState(state, { upload }));
+  go(queryState(state, { upload: queries.add(file) }));
+}
+
+/** Copies a link to the search. A photo that only this page has is kept by the service first, for a while. */
+async function share() {
+  const say = (text) => {
+    $("share-said").textContent = text;
+    announce(text);
+  };
+  try {
+    if (state.upload) {
+      const { key } = await queries.share(state);
+      go({ ...state, upload: null, shared: key }, { replace: true });
+    }
+    const until = state.shared && clock(queries.shared.get(state.shared).until);
+    const words = await copied(location.href) ? "The link is copied." : "The link is in the address bar of the browser.";
+    say(until ? `${words} Whoever has it sees this photo, until ${until}.` : words);
+  } catch (error) {
+    say(error.message);
+  }
 }
 
 function fail(error) {
@@ -296,27 +307,34 @@ function listen() {
     else draw($("part").getAttribute("aria-pressed") !== "true");
   });
   $("whole").addEventListener("click", () => go({ ...state, box: null, open: null }));
-  $("remove").addEventListener("click", removeQuery);
+  $("share").addEventListener("click", share);
   $("filter").addEventListener("submit", (event) => {
     event.preventDefault();
     go({ ...state, where: $("where").value.trim() || null, open: null, top: null });
   });
+  $("name").addEventListener("input", () => {
+    clearTimeout(typing);
+    typing = setTimeout(() => hasQuery(state) || go({ ...state, name: $("name").value.trim() || null }, { replace: true }), 250);
+  });
+  $("order").addEventListener("change", () => go({ ...state, order: chosen("order", "newest") }));
+  addEventListener("scroll", () => {
+    clearTimeout(keeping);
+    keeping = setTimeout(keepPlace, 250);
+  }, { passive: true });
   $("where-none").addEventListener("click", () => go({ ...state, where: null, open: null, top: null }));
-  $("theme").addEventListener("click", () => window.delfTheme.toggle());
   $("show-keys").addEventListener("click", () => $("keys").showModal());
   $("notice-close").addEventListener("click", () => { $("notice").hidden = true; });
   $("notice-again").addEventListener("click", () => location.reload());
-  document.addEventListener("theme", showTheme);
   document.addEventListener("click", route);
   document.addEventListener("keydown", shortcut);
   document.addEventListener("paste", (event) => take([...(event.clipboardData?.files ?? [])][0]));
   document.addEventListener("mouseover", pointPlace);
   addEventListener("popstate", () => {
     state = fromAddress();
-    if (about) render();
+    if (about) render(history.state?.place);
   });
   arrowKeys($("answers"), ".open");
-  dropping();
+  dropping((given) => (given.length > 1 && !$("add").hidden ? adding.add(given) : take(given[0])));
 }
 
 const chosen = (id, usual) => ($(id).value === usual ? null : $(id).value);
@@ -349,48 +367,10 @@ function pointPlace(event) {
   for (const place of document.querySelectorAll("[data-place]")) place.classList.toggle("near", place.dataset.place === id);
 }
 
-function dropping() {
-  const files = (event) => event.dataTransfer?.types.includes("Files");
-  addEventListener("dragenter", (event) => { if (files(event)) $("dropping").hidden = false; });
-  addEventListener("dragover", (event) => { if (files(event)) event.preventDefault(); });
-  addEventListener("dragleave", (event) => { if (!event.relatedTarget) $("dropping").hidden = true; });
-  addEventListener("drop", (event) => {
-    if (!files(event)) return;
-    event.preventDefault();
-    $("dropping").hidden = true;
-    const given = [...event.dataTransfer.files];
-    if (given.length > 1 && !$("add").hidden) adding.add(given);
-    else take(given[0]);
-  });
-}
-
-/** One click asks, and another one within some seconds does it. */
-function sureToRemove(asked) {
-  clearTimeout($("remove").timer);
-  $("remove").hidden = state.id === null || $("add").hidden;
-  $("remove").dataset.asked = asked ? "yes" : "";
-  $("remove").textContent = asked ? "Really remove it?" : "Remove";
-  $("remove").title = "Take this photo out of the collection. Its file stays where it is, unless it was added on this page, and is found again when its folder is indexed the next time";
-  if (asked) $("remove").timer = setTimeout(() => sureToRemove(false), 5000);
-}
-
-async function removeQuery() {
-  if (!$("remove").dataset.asked) {
-    sureToRemove(true);
-    return;
-  }
-  const { id } = state;
-  if (!await adding.remove(id)) return;
-  known.delete(id);
+function removed(id) {
+  queries.known.delete(id);
   announce("The photo was removed.");
   go({ ...fromAddress(""), where: state.where }, { replace: true });
-}
-
-function showTheme() {
-  const dark = window.delfTheme.current() === "dark";
-  $("theme").querySelector("use").setAttribute("href", dark ? "#i-sun" : "#i-moon");
-  $("theme").setAttribute("aria-label", dark ? "Light colours" : "Dark colours");
-  $("theme").title = dark ? "Light colours" : "Dark colours";
 }
 
 /** The collection may have changed: looks again, and forgets answers where it has. */
@@ -400,8 +380,7 @@ async function recount() {
   count();
   if (about.images === before) return;
   answers.clear();
-  if (!hasQuery(state)) await gallery.refresh();
-  else gallery.reset();
+  await gallery.refresh();
 }
 
 function count() {
@@ -414,6 +393,8 @@ function count() {
 }
 
 function introduce() {
+  offer(about);
+  background(about.tiles);
   $("limits").textContent = `JPEG, PNG, WebP or HEIC, up to ${bytes(about.limits.upload_bytes)}. It stays between you and this service.`;
   const option = ({ name }) => h("option", { value: name }, name);
   $("method").replaceChildren(...about.methods.map(option));
@@ -422,7 +403,7 @@ function introduce() {
 }
 
 async function begin() {
-  showTheme();
+  themeButton();
   listen();
   try {
     about = await ask("collection");
@@ -433,7 +414,7 @@ async function begin() {
   introduce();
   adding.allow(about);
   count();
-  render();
+  render(history.state?.place);
   begun();
   adding.watch();
 }

@@ -2,8 +2,11 @@
 
 import { ask, isCancelled, picture } from "./api.js";
 import { $ } from "./dom.js";
+import { fileButton } from "./files.js";
 import { Stage } from "./stage.js";
-import { copies, counted, degrees, kindOf, percent, taken } from "./words.js";
+import { copies, counted, degrees, folder, kindOf, percent, taken } from "./words.js";
+
+const SWIPE = 56; // pixels
 
 const outlined = (evidence) => ["same", "perhaps"].includes(kindOf(evidence.verdict));
 
@@ -27,6 +30,23 @@ export class Detail {
     $("zoom-out").addEventListener("click", () => this.stage.zoom(1 / 1.5));
     $("zoom-fit").addEventListener("click", () => this.stage.fit());
     this.toggles();
+    this.swipes();
+  }
+
+  /** A finger that goes sideways over whole photos asks for the next result; over a part of one it moves that. */
+  swipes() {
+    let from = null;
+    const stage = $("stage");
+    const whole = () => this.stage.query.zoomed < 1.02 && this.stage.result.zoomed < 1.02;
+    stage.addEventListener("pointerdown", (event) => {
+      from = event.pointerType === "touch" && event.isPrimary && whole() ? event : null;
+    }, { capture: true });
+    stage.addEventListener("pointerup", (event) => {
+      if (!from || event.pointerId !== from.pointerId || !whole()) return;
+      const [dx, dy] = [event.clientX - from.clientX, event.clientY - from.clientY];
+      from = null;
+      if (Math.abs(dx) > SWIPE && Math.abs(dx) > 2 * Math.abs(dy)) this.step(dx < 0 ? 1 : -1);
+    }, { capture: true });
   }
 
   toggles() {
@@ -60,6 +80,7 @@ export class Detail {
     this.shown = { query, result };
     $("detail-title").textContent = called;
     $("detail-search").href = search;
+    $("detail-file").replaceChildren(fileButton(result, called));
     [$("detail-before").disabled, $("detail-after").disabled] = ends;
     if (!this.dialog.open) this.dialog.showModal();
     const looked = result.probability !== null;
@@ -77,7 +98,7 @@ export class Detail {
     const facts = [`${percent(evidence.probability)} ${evidence.verdict}`.trim(),
       evidence.probability === null ? null : evidence.tentative ? `${counted(evidence.inliers, "inlier")} of ${counted(evidence.tentative, "match")}`
         : counted(evidence.inliers, "inlier"),
-      method, `${result.size[0]} × ${result.size[1]}`, taken(result.taken), result.gps && degrees(result.gps), copies(result)];
+      method, `${result.size[0]} × ${result.size[1]}`, taken(result.taken), result.gps && degrees(result.gps), folder(result) && `in ${folder(result)}`, copies(result)];
     $("detail-facts").replaceChildren(...facts.filter(Boolean).map((fact, i) => {
       const part = document.createElement("span");
       part.textContent = fact;
@@ -154,7 +175,8 @@ export class Detail {
 
   key(event) {
     if (event.target.matches("input[type=range]") || event.ctrlKey || event.metaKey || event.altKey) return;
-    if (event.key === "n" || event.key === "p") this.step(event.key === "n" ? 1 : -1);
+    const by = { n: 1, p: -1, ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    if (by && !(event.key.startsWith("Arrow") && event.target.closest("#stage, .file-menu"))) this.step(by);
     else if (event.key === "s") $("detail-search").click();
     else if (event.target !== $("stage") && ["+", "=", "-", "0"].includes(event.key)) this.stage.key(event);
     else return;

@@ -2,6 +2,7 @@
 
 import { ask, thumbnail, whyNot } from "./api.js";
 import { $, announce, arrowKeys, h, pictured } from "./dom.js";
+import { themeButton } from "./theme-button.js";
 import { bytes, counted, sentence, taken } from "./words.js";
 
 const KINDS = { copy: "exact copies", near: "nearly the same picture" };
@@ -102,16 +103,8 @@ function shortcut(event) {
   run();
 }
 
-function showTheme() {
-  const dark = window.delfTheme.current() === "dark";
-  $("theme").querySelector("use").setAttribute("href", dark ? "#i-sun" : "#i-moon");
-  $("theme").setAttribute("aria-label", dark ? "Light colours" : "Dark colours");
-}
-
-showTheme();
-document.addEventListener("theme", showTheme);
+themeButton();
 document.addEventListener("keydown", shortcut);
-$("theme").addEventListener("click", () => window.delfTheme.toggle());
 $("show-keys").addEventListener("click", () => $("keys").showModal());
 $("undo").addEventListener("click", undo);
 $("notice-close").addEventListener("click", () => { $("notice").hidden = true; });

@@ -1,25 +1,33 @@
-// Where photos were taken: a plain plot of latitude and longitude with a grid and a scale, and the coordinates.
-// It needs no map from anywhere.
+// Where photos were taken: a map and the coordinates. Its background is an outline of the world that comes with this page,
+// and a grid of degrees; or pictures from a source that who runs the service has named.
 
 import { h, s } from "./dom.js";
 import { degrees } from "./words.js";
 
-const WIDTH = 640;
-const HEIGHT = 320;
-const EDGE = 28;
-const KM_PER_DEGREE = 111.32;
+const LEAFLET = new URL("vendor/", import.meta.url);
+const WORLD = new URL("world.json", import.meta.url);
+const CLOSEST = 18; // the zoom of a street
+const COARSE = 8; // from this zoom on, the outline of the world would say what is not so
 const STEPS = [1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 45];
+const APART = 72; // pixels from one line of the grid to the next, at least
+
+let source = null; // {url, attribution} of the pictures, if there is one
+let parts = null; // Leaflet and the outline, once they are asked for
+
+/** Says where pictures for the background come from; null: from nowhere. */
+export function background(named) {
+  source = named;
+}
 
 /** A figure of the results that have a place (with `gps`), or null where none has. heading: of which level. */
 export function placesMap(results, link, called, heading = "h3") {
   const placed = results.filter((result) => result.gps);
   if (!placed.length) return null;
-  const view = viewOf(placed.map((result) => result.gps));
   const without = results.length - placed.length;
   return h("section", { class: "places" },
     h(heading, null, "Where they were taken"),
     h("div", { class: "places-body" },
-      plot(placed, view),
+      plot(placed, link, called),
       h("ol", { class: "coordinates" }, placed.map((result) => h("li", { data: { place: result.key } },
         h("span", { class: "pin", "aria-hidden": "true" }, result.rank),
         h("span", { class: "coordinate" },
@@ -28,55 +36,124 @@ export function placesMap(results, link, called, heading = "h3") {
     without > 0 && h("p", { class: "quiet" }, `${without} of the ${results.length} have no place in their data.`));
 }
 
-function viewOf(points) {
-  const latitudes = points.map(([latitude]) => latitude);
-  const longitudes = points.map(([, longitude]) => longitude);
-  const middle = [(Math.min(...latitudes) + Math.max(...latitudes)) / 2, (Math.min(...longitudes) + Math.max(...longitudes)) / 2];
-  const squeeze = Math.max(0.05, Math.cos((middle[0] * Math.PI) / 180)); // a degree of longitude is shorter
-  const tall = Math.max(Math.max(...latitudes) - Math.min(...latitudes), 0.0004);
-  const wide = Math.max((Math.max(...longitudes) - Math.min(...longitudes)) * squeeze, 0.0004);
-  const scale = Math.min((WIDTH - 4 * EDGE) / wide, (HEIGHT - 4 * EDGE) / tall); // pixels per degree of latitude
-  return {
-    middle, scale, squeeze,
-    x: (longitude) => WIDTH / 2 + (longitude - middle[1]) * squeeze * scale,
-    y: (latitude) => HEIGHT / 2 - (latitude - middle[0]) * scale,
+/** The element of the map, which is drawn as soon as it is on the page, and let go of when it leaves it. */
+function plot(placed, link, called) {
+  const words = `Map of ${placed.length === 1 ? "one place" : `${placed.length} places`}`;
+  const element = h("div", { class: "plot", role: "group", "aria-label": words });
+  let map = null;
+  let begun = false;
+  const seen = new ResizeObserver(async () => {
+    if (!element.isConnected) {
+      seen.disconnect();
+      map?.remove();
+      map = null;
+    } else if (map) map.invalidateSize();
+    else if (element.clientWidth && !begun) {
+      begun = true;
+      try {
+        const [L, world] = await load();
+        if (element.isConnected) map = draw(L, world, element, placed, link, called);
+      } catch {
+        element.append(h("p", { class: "quiet" }, "The map did not come. The places are listed all the same."));
+      }
+    }
+  });
+  seen.observe(element);
+  return element;
+}
+
+function load() {
+  parts ??= Promise.all([library(), source ? null : fetch(WORLD).then((response) => response.json())])
+    .catch((error) => {
+      parts = null; // so that the next map tries again
+      throw error;
+    });
+  return parts;
+}
+
+function library() {
+  return new Promise((resolve, reject) => {
+    const style = h("link", { rel: "stylesheet", href: new URL("leaflet.css", LEAFLET).href });
+    document.head.prepend(style); // so that the page's own styles come after it
+    document.head.append(h("script", { src: new URL("leaflet.js", LEAFLET).href, onload: () => resolve(window.L), onerror: reject }));
+  });
+}
+
+function draw(L, world, element, placed, link, called) {
+  const touch = matchMedia("(hover: none)").matches;
+  const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+  // One finger, and the wheel, scroll the page, unless one has begun to use the map.
+  const map = L.map(element, { maxZoom: CLOSEST, minZoom: 1, dragging: !touch, scrollWheelZoom: false, attributionControl: false,
+    zoomAnimation: !still, fadeAnimation: !still, inertia: !still, maxBounds: [[-89, -200], [89, 200]], zoomSnap: 0.5 });
+  map.on("focus", () => map.scrollWheelZoom.enable()).on("blur", () => map.scrollWheelZoom.disable());
+  map.fitBounds(L.latLngBounds(placed.map(({ gps }) => gps)), { padding: [36, 36], maxZoom: CLOSEST, animate: false });
+  if (placed.length === 1) map.setZoom(source ? 14 : 5, { animate: false });
+  if (source) L.tileLayer(source.url, { maxZoom: CLOSEST }).addTo(map);
+  else outline(L, world, map);
+  L.control.attribution({ prefix: false }).addAttribution(said(source?.attribution ?? "Outline: Natural Earth")).addTo(map);
+  L.control.scale({ imperial: false, position: "bottomright" }).addTo(map);
+  for (const result of [...placed].reverse()) L.marker(result.gps, { interactive: false, keyboard: false, icon: pin(L, result, link, called) }).addTo(map);
+  return map;
+}
+
+function said(text) {
+  return h("span", null, text).innerHTML; // as text, whatever is in it
+}
+
+function pin(L, result, link, called) {
+  const words = `${result.rank}: ${called.get(result.key)}`;
+  const anchor = h("a", { class: "place", href: link(result), "data-route": true, "aria-label": words, title: words, data: { place: result.key } },
+    s("svg", { viewBox: "-18 -18 36 36", "aria-hidden": "true" }, s("circle", { r: 12 }), s("text", { y: 4 }, String(result.rank))));
+  return L.divIcon({ className: "pin-on-map", iconSize: [36, 36], html: anchor });
+}
+
+// --- the background that needs nothing from anywhere
+
+function outline(L, world, map) {
+  const land = L.polygon(world.land.map((rings) => rings.map(points)), { stroke: false, interactive: false, className: "land" });
+  const borders = L.polyline(world.borders.map(points), { weight: 1, interactive: false, className: "border" });
+  const shapes = L.layerGroup([land, borders]);
+  const grid = L.layerGroup().addTo(map);
+  const show = () => {
+    if (map.getZoom() < COARSE) shapes.addTo(map);
+    else shapes.remove();
+    land.bringToBack();
+    graticule(L, map, grid);
   };
+  map.on("moveend", show);
+  show();
 }
 
-function plot(placed, view) {
-  const step = STEPS.find((value) => value * view.scale >= 64) ?? STEPS.at(-1);
-  const words = `Plot of ${placed.length === 1 ? "one place" : `${placed.length} places`} around ${degrees(view.middle)}`;
-  return s("svg", { class: "plot", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": words },
-    grid(view, step),
-    [...placed].reverse().map((result) => s("g", { class: "place", data: { place: result.key },
-      transform: `translate(${view.x(result.gps[1]).toFixed(1)} ${view.y(result.gps[0]).toFixed(1)})` },
-      s("circle", { r: 12 }), s("text", { y: 4 }, String(result.rank)))),
-    scaleBar(view));
+/** [[latitude, longitude], ...] of a line that says of each point how far east and north of the one before it is. */
+function points(steps) {
+  const found = [];
+  let [x, y] = [0, 0];
+  for (let i = 0; i < steps.length; i += 2) {
+    x += steps[i];
+    y += steps[i + 1];
+    found.push([y / 10, x / 10]);
+  }
+  return found;
 }
 
-function grid(view, step) {
+/** Lines of degrees with their numbers, as close as can be read. */
+function graticule(L, map, grid) {
+  grid.clearLayers();
+  const seen = map.getBounds().pad(0.1);
+  const perDegree = map.getSize().x / (map.getBounds().getEast() - map.getBounds().getWest());
+  const step = STEPS.find((one) => one * perDegree >= APART) ?? STEPS.at(-1);
   const digits = Math.max(0, -Math.floor(Math.log10(step) + 1e-9));
-  const group = s("g", { class: "grid" });
-  const half = [HEIGHT / 2 / view.scale, WIDTH / 2 / view.scale / view.squeeze];
-  for (let k = Math.ceil((view.middle[0] - half[0]) / step); k * step <= view.middle[0] + half[0]; k += 1) {
-    const y = view.y(k * step);
-    group.append(s("path", { d: `M0 ${y.toFixed(1)}H${WIDTH}` }));
-    if (y > 40 && y < HEIGHT - 30) group.append(s("text", { x: 8, y: y - 5 }, `${(k * step).toFixed(digits)}°`));
+  const corner = map.containerPointToLatLng([44, 8]);
+  const line = (from, to, at, text) => {
+    L.polyline([from, to], { weight: 1, interactive: false, className: "degrees" }).addTo(grid);
+    L.marker(at, { interactive: false, keyboard: false, icon: L.divIcon({ className: "degree", iconSize: null, html: said(text) }) }).addTo(grid);
+  };
+  const [south, north] = [Math.max(-85, seen.getSouth()), Math.min(85, seen.getNorth())];
+  const [west, east] = [Math.max(-180, seen.getWest()), Math.min(180, seen.getEast())];
+  for (let k = Math.ceil(south / step); k * step <= north; k += 1) {
+    line([k * step, west], [k * step, east], [k * step, Math.max(west, map.getBounds().getWest())], `${Math.abs(k * step).toFixed(digits)}° ${k < 0 ? "S" : "N"}`);
   }
-  for (let k = Math.ceil((view.middle[1] - half[1]) / (2 * step)); k * 2 * step <= view.middle[1] + half[1]; k += 1) {
-    const x = view.x(k * 2 * step);
-    group.append(s("path", { d: `M${x.toFixed(1)} 0V${HEIGHT}` }));
-    if (x > 50 && x < WIDTH - 60) group.append(s("text", { x: x + 6, y: 16 }, `${(k * 2 * step).toFixed(digits)}°`));
+  for (let k = Math.ceil(west / step); k * step <= east; k += 1) {
+    if (k * step > corner.lng) line([south, k * step], [north, k * step], [corner.lat, k * step], `${Math.abs(k * step).toFixed(digits)}° ${k < 0 ? "W" : "E"}`);
   }
-  return group;
-}
-
-function scaleBar(view) {
-  const pixels = (km) => (km / KM_PER_DEGREE) * view.scale;
-  const lengths = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000];
-  const km = lengths.findLast((length) => pixels(length) <= 130) ?? lengths[0];
-  const x = WIDTH - EDGE - pixels(km);
-  return s("g", { class: "scale" },
-    s("path", { d: `M${x} ${HEIGHT - 20}v6h${pixels(km)}v-6` }),
-    s("text", { x: x + pixels(km) / 2, y: HEIGHT - 24 }, km < 1 ? `${1000 * km} m` : `${km.toLocaleString("en")} km`));
 }

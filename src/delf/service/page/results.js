@@ -1,10 +1,11 @@
 // The answer to a search: what it says, its cards, where the time went.
 
 import { thumbnail, whyNot } from "./api.js";
-import { h, icon, pictured, s } from "./dom.js";
+import { announce, h, icon, pictured, s } from "./dom.js";
+import { fileButton } from "./files.js";
 import { outlines } from "./geometry.js";
 import { placesMap } from "./map.js";
-import { copies, counted, kindOf, names, percent, seconds } from "./words.js";
+import { copies, counted, folder, kindOf, names, percent, seconds, similarity } from "./words.js";
 
 const STAGES = {
   read: "read the features", decode: "decode the photo", extract: "extract features", retrieve: "find candidates",
@@ -29,6 +30,14 @@ export function waiting(method, photos, oncancel) {
   return { column, say: (text) => { words.textContent = text ?? usual; } };
 }
 
+/** Says that the service is busy, second by second. wait: for so many; say: as `waiting` gives it. */
+export function countdown(wait, say, signal) {
+  announce(`The service is busy. Trying again in ${counted(wait, "second")}.`);
+  for (let left = wait; left >= 0; left -= 1) {
+    setTimeout(() => signal.aborted || say(left ? `The service is busy. Trying again in ${left} s.` : null), 1000 * (wait - left));
+  }
+}
+
 /** A column that says why there is no answer. */
 export function stopped(method, text, again) {
   return h("div", { class: "column" },
@@ -42,7 +51,7 @@ export function stopped(method, text, again) {
  * images: how many were searched.
  */
 export function answered(answer, { links, other = null, box, images }) {
-  const [found, rest] = groups(answer);
+  const [found, rest, nothing] = groups(answer);
   const places = new Map((other?.results ?? []).map((result) => [result.key, result.rank]));
   const called = names(answer.results);
   const cards = (results, dim) => h("ul", { class: `cards${dim ? " dim" : ""}` },
@@ -54,13 +63,30 @@ export function answered(answer, { links, other = null, box, images }) {
     found.length > 0 && !other && placesMap(found, links.open, called),
     rest.length > 0 && found.length > 0 && h("h3", { class: "rest" }, "Nearest of the others"),
     rest.length > 0 && cards(rest, answer.verified),
+    nothing.length > 0 && folded(nothing, cards(nothing, true)),
     more && h("p", { class: "more" }, h("a", { class: "button", href: more, "data-route": true }, "Show more results")));
 }
 
-/** The results that show the same, or may, and the others: the order of the cards. */
+let unfolded = false; // whether results that say nothing are shown
+
+function folded(results, cards) {
+  return h("details", { class: "folded", open: unfolded, ontoggle: (event) => { unfolded = event.target.open; } },
+    h("summary", null, `${counted(results.length, "photo")} that ${results.length === 1 ? "has" : "have"} nothing in common with the query`), cards);
+}
+
+const saysNothing = (result) => result.probability !== null && result.probability < 0.01 && !result.inliers;
+
+/** The results that show the same, or may; the others; and those that say nothing: the order of the cards. */
 export function groups(answer) {
   const found = answer.results.filter((result) => ["same", "perhaps"].includes(kindOf(result.verdict)));
-  return [found, answer.results.filter((result) => !found.includes(result))];
+  const rest = answer.results.filter((result) => !found.includes(result));
+  return [found, rest.filter((result) => !saysNothing(result)), rest.filter(saysNothing)];
+}
+
+/** The results that are on the screen, in order: what is folded away is no next one. */
+export function inOrder(answer, open) {
+  const [found, rest, nothing] = groups(answer);
+  return [...found, ...rest, ...(unfolded || nothing.some(({ key }) => key === open) ? nothing : [])];
 }
 
 /** What an answer says in one sentence. */
@@ -109,7 +135,7 @@ function card(result, { answer, links, called, box, places }) {
   const name = called.get(result.key);
   const also = copies(result);
   const words = looked ? `${percent(result.probability)}, ${result.verdict}, ${counted(result.inliers, "inlier")}`
-    : answer.verified ? result.verdict : `similarity ${result.score.toPrecision(3)}`;
+    : answer.verified ? result.verdict : `similarity ${similarity(result.score)}`;
   return h("li", { class: `card ${kind}`, data: { key: result.key, rank: result.rank } },
     h("a", { class: "open", href: links.open(result), "data-route": true,
       "aria-label": `${result.rank}: ${name}: ${words}${also ? `, ${also}` : ""}. Open.` },
@@ -119,15 +145,18 @@ function card(result, { answer, links, called, box, places }) {
         h("span", { class: "rank", "aria-hidden": "true" }, result.rank))),
     h("div", { class: "facts" },
       h("p", { class: "figures" },
-        h("b", { class: "probability" }, looked ? percent(result.probability) : result.score.toPrecision(3)),
-        h("span", { class: "quiet" }, looked ? result.verdict : answer.verified ? `score, ${result.verdict}` : "similarity"),
+        (looked || !answer.verified) && h("b", { class: "probability" }, looked ? percent(result.probability) : similarity(result.score)),
+        h("span", { class: "quiet" }, answer.verified ? result.verdict : "similarity"),
         places && moved(result, places)),
       looked && h("div", { class: "bar", "aria-hidden": "true" }, h("i", { vars: { "--share": result.probability } })),
       h("p", { class: "name", title: result.image }, name),
+      folder(result) && h("p", { class: "folder", title: result.image }, folder(result)),
       also && h("p", { class: "also", title: also }, also),
       looked && h("p", { class: "inliers" }, counted(result.inliers, "inlier"))),
-    h("a", { class: "again", href: links.search(result), "data-route": true, "aria-label": `Search with ${name}` },
-      icon("search"), h("span", null, "Search with this")));
+    h("div", { class: "card-tools" },
+      h("a", { class: "again", href: links.search(result), "data-route": true, "aria-label": `Search with ${name}` },
+        icon("search"), h("span", null, "Search with this")),
+      fileButton(result, name)));
 }
 
 /** The outline of the query on a thumbnail that is cut to its frame. */

@@ -5,6 +5,7 @@ import { $, announce, arrowKeys, h } from "./dom.js";
 import { placesMap } from "./map.js";
 import { decisionLine, doubtCard, groupTile, photoTile, sayDecision } from "./review-tiles.js";
 import { Stage } from "./stage.js";
+import { themeButton } from "./theme-button.js";
 import { counted, percent, sentence } from "./words.js";
 
 const state = {
@@ -290,19 +291,11 @@ function go(view) {
   location.hash = view;
 }
 
-function showTheme() {
-  const dark = window.delfTheme.current() === "dark";
-  $("theme").querySelector("use").setAttribute("href", dark ? "#i-sun" : "#i-moon");
-  $("theme").setAttribute("aria-label", dark ? "Light colours" : "Dark colours");
-}
-
 function begin() {
-  showTheme();
-  document.addEventListener("theme", showTheme);
+  themeButton();
   document.addEventListener("keydown", shortcut);
   window.addEventListener("hashchange", show);
   window.addEventListener("focus", () => again()); // somebody may have edited the file, or built
-  $("theme").addEventListener("click", () => window.delfTheme.toggle());
   $("show-keys").addEventListener("click", () => $("keys").showModal());
   $("undo").addEventListener("click", () => takeBack(state.decisions.at(-1)));
   $("notice-close").addEventListener("click", () => { $("notice").hidden = true; });

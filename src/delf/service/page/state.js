@@ -1,9 +1,12 @@
 // What is looked at, kept in the address: back, forward, reload and bookmarks work.
 //
-// id: the key of a photo of the collection as the query; upload: one that was given to this page. box: [x1, y1, x2, y2]
-// in pixels of the upright query. where: a condition on the photos that are listed and found. open: the key of the result that is open; column: 0 or 1, whose result it is.
+// id: the key of a photo of the collection as the query; upload: one that was given to this page; shared: the key of one
+// that the service keeps for a while. box: [x1, y1, x2, y2] in pixels of the upright query. where: a condition on the
+// photos that are listed and found; name, order: what the names of listed photos contain, and how these are ordered.
+// open: the key of the result that is open; column: 0 or 1, whose result it is.
 
-const NAMES = ["id", "upload", "box", "where", "method", "compare", "top", "open", "column"];
+const NAMES = ["id", "shared", "upload", "box", "where", "name", "order", "method", "compare", "top", "open", "column"];
+const ORDERS = ["newest", "oldest", "name", "folder", "added"]; // the first is the usual one
 
 export function fromAddress(search = location.search) {
   const given = new URLSearchParams(search);
@@ -11,7 +14,7 @@ export function fromAddress(search = location.search) {
   const number = (name) => (/^\d+$/.test(given.get(name) ?? "") ? Number(given.get(name)) : null);
   const box = (given.get("box") ?? "").split(",").map(Number);
   return {
-    id: key("id"), upload: given.get("upload"), where: given.get("where") || null, method: given.get("method"), compare: given.get("compare"),
+    id: key("id"), shared: key("shared"), name: given.get("name") || null, order: ORDERS.includes(given.get("order")) ? given.get("order") : null, upload: given.get("upload"), where: given.get("where") || null, method: given.get("method"), compare: given.get("compare"),
     box: box.length === 4 && box.every(Number.isFinite) && box[2] > box[0] && box[3] > box[1] ? box : null,
     top: number("top"), open: key("open"), column: number("column") === 1 ? 1 : null,
   };
@@ -27,10 +30,13 @@ export function toAddress(state) {
   return text ? `?${text}` : location.pathname;
 }
 
-export const hasQuery = (state) => state.id !== null || Boolean(state.upload);
+export const hasQuery = (state) => state.id !== null || state.shared !== null || Boolean(state.upload);
 
 /** The state of a new query: the way of searching stays, what belonged to the query before goes. */
 export function queryState(state, query) {
-  return { id: null, upload: null, ...query, box: null, top: null, open: null, column: null,
+  return { id: null, shared: null, upload: null, ...query, box: null, top: null, open: null, column: null, name: null, order: null,
     where: state.where, method: state.method, compare: state.compare };
 }
+
+/** Which photos the start lists, and in which order. */
+export const listing = (state) => ({ where: state.where, name: state.name, order: state.order ?? ORDERS[0] });

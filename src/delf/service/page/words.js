@@ -38,6 +38,12 @@ export function taken(text) {
   return (text ?? "").slice(0, 16).replace("T", " ");
 }
 
+/** A time of the service by the clock of this computer, in the same form. */
+export function clock(text) {
+  const time = new Date(text);
+  return taken(new Date(time - 60_000 * time.getTimezoneOffset()).toISOString());
+}
+
 export function degrees([latitude, longitude]) {
   const one = (value, plus, minus) => `${Math.abs(value).toFixed(5)}° ${value < 0 ? minus : plus}`;
   return `${one(latitude, "N", "S")}, ${one(longitude, "E", "W")}`;
@@ -55,6 +61,18 @@ export function names(images) {
     for (const [key] of equal) called.set(key, parts.get(key).slice(-depth).join("/"));
   }
   return called;
+}
+
+/** The folder that a photo lies in, by its last parts. */
+export function folder(image) {
+  const parts = image.image.split(/[\\/]/).slice(0, -1).filter(Boolean);
+  return parts.length > 3 ? `…/${parts.slice(-3).join("/")}` : parts.join("/");
+}
+
+/** A score to be compared with its neighbours, where it is no probability: as delf.verdicts says it. */
+export function similarity(score) {
+  const digits = Math.abs(score) < 100 ? 2 : 0;
+  return score.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
 }
 
 /** The other files that a photo is in, as words; null where there are none. */
