@@ -1,53 +1,353 @@
-"""Whether memory while indexing and the time to open grow with the collection.
+"""How time, memory and bytes grow with a collection, and what a model that is fitted to small ones says of large ones.
 
-    python benchmarks/growth.py PHOTOS [--counts 500 5000]
+    delf index PHOTOS -o photos.delf --storage compact
+    python benchmarks/growth.py photos.delf --folder RUNS --counts 10000 30000 100000 [--plot growth.png]
+    python benchmarks/growth.py PHOTOS --counts 500 5000
 
-Each count of photos is made from the real ones by crops, flips and light (seeded), and indexed by a process of its own
-with few features for each photo, so that the sizes differ while the work on one photo does not. Peak memory is that of
-the process; opening is `Collection.open` in a new process, the median of five.
+The first form makes a collection of compact storage of the entries of real photos (`making.py`) in RUNS, which grows
+from count to count. At each it is measured what a step takes, each in a process of its own, by the processor's clock
+(of all its threads), since others may use the machine, and how much memory: making lists, opening, searching, adding
+1,000 images while a reader searches, removing 1,000, merging after a kill, checking all files, matching an image with
+all others as `delf explore` does (of 40 images), and finding that all files are unchanged. Extraction is left out, as
+it does not depend on the size. What was measured is kept in RUNS/growth.json and not measured again. The model is
+a + b n, fitted to all counts but the largest, and compared with that.
+
+The second form indexes real pictures made by crops, flips and light, with few features each: whether peak memory of
+indexing depends on their number.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
+import shutil
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+from making import FOLDER, Pool, entry, grow, made_file, publish
 
+from delf.checking import check_collection
 from delf.collection import Collection
 from delf.features import Delf
+from delf.grouping.pairs import PairOptions, _Matcher
 from delf.images import find_images, read_image
 from delf.indexing import build_index
+from delf.looks import TurningOptions
+from delf.methods import METHODS
+from delf.search import SearchEngine
+
+QUERIES, ADDED, MATCHED = 12, 1000, 40
+SEARCHED = ("delf-asmk", "asmk", "global")
+PLAIN = {name: replace(METHODS[name], turning=TurningOptions()) for name in SEARCHED}
+Figures = dict[str, float]
 
 
 def main() -> None:
-    """Print the table."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("photos", type=Path)
+    parser.add_argument("photos", type=Path, help="a collection of compact storage, or a folder of photos")
     parser.add_argument("--counts", type=int, nargs="+", default=[500, 5000])
-    parser.add_argument("--step", choices=("index", "open"), help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help="where the grown collection is made, and stays")
+    parser.add_argument("--plot", type=Path, help="a PNG to write the picture to")
+    parser.add_argument("--step", choices=(*STEPS, *PICTURES), help=argparse.SUPPRESS)
+    parser.add_argument("--count", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--collection", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.step:
-        print(json.dumps({"index": index, "open": opening}[arguments.step](arguments.collection, arguments.photos)))
-        return
+    if arguments.step in PICTURES:
+        print(json.dumps(PICTURES[arguments.step](arguments.collection, arguments.photos)))
+    elif arguments.step:
+        print(json.dumps(STEPS[arguments.step](arguments.photos, arguments.folder, arguments.count)))
+    elif Collection.exists(arguments.photos):
+        grown(arguments)
+    else:
+        pictures(arguments.photos, arguments.counts)
+
+
+# --- collections made of real entries
+
+
+def grown(arguments: argparse.Namespace) -> None:
+    """Measure all steps at all counts, and print what is known."""
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    file = arguments.folder / "growth.json"
+    known: dict[str, dict[str, Figures]] = json.loads(file.read_text()) if file.exists() else {}
+    for count in sorted(arguments.counts):
+        there = known.setdefault(str(count), {})
+        for name in STEPS:
+            if name not in there:
+                there[name] = _child(name, arguments.photos, "--folder", arguments.folder, "--count", str(count))
+                there[name]["load"] = os.getloadavg()[0]
+                print(f"{count:,}: {name} {there[name]}", file=sys.stderr, flush=True)
+                file.write_text(json.dumps(known, indent=1))
+    table = {name: {count: known[str(count)][step][figure] for count in sorted(map(int, known))
+                    if figure in known[str(count)].get(step, {})} for name, (step, figure, _) in ROWS.items()}
+    show(table)
+    if arguments.plot:
+        draw(table, arguments.plot)
+
+
+def make(photos: Path, folder: Path, count: int) -> Figures:
+    """Grow the collection to so many images."""
+    with Collection.open(photos) as source:
+        pool = Pool.of(source.snapshot, QUERIES)
+        with Collection.open_or_create(folder / "grown.delf", Delf.load(threads=1), storage="compact") as collection:
+            start, before = time.process_time(), len(collection)
+            grow(collection, pool, count, (folder / "files").absolute())
+            return {"cpu": (time.process_time() - start) / max(1, count - before), "memory": _memory(),
+                    "segments": len(collection.segments)}
+
+
+def pack(photos: Path, folder: Path, count: int) -> Figures:
+    """What packing takes, of an image."""
+    with Collection.open(photos) as source, Collection.open(folder / "grown.delf") as collection:
+        features = [source.features(number) for number in range(20)]
+        return {"cpu": _timed(lambda: [collection.snapshot.packing.pack(one) for one in features])[0] / len(features)}
+
+
+def lists(photos: Path, folder: Path, count: int) -> Figures:
+    """Make the lists that segments lack, by opening an engine."""
+    with Collection.open(folder / "grown.delf") as collection:
+        name = f"asmk-{'?' * 16}.lists"
+        images = sum(part.images for part in collection.segments if not list(part.folder.glob(name)))
+        cpu, _, _ = _timed(lambda: SearchEngine(collection, Delf.load(threads=1)))
+        sizes = collection.bytes_by_kind()
+        return {"cpu": cpu / max(images, 1), "memory": _memory(), "bytes": sum(sizes.values()) / len(collection),
+                "lists": sizes["asmk"] / len(collection), "catalogue": sizes["catalogue"] / len(collection)}
+
+
+def opening(photos: Path, folder: Path, count: int) -> Figures:
+    """Open the collection, and then an engine."""
+    extractor = Delf.load(threads=1)
+    cpu, wall, collection = _timed(lambda: Collection.open(folder / "grown.delf"))
+    memory = _memory()
+    engine, _, _ = _timed(lambda: SearchEngine(collection, extractor))
+    return {"cpu": cpu, "wall": wall, "engine": engine, "memory": memory, "with engine": _memory()}
+
+
+def searching(photos: Path, folder: Path, count: int) -> Figures:
+    """Search by each method; medians of a query."""
+    found: Figures = {}
+    with Collection.open(photos) as source, Collection.open(folder / "grown.delf") as collection:
+        queries = [source.features(len(source.alive) - 1 - number) for number in range(QUERIES)]
+        for name in SEARCHED:
+            engine = SearchEngine(collection, Delf.load(threads=1), method=name, options=PLAIN[name])
+            if PLAIN[name].candidates:
+                found[f"{name}, found"] = _median(lambda one, engine=engine: engine.retrieve(one), queries)
+            found[name] = _median(lambda one, engine=engine: engine.search_features(one), queries)
+        found["memory"] = _memory()
+    return found
+
+
+def adding(photos: Path, folder: Path, count: int) -> Figures:
+    """Add images to a copy while a reader searches, who sees nothing of it until it refreshes."""
+    copy, stop = _copy(folder), threading.Event()
+    with Collection.open(photos) as source, Collection.open(copy) as collection, Collection.open(copy) as reader:
+        pool, query = Pool.of(source.snapshot, QUERIES), source.features(len(source.alive) - 1)
+        engine = SearchEngine(reader, Delf.load(threads=1), options=PLAIN["delf-asmk"])
+        seen = [_answer(engine, query)]
+
+        def read() -> None:
+            while not stop.is_set():
+                seen.append(_answer(engine, query))
+
+        def write() -> None:
+            with collection.writing() as catalogue:
+                for first in range(count, count + ADDED, ADDED // 2):
+                    images = zip(range(first, first + ADDED // 2), pool.images(first // (ADDED // 2)), strict=True)
+                    publish(collection, catalogue, [entry(number, folder / "more", one) for number, one in images])
+
+        alone, _, _ = _timed(write)
+        refresh, _, _ = _timed(engine.refresh)
+        thread = threading.Thread(target=read)
+        seen = [_answer(engine, query)]
+        thread.start()
+        with collection.writing() as catalogue:  # the same again, beside a reader
+            images = zip(range(count + ADDED, count + ADDED + 500), pool.images(0), strict=True)
+            publish(collection, catalogue, [entry(number, folder / "more", one) for number, one in images])
+        stop.set()
+        thread.join()
+        return {"cpu": alone, "refresh": refresh, "answers": len(seen),
+                "other answers": sum(one != seen[0] for one in seen)}
+
+
+def removing(photos: Path, folder: Path, count: int) -> Figures:
+    """Remove the images of a folder of files, and search on."""
+    with Collection.open(folder / "copy.delf") as collection:
+        engine = SearchEngine(collection, Delf.load(threads=1), options=PLAIN["delf-asmk"])
+        cpu, _, number = _timed(lambda: collection.remove(made_file((folder / "files").absolute(), 0).parent))
+        assert number == FOLDER
+        refresh, _, _ = _timed(engine.refresh)
+        return {"cpu": cpu, "refresh": refresh}
+
+
+def compacting(photos: Path, folder: Path, count: int) -> Figures:
+    """Merge what was added and drop what was removed, killed once on the way, and make the lists anew."""
+    copy = folder / "copy.delf"
+    command = [sys.executable, "-m", "delf", "compact", copy]
+    with Collection.open(copy) as collection:
+        before = int(collection.alive.sum())
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        while process.poll() is None and not list((copy / "segments").glob(".*")):  # it is writing a segment
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+    with Collection.open(copy) as collection:
+        survived = int(collection.alive.sum()) == before
+        cpu, _, _ = _timed(collection.compact)
+        memory = _memory()
+        made, _, _ = _timed(lambda: SearchEngine(collection, Delf.load(threads=1)))
+        return {"cpu": cpu, "memory": memory, "lists": made, "killed": float(process.returncode == -signal.SIGKILL),
+                "survived": float(survived and len(collection) == before)}
+
+
+def checking(photos: Path, folder: Path, count: int) -> Figures:
+    """Read all files of the copy, and compare them with what was written."""
+    cpu, _, report = _timed(lambda: check_collection(folder / "copy.delf"))
+    assert not report.problems, report.problems
+    shutil.rmtree(folder / "copy.delf")
+    return {"cpu": cpu, "memory": _memory()}
+
+
+def exploring(photos: Path, folder: Path, count: int) -> Figures:
+    """Match some images with all others through the lists; seconds of an image."""
+    with Collection.open(folder / "grown.delf") as collection, ThreadPoolExecutor(1) as pool:
+        matcher = _Matcher(collection, Delf.load(threads=1), PairOptions(), lambda done, total: None)
+        ordinals = np.random.default_rng(0).permutation(len(collection))[:MATCHED].tolist()
+        found = 0
+        start = time.process_time()
+        for ordinal in ordinals:
+            found += sum(pair.inliers >= PairOptions().confirmed for pair in matcher.judged(ordinal, {}, pool))
+        return {"cpu": (time.process_time() - start) / MATCHED, "pairs": found / MATCHED, "memory": _memory()}
+
+
+def scanning(photos: Path, folder: Path, count: int) -> Figures:
+    """Walk the files of all images and find that nothing has changed."""
+    with Collection.open(folder / "grown.delf", Delf.load(threads=1)) as collection:
+        cpu, _, number = _timed(lambda: sum(1 for _ in find_images([folder / "files"])))
+        again, _, report = _timed(lambda: collection.add(folder / "files"))
+        assert (number, report.unchanged) == (count, count), (number, report)
+        return {"listing": cpu, "again": again, "memory": _memory()}
+
+
+STEPS: dict[str, Callable[[Path, Path, int], Figures]] = {
+    "make": make, "pack": pack, "lists": lists, "open": opening, "search": searching, "add": adding,
+    "remove": removing, "compact": compacting, "check": checking, "explore": exploring, "scan": scanning}
+ROWS = {  # of the table: which figure of which step, and what it is multiplied by
+    "s to pack 1,000 images": ("pack", "cpu", 1000), "s to store them": ("make", "cpu", 1000),
+    "s to make their lists": ("lists", "cpu", 1000), "MB while storing": ("make", "memory", 1),
+    "MB while making lists": ("lists", "memory", 1), "bytes an image": ("lists", "bytes", 1),
+    "bytes of lists": ("lists", "lists", 1), "bytes of the catalogue": ("lists", "catalogue", 1),
+    "ms to open": ("open", "cpu", 1000), "ms to open lists": ("open", "engine", 1000),
+    "MB when open": ("open", "with engine", 1), "ms to find by words": ("search", "delf-asmk, found", 1000),
+    "ms of a search, delf-asmk": ("search", "delf-asmk", 1000), "ms of a search, asmk": ("search", "asmk", 1000),
+    "ms of a search, global": ("search", "global", 1000), "MB while searching": ("search", "memory", 1),
+    "s to add 1,000 images": ("add", "cpu", 1), "s until they are searched": ("add", "refresh", 1),
+    "s to remove 1,000 images": ("remove", "cpu", 1), "s to merge": ("compact", "cpu", 1),
+    "MB while merging": ("compact", "memory", 1), "s to check": ("check", "cpu", 1),
+    "ms to match an image with all": ("explore", "cpu", 1000), "s to list the files": ("scan", "listing", 1),
+    "s to find them unchanged": ("scan", "again", 1)}
+DRAWN = ("ms to open", "ms to open lists", "ms to find by words", "ms of a search, delf-asmk", "ms of a search, global",
+         "s to add 1,000 images", "s to check", "ms to match an image with all", "s to list the files",
+         "s to find them unchanged")
+Table = dict[str, dict[int, float]]
+
+
+def show(table: Table) -> None:
+    """Print all that was measured, and the model beside the largest."""
+    counts = sorted({count for row in table.values() for count in row})
+    print(f"| | {' | '.join(f'{count:,}' for count in counts)} | by the model | measured / model |")
+    print("|---" * (len(counts) + 3) + "|")
+    for name, row in table.items():
+        scale, expected = ROWS[name][2], predicted(row, counts[-1])
+        cells = [f"{scale * row[count]:,.3g}" if count in row else "" for count in counts]
+        ends = ["", ""] if expected is None else [f"{scale * expected:,.3g}", f"{row[counts[-1]] / expected:.2f}"]
+        print(f"| {' | '.join([name, *cells, *ends])} |")
+
+
+def predicted(row: Mapping[int, float], count: int) -> float | None:
+    """What a + b n says of a count, fitted to the smaller ones with least relative error; neither is negative."""
+    smaller = {n: value for n, value in row.items() if n < count}
+    if len(smaller) < 2 or count not in row or min(smaller.values()) <= 0:
+        return None
+    sizes, values = np.array(list(smaller), np.float64), np.array(list(smaller.values()))
+    for columns in ([np.ones_like(sizes), sizes], [np.zeros_like(sizes), sizes], [np.ones_like(sizes), 0 * sizes]):
+        fit = np.linalg.lstsq(np.stack(columns, axis=1) / values[:, None], np.ones(len(values)), rcond=None)[0]
+        if (fit >= -1e-12).all():
+            break
+    return float(fit[0] * columns[0][0] + fit[1] * (count if columns[1].any() else 0))
+
+
+def draw(table: Table, path: Path) -> None:
+    """Draw what takes time against the number of images, both logarithmic."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    for name in DRAWN:
+        counts = sorted(table[name])
+        axes.plot(counts, [table[name][count] for count in counts], marker="o", label=name.partition(" ")[2])
+    axes.set(xscale="log", yscale="log", xlabel="images", ylabel="seconds of a processor")
+    axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=110)
+
+
+def _copy(folder: Path) -> Path:
+    """A collection to change, whose segments are links to those of the grown one."""
+    target = folder / "copy.delf"
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(folder / "grown.delf" / "segments", target / "segments", copy_function=os.link)
+    for path in (folder / "grown.delf").iterdir():
+        if path.is_file():
+            shutil.copy2(path, target)
+    return target
+
+
+def _answer(engine: SearchEngine, query: Any) -> list[tuple[str, int]]:
+    return [(one.key, one.inliers) for one in engine.search_features(query).results]
+
+
+def _median(work: Callable[[Any], Any], queries: Sequence[Any]) -> float:
+    return statistics.median(_timed(lambda one=one: work(one))[0] for one in queries)  # type: ignore[misc]
+
+
+def _timed(work: Callable[[], Any]) -> tuple[float, float, Any]:
+    """Seconds of the processor, by the clock, and what the work gives."""
+    start, wall = time.process_time(), time.perf_counter()
+    found = work()
+    return time.process_time() - start, time.perf_counter() - wall, found
+
+
+# --- pictures that are indexed
+
+
+def pictures(photos: Path, counts: Sequence[int]) -> None:
+    """Print the table of the second form."""
     print("| photos | features | segments | peak MiB, adding photos | with the index built | photos/s | ms to open | "
           "MiB of a process that opened it |")
     print("|---|---|---|---|---|---|---|---|")
-    for count in arguments.counts:
+    for count in counts:
         with tempfile.TemporaryDirectory() as place:
             folder = Path(place)
-            augment(arguments.photos, folder / "photos", count)
-            made = _step("index", folder)
-            opened = [_step("open", folder) for _ in range(5)]
+            augment(photos, folder / "photos", count)
+            asked = (folder / "photos", "--collection", folder / "places.delf")
+            made = _child("index", *asked)
+            opened = [_child("opened", *asked) for _ in range(5)]
         milliseconds = statistics.median(one["ms"] for one in opened)
         print(f"| {count:,} | {made['features']:,} | {made['segments']} | {made['adding']:.0f} | "
               f"{made['memory']:.0f} | {made['rate']:.1f} | {milliseconds:.0f} | {opened[0]['memory']:.0f} |",
@@ -70,7 +370,7 @@ def augment(photos: Path, folder: Path, count: int) -> None:
         cv2.imwrite(str(folder / f"{number:06}.jpg"), light)
 
 
-def index(collection: Path, photos: Path) -> dict[str, float]:
+def index(collection: Path, photos: Path) -> Figures:
     """Index the photos into a new collection."""
     with Collection.create(collection, Delf.load(runtime="onnx", max_image_size=128)) as opened:
         start = time.perf_counter()
@@ -81,21 +381,24 @@ def index(collection: Path, photos: Path) -> dict[str, float]:
                 "adding": adding, "memory": _memory()}
 
 
-def opening(collection: Path, _: Path) -> dict[str, float]:
+def opened(collection: Path, _: Path) -> Figures:
     """Open the collection."""
     start = time.perf_counter()
     with Collection.open(collection):
         return {"ms": 1000 * (time.perf_counter() - start), "memory": _memory()}
 
 
-def _step(step: str, folder: Path) -> dict[str, float]:
-    command = [sys.executable, __file__, str(folder / "photos"), "--step", step, "--collection",
-               str(folder / "places.delf")]
-    done: dict[str, float] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    return done
+PICTURES: dict[str, Callable[[Path, Path], Figures]] = {"index": index, "opened": opened}
+
+
+def _child(step: str, photos: Path, *more: str | Path) -> Figures:
+    """A step in a process of its own."""
+    command = [sys.executable, __file__, photos, "--step", step, *more]
+    return dict(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
 
 
 def _memory() -> float:
+    """Peak of the process, in MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 

@@ -75,7 +75,7 @@ def test_a_damaged_segment_is_named_taken_out_and_read_again(folder: Path, stub:
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "gone"])
-@pytest.mark.parametrize("name", ["segments/*/ivfpq.faiss", "quantiser-*.faiss"])
+@pytest.mark.parametrize("name", ["segments/*/ivfpq-*.faiss", "quantiser-*.faiss"])
 def test_a_damaged_index_is_built_anew(folder: Path, name: str, damage: str) -> None:
     path = min(folder.glob(name))
     if damage == "flip":
@@ -116,7 +116,7 @@ def test_a_repair_that_is_killed_at_any_step_loses_nothing(folder: Path, tmp_pat
     """One segment, lists and the quantiser are damaged: what is left of the segment is kept, whatever happens."""
     victim = first(folder, "scores.npy").parent
     flip(victim / "scores.npy")
-    flip(next(path for path in folder.glob("segments/*/ivfpq.faiss") if path.parent != victim))
+    flip(next(path for path in folder.glob("segments/*/ivfpq-*.faiss") if path.parent != victim))
     flip(next(folder.glob("quantiser-*")))
     left = {path.name: path.read_bytes() for path in victim.iterdir()}
     for step in itertools.count():

@@ -79,7 +79,7 @@ def test_beyond_the_limit_it_is_compressed(drawn: Collection) -> None:
     assert calls == [(0, 3), (1, 3), (2, 3), (3, 3)]
     assert "120 features are more than 100" in about(drawn)["index"]["reason"]
     assert about(drawn)["ivfpq"]["words"] == 4
-    assert len(list(drawn.folder.glob("segments/*/ivfpq.faiss"))) == 3
+    assert len(list(drawn.folder.glob("segments/*/ivfpq-*.faiss"))) == 3
     assert len(list(drawn.folder.glob("quantiser-*.faiss"))) == 1
     assert drawn.bytes_by_kind()["index"] == sum(path.stat().st_size for path in drawn.folder.rglob("*.faiss"))
 
@@ -169,7 +169,7 @@ def test_words_are_learnt_anew_when_the_collection_has_grown(tmp_path: Path, stu
 
 def test_a_rebuild_that_is_cut_short_leaves_a_collection_that_can_be_searched(
         drawn: Collection, stub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lists of new words take the place of the old ones before the catalogue says so."""
+    """Lists of new words lie beside the old ones, which are searched until the catalogue says otherwise."""
     build_index(drawn, COARSE)
     other = replace(COARSE, ivfpq=replace(COARSE.ivfpq, seed=5))
     build, built = IvfPqQuantiser.build, []
@@ -185,6 +185,7 @@ def test_a_rebuild_that_is_cut_short_leaves_a_collection_that_can_be_searched(
             patch.setattr(IvfPqQuantiser, "build", torn)
             build_index(drawn, other)
         drawn.refresh()
+        assert {type(part) for part in _parts(drawn)} == {type(part) for part in _parts(reader)} == {IvfPqIndex}
         assert _finds_itself(drawn)
         assert _finds_itself(reader)
         build_index(drawn)
@@ -192,10 +193,41 @@ def test_a_rebuild_that_is_cut_short_leaves_a_collection_that_can_be_searched(
         assert {type(part) for part in _parts(drawn)} == {type(part) for part in _parts(reader)} == {IvfPqIndex}
         build_index(drawn, other)
         assert {type(part) for part in _parts(drawn)} == {IvfPqIndex}
-        assert {type(part) for part in _parts(reader)} == {ExactIndex}, "the lists are of other words than its state"
+        assert {type(part) for part in _parts(reader)} == {IvfPqIndex}, "those of its state are still there"
         with drawn.writing():
             assert len(list(drawn.folder.glob("quantiser-*"))) == 1, "what nothing refers to goes"
+            assert len(list(drawn.folder.glob("segments/*/ivfpq*.faiss"))) == 3
+        assert {type(part) for part in _parts(reader)} == {ExactIndex}
         assert _finds_itself(reader)
+
+
+def test_while_an_index_is_built_anew_whoever_opens_the_collection_searches_the_old_one(
+        drawn: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
+    build_index(drawn, COARSE)
+    seen: list[set[type]] = []
+
+    def watched(done: int, total: int) -> None:
+        with Collection.open(drawn.folder) as newcomer:
+            seen.append({type(part) for part in _parts(newcomer)})
+            assert _finds_itself(newcomer)
+
+    build_index(drawn, replace(COARSE, ivfpq=replace(COARSE.ivfpq, seed=5)), progress=watched)
+    assert seen == [{IvfPqIndex}] * 4
+
+
+def test_lists_under_the_name_of_versions_before_are_used_until_there_are_others(drawn: Collection) -> None:
+    build_index(drawn, COARSE)
+    for path in drawn.folder.glob("segments/*/ivfpq-*.faiss"):
+        path.rename(path.with_name("ivfpq.faiss"))
+    with drawn.writing():
+        pass
+    assert {type(part) for part in _parts(drawn)} == {IvfPqIndex}
+    assert check_collection(drawn.folder).problems == ()
+    build_index(drawn, replace(COARSE, ivfpq=replace(COARSE.ivfpq, seed=5)))
+    assert {type(part) for part in _parts(drawn)} == {IvfPqIndex}
+    with drawn.writing():
+        assert not list(drawn.folder.glob("segments/*/ivfpq.faiss"))
+    assert {type(part) for part in _parts(drawn)} == {IvfPqIndex}
 
 
 def test_back_to_exact_and_to_ivfpq_again(drawn: Collection, monkeypatch: Any) -> None:
@@ -229,7 +261,7 @@ def test_the_papers_index_is_built_by_segments_and_learnt_once(drawn: Collection
 
 def test_damage_to_the_papers_index_is_found_and_mended(drawn: Collection) -> None:
     build_index(drawn, IndexOptions("lopq", lopq=LopqOptions(words=4, bits=4, iterations=3)))
-    for pattern in ("segments/*/lists.lopq", "quantiser-*.lopq"):
+    for pattern in ("segments/*/lists-*.lopq", "quantiser-*.lopq"):
         path = next(drawn.folder.glob(pattern))
         path.write_bytes(path.read_bytes()[:-1] + b"\x99")
         found = check_collection(drawn.folder)
@@ -286,7 +318,7 @@ def test_nothing_to_learn_from(tmp_path: Path, stub: Any) -> None:
             build_index(collection, COARSE)
 
 
-@pytest.mark.parametrize("victim", ["segments/*/ivfpq.faiss", "quantiser-*.faiss"])
+@pytest.mark.parametrize("victim", ["segments/*/ivfpq-*.faiss", "quantiser-*.faiss"])
 def test_a_damaged_index_is_named(drawn: Collection, stub: Any, victim: str) -> None:
     build_index(drawn, COARSE)
     path = next(drawn.folder.glob(victim))

@@ -18,7 +18,7 @@ from delf.errors import CollectionError, DelfError
 from delf.files import flush_folder
 from delf.images import display_path
 from delf.index.storage import ArrayFile
-from delf.indexing import LISTS, Compressed, build_index, kind_of, lists_of, load_quantiser
+from delf.indexing import LISTS, Compressed, build_index, lists_of, load_quantiser
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def _look(folder: Path, catalogue: Catalogue, progress: Callable[[int, int], Non
             faults.segments[number] = str(error)
             continue
         if number in built and quantiser is not None:
-            _look_at_lists(number, segment, quantiser, faults)
+            _look_at_lists(number, segment, quantiser, str(about["quantiser"]), faults)
         _look_at_made(segment.folder.glob("*-*.lists"), faults)
     progress(len(segments), len(segments))
     return faults
@@ -131,9 +131,9 @@ def _quantiser(folder: Path, name: object, faults: _Faults) -> Compressed | None
         return None
 
 
-def _look_at_lists(number: int, segment: Segment, quantiser: Compressed, faults: _Faults) -> None:
+def _look_at_lists(number: int, segment: Segment, quantiser: Compressed, name: str, faults: _Faults) -> None:
     try:
-        quantiser.open(lists_of(segment, kind_of(quantiser)), segment.descriptors).verify()
+        quantiser.open(lists_of(segment, name), segment.descriptors).verify()
     except (DelfError, OSError, ValueError) as error:
         faults.index[number] = str(error)
 

@@ -27,7 +27,7 @@ EXACT_UP_TO = 1_000_000
 ASKED = "asked for"
 BLOCK = 65536
 KINDS = ("auto", "exact", "ivfpq", "lopq")
-LISTS = {"ivfpq": "ivfpq.faiss", "lopq": "lists.lopq"}  # of a segment, for each kind of compressed index
+LISTS = {"ivfpq": "ivfpq.faiss", "lopq": "lists.lopq"}  # of a segment, for each kind, as they once were named
 GROWTH = 4  # the quantisers are learnt anew where the collection could teach so many times their words
 
 
@@ -71,7 +71,8 @@ def build_index(collection: Collection, options: IndexOptions | None = None, *, 
 
     The quantisers are learnt from a sample that depends on the stored descriptors alone, and shared by all segments, so
     that later segments are only quantised. They are learnt anew where other options are asked for, or where the
-    collection has grown so much that it could teach four times as many words.
+    collection has grown so much that it could teach four times as many words. Searches go on with what there was until
+    all segments have lists of the new ones, which one transaction then puts in their place.
 
     Args:
         options: those of the last time by default, and at first `IndexOptions()`.
@@ -120,10 +121,9 @@ def _build(collection: Collection, catalogue: Catalogue, options: IndexOptions,
     built = catalogue.indexes()
     missing = [(number, segment) for number, segment in zip(collection.segment_ids, collection.segments, strict=True)
                if built.get(number) != (kind, name)]
-    catalogue.drop_indexes(number for number, _ in missing)  # lists of other words are about to be overwritten
     for done, (_, segment) in enumerate(missing):
         progress(done, len(missing))
-        quantiser.build(_blocks(segment.descriptors), lists_of(segment, kind))
+        quantiser.build(_blocks(segment.descriptors), own_lists(segment, name))
     progress(len(missing), len(missing))
     catalogue.publish_indexes([(number, kind, name) for number, _ in missing], about)
     return kind
@@ -169,11 +169,12 @@ def open_index(collection: Stored) -> Index:
     """The index that a search uses: the built one where there is one, exact search for all that it lacks."""
     snapshot = collection.snapshot
     about, built = snapshot.about, snapshot.indexes
-    name, kind = about.get("quantiser"), about.get("index", {}).get("kind")
-    quantiser = _open_quantiser(snapshot.folder, name) if kind in LISTS and name is not None else None
+    name, asked = about.get("quantiser"), about.get("index", {}).get("kind")
+    quantiser = _open_quantiser(snapshot.folder, name) if asked in LISTS and name is not None else None
     if quantiser is None:
         return _joined([ExactIndex(segment.descriptors) for segment in snapshot.segments], snapshot.dimensions)
-    return _joined([_open_lists(quantiser, segment) if built.get(number) == (kind_of(quantiser), name)
+    kind = kind_of(quantiser)
+    return _joined([_open_lists(quantiser, segment, snapshot.folder, name) if built.get(number) == (kind, name)
                     else ExactIndex(segment.descriptors)
                     for number, segment in zip(snapshot.segment_ids, snapshot.segments, strict=True)],
                    snapshot.dimensions)
@@ -184,22 +185,27 @@ def _open_quantiser(folder: Path, name: str) -> Compressed | None:
     try:
         return load_quantiser(folder / Path(name).name)
     except CollectionError:
-        with Catalogue.open(folder) as newest:
-            if newest.about().get("quantiser") == name:
-                raise
+        if _is_of_now(folder, name):
+            raise
         return None
 
 
-def _open_lists(quantiser: Compressed, segment: Segment) -> Index:
-    """The lists of a segment; exact search where another process merged it into a new one, so that they have gone, or
-    has just built them for quantisers that it learnt anew.
+def _is_of_now(folder: Path, name: str) -> bool:
+    """Whether a collection has these quantisers at this moment."""
+    with Catalogue.open(folder) as newest:
+        return bool(newest.about().get("quantiser") == name)
+
+
+def _open_lists(quantiser: Compressed, segment: Segment, folder: Path, name: str) -> Index:
+    """The lists of a segment; exact search where another process merged it into a new one, or has since built lists for
+    quantisers that it learnt anew, so that these have gone.
     """
-    kind = kind_of(quantiser)
-    place = lists_of(segment, kind)
+    place = lists_of(segment, name)
     try:
         return quantiser.open(place, segment.descriptors)
     except CollectionError:
-        if segment.folder.exists() and not is_of_another(place, kind, quantiser.fingerprint):
+        if (segment.folder.exists() and not is_of_another(place, kind_of(quantiser), quantiser.fingerprint)
+                and _is_of_now(folder, name)):
             raise
         return ExactIndex(segment.descriptors)  # its arrays are still mapped
 
@@ -230,9 +236,19 @@ def _blocks(codes: Codes) -> Iterator[Codes]:
         yield codes[start : start + BLOCK]
 
 
-def lists_of(segment: Segment, kind: str = "ivfpq") -> Path:
-    """The file of a segment's inverted lists."""
-    return segment.folder / LISTS[kind]
+def own_lists(segment: Segment, name: str) -> Path:
+    """The file for the inverted lists of a segment by the quantisers of a name, which it is named for: lists of others
+    are left in peace.
+    """
+    first = name.removeprefix("quantiser-")[:16]
+    return segment.folder / f"{'lists' if name.endswith('.lopq') else 'ivfpq'}-{first}{Path(name).suffix}"
+
+
+def lists_of(segment: Segment, name: str) -> Path:
+    """The file with the lists of a segment by the quantisers of a name; versions before gave it another one."""
+    own = own_lists(segment, name)
+    before = segment.folder / LISTS["lopq" if name.endswith(".lopq") else "ivfpq"]
+    return before if before.exists() and not own.exists() else own
 
 
 def _joined(parts: list[Index], dimensions: int) -> Index:

@@ -25,10 +25,14 @@ from delf.collection.arrays import MAGIC, PAGE
 from delf.collection.compact import DecodedCodes, WordCodes
 from delf.collection.packing import Packed
 from delf.errors import CollectionError, OptionError
+from delf.index import Asmk, Hamming
 from delf.index.storage import ArrayFile
 from delf.index.words import Codebook, CodebookOptions
 from delf.indexing import build_index
 from delf.models import PACKAGED
+from delf.retrieval import AsmkRetrieval
+from delf.retrieval.asmk import AsmkRetriever
+from delf.retrieval.lists import open_lists
 from delf.search import SearchEngine
 from delf.types import Features
 
@@ -112,6 +116,33 @@ def test_descriptors_come_back_near_and_in_their_words(collection: Any, packaged
     assert signs.mean() > 0.999, "what ASMK compares is what it was"
     fewer = WordCodes(packaged, 0)
     assert np.einsum("nd,nd->n", wanted, fewer.decode(fewer.encode(wanted))).mean() < cosines.mean() - 0.02
+
+
+def test_lists_take_the_words_that_descriptors_are_stored_by(compact: Path, worded: Any,
+                                                             monkeypatch: pytest.MonkeyPatch) -> None:
+    """To find the nearest word of each anew takes longer than all the rest."""
+    codebook, other = Codebook.load(worded.words), Codebook(np.random.default_rng(1).normal(size=(9, 16)))
+    with Collection.open(compact) as collection:
+        expected = [AsmkRetriever(collection, AsmkRetrieval(model=worded.words)).candidates(
+            collection.features(number), collection.alive).images.tolist() for number in range(PHOTOS)]
+        for path in compact.rglob("*.lists"):
+            path.unlink()
+        sought: list[int] = []
+        assign = Codebook.assign
+        monkeypatch.setattr(Codebook, "assign", lambda self, *given, **options: (
+            sought.append(len(self)) or assign(self, *given, **options)))
+        for maker in (Asmk(codebook), Hamming(codebook), Asmk(other)):
+            lists = open_lists(maker, collection.segments, lambda one: one.folder / "tried.lists", keeper=compact)
+            assert sought == ([] if maker.codebook is codebook else [9] * len(lists)), "these are other words"
+            if maker.codebook is codebook:
+                found = [set(part.of_images([image]).words.tolist()) for part in lists for image in range(part.images)]
+                assert found == [set(segment.stored("descriptors")["word"][start:stop].tolist())
+                                 for segment in collection.segments
+                                 for start, stop in itertools.pairwise(segment.offsets.tolist())]
+            for path in compact.rglob("tried.lists"):
+                path.unlink()
+        assert [AsmkRetriever(collection, AsmkRetrieval(model=worded.words)).candidates(
+            collection.features(number), collection.alive).images.tolist() for number in range(PHOTOS)] == expected
 
 
 def test_geometry_comes_back_within_a_step(compact: Path) -> None:

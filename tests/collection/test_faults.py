@@ -119,7 +119,7 @@ def test_files_are_flushed_before_they_are_published(stub: Any, photos_of: Any, 
     checks("publish", lambda name, *_: segment(name))
     checks("replace", lambda old, name, *_: segment(name))
     checks("publish_indexes", lambda built, about: [
-        *(folder / "segments" / names(folder)[number] / "ivfpq.faiss" for number, *_ in built),
+        *(next((folder / "segments" / names(folder)[number]).glob("ivfpq-*.faiss")) for number, *_ in built),
         *(folder / about["quantiser"] for _ in built)])
     with Collection.create(folder, stub) as collection:
         collection.add(photos_of("photos", 3), images_per_segment=2)

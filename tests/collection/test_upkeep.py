@@ -260,7 +260,8 @@ def test_leftovers_go_and_what_is_not_ours_stays(five: Collection, tmp_path: Pat
         (folder / "offsets.npy").write_bytes(b"half")
     [first, *_] = five.segments
     files = [five.folder / f"quantiser-{'c' * 32}.faiss", five.folder / ".catalogue.sqlite.77",
-             first.folder / "ivfpq.faiss.spill", first.folder / "ivfpq.faiss.partial"]
+             first.folder / "ivfpq.faiss.spill", first.folder / "ivfpq.faiss.partial",
+             first.folder / f"ivfpq-{'e' * 16}.faiss"]
     foreign = [five.folder / "notes.txt", five.folder / "segments/notes.txt", five.folder / "quantiser-mine.faiss"]
     outside = tmp_path / "outside"
     outside.mkdir()

@@ -365,7 +365,7 @@ class Collection(Reading):
             before = self.snapshot
             with self._disk("nothing was lost"):
                 upkeep.compact_segments(before, catalogue, images_per_segment, progress)
-        drop_previews(self.folder, {self.snapshot.key_of(ordinal) for ordinal in range(len(self.alive))})
+        drop_previews(self.folder, lambda key: self.snapshot.ordinal_of_key(key) is not None)
         return len(before.alive) - len(self.alive), len(before.segments) - len(self.segments)
 
     def convert(self, storage: Storage = "compact", *, model_file: Path | None = None,

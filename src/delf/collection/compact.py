@@ -137,14 +137,15 @@ class DecodedCodes:
     """What stands for the codes (N, D) of the searched descriptors of a segment: what is looked at is decoded.
 
     stored: of all descriptors. kept, offsets: (n + 1,) where those of each image begin, among all and the searched.
+    codebook: loads the words that they are stored by.
     """
 
     ndim = 2
     dtype = np.dtype(np.int8)
 
     def __init__(self, stored: NDArray[np.void], kept: IntArray, offsets: IntArray, dimensions: int,
-                 decode: Callable[[NDArray[np.void]], FloatArray]) -> None:
-        self.stored, self._kept, self._offsets = stored, kept, offsets
+                 decode: Callable[[NDArray[np.void]], FloatArray], codebook: Callable[[], Codebook]) -> None:
+        self.stored, self._kept, self._offsets, self.codebook = stored, kept, offsets, codebook
         self._dimensions, self._decode = dimensions, decode
 
     @property
@@ -162,10 +163,17 @@ class DecodedCodes:
 
     def __getitem__(self, rows: Any) -> Codes:
         """(..., D) int8, of a slice, a mask, or numbers of rows."""
+        chosen = self._chosen(rows)
+        return encode(self._decode(chosen.reshape(-1))).reshape(*chosen.shape, self._dimensions)
+
+    def words(self, rows: Any) -> IntArray:
+        """(...) int64, the words that some are stored by."""
+        return self._chosen(rows)["word"].astype(np.int64)
+
+    def _chosen(self, rows: Any) -> NDArray[np.void]:
         numbers = self._numbers(rows)
         images = np.searchsorted(self._offsets, numbers, side="right") - 1
-        chosen = self.stored[self._kept[images] + numbers - self._offsets[images]]
-        return encode(self._decode(chosen.reshape(-1))).reshape(*chosen.shape, self._dimensions)
+        return self.stored[self._kept[images] + numbers - self._offsets[images]]
 
     def _numbers(self, rows: Any) -> IntArray:
         if isinstance(rows, slice):
@@ -229,7 +237,7 @@ class Compact:
             except ValueError as error:
                 raise CollectionError(f"{display_path(folder)} is damaged ({error}); index the photos again") from error
 
-        return cast(Codes, DecodedCodes(stored, kept, offsets, self._dimensions, decode))
+        return cast(Codes, DecodedCodes(stored, kept, offsets, self._dimensions, decode, self._load))
 
     def check(self) -> None:
         """As `Packing` has it."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -121,8 +121,8 @@ def keep_preview(folder: Path, loaded: LoadedImage, side: int) -> None:
         write_atomically(path, preview(loaded.pixels, loaded.size, side))
 
 
-def drop_previews(folder: Path, known: Mapping[str, Any] | frozenset[str] | set[str]) -> None:
-    """Delete the reduced copies of photos that the collection does not have any more. known: keys of those it has."""
+def drop_previews(folder: Path, known: Callable[[str], bool]) -> None:
+    """Delete the reduced copies of photos that the collection does not have any more. known: whether it has a key."""
     for path in (folder / PREVIEWS).glob("*/preview-*.jpg"):
-        if path.stem.removeprefix("preview-") not in known and not path.is_symlink():
+        if not known(path.stem.removeprefix("preview-")) and not path.is_symlink():
             path.unlink(missing_ok=True)

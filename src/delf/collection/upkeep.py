@@ -40,6 +40,7 @@ _NO_DATA = (".json", ".lock", ".partial", ".spill")  # manifests, the lock, and 
 _SEGMENT = re.compile(r"\.?[0-9a-f]{32}")  # hidden while it is written
 _RENEWAL = ".renewal-"
 _QUANTISER = re.compile(r"quantiser-[0-9a-f]{32}\.(faiss|lopq)")
+_LISTS = re.compile(r"(ivfpq|lists)-(?P<of>[0-9a-f]{16})\.(faiss|lopq)|ivfpq\.faiss|lists\.lopq")
 _DERIVED = ("words-*.words", "pairs-*.sqlite*")  # from the features, by what stands above: it is made where it lacks
 # What versions before 0.1 left: of lists and their parts, of visual words and quantisers, of a catalogue.
 _OLD_PARTS = re.compile(r".*\.(partial|spill)")
@@ -90,11 +91,19 @@ def remove_leftovers(folder: Path, catalogue: Catalogue) -> None:
     for path in _entries(folder / SEGMENTS):
         if path.name in known:
             _tidy(entry for entry in _entries(path) if _is_half_written(entry) or _OLD_PARTS.fullmatch(entry.name))
+            _delete(_lists_of_others(path, str(quantiser)))
         elif _SEGMENT.fullmatch(path.name):
             _delete([path])
     _delete(path for path in _entries(folder) if _QUANTISER.fullmatch(path.name) and path.name != quantiser)
     _delete(path for path in _entries(folder) if path.match(OWN) and path.name != own_name(words))
     _tidy(path for path in _entries(folder) if _is_half_written(path))
+
+
+def _lists_of_others(segment: Path, quantiser: str) -> list[Path]:
+    """Lists of quantisers that another took the place of; those of before they had names only beside newer ones."""
+    lists = {entry: found["of"] for entry in _entries(segment) if (found := _LISTS.fullmatch(entry.name))}
+    own = quantiser.removeprefix("quantiser-")[:16]
+    return [entry for entry, of in lists.items() if of != own and (of or own in lists.values())]
 
 
 def _settle(folder: Path, renewal: Path, catalogue: Catalogue) -> None:

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from delf.codes import Codes, decode
 from delf.errors import OptionError
 from delf.index.bits import as_integers
-from delf.index.lists import LEAST_RARITY, Entries, SignatureLists, blocks_of, parts, writing_lists
+from delf.index.lists import LEAST_RARITY, Entries, SignatureLists, blocks_of, parts, with_words, writing_lists
 from delf.index.scanning import Wanted, scan_for
 from delf.index.storage import ArrayFile
 from delf.index.words import Codebook
@@ -108,16 +108,18 @@ class Asmk:
     def __init__(self, codebook: Codebook, options: AsmkOptions | None = None) -> None:
         self.codebook, self.options = codebook, options or AsmkOptions()
 
-    def aggregate(self, descriptors: FloatArray, images: IntArray | None = None, *, assignments: int = 1) -> Aggregate:
+    def aggregate(self, descriptors: FloatArray, images: IntArray | None = None, *, assignments: int = 1,
+                  words: IntArray | None = None) -> Aggregate:
         """The words and signatures of one image, or of several.
 
         Args:
             descriptors: (N, D) float32, finite. images: (N,) int64, the image of each descriptor; all of one by
-                default. assignments: words that each descriptor is given to.
+                default. assignments: words that each descriptor is given to. words: (N,) int64, those that they are
+                given to, where they are known.
         """
         if not np.isfinite(descriptors).all():
             raise ValueError("descriptors must be finite numbers")
-        assigned = self.codebook.assign(descriptors, assignments)
+        assigned = self.codebook.assign(descriptors, assignments) if words is None else words[:, None]
         rows = np.repeat(np.arange(len(descriptors)), assigned.shape[1])
         words = assigned.ravel()
         owners = np.zeros(len(rows), np.int64) if images is None else images[rows]
@@ -139,12 +141,15 @@ class Asmk:
         """The aggregate of a query, with several words for each of its descriptors (N, D) float32."""
         return self.aggregate(descriptors, assignments=self.options.assignments)
 
-    def build(self, images: Iterable[Codes], path: Path) -> AsmkLists:
+    def build(self, images: Iterable[Codes], path: Path, words: Iterable[IntArray] | None = None) -> AsmkLists:
         """Write the lists of a segment, given the codes of each of its images in order, and open them.
 
-        images: (N, D) int8 each (`delf.codes`). Memory stays bounded by a block of features, or by one image.
+        Args:
+            images: (N, D) int8 each (`delf.codes`). Memory stays bounded by a block of features, or by one image.
+            words: (N,) int64 each, the words of these features, where they are known; else the nearest are found.
         """
-        return self.write(map(self._aggregated, blocks_of(images, self.codebook.dimensions)), path)
+        blocks = with_words(blocks_of(images, self.codebook.dimensions), words)
+        return self.write((self._aggregated(*block) for block in blocks), path)
 
     def write(self, blocks: Iterable[Block], path: Path) -> AsmkLists:
         """As `build`, for images that are aggregated already.
@@ -187,10 +192,10 @@ class Asmk:
     def _width(self) -> int:
         return -(-self.codebook.dimensions // 8)
 
-    def _aggregated(self, images: list[Codes]) -> Block:
+    def _aggregated(self, images: list[Codes], words: IntArray | None) -> Block:
         lengths = [len(codes) for codes in images]
         owners = np.repeat(np.arange(len(images)), lengths)
-        return Block(len(images), sum(lengths), self.aggregate(decode(np.concatenate(images)), owners))
+        return Block(len(images), sum(lengths), self.aggregate(decode(np.concatenate(images)), owners, words=words))
 
 
 class AsmkLists(SignatureLists):

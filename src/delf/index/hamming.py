@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from delf.codes import Codes, decode
 from delf.errors import OptionError
 from delf.index.bits import as_integers, ones
-from delf.index.lists import LEAST_RARITY, Entries, SignatureLists, blocks_of, parts, writing_lists
+from delf.index.lists import LEAST_RARITY, Entries, SignatureLists, blocks_of, parts, with_words, writing_lists
 from delf.index.storage import ArrayFile
 from delf.index.words import Codebook
 from delf.types import FloatArray, IntArray
@@ -111,11 +111,11 @@ class Hamming:
         """The words and signatures of a query, with several words for each of its descriptors (N, D) float32."""
         return self.signed(descriptors, self.options.assignments)
 
-    def signed(self, descriptors: FloatArray, assignments: int = 1) -> Signed:
-        """The words and signatures of descriptors (N, D) float32, which must be finite."""
+    def signed(self, descriptors: FloatArray, assignments: int = 1, words: IntArray | None = None) -> Signed:
+        """The words and signatures of descriptors (N, D) float32, which must be finite. words: (N,), where known."""
         if not np.isfinite(descriptors).all():
             raise ValueError("descriptors must be finite numbers")
-        assigned = self.codebook.assign(descriptors, assignments)
+        assigned = self.codebook.assign(descriptors, assignments) if words is None else words[:, None]
         features, words = np.repeat(np.arange(len(assigned)), assigned.shape[1]), assigned.ravel()
         return Signed(features, words, self.codebook.signatures(descriptors[features] - self.codebook.words[words],
                                                                 words))
@@ -126,18 +126,19 @@ class Hamming:
         values = np.exp(-np.square(distances / (self.bits / 4)))
         return np.where(distances <= self.limit(self.options.threshold), values, 0.0)
 
-    def build(self, images: Iterable[Codes], path: Path) -> HammingLists:
+    def build(self, images: Iterable[Codes], path: Path, words: Iterable[IntArray] | None = None) -> HammingLists:
         """Write the lists of a segment, given the codes of each of its images in order, and open them.
 
         Two passes (`delf.index.filling`).
 
         Args:
             images: (N, D) int8 each (`delf.codes`). Memory stays bounded by a block of features, or by one image.
+            words: (N,) int64 each, the words of these features, where they are known; else the nearest are found.
         """
         with writing_lists(path, len(self.codebook), self._width) as writer:
-            for block in blocks_of(images, self.bits):
+            for block, known in with_words(blocks_of(images, self.bits), words):
                 owners = np.repeat(np.arange(len(block)), [len(codes) for codes in block])
-                signed = self.signed(decode(np.concatenate(block)))
+                signed = self.signed(decode(np.concatenate(block)), words=known)
                 writer.add(len(block), Entries(owners, signed.words, signed.signatures))
             writer.write(path, KIND, {"dimensions": self.bits, "codebook": self.codebook.fingerprint,
                                       "rows": len(writer)})

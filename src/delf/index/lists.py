@@ -42,6 +42,14 @@ def blocks_of(images: Iterable[Codes], dimensions: int) -> Iterator[list[Codes]]
         yield block
 
 
+def with_words(blocks: Iterable[list[Codes]],
+               words: Iterable[IntArray] | None) -> Iterator[tuple[list[Codes], IntArray | None]]:
+    """Each block with the words of its features, where those of each image are given."""
+    each = None if words is None else iter(words)
+    for block in blocks:
+        yield block, None if each is None else np.concatenate([next(each) for _ in block])
+
+
 def parts(sizes: IntArray, most: int) -> Iterator[slice]:
     """Runs of lists that have so many entries together, or of one list that has more."""
     ends, start = np.cumsum(sizes), 0
