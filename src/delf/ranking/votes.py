@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from delf.ranking.quantiles import quantile
 from delf.types import FloatArray, IntArray, Neighbours
 
 
@@ -61,6 +62,11 @@ class Candidates:
     def scores_without(self, images: Sequence[int]) -> FloatArray:
         """The scores of all others, in no order."""
         return self._scores[~np.isin(self._images, images)].astype(np.float32, copy=False)
+
+    def quantile_without(self, images: Sequence[int], share: float) -> tuple[int, float]:
+        """How many others there are, and the score that a share of these has at most; 0 where there are none."""
+        scores = self.scores_without(images)
+        return len(scores), quantile(scores, share)
 
     def add_to(self, scores: NDArray[np.float64]) -> None:
         """Add their scores to those (n,) of all images."""
