@@ -204,6 +204,11 @@ class Store:
                                   f"version {self.manifest.version}; look at its manifest anew")
         return entry
 
+    def fetch_shared(self, file: StoredFile, folder: Path) -> Path:
+        """A file that all segments share, in a local folder. Raises `CollectionError` where it is damaged or gone."""
+        self._fetch_shared(file, folder)
+        return folder / file.name
+
     def _fetch_shared(self, file: StoredFile, folder: Path) -> None:
         if not (folder / file.name).is_file() or (folder / file.name).stat().st_size != file.bytes:
             with whole_file(folder / file.name) as temporary:

@@ -46,12 +46,21 @@ class Candidates:
 
     def best(self, count: int) -> Candidates:
         """The first so many."""
-        if self.ordered or not 0 < count < len(self):
-            return Candidates(self.images[:count], self.scores[:count])
+        images, scores = self.leading(count)
+        return Candidates(images, scores.astype(np.float32, copy=False))
+
+    def leading(self, count: int) -> tuple[IntArray, NDArray[Any]]:
+        """The first so many and their scores, in the precision by which they are in this order."""
+        if self.ordered:
+            return self._images[:count], self._scores[:count]
+        if not 0 < count < len(self):
+            return self._first(count)
         last = np.partition(self._scores, len(self) - count)[len(self) - count]
         rows = np.flatnonzero(self._scores >= last)  # a few more than `count`, where the last one has equals
-        found = Candidates(self._images[rows], self._scores[rows], ordered=False)
-        return Candidates(found.images[:count], found.scores[:count])
+        return Candidates(self._images[rows], self._scores[rows], ordered=False)._first(count)
+
+    def _first(self, count: int) -> tuple[IntArray, NDArray[Any]]:
+        return self._images[self._order][:count], self._scores[self._order][:count]
 
     def scores_of(self, images: Sequence[int]) -> dict[int, float]:
         """The scores of some images, as far as they are candidates."""

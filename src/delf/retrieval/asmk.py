@@ -60,17 +60,17 @@ class Said:
     weights: NDArray[np.float64]
     gain: float
 
-    def added(self, found: Candidates, index: AsmkIndex, count: int, base: int = 0) -> NDArray[np.float64]:
-        """(n,) scores of the images of an index: those of candidates, with what is said of each.
+    def supported(self, found: Candidates, index: AsmkIndex, alive: Mask, base: int = 0) -> Candidates:
+        """Candidates with what is said of each image added to its score.
 
         base: the ordinal of the first image of the index, where that is a part of a collection.
         """
-        scores = np.zeros(count)
+        scores = np.zeros(len(alive))
         found.add_to(scores)
         for first, similarities in index.similarities(self.aggregates):
             said = support(self.images, self.weights, similarities, base + first)
             scores[first : first + len(said)] += self.gain * said
-        return scores
+        return ranked(scores, alive)
 
 
 class AsmkImages(Protocol):
@@ -105,7 +105,7 @@ class ListedImages:
 
     def supported(self, found: Candidates, said: Said, alive: Mask) -> Candidates:
         """As `AsmkImages` has it."""
-        return ranked(said.added(found, self._index, len(alive)), alive)
+        return said.supported(found, self._index, alive)
 
 
 class AsmkSearch(Retriever):

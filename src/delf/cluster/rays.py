@@ -1,0 +1,115 @@
+"""Workers by Ray. The only module for searching that imports it, when it is used."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from delf.cluster.transport import Machine, WorkerLostError
+from delf.cluster.worker import Worker
+from delf.errors import CollectionError, missing_dependency
+from delf.pools import available_cores
+
+LOCAL = "local"
+_STORE_BYTES = 200_000_000  # of Ray's object store where a cluster is started for this alone: queries are small
+_ASKED_AT_ONCE, _LOADED_AT_ONCE = 16, 2
+
+
+class RayTransport:
+    """Starts workers as actors, one for each node, and calls them."""
+
+    def __init__(self, ray: Any, *, started: bool) -> None:
+        """started: whether the cluster was started for this, and ends with it."""
+        self._ray, self._started = ray, started
+        # What dies is told by exceptions of these classes.
+        self._deaths = (ray.exceptions.RayActorError, ray.exceptions.WorkerCrashedError,
+                        ray.exceptions.ObjectLostError, ray.exceptions.NodeDiedError)
+
+    @classmethod
+    def connected(cls, address: str) -> RayTransport:
+        """Connect to a cluster; "local" starts one on this machine, which is seen from here alone.
+
+        Raises:
+            MissingDependencyError: Ray is not installed. CollectionError: there is no cluster at the address.
+        """
+        try:
+            import ray
+        except ImportError as error:
+            raise missing_dependency("ray", "ray", "a cluster") from error
+        started = not ray.is_initialized()
+        if started:
+            chosen: dict[str, Any] = {"address": address}
+            if address == LOCAL:
+                chosen |= {"num_cpus": available_cores(), "object_store_memory": _STORE_BYTES,
+                           "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+            try:
+                ray.init(**chosen, logging_level=logging.ERROR, log_to_driver=False, namespace="delf",
+                         configure_logging=False)
+            except (ConnectionError, ValueError, RuntimeError) as error:
+                raise CollectionError(f"there is no Ray cluster at {address!r} ({error}); start one with 'ray start "
+                                      "--head', give its HOST:PORT, or 'local' for this machine alone") from error
+        return cls(ray, started=started)
+
+    def machines(self) -> list[Machine]:
+        """As `Transport` has it: the nodes that have a core, or any."""
+        nodes = [node for node in self._ray.nodes() if node["Alive"]]
+        chosen = [node for node in nodes if node["Resources"].get("CPU", 0) > 0] or nodes
+        return [Machine(node["NodeID"], node["NodeManagerHostname"])
+                for node in sorted(chosen, key=lambda node: str(node["NodeID"]))]
+
+    def start(self, machine: Machine, url: str, cache: str) -> Any:
+        """As `Transport` has it."""
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        actor = self._ray.remote(_with_groups(self._ray)).options(
+            num_cpus=0, max_restarts=0, max_concurrency=_ASKED_AT_ONCE,
+            concurrency_groups={"load": _LOADED_AT_ONCE, "ask": _ASKED_AT_ONCE},
+            scheduling_strategy=NodeAffinitySchedulingStrategy(machine.id, soft=False))
+        return actor.remote(url, cache)
+
+    def put(self, value: Any) -> Any:
+        """As `Transport` has it."""
+        return self._ray.put(value)
+
+    def call(self, worker: Any, method: str, *arguments: Any) -> Any:
+        """As `Transport` has it."""
+        return getattr(worker, method).remote(*arguments)
+
+    def wait(self, calls: Sequence[Any], seconds: float) -> list[Any]:
+        """As `Transport` has it."""
+        done, _ = self._ray.wait(list(calls), num_returns=1, timeout=seconds, fetch_local=False)
+        return list(done)
+
+    def result(self, call: Any) -> Any:
+        """As `Transport` has it."""
+        try:
+            return self._ray.get(call)
+        except self._ray.exceptions.RayTaskError as error:
+            raise (error.cause if isinstance(error.cause, Exception) else error) from None
+        except self._deaths as error:
+            raise WorkerLostError(str(error)) from None
+
+    def cancel(self, calls: Sequence[Any]) -> None:
+        """As `Transport` has it. What has begun ends at its next segment, when its time is over."""
+        for call in calls:
+            self._ray.cancel(call)
+
+    def stop(self, worker: Any) -> None:
+        """As `Transport` has it."""
+        self._ray.kill(worker)
+
+    def close(self) -> None:
+        """As `Transport` has it."""
+        if self._started:
+            self._ray.shutdown()
+
+
+def _with_groups(ray: Any) -> type[Worker]:
+    """The class of workers, of whose methods some may be called while others load."""
+    class RayWorker(Worker):
+        hold = ray.method(concurrency_group="load")(Worker.hold)
+        prepare = ray.method(concurrency_group="load")(Worker.prepare)
+        ask = ray.method(concurrency_group="ask")(Worker.ask)
+
+    return RayWorker

@@ -1,0 +1,37 @@
+"""A store on several machines is searched as one collection on one machine is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from delf.cluster.cluster import Cluster
+from delf.cluster.engine import ClusterEngine, is_spread
+from delf.collection import Collection
+from delf.methods import METHODS
+from delf.search import SearchEngine
+from delf.types import Features, SearchResult
+
+SERVED = [name for name, options in METHODS.items() if is_spread(options)]
+
+
+def said(answer: SearchResult) -> list[tuple[Any, ...]]:
+    """All that an answer says of its results."""
+    return [(one.rank, one.key, one.image, one.ordinal, one.score, one.probability, one.inliers, one.tentative,
+             one.examined, dict(one.evidence), one.inlier_points.tolist(),
+             None if one.transform is None else one.transform.tolist()) for one in answer.results]
+
+
+@pytest.mark.parametrize("method", SERVED)
+def test_answers_are_those_of_one_machine(method: str, whole: Collection, opened: Callable[..., Cluster],
+                                          extractor: Any, query_features: dict[str, Features]) -> None:
+    """Ranks, scores, probabilities, evidence and points, to the last bit, whatever is found on which machine."""
+    here = SearchEngine(whole, extractor, method=method)
+    there = ClusterEngine(opened(best=2), extractor, method=method)
+    for name, features in query_features.items():
+        for top in (3, None):
+            expected, answer = (engine.search_features(features, name=name, top=top) for engine in (here, there))
+            assert said(answer) == said(expected)
+            assert (answer.match, answer.order, answer.missing) == (expected.match, expected.order, 0)
