@@ -115,7 +115,7 @@ def folded(store: Store, known: Known, new: Sequence[SegmentEntry],
             for file in one.files:
                 had = [old[place] for place in known.segments_with_path(file.path)]
                 had += [new[place] for place in fresh.segments_with_path(file.path) if place < number]
-                _leave(changes, file, had)
+                _leave(changes, file, one.image.sha256, had)
             before = [old[place] for place in known.segments_with_key(one.image.sha256)]
             before += [new[place] for place in fresh.segments_with_key(one.image.sha256) if place < number]
             home = _home(changes, one, before)
@@ -142,12 +142,12 @@ def without_files(store: Store, is_meant: Callable[[FileRecord], bool],
     return _next(store.manifest.segments, changes), found
 
 
-def _leave(changes: _Changes, file: FileRecord, entries: Iterable[SegmentEntry]) -> None:
-    """Have a file that was read anew leave the image that it had."""
+def _leave(changes: _Changes, file: FileRecord, key: bytes, entries: Iterable[SegmentEntry]) -> None:
+    """Have a file that was read anew leave the image that it had, if that was of another content."""
     for entry in entries:
         for position, one in enumerate(changes.facts(entry)):
             kept = tuple(other for other in one.files if other.path != file.path)
-            if len(kept) < len(one.files):
+            if len(kept) < len(one.files) and one.image.sha256 != key:
                 changes.have(entry, position, kept)
 
 

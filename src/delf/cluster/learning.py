@@ -10,6 +10,7 @@ from __future__ import annotations
 import heapq
 import os
 import tempfile
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import numpy as np
 from delf.cluster.connecting import ClusterError
 from delf.cluster.folding import hash_of
 from delf.cluster.listing import find_photos
-from delf.cluster.manifest import Manifest, StoredFile
+from delf.cluster.manifest import SHARED, Dropped, Manifest, StoredFile
 from delf.cluster.running import ClusterOptions
 from delf.cluster.store import Store
 from delf.cluster.work import described
@@ -115,7 +116,9 @@ def learn_stored_words(ray: Any, store: Store, extractor: Extractor, options: Cl
     with tempfile.TemporaryDirectory(prefix="delf-words-") as scratch:
         path = codebook_path(Path(scratch), codebook)
         codebook.save(path)
-        store.publish(manifest.next(shared=(store.share(path, path.name),)))
+        shared = store.share(path, path.name)
+        gone = tuple(Dropped(f"{SHARED}/{one.name}", round(time.time(), 3)) for one in manifest.shared if one != shared)
+        store.publish(manifest.next(shared=(shared,), dropped=(*manifest.dropped, *gone)))
     return True
 
 

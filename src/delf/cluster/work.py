@@ -167,8 +167,8 @@ def _require_reachable(piece: Piece) -> None:
     local = [photo for photo in piece.photos if not is_remote(photo)]
     if local and not any(Path(source_of(photo)).exists() for photo in local):
         raise UnreachableError(f"none of the {len(local):,} photos of a piece is there, such as "
-                               f"{display_path(local[0].path)}: let all machines have the folder at the same path, or index from object "
-                               "storage")
+                               f"{display_path(local[0].path)}: let all machines have the folder at the same path, or "
+                               "index from object storage")
 
 
 def _load(photo: FileRecord, shrink_to: int | None) -> LoadedImage:
