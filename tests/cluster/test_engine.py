@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from whole_store import opened, store, whole  # noqa: F401 (fixtures)
 
 from delf.cluster.cluster import Cluster
 from delf.cluster.engine import ClusterEngine, is_spread
@@ -30,8 +31,8 @@ def test_answers_are_those_of_one_machine(method: str, whole: Collection, opened
     """Ranks, scores, probabilities, evidence and points, to the last bit, whatever is found on which machine."""
     here = SearchEngine(whole, extractor, method=method)
     there = ClusterEngine(opened(best=2), extractor, method=method)
-    for name, features in query_features.items():
-        for top in (3, None):
-            expected, answer = (engine.search_features(features, name=name, top=top) for engine in (here, there))
-            assert said(answer) == said(expected)
-            assert (answer.match, answer.order, answer.missing) == (expected.match, expected.order, 0)
+    for name in ("coffee", "unknown"):
+        features = query_features[name].select(slice(400))
+        expected, answer = (engine.search_features(features, name=name, top=None) for engine in (here, there))
+        assert said(answer) == said(expected)
+        assert (answer.match, answer.order, answer.missing) == (expected.match, expected.order, 0)

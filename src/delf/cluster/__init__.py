@@ -6,5 +6,6 @@ Nothing here is known to the stages. A store needs no Ray; what does imports it 
 from delf.cluster.manifest import Manifest, SegmentEntry, StoredFile
 from delf.cluster.publishing import publish
 from delf.cluster.store import Store
+from delf.cluster.upkeep import CompactReport, compact, remove
 
-__all__ = ["Manifest", "SegmentEntry", "Store", "StoredFile", "publish"]
+__all__ = ["CompactReport", "Manifest", "SegmentEntry", "Store", "StoredFile", "compact", "publish", "remove"]

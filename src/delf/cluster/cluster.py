@@ -12,6 +12,7 @@ from typing import Any
 from delf.cluster.fleet import Fleet
 from delf.cluster.locations import local_path
 from delf.cluster.options import ClusterOptions
+from delf.cluster.rays import RayTransport
 from delf.cluster.snapshot import ClusterSnapshot
 from delf.cluster.store import Store
 from delf.cluster.transport import Transport
@@ -60,12 +61,10 @@ class Cluster:
                 the one that this machine belongs to, "HOST:PORT", or "local", which starts one on this machine alone.
 
         Raises:
-            MissingDependencyError: Ray is not installed. CollectionError: there is no store, no cluster, or as
-                `Cluster`.
+            MissingDependencyError: Ray is not installed. ClusterError: there is no cluster. CollectionError: there is
+                no store, or as `Cluster`.
         """
-        from delf.cluster.rays import RayTransport
-
-        return cls(Store.open(place), RayTransport.connected(address), options, told=told, progress=progress)
+        return cls(Store.open(place), RayTransport(address), options, told=told, progress=progress)
 
     @property
     def folder(self) -> Path:

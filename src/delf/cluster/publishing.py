@@ -43,14 +43,15 @@ def publish(collection: Collection, place: str | os.PathLike[str], *, progress: 
         progress(done, len(snapshot.segments))
         facts = [ImageFacts(image, tuple(files), metadata)
                  for image, metadata, files in collection.catalogue.contents(number)]
-        entries.append(_published(store, segment, facts))
+        entries.append(publish_segment(store, segment, facts))
     shared = tuple(store.share(path, path.name) for path in _words(collection))
     store.publish(store.manifest.next(segments=tuple(entries), shared=shared))
     progress(len(entries), len(entries))
     return store
 
 
-def _published(store: Store, segment: Segment, facts: list[ImageFacts]) -> SegmentEntry:
+def publish_segment(store: Store, segment: Segment, facts: list[ImageFacts]) -> SegmentEntry:
+    """Copy a segment of a collection into a store; a manifest may name it then."""
     name = segment.folder.name
     with store.location.writing_segment(SEGMENTS, name) as folder:
         for path in arrays_of(segment.folder):

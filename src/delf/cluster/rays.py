@@ -1,55 +1,32 @@
-"""Workers by Ray. The only module for searching that imports it, when it is used."""
+"""Workers by Ray, one on each node."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any
 
+from delf.cluster.connecting import connected
 from delf.cluster.transport import Machine, WorkerLostError
 from delf.cluster.worker import Worker
-from delf.errors import CollectionError, missing_dependency
-from delf.pools import available_cores
 
-LOCAL = "local"
-_STORE_BYTES = 200_000_000  # of Ray's object store where a cluster is started for this alone: queries are small
 _ASKED_AT_ONCE, _LOADED_AT_ONCE = 16, 2
 
 
 class RayTransport:
     """Starts workers as actors, one for each node, and calls them."""
 
-    def __init__(self, ray: Any, *, started: bool) -> None:
-        """started: whether the cluster was started for this, and ends with it."""
-        self._ray, self._started = ray, started
+    def __init__(self, address: str) -> None:
+        """Connect to a cluster: "local" starts one on this machine, which is seen from here alone, and ends with this.
+
+        Raises:
+            MissingDependencyError, ClusterError, OptionError: as `delf.cluster.connecting.connected`.
+        """
+        self._connection = ExitStack()
+        self._ray = ray = self._connection.enter_context(connected(address))
         # What dies is told by exceptions of these classes.
         self._deaths = (ray.exceptions.RayActorError, ray.exceptions.WorkerCrashedError,
                         ray.exceptions.ObjectLostError, ray.exceptions.NodeDiedError)
-
-    @classmethod
-    def connected(cls, address: str) -> RayTransport:
-        """Connect to a cluster; "local" starts one on this machine, which is seen from here alone.
-
-        Raises:
-            MissingDependencyError: Ray is not installed. CollectionError: there is no cluster at the address.
-        """
-        try:
-            import ray
-        except ImportError as error:
-            raise missing_dependency("ray", "ray", "a cluster") from error
-        started = not ray.is_initialized()
-        if started:
-            chosen: dict[str, Any] = {"address": address}
-            if address == LOCAL:
-                chosen |= {"num_cpus": available_cores(), "object_store_memory": _STORE_BYTES,
-                           "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
-            try:
-                ray.init(**chosen, logging_level=logging.ERROR, log_to_driver=False, namespace="delf",
-                         configure_logging=False)
-            except (ConnectionError, ValueError, RuntimeError) as error:
-                raise CollectionError(f"there is no Ray cluster at {address!r} ({error}); start one with 'ray start "
-                                      "--head', give its HOST:PORT, or 'local' for this machine alone") from error
-        return cls(ray, started=started)
 
     def machines(self) -> list[Machine]:
         """As `Transport` has it: the nodes that have a core, or any."""
@@ -60,12 +37,11 @@ class RayTransport:
 
     def start(self, machine: Machine, url: str, cache: str) -> Any:
         """As `Transport` has it."""
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
+        strategy = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
         actor = self._ray.remote(_with_groups(self._ray)).options(
             num_cpus=0, max_restarts=0, max_concurrency=_ASKED_AT_ONCE,
             concurrency_groups={"load": _LOADED_AT_ONCE, "ask": _ASKED_AT_ONCE},
-            scheduling_strategy=NodeAffinitySchedulingStrategy(machine.id, soft=False))
+            scheduling_strategy=strategy(machine.id, soft=False))
         return actor.remote(url, cache)
 
     def put(self, value: Any) -> Any:
@@ -101,8 +77,7 @@ class RayTransport:
 
     def close(self) -> None:
         """As `Transport` has it."""
-        if self._started:
-            self._ray.shutdown()
+        self._connection.close()
 
 
 def _with_groups(ray: Any) -> type[Worker]:

@@ -15,6 +15,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,15 @@ class Store:
         self.location.write(f"{SHARED}/{name}", data)
         return StoredFile(name, hashlib.sha256(data).hexdigest(), len(data))
 
+    def fetch_shared(self, file: StoredFile, folder: Path) -> Path:
+        """A shared file in a local folder, compared with its digest. Raises as `place`."""
+        path = folder / file.name
+        if not path.is_file() or path.stat().st_size != file.bytes:
+            with whole_file(path) as temporary:
+                temporary.unlink()
+                self._fetch(f"{SHARED}/{file.name}", file, temporary)
+        return path
+
     def as_collection(self, folder: str | Path, *, progress: Progress = silent) -> Collection:
         """All segments in a local folder, as a collection; as `place`."""
         return self.place([entry.name for entry in self.manifest.segments], folder, progress=progress)
@@ -176,7 +186,7 @@ class Store:
             raise CollectionError(f"{display_path(folder)} is not empty: give the name of a new folder")
         with WriterLock(folder):
             for file in self.manifest.shared:
-                self._fetch_shared(file, folder)
+                self.fetch_shared(file, folder)
             with Pool(_FETCHED_AT_ONCE, "delf-fetch") as pool:
                 for done, _ in enumerate(pool.map(lambda entry: self._fetch_segment(entry, folder), wanted)):
                     progress(done + 1, len(wanted))
@@ -204,17 +214,6 @@ class Store:
                                   f"version {self.manifest.version}; look at its manifest anew")
         return entry
 
-    def fetch_shared(self, file: StoredFile, folder: Path) -> Path:
-        """A file that all segments share, in a local folder. Raises `CollectionError` where it is damaged or gone."""
-        self._fetch_shared(file, folder)
-        return folder / file.name
-
-    def _fetch_shared(self, file: StoredFile, folder: Path) -> None:
-        if not (folder / file.name).is_file() or (folder / file.name).stat().st_size != file.bytes:
-            with whole_file(folder / file.name) as temporary:
-                temporary.unlink()
-                self._fetch(f"{SHARED}/{file.name}", file, temporary)
-
     def _fetch_segment(self, entry: SegmentEntry, folder: Path) -> None:
         if _is_there(place := folder / SEGMENTS / entry.name, entry):
             return
@@ -227,7 +226,7 @@ class Store:
     def _fetch(self, name: str, file: StoredFile, temporary: Path) -> None:
         """One file, compared with its digest and brought to the disk."""
         self.location.fetch(name, temporary)
-        if stored_file(temporary) != StoredFile(temporary.name.lstrip("."), file.sha256, file.bytes):
+        if replace(stored_file(temporary), name=file.name) != file:
             raise CollectionError(f"{name} of the store {display_path(self.url)} is not what was written; put it back "
                                   "from a copy, or index the photos again into a new store")
         flush_file(temporary)
