@@ -6,23 +6,16 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from whole_store import opened, store, whole  # noqa: F401 (fixtures)
+from whole_store import said
 
 from delf.cluster.cluster import Cluster
 from delf.cluster.engine import ClusterEngine, is_spread
 from delf.collection import Collection
 from delf.methods import METHODS
 from delf.search import SearchEngine
-from delf.types import Features, SearchResult
+from delf.types import Features
 
 SERVED = [name for name, options in METHODS.items() if is_spread(options)]
-
-
-def said(answer: SearchResult) -> list[tuple[Any, ...]]:
-    """All that an answer says of its results."""
-    return [(one.rank, one.key, one.image, one.ordinal, one.score, one.probability, one.inliers, one.tentative,
-             one.examined, dict(one.evidence), one.inlier_points.tolist(),
-             None if one.transform is None else one.transform.tolist()) for one in answer.results]
 
 
 @pytest.mark.parametrize("method", SERVED)

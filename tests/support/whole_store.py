@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from delf.cluster.cluster import Cluster
-from delf.cluster.options import ClusterOptions
+from delf.cluster.options import FleetOptions
 from delf.cluster.publishing import publish
 from delf.cluster.store import Store
 from delf.cluster.transport import Threads
 from delf.collection import Collection
+from delf.types import SearchResult
 
 
 @pytest.fixture(scope="session")
@@ -38,9 +39,16 @@ def opened(store: Store, tmp_path: Path) -> Iterator[Callable[..., Cluster]]:
 
     def make(machines: int = 2, *, of: Store = store, **options: Any) -> Cluster:
         chosen = {"replicas": 1, "cache": str(tmp_path / "cache"), "watching": 3600.0, **options}
-        clusters.append(Cluster(Store.open(of.url), Threads(machines), ClusterOptions(**chosen)))
+        clusters.append(Cluster(Store.open(of.url), Threads(machines), FleetOptions(**chosen)))
         return clusters[-1]
 
     yield make
     for cluster in clusters:
         cluster.close()
+
+
+def said(answer: SearchResult) -> list[tuple[Any, ...]]:
+    """All that an answer says of its results."""
+    return [(one.rank, one.key, one.image, one.ordinal, one.score, one.probability, one.inliers, one.tentative,
+             one.examined, dict(one.evidence), one.inlier_points.tolist(),
+             None if one.transform is None else one.transform.tolist()) for one in answer.results]

@@ -11,7 +11,7 @@ from typing import Any
 
 from delf.cluster.fleet import Fleet
 from delf.cluster.locations import local_path
-from delf.cluster.options import ClusterOptions
+from delf.cluster.options import FleetOptions
 from delf.cluster.rays import RayTransport
 from delf.cluster.snapshot import ClusterSnapshot
 from delf.cluster.store import Store
@@ -26,7 +26,7 @@ class Cluster:
     `snapshot` is the state that can be searched; `refresh` goes on to the newest one when all of it is loaded.
     """
 
-    def __init__(self, store: Store, transport: Transport, options: ClusterOptions | None = None, *,
+    def __init__(self, store: Store, transport: Transport, options: FleetOptions | None = None, *,
                  told: Callable[[str], None] = lambda sentence: None,
                  progress: Progress = lambda done, total: None) -> None:
         """Start workers and load the store; `Cluster.open` does so by Ray.
@@ -38,7 +38,7 @@ class Cluster:
         Raises:
             CollectionError: a segment cannot be fetched or read anywhere.
         """
-        options, url = options or ClusterOptions(), _for_machines(store.url)
+        options, url = options or FleetOptions(), _for_machines(store.url)
         own = Path(options.cache) / hashlib.sha256(url.encode()).hexdigest()[:16]
         self.store, self.options = store, replace(options, cache=str(own))
         self.fleet = Fleet(transport, url, self.options, told)
@@ -51,7 +51,7 @@ class Cluster:
             raise
 
     @classmethod
-    def open(cls, place: str | Path, *, address: str = "local", options: ClusterOptions | None = None,
+    def open(cls, place: str | Path, *, address: str = "local", options: FleetOptions | None = None,
              told: Callable[[str], None] = lambda sentence: None,
              progress: Progress = lambda done, total: None) -> Cluster:
         """Open a store on a Ray cluster.

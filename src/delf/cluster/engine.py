@@ -66,8 +66,8 @@ class _ClusterState(SearchState):
 
 class ClusterEngine(SearchEngine):
     """Searches a store on the machines of a cluster as `SearchEngine` searches a collection: all that that promises
-    holds, and ranks, scores and probabilities are the same. While a segment is on no machine, an answer is that of the others,
-    and says how many images are missing.
+    holds, and ranks, scores and probabilities are the same. While a segment is on no machine, an answer is that of the
+    others, and says how many images are missing.
 
     Several threads may search at once.
     """

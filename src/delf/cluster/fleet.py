@@ -17,7 +17,7 @@ from importlib.metadata import version
 from typing import Any
 
 from delf.cluster.manifest import Manifest
-from delf.cluster.options import ClusterOptions
+from delf.cluster.options import FleetOptions
 from delf.cluster.parts import PartFacts, Slice, WordsKey, require_same
 from delf.cluster.placement import placed
 from delf.cluster.transport import Machine, Transport, WorkerLostError
@@ -64,7 +64,7 @@ class Lease:
 class Fleet:
     """Starts workers, has them hold segments, and says who has which. Several threads may use it at once."""
 
-    def __init__(self, transport: Transport, url: str, options: ClusterOptions,
+    def __init__(self, transport: Transport, url: str, options: FleetOptions,
                  told: Callable[[str], None] = lambda sentence: None) -> None:
         """told: is given a sentence when something has died, or cannot be loaded."""
         self.transport, self.options, self._url, self._told = transport, options, url, told

@@ -14,7 +14,7 @@ def _cache() -> str:
 
 
 @dataclass(frozen=True)
-class ClusterOptions:
+class FleetOptions:
     """How a cluster searches.
 
     replicas: machines that have each segment. seconds: that an answer of all machines may take. loading_seconds: in
