@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -212,11 +212,20 @@ def _open_lists(quantiser: Compressed, segment: Segment, folder: Path, name: str
 
 def training_sample(collection: Stored, size: int) -> FloatArray:
     """At most `size` stored descriptors, chosen by a hash of their content: the same whatever their order."""
-    share = size / max(collection.rows, 1)
-    chosen: list[Codes] = []
+    return sample_of_codes([share_of_codes(collection, size / max(collection.rows, 1))])
+
+
+def share_of_codes(collection: Stored, share: float) -> Codes:
+    """About such a share of the stored descriptors, as they are stored: those whose content has a small hash."""
+    chosen = [np.zeros((0, collection.dimensions), np.int8)]
     for segment in collection.segments:
         chosen += [block[_content_hash(block) < share] for block in _blocks(segment.descriptors)]
-    codes = np.concatenate(chosen) if chosen else np.zeros((0, collection.dimensions), np.int8)
+    return np.concatenate(chosen)
+
+
+def sample_of_codes(parts: Sequence[Codes]) -> FloatArray:
+    """(N, D) float32: descriptors that were chosen in several places, in an order that does not depend on these."""
+    codes = np.concatenate(parts)
     return decode(codes[np.lexsort(codes.T[::-1])])
 
 

@@ -319,7 +319,8 @@ class SearchResult(Shown):
     match: whether the best image shows the same thing as the query, i.e. its probability passes the threshold; None
         where the method looks at no geometry, and so cannot tell. threshold: that probability.
     seconds: time by stage. box: the part of the query that was searched for; None for all of it. order: what the
-        results are ordered by, in words.
+        results are ordered by, in words. missing: how many images of a store could not be looked at, since no machine
+        of the cluster has them at the moment: what was found is right, and may not be all.
     """
 
     query: str
@@ -330,6 +331,7 @@ class SearchResult(Shown):
     box: Box | None = None
     order: str = ""
     threshold: float = MATCH_PROBABILITY
+    missing: int = 0
 
     @property
     def verified(self) -> bool:

@@ -21,6 +21,7 @@ from delf.cli.options import (
     Method,
     Own,
     Quiet,
+    RayAddress,
     Runtime,
     Settings,
     Strict,
@@ -45,13 +46,17 @@ if TYPE_CHECKING:
     from delf.types import Box, Result, SearchResult
 
 Folder = Annotated[Path, typer.Argument(metavar="COLLECTION", help="Use the collection in this folder.")]
+FolderOrStore = Annotated[str, typer.Argument(metavar="COLLECTION", help="Use the collection in this folder, or the "
+                                              "store at this path or address.")]
 
 
 def index(
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="COLLECTION", help=
-        "Make this collection, or add to it; photos that it has already are left as they are.")],
-    photos: Annotated[list[Path] | None, typer.Argument(metavar="PHOTOS", help="Read these files, and all photos in "
-                                                                               "these folders.")] = None,
+    output: Annotated[str, typer.Option("--output", "-o", metavar="COLLECTION", help=
+        "Make this collection, or add to it; photos that it has already are left as they are. With --ray, make or "
+        "extend a store at this path or address, such as s3://BUCKET/places.store.")],
+    photos: Annotated[list[str] | None, typer.Argument(metavar="PHOTOS", help="Read these files, and all photos in "
+                                                                              "these folders; with --ray, these "
+                                                                              "addresses as well.")] = None,
     model: Annotated[str | None, typer.Option(help="Use this model: the name of a packaged one, a .safetensors or "
                                               ".onnx file, a folder that holds one, or hub:OWNER/NAME. By default the "
                                               f"collection's own is used, and {MODEL} for a new one and with "
@@ -77,6 +82,7 @@ def index(
                                                              "index of the paper, which finds more with as many bits "
                                                              "and takes longer. A new collection uses auto by "
                                                              "default, and an existing one keeps its kind.")] = None,
+    ray: RayAddress = None,
     runtime: Runtime = "auto", device: Device = "cpu", threads: Threads = None,
     strict: Strict = False, json: Json = False, quiet: Quiet = False,
 ) -> None:
@@ -98,7 +104,10 @@ def index(
     Example: [bold]delf index ~/Pictures -o sift.delf --extractor rootsift --set extraction.contrast=0.02[/bold]
 
     Example: [bold]delf index ~/Pictures -o large.delf --storage compact[/bold]
+
+    Example: [bold]delf index s3://photos/2019 -o s3://photos/places.store --ray 10.0.0.1:6379[/bold]
     """
+    from delf.cli.cluster import index_into_store, is_store
     from delf.collection import STORAGES, Collection
     from delf.errors import OptionError
     from delf.images import find_images
@@ -108,25 +117,32 @@ def index(
     if storage not in (None, *STORAGES):
         raise OptionError(f"the storage of a collection is {' or '.join(STORAGES)}, not {storage!r}")
     _require_photos(photos or [], renew)
-    if renew or not Collection.exists(output):
-        find_images(photos or [], exclude=exclude or ())  # a missing one is told before anything is made
+    if ray is not None or is_store(output):
+        refused = {"--prune": prune, "--renew": renew, "--watch": watch, "--index": kind is not None}
+        index_into_store(output, photos or [], exclude or (), storage, ray, refused, settings,
+                         (extractor, model, runtime, device, threads), strict=strict, json=json, quiet=quiet,
+                         dimensions=dimensions, max_features=max_features, details=details)
+        return
+    folder, paths = Path(output), [Path(path) for path in photos or []]
+    if renew or not Collection.exists(folder):
+        find_images(paths, exclude=exclude or ())  # a missing one is told before anything is made
     options = only_extraction(settings, dimensions=dimensions, max_features=max_features)
     if details is not None:
         options["details"] = details or None
     if renew:
         found = load_any(extractor, model, runtime, device, threads, quiet or json, **options)
-        opened = Collection.open(output)
+        opened = Collection.open(folder)
     else:
-        found = extractor_as_before(output, extractor, model, runtime, device, threads, quiet or json, options)
-        opened = Collection.open_or_create(output, found, storage=storage)
+        found = extractor_as_before(folder, extractor, model, runtime, device, threads, quiet or json, options)
+        opened = Collection.open_or_create(folder, found, storage=storage)
     with opened as collection:
         renewed = _renewed(collection, found, prune, storage, json, quiet) if renew else None
-        report = _added(collection, photos or [], prune, exclude or (), json or quiet)
+        report = _added(collection, paths, prune, exclude or (), json or quiet)
         if not report.interrupted:
             _prepare(collection, found, kind, json or quiet)
         _print_added(collection, report, renewed, json)
         if watch and not report.interrupted:
-            _watch(collection, photos or [], found, kind, exclude or (), json, quiet)
+            _watch(collection, paths, found, kind, exclude or (), json, quiet)
     report_passed_over(report.passed_over, quiet)
     report_skipped((*(renewed.skipped if renewed else ()), *report.skipped), strict and not report.interrupted)
     if report.interrupted:
@@ -134,7 +150,7 @@ def index(
         raise typer.Exit(130)
 
 
-def _require_photos(photos: list[Path], renew: bool) -> None:
+def _require_photos(photos: list[str], renew: bool) -> None:
     if not photos and not renew:
         raise typer.BadParameter("say which photos to index: delf index PHOTOS -o COLLECTION. Without PHOTOS, --renew "
                                  "reads those of the collection again", param_hint="PHOTOS")
@@ -340,18 +356,22 @@ def _write_report(path: Path, answers: list[SearchResult], box: Box | None, coll
                  note=f"{counted(len(collection), 'image')}, model {collection.about['model']['name']}")
 
 
-def info(collection: Folder, json: Json = False) -> None:
+def info(collection: FolderOrStore, json: Json = False) -> None:
     """Show what a collection holds: its images, features, bytes by kind, storage, model, and its index with the reason.
 
     Example: [bold]delf info places.delf[/bold]
     """
+    from delf.cli.cluster import is_store, store_info
     from delf.collection import Collection
     from delf.images import display_path
 
+    if is_store(collection):
+        store_info(collection, json)
+        return
     with Collection.open(collection) as opened:
         sizes = opened.bytes_by_kind()
         about = opened.about
-        facts = {"collection": str(collection), "images": len(opened), "files": opened.files(),
+        facts = {"collection": collection, "images": len(opened), "files": opened.files(),
                  "features": opened.snapshot.kept, "segments": len(opened.segments), "storage": opened.storage,
                  "bytes": sizes,
                  "bytes_per_image": round(sum(sizes.values()) / max(1, len(opened))),

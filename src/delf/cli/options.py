@@ -56,6 +56,10 @@ Exclude = Annotated[list[str] | None, typer.Option(
     metavar="GLOB", help="Pass over files and folders whose name, or whose path below PHOTOS, matches this pattern. "
                          "You may repeat this: --exclude '*.gif' --exclude 2019/private.")]
 
+RayAddress = Annotated[str | None, typer.Option(
+    "--ray", metavar="ADDRESS", help="Have all nodes of a Ray cluster do it, into a store: local (start Ray on this "
+                                     "machine), auto (the cluster that runs here) or HOST:PORT.")]
+
 MODEL = "delf-r18"
 _Any = TypeVar("_Any", bound="Extractor")
 METHOD = "delf-asmk"  # of `delf.methods.METHODS`, which is not imported before a command runs

@@ -48,8 +48,8 @@ def serve(
                                                                          "method is served, with all others that need "
                                                                          "nothing more.")] = None,
     share_hours: Annotated[float | None, typer.Option(
-        min=0, help="Keep an uploaded query for this many hours if somebody shares a link to it, 24 by default; 0 keeps "
-                    "none.")] = None,
+        min=0, help="Keep an uploaded query for this many hours if somebody shares a link to it, 24 by default; 0 "
+                    "keeps none.")] = None,
     share_bytes: Annotated[int | None, typer.Option(
         min=1, help="Keep at most this many bytes of shared queries; 100,000,000 by default.")] = None,
     share_photos: Annotated[int | None, typer.Option(

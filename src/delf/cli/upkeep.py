@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
-from delf.cli.collections import Folder
+from delf.cli.collections import Folder, FolderOrStore
 from delf.cli.console import counted, print_json, progress
 from delf.cli.options import Json, Quiet
 
 
 def remove(
-    collection: Folder,
-    photos: Annotated[list[Path], typer.Argument(metavar="PHOTOS", help="Remove these files, and all photos in these "
+    collection: FolderOrStore,
+    photos: Annotated[list[str], typer.Argument(metavar="PHOTOS", help="Remove these files, and all photos in these "
                                                                         "folders, from the collection. They need not "
                                                                         "exist any more.")],
     json: Json = False,
@@ -23,21 +23,25 @@ def remove(
 
     Example: [bold]delf remove places.delf ~/Pictures/2019[/bold]
     """
+    from delf.cli.cluster import is_store, remove_from_store
     from delf.collection import Collection
     from delf.images import display_path
 
+    if is_store(collection):
+        remove_from_store(collection, photos, json)
+        return
     with Collection.open(collection) as opened:
         removed = opened.remove(photos)
         images = len(opened)
     if json:
-        print_json({"collection": str(collection), "removed": removed, "images": images})
+        print_json({"collection": collection, "removed": removed, "images": images})
     else:
         print(f"{display_path(collection)}: {counted(removed, 'file')} removed, now {counted(images, 'image')}; "
               "'delf compact' frees the space")
 
 
 def compact(
-    collection: Folder,
+    collection: FolderOrStore,
     to: Annotated[str | None, typer.Option("--to", metavar="STORAGE", help="Store all features in another form first. "
                                                                            "'compact' takes under 30 kB a photo "
                                                                            "instead of about 190: it keeps fewer "
@@ -46,6 +50,9 @@ def compact(
                                                                            "read the photos again.")] = None,
     model: Annotated[str | None, typer.Option(help="Use this model file, which has its visual words beside it, if the "
                                                    "collection was not made with a packaged model.")] = None,
+    grace: Annotated[float, typer.Option(min=0, metavar="HOURS", help="Of a store, keep segments that no manifest "
+                                                                      "names any more for this many hours, for those who may "
+                                                                      "still be using them.")] = 24,
     json: Json = False, quiet: Quiet = False,
 ) -> None:
     """Free the space of removed photos, and merge small segments so that searches are faster.
@@ -56,10 +63,17 @@ def compact(
 
     Example: [bold]delf compact places.delf --to compact[/bold]
     """
+    from delf.cli.cluster import compact_store, is_store
     from delf.collection import Collection
+    from delf.errors import OptionError
     from delf.images import display_path
     from delf.indexing import build_index
 
+    if is_store(collection):
+        if to is not None or model is not None:
+            raise OptionError(f"--to and --model are of collections, and {collection} is a store: leave them out")
+        compact_store(collection, grace, json, quiet)
+        return
     with Collection.open(collection) as opened:
         before, converted = sum(opened.bytes_by_kind().values()), 0
         if to is not None:
@@ -72,7 +86,7 @@ def compact(
                 build_index(opened, progress=update)
         freed, storage = before - sum(opened.bytes_by_kind().values()), opened.storage
     if json:
-        print_json({"collection": str(collection), "images": images, "segments": segments, "freed": freed,
+        print_json({"collection": collection, "images": images, "segments": segments, "freed": freed,
                     "storage": storage, "converted": converted})
     else:
         said = "" if to is None else f"{counted(converted, 'image')} converted to {storage} storage, "

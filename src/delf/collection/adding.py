@@ -98,7 +98,7 @@ class Adding:
 
         def pixels() -> Iterator[tuple[ImageArray, tuple[int, int]]]:
             for loaded in self._new_images(pairs):
-                in_flight.append((loaded.sha256, _image_record(loaded)))
+                in_flight.append((loaded.sha256, image_record(loaded)))
                 yield loaded.pixels, loaded.size
 
         try:
@@ -214,7 +214,8 @@ def file_key(path: Path) -> bytes:
     return os.fsencode(os.path.abspath(path))  # noqa: PTH100 (resolve would follow links)
 
 
-def _image_record(loaded: LoadedImage) -> ImageRecord:
+def image_record(loaded: LoadedImage) -> ImageRecord:
+    """What is kept of an image that was read."""
     metadata = loaded.metadata
     return ImageRecord(bytes.fromhex(loaded.sha256), metadata.width, metadata.height, metadata.captured_at,
                        metadata.latitude, metadata.longitude, metadata.camera)

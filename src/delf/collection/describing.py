@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
-from delf.collection.records import StoredFacts
+from delf.collection.records import FileRecord, ImageRecord, StoredFacts
 from delf.collection.where import Where
 
 
@@ -39,6 +39,18 @@ class Describing:
         """(folder of the segment, position) of the image with this content, or None."""
         return self._row("SELECT folder, position FROM images JOIN segments ON segment = segments.id WHERE sha256 = ?",
                          (str, int), sha256)
+
+    def contents(self, segment: int) -> list[tuple[ImageRecord, str | None, list[FileRecord]]]:
+        """What is known of each image of a segment, in their order: the record, what callers have said, the files."""
+        images = self._rows(
+            "SELECT id, sha256, width, height, captured_at, latitude, longitude, camera, value FROM images LEFT JOIN "
+            "metadata USING (sha256) WHERE segment = ? ORDER BY position",
+            (int, bytes, int, int, str | None, float | None, float | None, str | None, str | None), segment)
+        files: dict[int, list[FileRecord]] = {number: [] for number, *_ in images}
+        for row in self._rows("SELECT image, path, shown, size, mtime_ns FROM files JOIN images ON image = id WHERE "
+                              "segment = ? ORDER BY path", (int, bytes, bytes, int, int), segment):
+            files[row[0]].append(FileRecord(*row[1:]))
+        return [(ImageRecord(*row[1:8]), row[8], files[row[0]]) for row in images]
 
     def identities(self, segment: int) -> list[tuple[bytes, bytes, bytes]]:
         """(SHA-256, shown path, absolute path) of the images of a segment, in their order; no paths of removed ones."""

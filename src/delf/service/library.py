@@ -9,11 +9,8 @@ import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from delf.collection import Collection, Snapshot
 from delf.collection.catalogue import NAME
@@ -27,7 +24,6 @@ from delf.methods import DEFAULT_METHOD, METHODS
 from delf.retrieval import GlobalRetrieval, VoteOptions, open_retriever
 from delf.search import SearchEngine
 from delf.service.problems import Problem, not_found, removed
-from delf.types import IntArray
 
 KEY = r"^[0-9a-f]{64}$"
 _FROM_FEATURES = (VoteOptions, GlobalRetrieval)  # which search by what every collection has
@@ -117,17 +113,7 @@ class State:
         That order is the same in every state, so that whoever lists photos in pieces misses none, and sees none twice,
         whatever is added, removed or merged meanwhile.
         """
-        order = self._by_key if where is None else self._by_key[self.snapshot.matching(where)[self._by_key]]
-        start = 0
-        if key is not None:
-            start, stop = 0, len(order)
-            while start < stop:
-                middle = (start + stop) // 2
-                if self.snapshot.key_of(int(order[middle])) <= key:
-                    start = middle + 1
-                else:
-                    stop = middle
-        return [int(ordinal) for ordinal in order[start : start + limit]]
+        return self.snapshot.after(key, limit, where)
 
     def listed(self, order: str, where: str | None = None) -> Ordered:
         """The photos in an order of `delf.collection.ordering.ORDERS`: all, or those that a condition is true of.
@@ -141,16 +127,6 @@ class State:
             if known is None or known[0] != version:
                 known = self._orders[order] = version, ordered(self.snapshot, order)
         return known[1] if where is None else known[1].only(self.snapshot.matching(where))
-
-    @cached_property
-    def _by_key(self) -> IntArray:
-        """The places of the photos that are there, in the order of their keys."""
-        keys = [np.ascontiguousarray(segment.keys) for segment in self.snapshot.segments]
-        if not keys:
-            return np.zeros(0, np.int64)
-        parts = np.concatenate(keys).view(">u8")  # four numbers, the first of which weighs most
-        order = np.lexsort(parts.T[::-1])
-        return order[self.snapshot.alive[order]]
 
     def _missing(self, key: str) -> Problem:
         if not re.match(KEY, key):

@@ -1,0 +1,193 @@
+"""Photos indexed into a store by all nodes of a cluster: what `delf index PHOTOS -o STORE --ray ADDRESS` does."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from delf.cluster.connecting import connected, require_address
+from delf.cluster.facts import ImageFacts
+from delf.cluster.folding import Known, folded
+from delf.cluster.learning import learn_stored_words, opened_store
+from delf.cluster.listing import find_photos
+from delf.cluster.manifest import PIECES, SegmentEntry
+from delf.cluster.pieces import Piece, PieceReport, cut, report_name
+from delf.cluster.running import ClusterOptions, Runner
+from delf.cluster.store import Store
+from delf.cluster.work import Job
+from delf.collection.records import FileRecord
+from delf.collection.storage import Storage
+from delf.errors import CollectionError
+from delf.extractors import Own, as_extractor
+from delf.images import PassedOver, display_path
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class IndexReport:
+    """What a job did, in numbers of files, as `AddReport` has it.
+
+    faults: a sentence for each node that lost pieces, stood still or was slow, and for what else went wrong and was
+    made good. before: pieces that an earlier job had done, which was cut short. version: of the manifest.
+    """
+
+    added: int
+    unchanged: int
+    duplicates: int
+    skipped: tuple[str, ...]
+    interrupted: bool
+    faults: tuple[str, ...] = ()
+    pieces: int = 0
+    before: int = 0
+    version: int = 0
+    passed_over: PassedOver = field(default_factory=PassedOver)
+
+
+def index_photos(photos: Iterable[str | os.PathLike[str]], place: str | os.PathLike[str], extractor: Own, *,
+                 address: str = "auto", storage: Storage | None = None, exclude: Iterable[str] = (),
+                 options: ClusterOptions | None = None, progress: Progress = lambda done, total: None) -> IndexReport:
+    """Add the photos in files, folders and object storage to a store, which is made where there is none.
+
+        index_photos(["s3://photos/2019"], "s3://photos/places.store", Delf.load(threads=1), address="10.0.0.1:6379")
+
+    What was added before, and has not changed, is passed over. Whatever ends the work, pieces that were done are not
+    done again by the next call; after Ctrl-C they are published at once.
+
+    Args:
+        photos: paths, which must be the same on all nodes, and addresses (`s3://`, `gs://`, `file://`, ...).
+        place: of the store, as well. extractor: sent to the workers, so that it can be pickled.
+        address: of the cluster, as for `connected`. storage: of a new store, as for `Collection.create`.
+        progress: called with (photos done, photos to do).
+
+    Raises:
+        CollectionError: the store is of another model, options or storage, or cannot be written. ImageError: a path is
+            not there. ClusterError: there is no cluster, or it cannot do the work.
+    """
+    require_address(address)
+    options, whole = options or ClusterOptions(), as_extractor(extractor)
+    roots, patterns = [os.fspath(root) for root in photos], [exclude] if isinstance(exclude, str) else list(exclude)
+    find_photos(roots, exclude=patterns, on_error=lambda _: None)  # a missing one is told before anything is made
+    with connected(address) as ray:
+        store = opened_store(ray, place, whole, storage, roots, patterns, options)
+        job = _Indexing(store, whole, options, patterns)
+        report = job.run(ray, roots, progress)
+        if not report.interrupted and learn_stored_words(ray, store, whole, options):
+            report = replace(report, version=store.manifest.version)
+        return report
+
+
+class _Indexing:
+    """One run of `index_photos`."""
+
+    def __init__(self, store: Store, extractor: Any, options: ClusterOptions, exclude: list[str]) -> None:
+        self._store, self._extractor, self._options, self._exclude = store, extractor, options, exclude
+        self._reports: dict[str, PieceReport] = {}  # in the order of the pieces
+        self._unchanged = self._before = self._photos_before = 0
+        self._skipped: list[str] = []
+
+    def run(self, ray: Any, roots: list[str], progress: Progress) -> IndexReport:
+        """Do what is to be done, and publish it."""
+        passed_over = PassedOver()
+        total = sum(1 for _ in find_photos(roots, exclude=self._exclude, on_error=lambda _: None,
+                                           passed_over=passed_over))
+        known = Known.of(self._known_facts())
+        runner = Runner(ray, Job(self._store.url, self._store.manifest, self._extractor, self._options.batch),
+                        self._options, lambda photos: progress(self._unchanged + self._photos_before + photos, total))
+        interrupted = False
+        found = find_photos(roots, exclude=self._exclude, on_error=lambda error: self._skipped.append(str(error)))
+        try:
+            for report in runner.reports(self._to_do(found, known)):
+                self._take(report)
+        except KeyboardInterrupt:
+            interrupted = True
+        copies = self._publish(known)
+        self._tidy(interrupted)
+        progress(total if not interrupted else min(total, self._unchanged + self._read()), total)
+        return self._report(copies, interrupted, runner.faults.sentences(), passed_over)
+
+    def _known_facts(self) -> Iterator[list[ImageFacts]]:
+        return (self._store.facts(entry) for entry in self._store.manifest.segments)
+
+    def _to_do(self, found: Iterator[FileRecord], known: Known) -> Iterator[Piece]:
+        """The pieces that are not done. Those that are, and those that have been split, are looked up in the store."""
+        for piece in cut(self._new(found, known), self._options.piece):
+            yield from self._left_of(piece)
+
+    def _new(self, found: Iterator[FileRecord], known: Known) -> Iterator[FileRecord]:
+        for photo in found:
+            if known.has(photo):
+                self._unchanged += 1
+            else:
+                yield photo
+
+    def _left_of(self, piece: Piece) -> Iterator[Piece]:
+        self._reports.setdefault(piece.id, PieceReport(piece.id))  # has its place in the order
+        data = self._store.location.read(report_name(piece.id))
+        if data is None:
+            yield piece
+            return
+        report = PieceReport.from_json(data, f"{report_name(piece.id)} of {display_path(self._store.url)}")
+        if report.split:
+            for half in piece.halves():
+                yield from self._left_of(half)
+            return
+        self._before += 1
+        self._photos_before += len(piece.photos)
+        self._reports[piece.id] = report
+
+    def _take(self, report: PieceReport) -> None:
+        """Note what became of a piece, and see that it is in the store, where all nodes look for it."""
+        self._reports[report.id] = report
+        if report.entry is None:
+            self._store.location.write(report.name, report.to_json())
+        elif self._store.location.read(report.name) is None:
+            raise CollectionError(f"what {report.node} has written is not in {display_path(self._store.url)} as it is "
+                                  "seen here: have all machines share that folder at the same path, or use object "
+                                  "storage")
+
+    def _publish(self, known: Known) -> int:
+        """Put what is done into the manifest; how many files are copies of images in other pieces."""
+        done = {entry.name: entry for entry in (*self._left_over(), *self._entries())}
+        fresh = [entry for name, entry in done.items() if self._store.manifest.entry(name) is None]
+        if not fresh:
+            return 0
+        manifest, copies = folded(self._store, known, fresh)
+        self._store.publish(manifest)
+        return copies
+
+    def _entries(self) -> Iterator[SegmentEntry]:
+        return (report.entry for report in self._reports.values() if report.entry is not None)
+
+    def _left_over(self) -> Iterator[SegmentEntry]:
+        """What jobs that were cut short have done of other photos."""
+        for name in self._store.location.names(PIECES):
+            data = self._store.location.read(f"{PIECES}/{name}")
+            if data is not None and name.removesuffix(".json") not in self._reports:
+                entry = PieceReport.from_json(data, f"{PIECES}/{name} of {display_path(self._store.url)}").entry
+                if entry is not None:
+                    yield entry
+
+    def _tidy(self, interrupted: bool) -> None:
+        """Delete what was said of pieces, which the manifest says now. Of a job that goes on later, what could not be
+        read, and what is done in halves, is not in the manifest.
+        """
+        if not interrupted:
+            self._store.location.delete(PIECES)
+            return
+        for report in self._reports.values():
+            if report.entry is not None:
+                self._store.location.delete(report.name)
+
+    def _read(self) -> int:
+        return sum(report.read + report.copies + len(report.skipped) for report in self._reports.values())
+
+    def _report(self, copies: int, interrupted: bool, faults: list[str], passed_over: PassedOver) -> IndexReport:
+        reports = list(self._reports.values())
+        read, alike = sum(one.read for one in reports), sum(one.copies for one in reports)
+        skipped = (*self._skipped, *(why for one in reports for _, why in one.skipped))
+        return IndexReport(read - copies, self._unchanged, alike + copies, skipped, interrupted, tuple(faults),
+                           len([one for one in reports if one.entry or one.skipped]), self._before,
+                           self._store.manifest.version, passed_over)

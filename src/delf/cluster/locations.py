@@ -1,0 +1,255 @@
+"""Where a store lies: in a folder, or in object storage by fsspec (`s3://`, `gs://`, ...).
+
+Both know files by their names below the store, with slashes, and write each whole or not at all.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import unquote, urlsplit
+
+from delf.collection.segment import new_segment
+from delf.errors import CollectionError, DelfError, missing_dependency
+from delf.files import write_atomically
+from delf.images import display_path
+
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://.+")
+_SCHEME_EXTRA = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
+
+
+class Location(Protocol):
+    """What a store asks of the place where it lies. All methods raise `CollectionError` where that does not answer."""
+
+    url: str
+    """The address, as it is shown and named."""
+
+    def read(self, name: str) -> bytes | None:
+        """The content of a file; None where there is none."""
+        ...
+
+    def write(self, name: str, data: bytes) -> None:
+        """Make `data` the content of a file, at once."""
+        ...
+
+    def fetch(self, name: str, temporary: Path) -> None:
+        """Have a file as a new local one, which is for reading only."""
+        ...
+
+    def writing_segment(self, folder: str, name: str) -> AbstractContextManager[Path]:
+        """A local folder to write files into; they are in `folder/name` when the block has ended well."""
+        ...
+
+    def names(self, folder: str) -> list[str]:
+        """What is in a folder, in order; nothing where there is no such folder."""
+        ...
+
+    def changed(self, name: str) -> float:
+        """When the newest file at or below a name was written, in seconds since 1970; 0 where there is none."""
+        ...
+
+    def delete(self, name: str) -> None:
+        """Delete a file or a folder, if it is there."""
+        ...
+
+
+def is_url(text: str | os.PathLike[str]) -> bool:
+    """Whether something is an address such as `s3://bucket/photos`, and not a path."""
+    return isinstance(text, str) and _URL.fullmatch(text) is not None
+
+
+def local_path(text: str | os.PathLike[str]) -> Path | None:
+    """The path that an address or a path means on this machine; None for object storage."""
+    if not is_url(text):
+        return Path(text)
+    parts = urlsplit(str(text))
+    if parts.scheme.lower() in ("file", "local"):
+        return Path(unquote(parts.netloc + parts.path))
+    return None
+
+
+def location_of(text: str | os.PathLike[str]) -> Location:
+    """Where an address or a path leads.
+
+    Raises:
+        MissingDependencyError: it needs fsspec, or a package for this kind of storage. CollectionError: there is no
+            such kind of storage.
+    """
+    path = local_path(text)
+    return RemoteLocation(str(text)) if path is None else LocalLocation(path)
+
+
+def filesystem_of(url: str) -> tuple[Any, str]:
+    """The file system of fsspec that an address belongs to, and the path in it. Raises as `location_of`."""
+    scheme = urlsplit(url).scheme.lower()
+    try:
+        import fsspec
+    except ImportError as error:
+        raise missing_dependency("fsspec", "ray", f"the address {url}") from error
+    try:
+        filesystem, path = fsspec.core.url_to_fs(url, use_listings_cache=False)
+    except ImportError as error:
+        raise missing_dependency(str(error.name or scheme), _SCHEME_EXTRA.get(scheme, "ray"),
+                                 f"the address {url}") from error
+    except ValueError as error:
+        raise CollectionError(f"there is no storage of the kind {scheme}:// ({error}); give a path, or an address "
+                              "such as s3://BUCKET/FOLDER or gs://BUCKET/FOLDER") from error
+    return filesystem, str(path).rstrip("/")
+
+
+class LocalLocation:
+    """A folder, of one machine or shared by several."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.url = folder, str(folder)
+
+    def read(self, name: str) -> bytes | None:
+        """As `Location.read`."""
+        with self._failures():
+            try:
+                return (self.folder / name).read_bytes()
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+
+    def write(self, name: str, data: bytes) -> None:
+        """As `Location.write`."""
+        with self._failures():
+            (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.folder / name, data, error=CollectionError)
+
+    def fetch(self, name: str, temporary: Path) -> None:
+        """As `Location.fetch`: by another name of the same file where that can be."""
+        with self._failures():
+            source = self.folder / name
+            if source.is_symlink():
+                raise CollectionError(f"{display_path(source)} is a link, which may lead out of the store; put what it "
+                                      "leads to in its place")
+            try:
+                os.link(source, temporary)
+            except OSError:  # another disk, or one without such names
+                shutil.copyfile(source, temporary)
+
+    @contextmanager
+    def writing_segment(self, folder: str, name: str) -> Iterator[Path]:
+        """As `Location.writing_segment`."""
+        with self._failures(), new_segment(self.folder / folder, name) as hidden:
+            yield hidden
+
+    def names(self, folder: str) -> list[str]:
+        """As `Location.names`."""
+        with self._failures():
+            place = self.folder / folder
+            return sorted(path.name for path in place.iterdir()) if place.is_dir() else []
+
+    def changed(self, name: str) -> float:
+        """As `Location.changed`."""
+        path = self.folder / name
+        try:
+            return max((one.stat().st_mtime for one in (path, *path.rglob("*"))), default=0.0)
+        except OSError:  # gone by now
+            return 0.0
+
+    def delete(self, name: str) -> None:
+        """As `Location.delete`."""
+        path = self.folder / name
+        with self._failures():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+    @contextmanager
+    def _failures(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise CollectionError(f"the store {display_path(self.folder)} cannot be used ({error.strerror or error}); "
+                                  "check the path, the permissions and the disk") from error
+
+
+class RemoteLocation:
+    """A prefix in object storage."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/")
+        self._files, self._root = filesystem_of(self.url)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return RemoteLocation, (self.url,)
+
+    def read(self, name: str) -> bytes | None:
+        """As `Location.read`."""
+        with self._failures():
+            try:
+                return bytes(self._files.cat_file(f"{self._root}/{name}"))
+            except FileNotFoundError:
+                return None
+
+    def write(self, name: str, data: bytes) -> None:
+        """As `Location.write`: by one PUT."""
+        with self._failures():
+            self._files.pipe_file(f"{self._root}/{name}", data)
+
+    def fetch(self, name: str, temporary: Path) -> None:
+        """As `Location.fetch`."""
+        with self._failures():
+            self._files.get_file(f"{self._root}/{name}", str(temporary))
+
+    @contextmanager
+    def writing_segment(self, folder: str, name: str) -> Iterator[Path]:
+        """As `Location.writing_segment`. What is cut short has left files that no manifest names."""
+        with tempfile.TemporaryDirectory(prefix="delf-segment-") as scratch:
+            with new_segment(Path(scratch), name) as hidden:
+                yield hidden
+            with self._failures():
+                for path in sorted(Path(scratch, name).iterdir()):
+                    self._files.put_file(str(path), f"{self._root}/{folder}/{name}/{path.name}")
+
+    def names(self, folder: str) -> list[str]:
+        """As `Location.names`."""
+        with self._failures():
+            try:
+                listed = self._files.ls(f"{self._root}/{folder}", detail=False)
+            except FileNotFoundError:
+                return []
+            return sorted({str(path).rstrip("/").rpartition("/")[2] for path in listed} - {""})
+
+    def changed(self, name: str) -> float:
+        """As `Location.changed`."""
+        with self._failures():
+            found = self._files.find(f"{self._root}/{name}", detail=True)
+            return max((modified(about) for about in found.values()), default=0.0)
+
+    def delete(self, name: str) -> None:
+        """As `Location.delete`."""
+        with self._failures():
+            try:
+                self._files.rm(f"{self._root}/{name}", recursive=True)
+            except FileNotFoundError:
+                return
+
+    @contextmanager
+    def _failures(self) -> Iterator[None]:
+        """A sentence where object storage does not answer: its clients raise errors of many classes."""
+        try:
+            yield
+        except DelfError:
+            raise
+        except Exception as error:
+            raise CollectionError(f"the store {self.url} cannot be used ({type(error).__name__}: {error}); check the "
+                                  "address, your rights there and the network") from error
+
+
+def modified(about: Mapping[str, Any]) -> float:
+    """When a file was written, by what fsspec says of it, in seconds since 1970; 0 where that is not known."""
+    time = next((about[name] for name in ("LastModified", "mtime", "updated", "created") if about.get(name)), 0.0)
+    if isinstance(time, str):
+        time = datetime.fromisoformat(time)
+    return float(time.timestamp() if isinstance(time, datetime) else time)

@@ -1,0 +1,301 @@
+"""A store: segments with one published manifest, in a folder or in object storage.
+
+Features are never read from it in place: a part of it, or all of it, is fetched into a local folder, which is an
+ordinary collection. So what works on a collection works on a part of a store.
+
+    store = Store.open("s3://photos/places.store")
+    with store.as_collection("cache/places.delf") as collection:
+        SearchEngine(collection, Delf.load()).search("query.jpg")
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from delf.cluster.facts import ImageFacts, facts_from_bytes, facts_to_bytes
+from delf.cluster.locations import Location, local_path, location_of
+from delf.cluster.manifest import NAME, SEGMENTS, SHARED, Manifest, SegmentEntry, StoredFile
+from delf.collection import Collection
+from delf.collection.catalogue import Catalogue
+from delf.collection.catalogue import exists as has_catalogue
+from delf.collection.collection import Progress, silent
+from delf.collection.lock import WriterLock
+from delf.collection.records import FileRecord, ImageRecord
+from delf.collection.segment import new_segment
+from delf.collection.upkeep import is_unused, remove_leftovers
+from delf.errors import CollectionError
+from delf.files import flush_file, whole_file
+from delf.images import display_path
+from delf.pools import Pool
+
+_FETCHED_AT_ONCE = 8
+_BUILDING = ".placing-"  # a folder beside, in which the catalogue of a new state is made
+_KNOWN_BY = "store"  # what the catalogue of a part says of where it came from
+
+
+class Store:
+    """A store, opened: it answers for one `manifest`, until `refresh` or `publish`."""
+
+    def __init__(self, location: Location, manifest: Manifest) -> None:
+        self.location, self._manifest = location, manifest
+
+    @classmethod
+    def open(cls, place: str | os.PathLike[str]) -> Store:
+        """Open the store at a path or an address.
+
+        Raises:
+            CollectionError: there is none, it is damaged or of a newer format, or its place does not answer.
+        """
+        location = location_of(place)
+        return cls(location, _read(location))
+
+    @classmethod
+    def create(cls, place: str | os.PathLike[str], about: Mapping[str, Any]) -> Store:
+        """Make a store without any photo. about: what a catalogue says: model, options, and the storage if any.
+
+        Raises:
+            CollectionError: there is something already, or it cannot be written.
+        """
+        location, path = location_of(place), local_path(place)
+        if cls.exists(place) or (path is not None and path.exists() and not (path.is_dir() and is_unused(path))):
+            raise CollectionError(f"{display_path(location.url)} is there already: give the name of a new store")
+        manifest = Manifest(about["model"], about["options"], about.get("storage"))
+        location.write(NAME, manifest.to_json())
+        return cls(location, manifest)
+
+    @staticmethod
+    def exists(place: str | os.PathLike[str]) -> bool:
+        """Whether there is a store at a path or an address."""
+        path = local_path(place)
+        if path is not None:
+            try:
+                return (path / NAME).is_file()
+            except OSError:
+                return False
+        return location_of(place).read(NAME) is not None
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return self.location.url
+
+    @property
+    def manifest(self) -> Manifest:
+        """The state that it answers for."""
+        return self._manifest
+
+    def refresh(self) -> Manifest:
+        """Look at the manifest anew."""
+        self._manifest = _read(self.location)
+        return self._manifest
+
+    def publish(self, manifest: Manifest) -> None:
+        """Make a manifest the state of the store, in one write. What it names must be there.
+
+        Raises:
+            CollectionError: another process has published meanwhile: nothing is lost, since its manifest stays.
+        """
+        there = _read(self.location).version
+        if manifest.version != there + 1:
+            raise CollectionError(f"another process has changed the store {display_path(self.url)} meanwhile (version "
+                                  f"{there}); run the same command again, which goes on from there")
+        self.location.write(NAME, manifest.to_json())
+        self._manifest = manifest
+
+    def facts(self, entry: SegmentEntry) -> list[ImageFacts]:
+        """What is known of the images of a segment, in the order of their positions.
+
+        Raises:
+            CollectionError: they are gone or damaged.
+        """
+        name = f"{SEGMENTS}/{entry.name}/{entry.facts.name}"
+        where = f"{name} of the store {display_path(self.url)}"
+        data = self.location.read(name)
+        if data is None or hashlib.sha256(data).hexdigest() != entry.facts.sha256:
+            raise CollectionError(f"{where} is {'not there' if data is None else 'not what was written'}; put it back "
+                                  "from a copy, or index the photos again into a new store")
+        found = facts_from_bytes(data, where)
+        if len(found) != entry.images:
+            raise CollectionError(f"{where} is of {len(found):,} images, and the manifest says {entry.images:,}; put "
+                                  "it back from a copy")
+        return found
+
+    def write_facts(self, segment: str, images: Iterable[ImageFacts]) -> StoredFile:
+        """Write what is known of the images of a segment as a new file of it, which a manifest may name then."""
+        file, data = facts_file(images)
+        self.location.write(f"{SEGMENTS}/{segment}/{file.name}", data)
+        return file
+
+    def share(self, path: Path, name: str) -> StoredFile:
+        """Put a local file beside the segments, which a manifest may name then as `shared`."""
+        data = path.read_bytes()
+        self.location.write(f"{SHARED}/{name}", data)
+        return StoredFile(name, hashlib.sha256(data).hexdigest(), len(data))
+
+    def fetch_shared(self, file: StoredFile, folder: Path) -> Path:
+        """A shared file in a local folder, compared with its digest. Raises as `place`."""
+        path = folder / file.name
+        if not path.is_file() or path.stat().st_size != file.bytes:
+            with whole_file(path) as temporary:
+                temporary.unlink()
+                self._fetch(f"{SHARED}/{file.name}", file, temporary)
+        return path
+
+    def as_collection(self, folder: str | Path, *, progress: Progress = silent) -> Collection:
+        """All segments in a local folder, as a collection; as `place`."""
+        return self.place([entry.name for entry in self.manifest.segments], folder, progress=progress)
+
+    def place(self, names: Iterable[str], folder: str | Path, *, progress: Progress = silent) -> Collection:
+        """Fetch segments into a local folder, which is then a collection of them, and open it to be read.
+
+        What is there already stays, and segments that are not asked for go: the folder never holds more. Each file is
+        compared with its digest when it comes; work that is cut short goes on at the segment where it was. Who has the
+        collection open reads on in the old state until `refresh`.
+
+        Args:
+            names: of segments of the `manifest`. folder: new, empty, or from an earlier call.
+            progress: called with (segments there, segments asked for).
+
+        Raises:
+            CollectionError: there is no such segment, something is damaged or cannot be fetched, or the folder holds
+                something else.
+        """
+        folder, wanted = Path(folder), [self._entry(name) for name in dict.fromkeys(names)]
+        state = _state(self.manifest, wanted)
+        if has_catalogue(folder) and _placed_state(folder) == state and all(
+                _is_there(folder / SEGMENTS / entry.name, entry) for entry in wanted):
+            progress(len(wanted), len(wanted))
+            return Collection.open(folder)
+        try:
+            self._place(wanted, folder, state, progress)
+        except OSError as error:
+            raise CollectionError(f"cannot put segments into {display_path(folder)} ({error.strerror or error}); check "
+                                  "its permissions and the disk") from error
+        return Collection.open(folder)
+
+    def _place(self, wanted: list[SegmentEntry], folder: Path, state: str, progress: Progress) -> None:
+        (folder / SEGMENTS).mkdir(parents=True, exist_ok=True)
+        if not has_catalogue(folder) and not _is_ours(folder):
+            raise CollectionError(f"{display_path(folder)} is not empty: give the name of a new folder")
+        with WriterLock(folder):
+            for file in self.manifest.shared:
+                self.fetch_shared(file, folder)
+            with Pool(_FETCHED_AT_ONCE, "delf-fetch") as pool:
+                for done, _ in enumerate(pool.map(lambda entry: self._fetch_segment(entry, folder), wanted)):
+                    progress(done + 1, len(wanted))
+            about = {**self.manifest.about, _KNOWN_BY: {"url": self.url, "version": self.manifest.version,
+                                                        "state": state}}
+            if not has_catalogue(folder):
+                Catalogue.create(folder, self.manifest.about).close()
+            for old in folder.glob(f"{_BUILDING}*"):
+                shutil.rmtree(old, ignore_errors=True)
+            with tempfile.TemporaryDirectory(prefix=_BUILDING, dir=folder) as scratch, \
+                    Catalogue.create(Path(scratch), self.manifest.about) as new, Catalogue.open(folder) as catalogue:
+                for entry in wanted:
+                    facts = self.facts(entry)
+                    _publish_entry(new, entry, facts)
+                    # What is said of content outlives a change of segments, and so is not taken over with them.
+                    catalogue.describe({one.image.sha256: one.metadata for one in facts if one.files})
+                catalogue.take_over(new)
+                catalogue.say({_KNOWN_BY: about[_KNOWN_BY]})
+                remove_leftovers(folder, catalogue)
+
+    def _entry(self, name: str) -> SegmentEntry:
+        entry = self.manifest.entry(name)
+        if entry is None:
+            raise CollectionError(f"the store {display_path(self.url)} has no segment {display_path(name)} in its "
+                                  f"version {self.manifest.version}; look at its manifest anew")
+        return entry
+
+    def _fetch_segment(self, entry: SegmentEntry, folder: Path) -> None:
+        if _is_there(place := folder / SEGMENTS / entry.name, entry):
+            return
+        for torn in (place, place.with_name(f".{entry.name}")):
+            shutil.rmtree(torn, ignore_errors=True)
+        with new_segment(folder / SEGMENTS, entry.name) as temporary:
+            for file in entry.files:
+                self._fetch(f"{SEGMENTS}/{entry.name}/{file.name}", file, temporary / file.name)
+
+    def _fetch(self, name: str, file: StoredFile, temporary: Path) -> None:
+        """One file, compared with its digest and brought to the disk."""
+        self.location.fetch(name, temporary)
+        if replace(stored_file(temporary), name=file.name) != file:
+            raise CollectionError(f"{name} of the store {display_path(self.url)} is not what was written; put it back "
+                                  "from a copy, or index the photos again into a new store")
+        flush_file(temporary)
+
+
+def stored_file(path: Path) -> StoredFile:
+    """A local file, as a manifest is to say it."""
+    with path.open("rb") as file:
+        return StoredFile(path.name.lstrip("."), hashlib.file_digest(file, "sha256").hexdigest(), path.stat().st_size)
+
+
+def facts_file(images: Iterable[ImageFacts]) -> tuple[StoredFile, bytes]:
+    """The file that says what is known of images, by the digest of its content, and that content."""
+    data = facts_to_bytes(images)
+    digest = hashlib.sha256(data).hexdigest()
+    return StoredFile(f"facts-{digest[:16]}.jsonl", digest, len(data)), data
+
+
+def _read(location: Location) -> Manifest:
+    data = location.read(NAME)
+    if data is None:
+        raise CollectionError(f"there is no store at {display_path(location.url)}: it has no {NAME}; make one with "
+                              f"'delf index PHOTOS -o {display_path(location.url)} --ray local'")
+    return Manifest.from_json(data, display_path(location.url))
+
+
+def _state(manifest: Manifest, entries: list[SegmentEntry]) -> str:
+    """What is another text whenever a part would be another one."""
+    said = repr((manifest.model, manifest.options, manifest.storage, manifest.shared, entries))
+    return hashlib.sha256(said.encode()).hexdigest()
+
+
+def _placed_state(folder: Path) -> str | None:
+    with Catalogue.open(folder) as catalogue:
+        said = catalogue.about().get(_KNOWN_BY)
+    if not isinstance(said, dict):
+        raise CollectionError(f"{display_path(folder)} is a collection of its own, which no store has put there: give "
+                              "the name of a new folder")
+    return str(said.get("state"))
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether a folder without a catalogue has no more than what a call that was cut short has left."""
+    return all(entry.name in (SEGMENTS, "writer.lock") or entry.name.startswith(".") or entry.suffix == ".words"
+               for entry in folder.iterdir())
+
+
+def _is_there(folder: Path, entry: SegmentEntry) -> bool:
+    """Whether a segment has been fetched: its folder has its name when all of its files have come."""
+    try:
+        return all((folder / file.name).stat().st_size == file.bytes for file in entry.files)
+    except OSError:
+        return False
+
+
+def _publish_entry(catalogue: Catalogue, entry: SegmentEntry, facts: list[ImageFacts]) -> None:
+    """Make a segment known to the catalogue of a part, with images that have gone as removed ones."""
+    images, gone = list[tuple[ImageRecord, list[FileRecord]]](), list[bytes]()
+    for position, one in enumerate(facts):
+        if one.files:
+            images.append((one.image, list(one.files)))
+            continue
+        # Its content may be that of an image elsewhere, and content is known once: it gets a digest of its own. The
+        # catalogue counts as removed what has had a file.
+        path = f"gone:{entry.name}:{position}".encode()
+        digest = hashlib.sha256(path).digest()
+        images.append((ImageRecord(digest, one.image.width, one.image.height, None, None, None),
+                       [FileRecord(path, path, 0, 0)]))
+        gone.append(path)
+    catalogue.publish(entry.name, entry.features, images)
+    if gone:
+        catalogue.remove(gone)

@@ -1,0 +1,155 @@
+"""Keeping a store in order: photos taken out, small segments merged, and what nothing names any more deleted.
+
+What a manifest named may be in use by whoever reads by that manifest, and what none has named may be a piece that is
+being written. So both are deleted only when they have been so for a grace period.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from delf.cluster.facts import ImageFacts
+from delf.cluster.folding import without_files
+from delf.cluster.locations import local_path
+from delf.cluster.manifest import PIECES, SEGMENTS, Dropped, Manifest, SegmentEntry
+from delf.cluster.pieces import PieceReport
+from delf.cluster.publishing import publish_segment
+from delf.cluster.store import Store
+from delf.collection.adding import file_key
+from delf.collection.collection import IMAGES_PER_MERGED_SEGMENT, Progress, silent
+from delf.collection.records import FileRecord
+from delf.errors import CollectionError
+from delf.images import display_path
+
+GRACE = 24 * 3600.0  # seconds: longer than a piece takes, and than who serves a store goes on with an old manifest
+
+
+@dataclass(frozen=True)
+class CompactReport:
+    """What `compact` did. images: removed ones that were dropped. segments: less than before. deleted: files and
+    folders that nothing had named for the grace period; waiting: those whose time has not come.
+    """
+
+    images: int
+    segments: int
+    deleted: int
+    waiting: int
+
+
+def remove(store: Store, paths: Iterable[str | os.PathLike[str]], *, progress: Progress = silent) -> int:
+    """Forget files, and all files below folders and addresses, whether they still exist or not; how many there were.
+
+    Their features stay in the store until `compact`. progress: called with (segments done, segments to do).
+
+    Raises:
+        CollectionError: the store has no file at or below one of the paths; nothing is removed then.
+    """
+    wanted = {_key_of(path): path for path in paths}
+    met = set[bytes]()
+
+    def is_meant(file: FileRecord) -> bool:
+        roots = [root for root in wanted if file.path == root or file.path.startswith(root.rstrip(b"/") + b"/")]
+        met.update(roots)
+        return bool(roots)
+
+    manifest, count = without_files(store, is_meant, progress)
+    for root, path in wanted.items():
+        if root not in met:
+            raise CollectionError(f"{display_path(store.url)} has no photo at or below {display_path(path)}; nothing "
+                                  "was removed")
+    store.publish(manifest)
+    return count
+
+
+def _key_of(path: str | os.PathLike[str]) -> bytes:
+    """By what files are known: absolute paths, and addresses of object storage."""
+    local = local_path(path)
+    return os.fsencode(path).rstrip(b"/") if local is None else file_key(local)
+
+
+def compact(store: Store, *, grace: float = GRACE, images_per_segment: int = IMAGES_PER_MERGED_SEGMENT,
+            progress: Progress = silent) -> CompactReport:
+    """Merge small segments without their removed images, and delete what nothing has named for the grace period.
+
+    It may be interrupted at any instant: each merged segment is published as a whole. It needs room on this machine for
+    the segments that become one.
+
+    Args:
+        grace: in seconds. progress: called with (segments done, segments to do).
+
+    Raises:
+        CollectionError: something is damaged, the store cannot be written, or another process has changed it.
+    """
+    before, done = store.manifest, 0
+    for group in list(_groups(before.segments, images_per_segment)):
+        if len(group) > 1 or group[0].alive < group[0].images:
+            _merge(store, group, images_per_segment)
+        done += len(group)
+        progress(done, len(before.segments))
+    deleted = _delete(store, time.time() - grace)
+    now = store.manifest
+    return CompactReport(sum(one.images - one.alive for one in before.segments),
+                         len(before.segments) - len(now.segments), deleted, len(now.dropped))
+
+
+def _groups(entries: Sequence[SegmentEntry], images: int) -> Iterator[list[SegmentEntry]]:
+    group: list[SegmentEntry] = []
+    for entry in entries:
+        if group and sum(one.alive for one in group) + entry.alive > images:
+            yield group
+            group = []
+        group.append(entry)
+    if group:
+        yield group
+
+
+def _merge(store: Store, group: Sequence[SegmentEntry], images: int) -> None:
+    """Put one segment in the place of a group: as a collection of these, which is compacted as any other."""
+    with tempfile.TemporaryDirectory(prefix="delf-compact-") as scratch, \
+            store.place([entry.name for entry in group], Path(scratch, "part")) as part:
+        part.compact(images_per_segment=images)
+        merged = [publish_segment(store, segment, [ImageFacts(image, tuple(files), metadata) for image, metadata, files
+                                                   in part.catalogue.contents(number)])
+                  for number, segment in zip(part.segment_ids, part.segments, strict=True)]
+    old = {entry.name for entry in group}
+    place = next(number for number, entry in enumerate(store.manifest.segments) if entry.name in old)
+    kept = [entry for entry in store.manifest.segments if entry.name not in old]
+    store.publish(_without(store.manifest, old - {entry.name for entry in merged},
+                           (*kept[:place], *merged, *kept[place:])))
+
+
+def _without(manifest: Manifest, gone: Iterable[str], segments: tuple[SegmentEntry, ...]) -> Manifest:
+    now = round(time.time(), 3)
+    return manifest.next(segments=segments, dropped=(
+        *manifest.dropped, *(Dropped(f"{SEGMENTS}/{name}", now) for name in sorted(gone))))
+
+
+def _delete(store: Store, until: float) -> int:
+    """Delete what has been unnamed since before a time; how much that was."""
+    manifest, location = store.manifest, store.location
+    due = [one for one in manifest.dropped if one.since <= until]
+    for one in due:
+        location.delete(one.path)
+    count, begun = len(due), set[str]()
+    for name in location.names(PIECES):
+        path = f"{PIECES}/{name}"
+        if location.changed(path) <= until:  # of a job that nobody has gone on with
+            location.delete(path)
+            count += 1
+        elif (data := location.read(path)) is not None:
+            entry = PieceReport.from_json(data, f"{path} of {display_path(store.url)}").entry
+            begun |= set() if entry is None else {entry.name}
+    known = {entry.name for entry in manifest.segments} | begun
+    known |= {one.path.split("/")[1] for one in manifest.dropped if one.since > until}
+    for name in location.names(SEGMENTS):
+        if name not in known and location.changed(f"{SEGMENTS}/{name}") <= until:
+            location.delete(f"{SEGMENTS}/{name}")
+            count += 1
+    if due:
+        store.publish(manifest.next(dropped=tuple(one for one in manifest.dropped if one.since > until)))
+    return count

@@ -1,0 +1,198 @@
+"""The work of one piece, on whatever machine: read, extract, write a segment, and say that it is there."""
+
+from __future__ import annotations
+
+import platform
+import tempfile
+import time
+import uuid
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from delf.cluster.facts import ImageFacts
+from delf.cluster.listing import is_remote, source_of
+from delf.cluster.locations import Location, filesystem_of, location_of
+from delf.cluster.manifest import SEGMENTS, SHARED, Manifest, SegmentEntry
+from delf.cluster.pieces import Piece, PieceReport
+from delf.cluster.publishing import written_segment
+from delf.codes import Codes, encode
+from delf.collection.adding import image_record
+from delf.collection.packing import Packed, Packing
+from delf.collection.records import FileRecord, Identity, ImageRecord
+from delf.collection.segment import write_segment
+from delf.collection.storage import packing_of
+from delf.errors import DelfError, ImageError
+from delf.extractors import Extractor
+from delf.images import LoadedImage, display_path, load
+from delf.images.decoding import ImageOptions
+from delf.pools import Pool
+from delf.types import ImageArray
+
+_GIVEN = "The given image"  # what a picture from memory is called in messages
+
+
+class UnreachableError(DelfError):
+    """None of the photos of a piece is there on this machine: a folder that it does not share with the others."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all pieces have in common. store: its address. manifest: of the store when the job began.
+
+    batch: photos of one size that are computed together, where the extractor can; None leaves it to that.
+    """
+
+    store: str
+    manifest: Manifest
+    extractor: Extractor
+    batch: int | None = None
+
+
+@dataclass
+class _Content:
+    """Of one image: the record, the features, and the files that have it."""
+
+    record: ImageRecord
+    files: list[FileRecord]
+    packed: Packed | None = None
+
+
+@dataclass
+class _Work:
+    """One piece under way. Memory is bounded by its packed features and a few pictures."""
+
+    job: Job
+    packing: Packing
+    contents: dict[str, _Content] = field(default_factory=dict)
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+
+    def images(self, photos: tuple[FileRecord, ...]) -> Iterator[int]:
+        """Read and extract, each content once; yields how many photos are done by then."""
+        in_flight: deque[str] = deque()
+        extractor = self.job.extractor
+
+        def pixels() -> Iterator[tuple[ImageArray, tuple[int, int]]]:
+            for record, loaded in self._loaded(photos):
+                if loaded.sha256 in self.contents:
+                    self.contents[loaded.sha256].files.append(record)
+                else:
+                    self.contents[loaded.sha256] = _Content(image_record(loaded), [record])
+                    in_flight.append(loaded.sha256)
+                    yield loaded.pixels, loaded.size
+
+        options: dict[str, Any] = {} if self.job.batch is None else {"batch_size": self.job.batch}
+        for features in extractor.extract_many(pixels(), **options):
+            self.contents[in_flight.popleft()].packed = self.packing.pack(features)
+            yield sum(len(one.files) for one in self.contents.values()) + len(self.skipped) - len(in_flight)
+        yield len(photos)
+
+    def _loaded(self, photos: tuple[FileRecord, ...]) -> Iterator[tuple[FileRecord, LoadedImage]]:
+        """A few photos ahead of the consumer, in their order; of others more, since they are waited for."""
+        ahead = max(2, self.job.extractor.threads) if not any(map(is_remote, photos)) else 8
+        waiting: deque[tuple[FileRecord, Any]] = deque()
+        with Pool(ahead, "delf-decode") as pool:
+            for photo in photos:
+                waiting.append((photo, pool.submit(_load, photo, self.job.extractor.longest_side)))
+                if len(waiting) > ahead:
+                    yield from self._taken(*waiting.popleft())
+            for item in waiting:
+                yield from self._taken(*item)
+
+    def _taken(self, photo: FileRecord, future: Any) -> Iterator[tuple[FileRecord, LoadedImage]]:
+        try:
+            yield photo, future.result()
+        except ImageError as error:
+            self.skipped.append((source_of(photo), str(error)))
+
+    def written(self, location: Location) -> SegmentEntry | None:
+        """Write the segment; None where there is nothing in it."""
+        made = [(content, content.packed) for content in self.contents.values() if content.packed is not None]
+        if not made:
+            return None
+        name = uuid.uuid4().hex  # of this attempt: another one may be writing the same piece
+        with location.writing_segment(SEGMENTS, name) as folder:
+            write_segment(folder, [(_identity(one), packed) for one, packed in made],
+                          fingerprint=self.job.manifest.model["fingerprint"], packing=self.packing)
+            facts = [ImageFacts(one.record, tuple(one.files)) for one, _ in made]
+            return written_segment(folder, name, len(made), sum(len(packed) for _, packed in made), facts)
+
+
+def index_piece(job: Job, piece: Piece) -> Iterator[int | PieceReport]:
+    """Do a piece: yields how many photos are done, now and then, and at last what became of it, which is in the store.
+
+    Raises:
+        UnreachableError: no photo is there on this machine. CollectionError: the store cannot be written.
+    """
+    began = time.monotonic()
+    location = location_of(job.store)
+    _require_reachable(piece)
+    with tempfile.TemporaryDirectory(prefix="delf-piece-") as scratch:
+        work = _Work(job, _packing(job.manifest, location, Path(scratch)))
+        yield from work.images(piece.photos)
+        entry = work.written(location)
+    copies = sum(len(one.files) - 1 for one in work.contents.values())
+    report = PieceReport(piece.id, entry, len(work.contents), copies, tuple(work.skipped), platform.node(),
+                         round(time.monotonic() - began, 3))
+    location.write(report.name, report.to_json())
+    yield report
+
+
+def described(extractor: Extractor, photos: tuple[FileRecord, ...], each: int) -> Codes:
+    """At most `each` descriptors of every photo, as they would be stored: those whose scores are highest."""
+    found = [np.zeros((0, extractor.dimensions), np.int8)]
+    for photo in photos:
+        try:
+            loaded = _load(photo, extractor.longest_side)
+        except ImageError:  # which is told when the photo is indexed
+            continue
+        features = extractor.extract(loaded.pixels, image_size=loaded.size)
+        found.append(encode(features.descriptors[:each]))
+    return np.concatenate(found)
+
+
+def _packing(manifest: Manifest, location: Location, scratch: Path) -> Packing:
+    """What packs features, with the words of the store where the model brings none."""
+    for file in manifest.shared if manifest.storage else ():
+        location.fetch(f"{SHARED}/{file.name}", scratch / file.name)
+    return packing_of(manifest.about, scratch)
+
+
+def _require_reachable(piece: Piece) -> None:
+    """A photo may be gone; where all of them are, the folder that they lie in is not there."""
+    local = [photo for photo in piece.photos if not is_remote(photo)]
+    if local and not any(Path(source_of(photo)).exists() for photo in local):
+        raise UnreachableError(f"none of the {len(local):,} photos of a piece is there, such as "
+                               f"{display_path(local[0].path)}: let all machines have the folder at the same path, or "
+                               "index from object storage")
+
+
+def _load(photo: FileRecord, shrink_to: int | None) -> LoadedImage:
+    if not is_remote(photo):
+        return load(source_of(photo), shrink_to=shrink_to)
+    url, most = source_of(photo), ImageOptions().max_bytes
+    name = display_path(url)
+    if photo.size > most:
+        raise ImageError(f"{name} has more than {most} bytes, the limit for an image file: leave it out.")
+    try:
+        files, path = filesystem_of(url)
+        data = bytes(files.cat_file(path))
+    except FileNotFoundError as error:
+        raise ImageError(f"There is no file {name}: check the address.") from error
+    except Exception as error:  # its clients raise errors of many classes
+        raise ImageError(f"{name} cannot be read ({type(error).__name__}: {error}): check your rights there and the "
+                         "network.") from error
+    try:
+        return load(data, shrink_to=shrink_to)
+    except ImageError as error:
+        raise ImageError(str(error).replace(_GIVEN, name, 1)) from error
+
+
+def _identity(content: _Content) -> Identity:
+    first = content.files[0]
+    return Identity(content.record.sha256, first.shown, first.path)
+

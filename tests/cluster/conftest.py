@@ -1,0 +1,86 @@
+"""A cluster of two nodes on this machine, an object store on it, and a limit to the time of each test."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from whole_store import opened, store, whole  # noqa: F401 (fixtures)
+
+SECONDS = 240  # of one test, on a machine that has other things to do as well
+NODE = {"num_cpus": 4, "object_store_memory": 100 << 20, "node_ip_address": "127.0.0.1", "include_dashboard": False}
+QUIET = {"RAY_AUTH_MODE": "disabled", "RAY_enable_worker_prestart": "0", "RAY_prestart_worker_first_driver": "0"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Warnings of Ray and of clients of object storage are not ours."""
+    for item in items:
+        if item.path.parent == Path(__file__).parent:
+            item.add_marker(pytest.mark.filterwarnings("ignore"))
+
+
+@pytest.fixture(autouse=True)
+def time_limit() -> Iterator[None]:
+    """A cluster that hangs is a failure, and not a job that never ends."""
+    def late(*_: Any) -> None:
+        raise TimeoutError(f"the test took longer than {SECONDS} seconds")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(SECONDS)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Any]:
+    """Two nodes, to which this process is connected. Ray has its own processes for each."""
+    pytest.importorskip("ray", reason="needs Ray: pip install 'delf-retrieval[ray]'")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in QUIET.items():
+            patch.setenv(name, value)
+        paths = [path for path in sys.path if path]  # workers find the modules that tests do
+        patch.setenv("PYTHONPATH", os.pathsep.join(paths))
+        import ray
+        from ray.cluster_utils import Cluster
+
+        made = Cluster(initialize_head=True, head_node_args=NODE)
+        try:
+            made.add_node(**NODE)
+            ray.init(address=made.address, log_to_driver=False, logging_level="ERROR")
+            yield made
+        finally:
+            ray.shutdown()
+            made.shutdown()
+
+
+@pytest.fixture(scope="session")
+def bucket() -> Iterator[str]:
+    """The address of an empty bucket of an object store on this machine; processes that are started have it, too."""
+    server = pytest.importorskip("moto.server", reason="needs moto, an object store for tests")
+    pytest.importorskip("s3fs", reason="needs s3fs: pip install 'delf-retrieval[s3]'")
+    running = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    running.start()
+    host, port = running.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {"AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_ACCESS_KEY_ID": "test",
+                            "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}.items():
+            patch.setenv(name, value)
+        import s3fs
+
+        s3fs.S3FileSystem(skip_instance_cache=True).mkdir("delf")
+        yield "s3://delf"
+    running.stop()
+
+
+@pytest.fixture
+def pictures(tmp_path: Path, draw: Callable[..., Path]) -> Path:
+    """A folder of ten small pictures."""
+    for seed in range(10):
+        draw(f"pictures/{seed}.png", seed)
+    return tmp_path / "pictures"
