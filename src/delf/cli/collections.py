@@ -34,6 +34,7 @@ from delf.cli.options import (
     load_stored_extractor,
     only_extraction,
     search_settings,
+    video_settings,
 )
 from delf.verdicts import ANSWERS, NO_MATCH
 
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
     from delf.collection import AddReport, Collection
     from delf.extractors import Extractor
+    from delf.images import VideoOptions
     from delf.types import Box, Result, SearchResult
 
 Folder = Annotated[Path, typer.Argument(metavar="COLLECTION", help="The folder of a collection.")]
@@ -78,7 +80,9 @@ def index(
 
     Run it again to add what is new or changed. It may be interrupted at any time.
 
-    Thumbnails and bins of NAS and photo programs, RAW files and videos are passed over.
+    Thumbnails and bins of NAS and photo programs are passed over. RAW files of cameras are read where the extra 'raw'
+    is installed, and videos where 'video' is: a frame where the view has become another one, and one every ten seconds
+    otherwise.
 
     With --renew, a collection of another model is brought to this one; it is searched as before until that is done.
 
@@ -91,6 +95,8 @@ def index(
     Example: [bold]delf index ~/Pictures -o sift.delf --extractor rootsift --set extraction.contrast=0.02[/bold]
 
     Example: [bold]delf index ~/Pictures -o large.delf --storage compact[/bold]
+
+    Example: [bold]delf index ~/Videos -o films.delf --set video.longest=5 --set video.most=500[/bold]
     """
     from delf.collection import STORAGES, Collection
     from delf.errors import OptionError
@@ -103,6 +109,7 @@ def index(
     _require_photos(photos or [], renew)
     if renew or not Collection.exists(output):
         find_images(photos or [], exclude=exclude or ())  # a missing one is told before anything is made
+    settings, videos = video_settings(settings)
     options = only_extraction(settings, dimensions=dimensions, max_features=max_features)
     if details is not None:
         options["details"] = details or None
@@ -114,7 +121,7 @@ def index(
         opened = Collection.open_or_create(output, found, storage=storage)
     with opened as collection:
         renewed = _renewed(collection, found, prune, storage, json, quiet) if renew else None
-        report = _added(collection, photos or [], prune, exclude or (), json or quiet)
+        report = _added(collection, photos or [], prune, exclude or (), videos, json or quiet)
         if not report.interrupted:
             _prepare(collection, found, kind, json or quiet)
         _print_added(collection, report, renewed, json)
@@ -180,9 +187,10 @@ def _renewed(collection: Collection, extractor: Extractor, prune: bool, storage:
     return report
 
 
-def _added(collection: Collection, photos: list[Path], prune: bool, exclude: Sequence[str], quiet: bool) -> AddReport:
+def _added(collection: Collection, photos: list[Path], prune: bool, exclude: Sequence[str], videos: VideoOptions | bool,
+           quiet: bool) -> AddReport:
     with progress("Extracting", "photos", quiet) as update:
-        return collection.add(photos, progress=update, prune=prune, exclude=exclude)
+        return collection.add(photos, progress=update, prune=prune, exclude=exclude, videos=videos)
 
 
 def _watch(collection: Collection, photos: list[Path], extractor: Extractor, kind: str | None, exclude: Sequence[str],
@@ -290,7 +298,8 @@ def result_json(answer: SearchResult, settings: dict[str, Any] | None = None) ->
     return {**({"settings": settings} if settings else {}), "query": answer.query, "method": answer.method,
             "match": answer.match, "verified": answer.verified,
             "verdict": answer.verdict, "order": answer.order, "seconds": answer.seconds,
-            "results": [{"rank": result.rank, "image": result.image, "key": result.key, "file": result.shown,
+            "results": [{"rank": result.rank, "image": result.image, "key": result.key,
+                         "file": result.image if result.file is None else str(result.file), "second": result.second,
                          "files": [str(path) for path in result.files], "keys": list(result.keys),
                          "metadata": dict(result.metadata), "score": result.score,
                          "examined": result.examined, "inliers": result.inliers, "probability": result.probability,
