@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from importlib import import_module
 from itertools import pairwise
 from numbers import Integral
-from os import PathLike, fspath
+from os import PathLike
 from pathlib import Path
 from typing import Any, overload
 
@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from delf.errors import OptionError
+from delf.places import links_of, source_of
 from delf.verdicts import MATCH_PROBABILITY, NOT_EXAMINED, PERHAPS, PERHAPS_PROBABILITY, SAME, Verdicts
 
 FloatArray = NDArray[np.float32]
@@ -36,13 +37,6 @@ Box = tuple[float, float, float, float]
 Photo = ImageArray | str | PathLike[str]
 
 DRAWN_BY = "delf.notebook"
-
-
-def source_of(file: str | PathLike[str], second: float | None) -> str:
-    """What a photo is read from: its file; or, for a frame of a video, the name that the frame has by its second, as
-    media fragments are on the web (W3C, 2012).
-    """
-    return fspath(file) if second is None else f"{fspath(file)}#t={second:.3f}"
 
 
 def require_top(top: object) -> None:
@@ -233,10 +227,9 @@ class Result(Shown):
     image: the path as it was indexed, to be shown. score: what the ranking sorts by. probability: None where geometry
         did not look at the image, which says nothing against it. examined: whether it did. key: the SHA-256 of the
         photo's content, 64 hexadecimal digits, which names it for ever. file: absolute, one that exists where any does.
-        files: all with that very content that are there. second: where the image is the frame of a video, its time
-        there; `file` is then the video. ordinal: of the image in the state of the collection that was
-        searched, and nowhere else. keys: under which callers added it from memory. metadata: what they have said of it.
-        The other fields as in `ImageMatch`.
+        files: all with that very content that are there. second: of a frame of the video that these are. ordinal: in
+        the state that was searched, and nowhere else. keys: under which callers added it from memory. metadata: what
+        they have said of it. The other fields as in `ImageMatch`.
     """
 
     rank: int
@@ -270,6 +263,11 @@ class Result(Shown):
     def shown(self) -> str:
         """Where its photo is read from to be shown."""
         return self.image if self.file is None else source_of(self.file, self.second)
+
+    @property
+    def links(self) -> dict[str, str]:
+        """Addresses of a picture of an archive (`delf.iiif`): of its canvas, manifest and image."""
+        return links_of(self.metadata)
 
     @property
     def copies(self) -> tuple[Path, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from PIL import Image
 
 from delf.collection import Collection
 from delf.images import read_image
-from delf.service.library import Library
+from delf.service.library import State
 from delf.service.pictures import jpeg
 from delf.service.problems import Problem
 from delf.service.queries import file_of
@@ -42,7 +43,7 @@ def test_a_query_finds_its_second(delf: Any, photos: Path, queries: Any, tmp_pat
     delf("index", folder, "-o", target, "--set", "video.speed=2").failed("there is no option", "speed", code=2)
 
     with Collection.open(target) as collection:
-        state = Library(target).state
+        state = State(collection.snapshot, SimpleNamespace(identity={}), None)  # type: ignore[arg-type]
         photo = state.photo(best["key"])
         assert photo.second == best["second"] and photo.name == "v.mp4 at 0:03"
         with Image.open(io.BytesIO(jpeg(photo, 100))) as picture:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from delf.cli.console import counted, print_json, progress, report_passed_over, report_skipped, say
+from delf.cli.kinds import fetched, iiif_settings, paths_and_addresses, video_settings
 from delf.cli.options import (
     METHOD,
     MODEL,
@@ -34,7 +35,6 @@ from delf.cli.options import (
     load_stored_extractor,
     only_extraction,
     search_settings,
-    video_settings,
 )
 from delf.verdicts import ANSWERS, NO_MATCH
 
@@ -52,7 +52,8 @@ Folder = Annotated[Path, typer.Argument(metavar="COLLECTION", help="The folder o
 def index(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="COLLECTION", help="The collection to make, or to "
                                          "add to: what it has already is left as it is.")],
-    photos: Annotated[list[Path] | None, typer.Argument(metavar="PHOTOS", help="Files and folders of photos.")] = None,
+    photos: Annotated[list[str] | None, typer.Argument(metavar="PHOTOS", help="Files and folders of photos; also "
+                                                       "addresses of IIIF manifests, https://...")] = None,
     model: Annotated[str | None, typer.Option(help="A packaged model, a .safetensors or .onnx file, a folder that "
                                               "holds one, or hub:OWNER/NAME; by default that of the collection, and "
                                               f"{MODEL} for a new one or with --renew.")] = None,
@@ -97,6 +98,8 @@ def index(
     Example: [bold]delf index ~/Pictures -o large.delf --storage compact[/bold]
 
     Example: [bold]delf index ~/Videos -o films.delf --set video.longest=5 --set video.most=500[/bold]
+
+    Example: [bold]delf index https://example.org/iiif/book1/manifest.json -o archive.delf[/bold]
     """
     from delf.collection import STORAGES, Collection
     from delf.errors import OptionError
@@ -106,10 +109,12 @@ def index(
     IndexOptions(kind=kind or "auto")  # an unknown one is told before anything is made
     if storage not in (None, *STORAGES):
         raise OptionError(f"the storage of a collection is {' or '.join(STORAGES)}, not {storage!r}")
-    _require_photos(photos or [], renew)
+    paths, addresses = paths_and_addresses(photos or [])
+    _require_photos([*paths, *addresses], renew)
     if renew or not Collection.exists(output):
-        find_images(photos or [], exclude=exclude or ())  # a missing one is told before anything is made
+        find_images(paths, exclude=exclude or ())  # a missing one is told before anything is made
     settings, videos = video_settings(settings)
+    settings, iiif = iiif_settings(settings)
     options = only_extraction(settings, dimensions=dimensions, max_features=max_features)
     if details is not None:
         options["details"] = details or None
@@ -121,12 +126,14 @@ def index(
         opened = Collection.open_or_create(output, found, storage=storage)
     with opened as collection:
         renewed = _renewed(collection, found, prune, storage, json, quiet) if renew else None
-        report = _added(collection, photos or [], prune, exclude or (), videos, json or quiet)
+        report = _added(collection, paths, prune, exclude or (), videos, json or quiet)
+        if addresses and not report.interrupted:
+            report = fetched(collection, addresses, iiif, report, json or quiet)
         if not report.interrupted:
             _prepare(collection, found, kind, json or quiet)
         _print_added(collection, report, renewed, json)
         if watch and not report.interrupted:
-            _watch(collection, photos or [], found, kind, exclude or (), json, quiet)
+            _watch(collection, paths, found, kind, exclude or (), json, quiet)
     report_passed_over(report.passed_over, quiet)
     report_skipped((*(renewed.skipped if renewed else ()), *report.skipped), strict and not report.interrupted)
     if report.interrupted:
@@ -134,7 +141,7 @@ def index(
         raise typer.Exit(130)
 
 
-def _require_photos(photos: list[Path], renew: bool) -> None:
+def _require_photos(photos: Sequence[object], renew: bool) -> None:
     if not photos and not renew:
         raise typer.BadParameter("say which photos to index: delf index PHOTOS -o COLLECTION. Without PHOTOS, --renew "
                                  "reads those of the collection again", param_hint="PHOTOS")
@@ -316,6 +323,8 @@ def _print_answer(answer: SearchResult) -> None:
         print("rank  probability  inliers  image" if answer.verified else "rank  similarity  image")
     for result in answer.results:
         print(f"{result.rank:>4}  {_looked(result, answer.verified)}  {display_path(result.image)}")
+        for address in result.links.values():
+            print(f"{'':>{27 if answer.verified else 18}}at {display_path(address)}")
         for path in result.copies:
             print(f"{'':>{27 if answer.verified else 18}}also as {display_path(path)}")
     if answer.remark:

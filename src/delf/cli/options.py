@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from delf.collection import Collection
     from delf.extractors import Extractor
     from delf.features import Delf
-    from delf.images import VideoOptions
 
 Model = Annotated[str, typer.Option(
     help="A packaged model, a .safetensors or .onnx file, a folder that holds one, or hub:OWNER/NAME.")]
@@ -117,17 +116,6 @@ def extraction_options(settings: list[str] | None, **named: Any) -> tuple[dict[s
     if twice:
         raise OptionError(f"{twice[0]} is given twice, once by --set extraction.{twice[0]}")
     return {**options, **below}, others
-
-
-def video_settings(settings: list[str] | None) -> tuple[list[str], VideoOptions | bool]:
-    """The settings without those of videos, and what these say; True where they say nothing."""
-    from delf.images import VideoOptions
-    from delf.settings import parse_settings, part_of, with_settings
-
-    words = [word for word in settings or () if word.strip().startswith("video.")]
-    said, _ = part_of(parse_settings(words), "video")
-    rest = [word for word in settings or () if word not in words]
-    return rest, with_settings(VideoOptions(), said) if said else True
 
 
 def search_settings(others: dict[str, Any], verifier: str | None, candidates: int | None,

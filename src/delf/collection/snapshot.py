@@ -26,7 +26,8 @@ from delf.collection.where import parse_where
 from delf.errors import CollectionError
 from delf.images import display_path
 from delf.images.frames import as_frame, containing_file
-from delf.types import Features, FloatArray, IntArray, source_of
+from delf.places import source_of
+from delf.types import Features, FloatArray, IntArray
 
 _MASKS = 8  # conditions whose images a snapshot keeps
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from delf.errors import ImageError
 from delf.images.sources import explanation, open_regular
-from delf.types import source_of
+from delf.places import source_of
 
 _FRAME = re.compile(rb"(.+)#t=([0-9]{1,7}(?:\.[0-9]{1,6})?)", re.DOTALL)
 

@@ -9,12 +9,13 @@ from pathlib import Path
 from delf.errors import ImageError
 from delf.images import ImageOptions
 from delf.images.frames import frame_key
+from delf.places import source_of
 from delf.query import Query, QueryPhoto, Seen
 from delf.service.library import Photo, State
 from delf.service.problems import Problem
 from delf.service.recent import Recent
 from delf.service.workers import Job
-from delf.types import Box, ImageMatch, SearchResult, source_of
+from delf.types import Box, ImageMatch, SearchResult
 
 
 @dataclass(frozen=True)
