@@ -106,6 +106,13 @@ def remembering_network() -> Iterator[None]:
 
 
 @pytest.fixture
+def without_extras(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where neither RAW files of cameras nor videos can be read."""
+    for module in ("cli.console", "images", "images.paths", "images.video"):
+        monkeypatch.setattr(f"delf.{module}.has_extra", lambda extra: False, raising=False)
+
+
+@pytest.fixture
 def network_is_asked() -> Iterator[None]:
     """For tests that look at the network itself, or at how it is computed: nothing is remembered."""
     with asking():

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from delf.collection import AddReport, Collection
@@ -127,3 +128,20 @@ def test_a_path_is_walked_where_the_walk_comes_to_it(draw: Draw, tmp_path: Path)
     for exclude in ([], ["*.gif"], ["old"], [f"{tmp_path}/b/c.*"]):
         walked = set(find_images([tmp_path], exclude=exclude))
         assert {path for path in paths if is_walked(path, tmp_path, exclude)} == walked & set(paths)
+
+
+def test_videos_come_and_go(watched: Any, tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    from filming import Shot, film
+
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "x.txt").touch()
+    one = watched(folder)
+    picture = np.kron(np.random.default_rng(1).integers(0, 256, (6, 8, 3), np.uint8), np.ones((10, 10, 1), np.uint8))
+    film(tmp_path / "v.mp4", [Shot(picture, 1, 0.0)], size=(80, 60)).rename(folder / "v.mp4")
+    one.until_there("v.mp4#t=0.000")
+    (folder / "v.mp4").rename(folder / "w.mp4")
+    one.until_there("w.mp4#t=0.000")
+    (folder / "w.mp4").unlink()
+    one.until_there()

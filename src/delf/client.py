@@ -55,6 +55,7 @@ class RemoteImage:
     """A photo of the collection. key: the SHA-256 of its content, by which the service knows it for ever. path: as it
     was indexed. size: (width, height). gps: (latitude, longitude) in degrees. taken: ISO 8601 time. camera: maker and
     model. keys: what those call it who added it from memory. metadata: what was said of it.
+    second: of a frame, in its video.
     """
 
     key: str
@@ -66,6 +67,7 @@ class RemoteImage:
     camera: str | None = None
     keys: tuple[str, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    second: float | None = None
 
     @property
     def id(self) -> str:
@@ -402,7 +404,7 @@ def _image(one: Mapping[str, Any]) -> RemoteImage:
     gps = one["gps"]
     return RemoteImage(one["key"], one["name"], one["image"], (one["size"][0], one["size"][1]),
                        None if gps is None else (gps[0], gps[1]), one["taken"], one["camera"], tuple(one["keys"]),
-                       one["metadata"])
+                       one["metadata"], one.get("second"))
 
 
 def _result(one: Mapping[str, Any]) -> RemoteResult:
@@ -410,7 +412,7 @@ def _result(one: Mapping[str, Any]) -> RemoteResult:
                         probability=one["probability"], transform=_transform(one["transform"]),
                         inlier_points=_points(one["inlier_points"] or []), examined=one["examined"], key=one["key"],
                         file=Path(one["file"]), files=tuple(map(Path, one["files"])), keys=tuple(one["keys"]),
-                        metadata=one["metadata"], photo=_image(one))
+                        metadata=one["metadata"], second=one.get("second"), photo=_image(one))
 
 
 def _transform(rows: Any) -> Any:

@@ -130,7 +130,8 @@ def _of_folder(folder: Path) -> Images:
 
 def _of_collection(snapshot: Snapshot, root: Path | None) -> Images:
     """The images of a collection, named by their paths below `root`. Descriptors are as stored."""
-    files = {ordinal: snapshot.image(ordinal).file for ordinal in range(len(snapshot.alive)) if snapshot.alive[ordinal]}
+    present = [ordinal for ordinal in range(len(snapshot.alive)) if snapshot.alive[ordinal]]
+    files = {ordinal: Path(snapshot.image(ordinal).source) for ordinal in present}
     if root is None and files:
         root = Path(os.path.commonpath([file.parent for file in files.values()]))
     names: Mapping[str, int] = {name_below(root or Path(), file): ordinal for ordinal, file in files.items()}

@@ -82,7 +82,7 @@ class Exploration:
 
     def _member_json(self, member: Member) -> dict[str, Any]:
         stored = self.collection.image(member.image)
-        return {"image": stored.path, "key": stored.key, "file": str(stored.file),
+        return {"image": stored.path, "key": stored.key, "file": str(stored.file), "second": stored.second,
                 "files": [str(path) for path in stored.files], "partners": member.partners, "inliers": member.inliers,
                 "closest": self._path(member.closest), "captured_at": stored.captured_at,
                 "duplicate_of": None if member.duplicate_of is None else self._path(member.duplicate_of),
@@ -102,7 +102,7 @@ class Exploration:
             path=stored.path, partners=member.partners, closest=self._path(member.closest), inliers=member.inliers,
             duplicate_of=None if member.duplicate_of is None else self._path(member.duplicate_of),
             captured_at=stored.captured_at, match=match if member.image in partners else None,
-            position=(stored.latitude or 0.0, stored.longitude or 0.0) if known else None, file=str(stored.file),
+            position=(stored.latitude or 0.0, stored.longitude or 0.0) if known else None, file=stored.source,
             copies=[str(path) for path in stored.files if path != stored.file])
 
     def _partners(self, image: int) -> set[int]:

@@ -93,7 +93,7 @@ def _answer(engine: SearchEngine, photo: Path, root: Path, top: int, skipped: li
     own = engine.snapshot.ordinal_of(photo)
     for result in engine.search(photo, top=top, exclude=() if own is None else (own,)).results:
         try:
-            yield query, name_below(root, result.file or Path(result.image))
+            yield query, name_below(root, Path(result.shown))
         except DelfError as error:
             skipped.append(str(error))
 

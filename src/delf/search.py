@@ -363,7 +363,7 @@ def _result(ranked: _Ranked, place: int, stored: StoredImage) -> Result:
     match = ranked.matches.get(ordinal)
     found = Result(rank=place + 1, image=stored.path, score=float(ranked.scores[place]), inliers=0, probability=None,
                    transform=None, inlier_points=NO_POINTS, ordinal=ordinal, key=stored.key, file=stored.file,
-                   files=stored.files, keys=stored.keys, metadata=stored.metadata)
+                   files=stored.files, keys=stored.keys, metadata=stored.metadata, second=stored.second)
     if match is None:
         return found
     return replace(found, inliers=match.inliers, probability=match.probability, transform=match.transform,

@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from delf.errors import OptionError
+from delf.places import links_of, source_of
 from delf.verdicts import MATCH_PROBABILITY, NOT_EXAMINED, PERHAPS, PERHAPS_PROBABILITY, SAME, Verdicts
 
 FloatArray = NDArray[np.float32]
@@ -226,9 +227,9 @@ class Result(Shown):
     image: the path as it was indexed, to be shown. score: what the ranking sorts by. probability: None where geometry
         did not look at the image, which says nothing against it. examined: whether it did. key: the SHA-256 of the
         photo's content, 64 hexadecimal digits, which names it for ever. file: absolute, one that exists where any does.
-        files: all with that very content that are there. ordinal: of the image in the state of the collection that was
-        searched, and nowhere else. keys: under which callers added it from memory. metadata: what they have said of it.
-        The other fields as in `ImageMatch`.
+        files: all with that very content that are there. second: of a frame of the video that these are. ordinal: in
+        the state that was searched, and nowhere else. keys: under which callers added it from memory. metadata: what
+        they have said of it. The other fields as in `ImageMatch`.
     """
 
     rank: int
@@ -247,6 +248,7 @@ class Result(Shown):
     tentative: int = 0
     keys: tuple[str, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    second: float | None = None
 
     def __repr__(self) -> str:
         looked = "" if self.probability is None else f", {self.inliers} inliers, probability {self.probability:.3f}"
@@ -260,7 +262,12 @@ class Result(Shown):
     @property
     def shown(self) -> str:
         """Where its photo is read from to be shown."""
-        return self.image if self.file is None else str(self.file)
+        return self.image if self.file is None else source_of(self.file, self.second)
+
+    @property
+    def links(self) -> dict[str, str]:
+        """Addresses of a picture of an archive (`delf.iiif`): of its canvas, manifest and image."""
+        return links_of(self.metadata)
 
     @property
     def copies(self) -> tuple[Path, ...]:

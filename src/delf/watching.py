@@ -9,7 +9,7 @@ from pathlib import Path
 
 from delf.collection import AddReport, Collection
 from delf.errors import CollectionError, DelfError
-from delf.images import IMAGE_EXTENSIONS, display_path, find_images, is_walked, printable
+from delf.images import display_path, find_images, is_walked, photo_extensions, printable
 
 TICK = 1.0  # seconds between two looks whether folders are there
 _Identity = tuple[int, int]
@@ -133,12 +133,13 @@ class _Watched:
         as the roots are written.
         """
         found: set[Path] = set()
+        read = photo_extensions(videos=True)
         for path in self._changed:
             root = next((root for root in self._given if path == root or root in path.parents), None)
             if root is None or self._seen[root] is None or not is_walked(path, root, self._exclude):
                 continue
             gone = not os.path.lexists(path) and self._collection.catalogue.has_below(os.fsencode(path))
-            if gone or path.is_dir() or (path.exists() and (path == root or path.suffix.lower() in IMAGE_EXTENSIONS)):
+            if gone or path.is_dir() or (path.exists() and (path == root or path.suffix.lower() in read)):
                 found.add(self._given[root] / path.relative_to(root))
         return sorted(one for one in found if not found & set(one.parents))
 

@@ -113,6 +113,7 @@ def test_what_cannot_be_done(delf: Run, draw: Callable[..., Path], tmp_path: Pat
     assert photo.read_bytes() == content
 
 
+@pytest.mark.usefixtures("without_extras")
 def test_what_is_passed_over_is_told_in_one_line(delf: Run, draw: Callable[..., Path], tmp_path: Path) -> None:
     for number, name in enumerate(("in/a.png", "in/@eaDir/a.png/SYNOPHOTO_THUMB_M.png", "in/b.gif.png", "in/c/d.png")):
         draw(name, number)
@@ -123,8 +124,7 @@ def test_what_is_passed_over_is_told_in_one_line(delf: Run, draw: Callable[..., 
     done = delf("index", source, source / ".", "-o", target, *options)
     assert done.ok().startswith(f"{target}: 1 photo added, 0 unchanged, 0 exact copies;")
     told = [line for line in done.err.splitlines() if "passed over" in line]
-    assert told == ["3 RAW and 1 video files were passed over: only pictures such as JPEG, HEIC and PNG are read; "
-                    "export RAW files as JPEG to find them, too."]
+    assert told == ["3 RAW files and 1 video were passed over: pip install 'delf-retrieval[raw,video]' has them read."]
     assert not done.skipped()
     again = delf("index", source, "-o", target, *options, "--json").object()
     assert (again["added"], again["unchanged"], again["raw"], again["videos"]) == (0, 1, 3, 1)

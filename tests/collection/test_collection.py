@@ -416,6 +416,7 @@ def test_about_is_json_and_survives(empty: Collection) -> None:
 # --- what is passed over
 
 
+@pytest.mark.usefixtures("without_extras")
 def test_what_is_not_added_and_what_the_report_says_of_it(tmp_path: Path, draw: Draw, empty: Any) -> None:
     for number, name in enumerate(("in/a.png", "in/@eaDir/a.png/SYNOPHOTO_THUMB_M.png", "in/deep/b.png",
                                    "in/private/c.png", "in/d.gif.png")):

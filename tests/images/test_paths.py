@@ -4,7 +4,7 @@ import os
 import pytest
 
 from delf.errors import ImageError, OptionError
-from delf.images import PassedOver, display_path, find_images
+from delf.images import PassedOver, display_path, find_images, photo_extensions
 
 
 def touch(*paths):
@@ -152,6 +152,7 @@ def test_patterns_of_what_is_excluded(tmp_path, patterns, left, monkeypatch):
             find_images(["."], exclude=empty)
 
 
+@pytest.mark.usefixtures("without_extras")
 def test_raw_files_and_films_are_counted(tmp_path):
     touch(*(tmp_path / name for name in ("a.jpg", "a.NEF", "deep/b.cr2", "c.dng", "d.mov", "e.MP4", "f.txt", "g.xmp",
                                          "@eaDir/h.nef", "private/i.arw", ".j.mov")))
@@ -161,6 +162,18 @@ def test_raw_files_and_films_are_counted(tmp_path):
     assert counted == PassedOver(raw=3, videos=2)
 
 
+def test_files_of_the_extras_are_found_where_these_are_installed(tmp_path, monkeypatch):
+    touch(*(tmp_path / name for name in ("a.jpg", "a.NEF", "d.mov")))
+    monkeypatch.setattr("delf.images.paths.has_extra", lambda extra: True)
+    counted = PassedOver()
+    assert names(tmp_path, passed_over=counted) == ["a.NEF", "a.jpg"] and counted == PassedOver(videos=1)
+    assert names(tmp_path, extensions=photo_extensions(videos=True)) == ["a.NEF", "a.jpg", "d.mov"]
+    monkeypatch.setattr("delf.images.paths.has_extra", lambda extra: extra == "video")
+    assert names(tmp_path, extensions=photo_extensions(videos=True), passed_over=counted) == ["a.jpg", "d.mov"]
+    assert counted == PassedOver(raw=1, videos=1)
+
+
+@pytest.mark.usefixtures("without_extras")
 def test_what_lies_in_two_roots_is_found_once(tmp_path, monkeypatch):
     touch(*(tmp_path / name for name in ("a/1.jpg", "a/deep/2.jpg", "a/deep/more/3.jpg", "b/4.jpg", "a/x.raw",
                                          "a/.hidden/5.jpg")))

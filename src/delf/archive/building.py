@@ -118,7 +118,8 @@ def build_dataset(photos: Sequence[str | Path], folder: str | Path, extractor: O
     with locked_folder(folder):
         read_decisions(folder / DECISIONS)
         with Collection.open_or_create(collection_of(folder, collection), whole) as opened:
-            added = (opened.add(photos, progress=extracting, exclude=excluded, prune=prune) if photos
+            added = (opened.add(photos, progress=extracting, exclude=excluded, prune=prune,
+                                videos=False) if photos
                      else NOTHING_ADDED)
             if not len(opened):
                 raise DelfError("there is no photo to build a data set from: check the paths, and what was skipped: "

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from delf.cli.console import counted, print_json, progress, report_passed_over, report_skipped, say
+from delf.cli.kinds import fetched, iiif_settings, paths_and_addresses, video_settings
 from delf.cli.options import (
     METHOD,
     MODEL,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
     from delf.collection import AddReport, Collection
     from delf.extractors import Extractor
+    from delf.images import VideoOptions
     from delf.types import Box, Result, SearchResult
 
 Folder = Annotated[Path, typer.Argument(metavar="COLLECTION", help="Use the collection in this folder.")]
@@ -55,8 +57,10 @@ def index(
         "Make this collection, or add to it; photos that it has already are left as they are. With --ray, make or "
         "extend a store at this path or address, such as s3://BUCKET/places.store.")],
     photos: Annotated[list[str] | None, typer.Argument(metavar="PHOTOS", help="Read these files, and all photos in "
-                                                                              "these folders; with --ray, these "
-                                                                              "addresses as well.")] = None,
+                                                                              "these folders; addresses of IIIF "
+                                                                              "manifests (https://...) are read as "
+                                                                              "well, and with --ray, addresses of "
+                                                                              "object storage.")] = None,
     model: Annotated[str | None, typer.Option(help="Use this model: the name of a packaged one, a .safetensors or "
                                               ".onnx file, a folder that holds one, or hub:OWNER/NAME. By default the "
                                               f"collection's own is used, and {MODEL} for a new one and with "
@@ -90,7 +94,9 @@ def index(
 
     Run the command again to add what is new or has changed. You may interrupt it at any time.
 
-    It passes over RAW files and videos, and the thumbnails and bins that photo programs and network storages keep.
+    It passes over thumbnails and bins that photo programs and network storages keep. It reads RAW files of cameras if
+    the extra 'raw' is installed, and videos if 'video' is: of a video, each frame in which the view has become another
+    one, and one every ten seconds otherwise.
 
     With --renew, the features of a collection are replaced by those of another model or of other options. Until all
     photos are done, the collection is searched as before.
@@ -106,6 +112,10 @@ def index(
     Example: [bold]delf index ~/Pictures -o large.delf --storage compact[/bold]
 
     Example: [bold]delf index s3://photos/2019 -o s3://photos/places.store --ray 10.0.0.1:6379[/bold]
+
+    Example: [bold]delf index ~/Videos -o films.delf --set video.longest=5 --set video.most=500[/bold]
+
+    Example: [bold]delf index https://example.org/iiif/book1/manifest.json -o archive.delf[/bold]
     """
     from delf.cli.cluster import index_into_store, is_store
     from delf.collection import STORAGES, Collection
@@ -116,16 +126,19 @@ def index(
     IndexOptions(kind=kind or "auto")  # an unknown one is told before anything is made
     if storage not in (None, *STORAGES):
         raise OptionError(f"the storage of a collection is {' or '.join(STORAGES)}, not {storage!r}")
-    _require_photos(photos or [], renew)
+    paths, addresses = paths_and_addresses(photos or [])
+    _require_photos([*paths, *addresses], renew)
     if ray is not None or is_store(output):
         refused = {"--prune": prune, "--renew": renew, "--watch": watch, "--index": kind is not None}
         index_into_store(output, photos or [], exclude or (), storage, ray, refused, settings,
                          (extractor, model, runtime, device, threads), strict=strict, json=json, quiet=quiet,
                          dimensions=dimensions, max_features=max_features, details=details)
         return
-    folder, paths = Path(output), [Path(path) for path in photos or []]
+    folder = Path(output)
     if renew or not Collection.exists(folder):
         find_images(paths, exclude=exclude or ())  # a missing one is told before anything is made
+    settings, videos = video_settings(settings)
+    settings, iiif = iiif_settings(settings)
     options = only_extraction(settings, dimensions=dimensions, max_features=max_features)
     if details is not None:
         options["details"] = details or None
@@ -137,7 +150,9 @@ def index(
         opened = Collection.open_or_create(folder, found, storage=storage)
     with opened as collection:
         renewed = _renewed(collection, found, prune, storage, json, quiet) if renew else None
-        report = _added(collection, paths, prune, exclude or (), json or quiet)
+        report = _added(collection, paths, prune, exclude or (), videos, json or quiet)
+        if addresses and not report.interrupted:
+            report = fetched(collection, addresses, iiif, report, json or quiet)
         if not report.interrupted:
             _prepare(collection, found, kind, json or quiet)
         _print_added(collection, report, renewed, json)
@@ -150,7 +165,7 @@ def index(
         raise typer.Exit(130)
 
 
-def _require_photos(photos: list[str], renew: bool) -> None:
+def _require_photos(photos: Sequence[object], renew: bool) -> None:
     if not photos and not renew:
         raise typer.BadParameter("say which photos to index: delf index PHOTOS -o COLLECTION. Without PHOTOS, --renew "
                                  "reads those of the collection again", param_hint="PHOTOS")
@@ -203,9 +218,10 @@ def _renewed(collection: Collection, extractor: Extractor, prune: bool, storage:
     return report
 
 
-def _added(collection: Collection, photos: list[Path], prune: bool, exclude: Sequence[str], quiet: bool) -> AddReport:
+def _added(collection: Collection, photos: list[Path], prune: bool, exclude: Sequence[str], videos: VideoOptions | bool,
+           quiet: bool) -> AddReport:
     with progress("Extracting", "photos", quiet) as update:
-        return collection.add(photos, progress=update, prune=prune, exclude=exclude)
+        return collection.add(photos, progress=update, prune=prune, exclude=exclude, videos=videos)
 
 
 def _watch(collection: Collection, photos: list[Path], extractor: Extractor, kind: str | None, exclude: Sequence[str],
@@ -315,7 +331,8 @@ def result_json(answer: SearchResult, settings: dict[str, Any] | None = None) ->
     return {**({"settings": settings} if settings else {}), "query": answer.query, "method": answer.method,
             "match": answer.match, "verified": answer.verified,
             "verdict": answer.verdict, "order": answer.order, "seconds": answer.seconds,
-            "results": [{"rank": result.rank, "image": result.image, "key": result.key, "file": result.shown,
+            "results": [{"rank": result.rank, "image": result.image, "key": result.key,
+                         "file": result.image if result.file is None else str(result.file), "second": result.second,
                          "files": [str(path) for path in result.files], "keys": list(result.keys),
                          "metadata": dict(result.metadata), "score": result.score,
                          "examined": result.examined, "inliers": result.inliers, "probability": result.probability,
@@ -332,6 +349,8 @@ def _print_answer(answer: SearchResult) -> None:
         print("rank  probability  inliers  image" if answer.verified else "rank  similarity  image")
     for result in answer.results:
         print(f"{result.rank:>4}  {_looked(result, answer.verified)}  {display_path(result.image)}")
+        for address in result.links.values():
+            print(f"{'':>{27 if answer.verified else 18}}at {display_path(address)}")
         for path in result.copies:
             print(f"{'':>{27 if answer.verified else 18}}also as {display_path(path)}")
     if answer.remark:

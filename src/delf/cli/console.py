@@ -46,16 +46,19 @@ def report_skipped(skipped: Sequence[str], strict: bool, noun: str = "file") -> 
 
 
 def report_passed_over(passed_over: PassedOver, quiet: bool = False) -> None:
-    """Say on stderr, in one line, how many RAW files and films were passed over."""
+    """Say on stderr, in one line, how many RAW files and videos were passed over, and what reads them."""
+    from delf.images import has_extra
+
     if quiet:
         return
-    kinds = ((passed_over.raw, "RAW"), (passed_over.videos, "video"))
-    parts = [f"{number:,} {noun}" for number, noun in kinds if number]
+    kinds = ((passed_over.raw, "RAW file", "raw"), (passed_over.videos, "video", "video"))
+    parts = [counted(number, noun) for number, noun, _ in kinds if number]
+    extras = [extra for number, _, extra in kinds if number and not has_extra(extra)]
     if parts:
-        were = "file was" if passed_over.raw + passed_over.videos == 1 else "files were"
-        cure = "; export RAW files as JPEG to find them, too" if passed_over.raw else ""
-        print(f"{' and '.join(parts)} {were} passed over: only pictures such as JPEG, HEIC and PNG are read{cure}.",
-              file=sys.stderr)
+        were = "was" if passed_over.raw + passed_over.videos == 1 else "were"
+        cure = (f"pip install 'delf-retrieval[{','.join(extras)}]' has {'it' if were == 'was' else 'them'} read"
+                if extras else "this command reads pictures only")
+        print(f"{' and '.join(parts)} {were} passed over: {cure}.", file=sys.stderr)
 
 
 @contextmanager

@@ -82,7 +82,7 @@ def describe(
 def photo_json(photo: StoredImage) -> dict[str, Any]:
     """What `delf photos --json` prints of a photo."""
     known = photo.latitude is not None and photo.longitude is not None
-    return {"image": photo.path, "key": photo.key, "file": str(photo.file),
+    return {"image": photo.path, "key": photo.key, "file": str(photo.file), "second": photo.second,
             "files": [str(path) for path in photo.files], "keys": list(photo.keys),
             "size": list(photo.size), "taken": photo.captured_at,
             "gps": [photo.latitude, photo.longitude] if known else None, "camera": photo.camera,

@@ -50,9 +50,9 @@ def compact(
                                                                            "read the photos again.")] = None,
     model: Annotated[str | None, typer.Option(help="Use this model file, which has its visual words beside it, if the "
                                                    "collection was not made with a packaged model.")] = None,
-    grace: Annotated[float, typer.Option(min=0, metavar="HOURS", help="Of a store, keep segments that no manifest "
-                                                                      "names any more for this many hours, for those who may "
-                                                                      "still be using them.")] = 24,
+    grace: Annotated[float, typer.Option(min=0, metavar="HOURS", help=
+        "Of a store, keep segments that no manifest names any more for this many hours, for those who may still be using "
+        "them.")] = 24,
     json: Json = False, quiet: Quiet = False,
 ) -> None:
     """Free the space of removed photos, and merge small segments so that searches are faster.

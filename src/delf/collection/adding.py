@@ -11,13 +11,24 @@ from pathlib import Path
 from typing import TypeVar
 
 from delf.collection.catalogue import Catalogue
+from delf.collection.filming import Filming
 from delf.collection.given import NewPhoto, keep_preview, key_of_path, metadata_text
 from delf.collection.packing import Packed, Packing
 from delf.collection.records import FileRecord, Identity, ImageRecord
 from delf.collection.segment import new_segment, write_segment
 from delf.errors import ImageError
 from delf.extractors import Extractor
-from delf.images import ImageSource, LoadedImage, PassedOver, find_images, load_ahead
+from delf.images import (
+    ImageSource,
+    LoadedImage,
+    PassedOver,
+    VideoOptions,
+    find_images,
+    is_video,
+    load_ahead,
+    photo_extensions,
+)
+from delf.images.frames import containing_file
 from delf.types import ImageArray
 
 LINKS_AT_ONCE = 4096
@@ -26,11 +37,11 @@ _Known = TypeVar("_Known")
 
 @dataclass(frozen=True)
 class AddReport:
-    """What `Collection.add` did, in numbers of files.
+    """What `Collection.add` did, in numbers of files; of a new video, of its frames.
 
     duplicates: files with the very bytes of another one. skipped: a sentence for each file or folder that could not be
     read. interrupted: whether Ctrl-C ended it early. moved: known photos that are now elsewhere. pruned: files that are
-    gone and were forgotten. passed_over: RAW files of cameras and films that lie among the photos, and are not read.
+    gone and were forgotten. passed_over: RAW files of cameras and videos that lie among the photos, and are not read.
     """
 
     added: int
@@ -47,13 +58,17 @@ class Adding:
     """One run of `Collection.add`. Memory is bounded by one segment and the few images in flight."""
 
     def __init__(self, catalogue: Catalogue, segments: Path, extractor: Extractor, packing: Packing,
-                 images_per_segment: int, published: Callable[[], None] = lambda: None) -> None:
-        """packing: of the collection. published: called when a segment has become visible."""
+                 images_per_segment: int, published: Callable[[], None] = lambda: None,
+                 videos: VideoOptions | None = None) -> None:
+        """packing: of the collection. published: called when a segment has become visible. videos: which of their
+        frames are taken; None passes them over.
+        """
         self._catalogue = catalogue
         self._segments = segments
         self._extractor, self._packing = extractor, packing
         self._images_per_segment = images_per_segment
         self._published = published
+        self._filming = None if videos is None else Filming(catalogue, videos, self._link)
         # The files of each content that is not published yet, whether it is in flight or in the batch.
         self._files: dict[str, list[FileRecord]] = {}
         self._batch: list[tuple[str, ImageRecord, Packed]] = []
@@ -65,14 +80,17 @@ class Adding:
 
     def run(self, paths: list[Path], progress: Callable[[int, int], None], exclude: Sequence[str] = ()) -> AddReport:
         """Add what is new or changed in files and folders; `progress` is called with (files done, files to do)."""
-        passed_over = PassedOver()
-        total = sum(1 for _ in find_images(paths, exclude=exclude, on_error=lambda _: None, passed_over=passed_over))
-        found = ((path, os.fsencode(path)) for path in find_images(paths, exclude=exclude, on_error=self._skip))
+        passed_over, wanted = PassedOver(), photo_extensions(videos=self._filming is not None)
+        total = sum(1 for _ in find_images(paths, extensions=wanted, exclude=exclude, on_error=lambda _: None,
+                                           passed_over=passed_over))
+        found = ((path, os.fsencode(path)) for path in find_images(paths, extensions=wanted, exclude=exclude,
+                                                                   on_error=self._skip))
         return replace(self.add(found, total, progress), passed_over=passed_over)
 
     def add(self, files: Iterable[tuple[Path, bytes]], total: int, progress: Callable[[int, int], None]) -> AddReport:
         """Add what is new or changed among files, each given with how its path is shown. total: how many there are."""
-        return self._add(self._read(self._new_files(files), self._extractor.longest_side), total, progress)
+        longest = self._extractor.longest_side
+        return self._add(self._read(self._pictures(self._new_files(files), longest), longest), total, progress)
 
     def add_given(self, photos: Iterable[NewPhoto], total: int, progress: Callable[[int, int], None], *,
                   preview: int | None) -> AddReport:
@@ -107,19 +125,36 @@ class Adding:
                 self._added += 1
                 if len(self._batch) >= self._images_per_segment:
                     self._publish()
-                progress(self._done(), total)
+                progress(self._done(), total + self._more)
         except KeyboardInterrupt:
             interrupted = True
             # It may have come when the batch was published and not yet put away.
             self._batch = [entry for entry in self._batch if self._catalogue.image_of(bytes.fromhex(entry[0])) is None]
         self._publish()
-        progress(self._done(), total)
+        progress(self._done(), total + self._more)
         return AddReport(self._added, self._unchanged, self._duplicates, tuple(self._skipped), interrupted, self._moved)
 
     def _done(self) -> int:
         return self._added + self._unchanged + self._duplicates + self._moved + len(self._skipped)
 
-    def _read(self, sources: Iterable[tuple[_Known, ImageSource]],
+    @property
+    def _more(self) -> int:
+        """Frames that were met, beside one for each video."""
+        return 0 if self._filming is None else self._filming.more
+
+    def _pictures(self, files: Iterable[tuple[FileRecord, Path]],
+                  shrink_to: int | None) -> Iterator[tuple[FileRecord, Path | LoadedImage]]:
+        """What is to be read: of a video the frames, one after the other, and any other file as it is."""
+        for record, path in files:
+            if self._filming is None or not is_video(path):
+                yield record, path
+                continue
+            try:
+                yield from self._filming.frames(record, path, shrink_to)
+            except ImageError as error:
+                self._skip(error)
+
+    def _read(self, sources: Iterable[tuple[_Known, ImageSource | LoadedImage]],
               shrink_to: int | None) -> Iterator[tuple[_Known, LoadedImage]]:
         return load_ahead(sources, threads=self._extractor.threads, shrink_to=shrink_to, on_error=self._skip)
 
@@ -154,7 +189,7 @@ class Adding:
         """The files that the catalogue does not know as they are now."""
         for path, shown in files:
             try:
-                status = path.stat()
+                status = os.stat(containing_file(os.fsencode(path)))  # noqa: PTH116 (bytes)
             except (OSError, ValueError):
                 status = None  # reading it says what is wrong
             size, mtime = (status.st_size, status.st_mtime_ns) if status else (0, 0)
@@ -190,6 +225,10 @@ class Adding:
         if self._links:
             self._catalogue.link(self._links, self._left)
             self._links, self._left = [], []
+        if self._filming is not None:
+            whole, gone = self._filming.finished()
+            if whole:
+                self._catalogue.link(whole, gone)
         said = {key: text for key, text in self._metadata.items() if key not in self._files}  # else it is in flight
         if said:
             self._catalogue.describe({bytes.fromhex(key): text for key, text in said.items()})
@@ -201,7 +240,7 @@ def is_gone(path: bytes) -> bool:
     if key_of_path(path) is not None:
         return False
     try:
-        os.lstat(path)
+        os.lstat(containing_file(path))
     except (FileNotFoundError, NotADirectoryError):
         return True
     except OSError:

@@ -155,8 +155,9 @@ class Catalogue(Describing):
         return None if row is None else int(row[0])
 
     def counts(self) -> tuple[int, int]:
-        """(images that have a file, files)."""
-        [counts] = self._rows("SELECT COUNT(DISTINCT image), COUNT(*) FROM files", (int, int))
+        """(images that have a file, files). Frames of a video are in one file, which counts once all are there."""
+        [counts] = self._rows("SELECT COUNT(DISTINCT image), COUNT(CASE WHEN instr(path, x'23743d') = 0 THEN 1 END) "
+                              "FROM files", (int, int))  # "#t="
         return counts
 
     def version(self) -> int:
@@ -180,10 +181,16 @@ class Catalogue(Describing):
             place = rows[-1][:2]
 
     def files_below(self, path: bytes) -> list[bytes]:
-        """The files at an absolute path or below it, in order."""
+        """The files at an absolute path or below it, and the frames of a video there, in order."""
         start = path.rstrip(b"/") + b"/"
-        return [row[0] for row in self._rows("SELECT path FROM files WHERE path = ? OR (path >= ? AND path < ?) "
-                                             "ORDER BY path", (bytes,), path, start, start[:-1] + b"0")]
+        return [row[0] for row in self._rows("SELECT path FROM files WHERE path = ? OR (path >= ? AND path < ?) OR "
+                                             "(path >= ? AND path < ?) ORDER BY path", (bytes,), path, start,
+                                             start[:-1] + b"0", path + b"#t=", path + b"#t>")]
+
+    def frames_of(self, path: bytes) -> list[tuple[bytes, int, int]]:
+        """(path, size, mtime_ns) of each frame of a video, by the size and time that its file had then."""
+        return self._rows("SELECT path, size, mtime_ns FROM files WHERE path >= ? AND path < ? ORDER BY path",
+                          (bytes, int, int), path + b"#t=", path + b"#t>")
 
     def has_below(self, path: bytes) -> bool:
         """Whether there is a file at an absolute path or below it."""

@@ -12,6 +12,7 @@ from delf.collection import upkeep
 from delf.collection.adding import Adding, AddReport, file_key, is_gone
 from delf.collection.catalogue import Catalogue, exists
 from delf.collection.conversion import converted
+from delf.collection.filming import filming_options
 from delf.collection.given import NewPhoto, drop_previews, from_memory, key_of_path, metadata_text
 from delf.collection.lock import WriterLock
 from delf.collection.made_by import Identified
@@ -21,7 +22,8 @@ from delf.collection.snapshot import Snapshot, read_snapshot
 from delf.collection.storage import Storage, chosen, require_storage
 from delf.errors import CollectionError, OptionError
 from delf.extractors import Own, as_extractor
-from delf.images import ImageSource, display_path, find_images
+from delf.images import ImageSource, VideoOptions, display_path, find_images
+from delf.images.frames import as_frame
 
 IMAGES_PER_SEGMENT = 512
 IMAGES_PER_MERGED_SEGMENT = 16384
@@ -170,7 +172,7 @@ class Collection(Reading):
     def add(self, photos: ImageSource | NewPhoto | Iterable[str | Path | NewPhoto], *, progress: Progress = silent,
             images_per_segment: int = IMAGES_PER_SEGMENT, prune: bool = False, exclude: Iterable[str] = (),
             key: str | None = None, name: str | None = None, metadata: Mapping[str, Any] | None = None,
-            preview: int | None = None) -> AddReport:
+            preview: int | None = None, videos: VideoOptions | bool = True) -> AddReport:
         """Add the photos in files and folders, what is new or changed of them; or photos from memory.
 
             collection.add(["photos/", "more/a.jpg"])
@@ -191,6 +193,8 @@ class Collection(Reading):
                 programs keep among photos (`delf.images.find_images`). What the collection has of them stays.
             key, name, metadata, preview: of one photo from memory (also of a path, which is then read once, and is not
                 known as a file): as for `NewPhoto` and `add_photos`.
+            videos: which of their frames are photos of the collection, from now on; True asks for them as before, which
+                is `VideoOptions()` at first, and False passes videos over. The extra `video` reads them.
 
         Raises:
             CollectionError: the collection was opened without an extractor, or the disk cannot be written.
@@ -205,7 +209,7 @@ class Collection(Reading):
         present = [path for path in listed if not (prune and self._is_forgotten(path))]
         patterns = [exclude] if isinstance(exclude, str) else list(exclude)
         find_images(present, exclude=patterns)  # a missing one is told before anything is done
-        with self._adding(images_per_segment) as (catalogue, adding):
+        with self._adding(images_per_segment, videos) as (catalogue, adding):
             report = adding.run(present, progress, patterns)
             return upkeep.pruned(catalogue, listed, report) if prune and not report.interrupted else report
 
@@ -259,7 +263,8 @@ class Collection(Reading):
             return adding.add(files, total, progress)
 
     @contextmanager
-    def _adding(self, images_per_segment: int) -> Iterator[tuple[Catalogue, Adding]]:
+    def _adding(self, images_per_segment: int,
+                videos: VideoOptions | bool = False) -> Iterator[tuple[Catalogue, Adding]]:
         """The catalogue, to be written, and what adds photos to it."""
         if self._extractor is None:
             raise CollectionError("to add photos, open the collection with an extractor: "
@@ -267,7 +272,8 @@ class Collection(Reading):
         with self._disk(), self.writing() as catalogue:
             self.require(self._extractor)  # another process may have renewed it with another one
             yield catalogue, Adding(catalogue, self.folder / upkeep.SEGMENTS, self._extractor, self.snapshot.packing,
-                                    images_per_segment, published=lambda: self._merge_newest(catalogue))
+                                    images_per_segment, published=lambda: self._merge_newest(catalogue),
+                                    videos=filming_options(catalogue, videos))
 
     @contextmanager
     def _disk(self, comfort: str = "what was published before is safe") -> Iterator[None]:
@@ -353,7 +359,7 @@ class Collection(Reading):
                     raise CollectionError(f"{display_path(self.folder)} has no image {key}; nothing was removed")
                 found |= dict.fromkeys(paths)
             catalogue.remove(found)
-        return [Path(os.fsdecode(path)) for path in found if key_of_path(path) is None]
+        return [Path(os.fsdecode(path)) for path in found if key_of_path(path) is None and as_frame(path) is None]
 
     def compact(self, *, progress: Progress = silent,
                 images_per_segment: int = IMAGES_PER_MERGED_SEGMENT) -> tuple[int, int]:

@@ -29,11 +29,12 @@ _SCHEME = b"key:"  # an absolute path begins otherwise
 class NewPhoto:
     """A photo that is added from memory.
 
-    image: whatever `delf.read_image` takes. key: what the caller knows it by, any text; the SHA-256 of its content by
-    default. name: what results show; the key by default. metadata: a JSON object that is kept with it.
+    image: whatever `delf.read_image` takes, or what `delf.images.load` gives. key: what the caller knows it by, any
+    text; the SHA-256 of its content by default. name: what results show; the key by default. metadata: a JSON object
+    that is kept with it.
     """
 
-    image: ImageSource
+    image: ImageSource | LoadedImage
     key: str | None = None
     name: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)

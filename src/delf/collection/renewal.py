@@ -10,7 +10,7 @@ transaction has not been reached, and deletes what is left of the old state wher
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -24,7 +24,7 @@ from delf.collection.storage import Chosen, Storage, as_before, chosen
 from delf.collection.upkeep import delete_renewal, is_there, move_segments, remove_leftovers, renewal_folder, renewals
 from delf.errors import CollectionError
 from delf.extractors import Extractor
-from delf.images import display_path
+from delf.images import display_path, is_video
 
 if TYPE_CHECKING:
     from delf.collection.collection import Collection
@@ -46,9 +46,8 @@ def renewed(collection: Collection, catalogue: Catalogue, extractor: Extractor, 
     with _begun(collection, renewal, extractor, wanted) as new:
         with new.writing() as found:  # what the collection has forgotten since
             found.remove([record.path for record, _ in found.files() if catalogue.file(record.path) is None])
-        files = ((Path(os.fsdecode(record.path)), record.shown) for record, _ in catalogue.files()
-                 if key_of_path(record.path) is None)
-        report = new.add_files(files, collection.files(), progress, images_per_segment)
+        total = sum(1 for _ in _pictures(catalogue))
+        report = new.add_files(_pictures(catalogue), total, progress, images_per_segment)
         if report.interrupted:
             return report
         with new.writing() as found:
@@ -59,6 +58,14 @@ def renewed(collection: Collection, catalogue: Catalogue, extractor: Extractor, 
         catalogue.take_over(found)
     remove_leftovers(folder, catalogue)
     return report
+
+
+def _pictures(catalogue: Catalogue) -> Iterator[tuple[Path, bytes]]:
+    """The files that are read again, each with how it is shown: of a video its frames, and not the whole."""
+    for record, _ in catalogue.files():
+        path = Path(os.fsdecode(record.path))
+        if key_of_path(record.path) is None and not (is_video(path) and catalogue.frames_of(record.path)):
+            yield path, record.shown
 
 
 def _begun(collection: Collection, renewal: Path, extractor: Extractor, storage: Chosen) -> Collection:

@@ -25,6 +25,8 @@ from delf.collection.storage import packing_of
 from delf.collection.upkeep import segment_folder
 from delf.collection.where import parse_where
 from delf.errors import CollectionError
+from delf.images.frames import as_frame, containing_file
+from delf.places import source_of
 from delf.types import Features, FloatArray, IntArray
 
 _MASKS = 8  # conditions whose images a snapshot keeps
@@ -38,7 +40,8 @@ class StoredImage:
     file: absolute, one that exists where any does. files: all with this very content that are there, absolute; where
     none is there, those that the collection knows; none where the image was removed since. keys: what callers know it
     by who added it from memory; without another file, `file` is then its preview, whether one was kept or not. size:
-    (width, height), upright. metadata: what callers have said of it. The rest is from the photo's EXIF data.
+    (width, height), upright. metadata: what callers have said of it. second: of the frame of a video, from its
+    beginning; `file` and `files` are then the video. The rest is from the photo's EXIF data.
     """
 
     key: str
@@ -52,6 +55,12 @@ class StoredImage:
     size: tuple[int, int] = (0, 0)
     keys: tuple[str, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    second: float | None = None
+
+    @property
+    def source(self) -> str:
+        """What it is read from: its file, or the name of the frame."""
+        return source_of(self.file, self.second)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -130,16 +139,21 @@ class Snapshot(MadeBy, Container):
         key = self.key_of(ordinal)
         facts = self.lookup.facts_of(bytes.fromhex(key)) or StoredFacts((), None, None, None)
         given = [(os.fsdecode(shown), own) for shown, path in facts.files if (own := key_of_path(path)) is not None]
-        known = [(os.fsdecode(shown), Path(os.fsdecode(path))) for shown, path in facts.files
-                 if key_of_path(path) is None]
-        there = [(shown, path) for shown, path in known if _exists(path)]
+        known = [(os.fsdecode(shown), path) for shown, path in facts.files if key_of_path(path) is None]
+        frames = [one for one in known if as_frame(one[1])]
+        placed = [(shown, *_placed(path)) for shown, path in frames or known]  # a video as a whole is no photo
+        there = [one for one in placed if _exists(one[1])]
         if given and not there:
-            there = [(given[0][0], preview_path(self.folder, key))]
-        there = there or known
-        shown, file = there[0] if there else self.segments[segment].path(position)
-        return StoredImage(key, shown, file, tuple(path for _, path in there), facts.captured_at, facts.latitude,
+            there = [(given[0][0], preview_path(self.folder, key), None)]
+        there = there or placed
+        if not there:
+            shown, path = self.segments[segment].path(position)
+            there = [(shown, *_placed(os.fsencode(path)))]
+        shown, file, second = there[0]
+        files = tuple(path for _, path, _ in there) if facts.files else ()
+        return StoredImage(key, shown, file, files, facts.captured_at, facts.latitude,
                            facts.longitude, facts.camera, self.size(ordinal), tuple(own for _, own in given),
-                           _metadata(facts.metadata))
+                           _metadata(facts.metadata), second)
 
     def images_at(self, ordinals: Sequence[int]) -> list[StoredImage]:
         """What is known of some images."""
@@ -299,6 +313,12 @@ def read_snapshot(folder: Path, catalogue: Catalogue, rows: Sequence[tuple[int, 
         array.flags.writeable = False
     return Snapshot(folder, about, ids, segments, bases, np.concatenate([*starts, row_bases[-1:]]), alive,
                     catalogue.indexes(), catalogue, packing)
+
+
+def _placed(path: bytes) -> tuple[Path, float | None]:
+    """The file that a photo is in, and its second there."""
+    frame = as_frame(path) if containing_file(path) != path else None
+    return (Path(os.fsdecode(path)), None) if frame is None else (Path(os.fsdecode(frame[0])), frame[1])
 
 
 def _exists(path: Path) -> bool:

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from email.message import Message
 from pathlib import Path
-from typing import IO, Any, NoReturn, cast
+from typing import IO, Any, NoReturn, TypeVar, cast
 from urllib.parse import urlsplit
 
 from delf.datasets.registry import DatasetError
@@ -32,8 +32,13 @@ from delf.images import display_path
 
 Progress = Callable[[str, int, int | None], None]  # what is done, bytes so far, of how many if that is known
 SCHEMES = ("http", "https")
+_Value = TypeVar("_Value")
 _PASSING = (408, 425, 429)  # and all from 500: answers that may be another one a moment later
 _PROGRESS = 1 << 20  # bytes that a transfer must bring to count as one that goes on
+
+
+class UnreachableError(DatasetError):
+    """A server does not answer, or breaks off, however often it is asked."""
 
 
 def silent(what: str, done: int, total: int | None) -> None:
@@ -111,6 +116,37 @@ def fetch_text(url: str, *, options: DownloadOptions | None = None, limit: int =
     return _patiently(read, url, options, lambda: 0)
 
 
+def fetch_bytes(url: str, *, limit: int, seconds: float, options: DownloadOptions | None = None,
+                opener: urllib.request.OpenerDirector | None = None) -> bytes:
+    """A file on the web that is kept in memory.
+
+    Args:
+        limit: bytes, of which no file has more. seconds: that an answer may take. opener: what asks, in the place of
+            one that goes wherever it is sent.
+
+    Raises:
+        DatasetError: the server refuses, or fails too often; the file is too large, or takes too long.
+    """
+    options = options or DownloadOptions()
+    _require_web(url)
+
+    def read() -> bytes:
+        end, data = time.monotonic() + seconds, bytearray()
+        with _opened(urllib.request.Request(url), options, "", opener=opener) as response:
+            length = _length(response.headers, 0)
+            while max(len(data), length or 0) <= limit and (part := _read(response, options.chunk)):
+                data += part
+                if time.monotonic() > end:
+                    raise DatasetError(f"{url} takes longer than {seconds:g} seconds: try again later")
+        if max(len(data), length or 0) > limit:
+            raise DatasetError(f"{url} has more than {in_bytes(limit)}, and no more are taken")
+        if length is not None and len(data) < length:
+            raise _Passing("the connection ended early")
+        return bytes(data)
+
+    return _patiently(read, url, options, lambda: 0)
+
+
 def _require_web(url: str) -> None:
     if urlsplit(url).scheme not in SCHEMES or not urlsplit(url).hostname:
         raise DatasetError(f"{url!r} is not an address of the web: it must begin with http:// or https://")
@@ -120,7 +156,8 @@ def _until_complete(url: str, partial: _Partial, options: DownloadOptions, progr
     return _patiently(lambda: _transfer(url, partial, options, progress, hint), url, options, lambda: partial.size)
 
 
-def _patiently(attempt: Callable[[], str], url: str, options: DownloadOptions, gained: Callable[[], int]) -> str:
+def _patiently(attempt: Callable[[], _Value], url: str, options: DownloadOptions,
+               gained: Callable[[], int]) -> _Value:
     """What an attempt gives that may fail and be tried again. gained: bytes so far, of all attempts."""
     failures, before = 0, gained()
     while True:
@@ -131,7 +168,7 @@ def _patiently(attempt: Callable[[], str], url: str, options: DownloadOptions, g
             failures = 1 if after - before >= _PROGRESS else failures + 1
             before = after
             if failures > options.retries:
-                raise DatasetError(f"{url} could not be downloaded ({problem}; tried {failures} times): check the "
+                raise UnreachableError(f"{url} could not be downloaded ({problem}; tried {failures} times): check the "
                                    "network and run the same command again, which goes on from what has come") from None
             time.sleep(min(options.longest, max(problem.wait, options.backoff * 2 ** (failures - 1))))
 
@@ -219,11 +256,12 @@ def in_bytes(number: int) -> str:
 
 
 def _opened(request: urllib.request.Request, options: DownloadOptions, hint: str,
-            partial: _Partial | None = None) -> http.client.HTTPResponse:
+            partial: _Partial | None = None,
+            opener: urllib.request.OpenerDirector | None = None) -> http.client.HTTPResponse:
     """An answer with a body to read; `_Passing` where another attempt may help, else `DatasetError`."""
     request.add_header("Accept-Encoding", "identity")
     try:
-        response = cast(http.client.HTTPResponse, _opener().open(request, timeout=options.timeout))
+        response = cast(http.client.HTTPResponse, (opener or web_opener()).open(request, timeout=options.timeout))
     except urllib.error.HTTPError as error:
         with error:
             _refused(error, hint, partial)
@@ -267,11 +305,15 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def _opener() -> urllib.request.OpenerDirector:
-    """Knows the web and the proxies of the environment; not files and FTP, as the opener of urllib does."""
+def web_opener(*handlers: urllib.request.BaseHandler) -> urllib.request.OpenerDirector:
+    """Knows the web and the proxies of the environment; not files and FTP, as the opener of urllib does.
+
+    handlers: for http and https, in the place of those of urllib.
+    """
     opener = urllib.request.OpenerDirector()
-    for handler in (urllib.request.ProxyHandler(), urllib.request.HTTPHandler(), urllib.request.HTTPSHandler(),
-                    urllib.request.HTTPDefaultErrorHandler(), _Redirects(), urllib.request.HTTPErrorProcessor()):
+    connecting = handlers or (urllib.request.HTTPHandler(), urllib.request.HTTPSHandler())
+    for handler in (urllib.request.ProxyHandler(), *connecting, urllib.request.HTTPDefaultErrorHandler(),
+                    _Redirects(), urllib.request.HTTPErrorProcessor()):
         opener.add_handler(handler)
     opener.addheaders = [("User-Agent", "delf-retrieval")]
     return opener

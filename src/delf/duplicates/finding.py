@@ -26,7 +26,8 @@ from delf.duplicates.table import table_bytes
 from delf.extractors import Own
 from delf.files import write_atomically
 from delf.grouping import DuplicateOptions, PairOptions, match_collection, near_duplicates, originals
-from delf.images import display_path
+from delf.images import display_path, is_video
+from delf.images.frames import as_frame
 
 Progress = Callable[[int, int], None]
 
@@ -179,6 +180,8 @@ def _files(collection: Collection) -> tuple[dict[int, list[FileRecord]], Path]:
     for record, key in collection.catalogue.files():
         if not record.path.startswith(b"/") or os.path.normpath(record.path) != record.path:
             continue  # which nobody wrote who indexes photos
+        if as_frame(record.path) is not None or is_video(record.path):
+            continue  # a frame is no file that could be moved away
         folder = os.path.dirname(record.path)  # noqa: PTH120 (bytes)
         root = os.path.commonpath([root, folder]) if root else folder
         if (ordinal := ordinals.get(key.hex())) is not None:  # else it was added since

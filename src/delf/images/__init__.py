@@ -12,8 +12,8 @@ Every function may be called from many threads at once, and no global setting of
 from delf.images.decoding import ImageOptions
 from delf.images.geometry import as_stored, crop, limit_size, parse_box, resize
 from delf.images.metadata import ImageMetadata
-from delf.images.passing import PassedOver
-from delf.images.paths import IMAGE_EXTENSIONS, display_path, find_images, is_walked, printable
+from delf.images.passing import PassedOver, has_extra, is_video
+from delf.images.paths import IMAGE_EXTENSIONS, display_path, find_images, is_walked, photo_extensions, printable
 from delf.images.reading import (
     ImageSource,
     LoadedImage,
@@ -21,12 +21,14 @@ from delf.images.reading import (
     in_memory,
     load,
     load_ahead,
+    load_scenes,
     preview,
     read_image,
     read_metadata,
     read_reduced,
     source_name,
 )
+from delf.images.video import VideoOptions, clock
 
 __all__ = [
     "IMAGE_EXTENSIONS",
@@ -35,17 +37,23 @@ __all__ = [
     "ImageSource",
     "LoadedImage",
     "PassedOver",
+    "VideoOptions",
     "as_stored",
+    "clock",
     "crop",
     "display_path",
     "find_images",
+    "has_extra",
     "image_bytes",
     "in_memory",
+    "is_video",
     "is_walked",
     "limit_size",
     "load",
     "load_ahead",
+    "load_scenes",
     "parse_box",
+    "photo_extensions",
     "preview",
     "printable",
     "read_image",

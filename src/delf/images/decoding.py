@@ -6,8 +6,9 @@ and the size in the header is compared with our own limit before anything is dec
 
 Of a PNG or JPEG the decoder gets the picture alone, so that nothing written beside it can spoil it, and TIFF and BMP,
 of which Pillow takes some kinds for others, are read by directories and headers of our own. Of animations the first
-frame is read, of documents the first page that is no thumbnail. The orientation is that of EXIF (of a TIFF, of the
-page; of HEIF and AVIF, of the container); `delf.images.pixels` says what becomes of the pixels.
+frame is read, of documents the first page that is no thumbnail, of RAW files of cameras the preview
+(`delf.images.raw`). The orientation is that of EXIF (of a TIFF, of the page; of HEIF and AVIF, of the container);
+`delf.images.pixels` says what becomes of the pixels.
 """
 
 from __future__ import annotations
@@ -19,18 +20,21 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, cast
 
-from PIL import GifImagePlugin, Image, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
+from PIL import ExifTags, GifImagePlugin, Image, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
 from delf.errors import DelfError, ImageError
 from delf.images.bmp import Bmp
 from delf.images.containers import jpeg_parts, png_parts
 from delf.images.geometry import limit_size
 from delf.images.metadata import ImageMetadata, metadata_of, orientation_of, parsed_exif, previewed
+from delf.images.passing import VIDEO_EXTENSIONS
 from delf.images.paths import printable
 from delf.images.pixels import upright_rgb
-from delf.images.tiff import TiffPage
+from delf.images.raw import develop, is_raw, open_raw
+from delf.images.tiff import TiffPage, is_camera_raw, tiff_exif
 from delf.types import ImageArray
 
 _Opener = Callable[[io.BytesIO, str], ImageFile.ImageFile]
@@ -66,13 +70,14 @@ class ImageOptions:
     max_scaled_pixels: instead of that for a JPEG that is decoded at a fraction of its size and then has at most
     max_pixels: memory goes with the fraction, and only time with the whole. Not for progressive files, whose decoder
     holds the whole.
-    max_bytes: the size of the file. min_side: the shorter side in pixels.
+    max_bytes: the size of the file. min_side: the shorter side in pixels. raw: whether RAW files of cameras are.
     """
 
     max_pixels: int = 200_000_000
     max_scaled_pixels: int = 500_000_000
     max_bytes: int = 1 << 29
     min_side: int = 1
+    raw: bool = True
 
 
 @dataclass(frozen=True)
@@ -127,10 +132,11 @@ def _opened(data: bytes, name: str, options: ImageOptions,
         raise ImageError(f"{name} is an AVIF file that shows a part of its picture only (clap), which is not read: "
                          "save it as JPEG or PNG.")
     with failures_as_image_error(name, kind):
-        stored = _stored(kind, data, name)
+        stored = _stored_raw(data, name, options) if kind == "RAW" else _stored(kind, data, name)
         size, image = stored.size, stored.image
         bounded = replace(options, max_pixels=max(options.max_pixels, options.max_scaled_pixels))
-        may_shrink = shrink_to is not None and kind == "JPEG" and image and not image.info.get("progressive")
+        may_shrink = (shrink_to is not None and image and image.format == "JPEG"
+                      and not image.info.get("progressive"))
         check_size(size, name, bounded if may_shrink else options)
         metadata = metadata_of(size, stored.orientation, stored.exif)
         original = previewed(stored.exif) if kind == "JPEG" else None
@@ -170,6 +176,21 @@ def _stored(kind: str, data: bytes, name: str) -> _Stored:
     return _Stored(image.size, orientation, parsed, lambda: image, image)
 
 
+def _stored_raw(data: bytes, name: str, options: ImageOptions) -> _Stored:
+    """Reads the header of a RAW file, and that of the preview in it."""
+    if not options.raw:
+        raise ImageError(f"{name} is a RAW file of a camera, which is not read here: develop it to JPEG or TIFF.")
+    found = open_raw(data, name)
+    exif = tiff_exif(data)
+    if not found.jpeg:
+        return _Stored(found.size, 1, exif or Image.Exif(), lambda: Image.fromarray(develop(data, name)))
+    shown = _stored("JPEG", found.jpeg, name)
+    orientation = shown.orientation if ExifTags.Base.Orientation in shown.exif else found.orientation
+    if orientation >= 5 and (shown.size[0] < shown.size[1]) == (found.size[0] < found.size[1]):
+        orientation = 1  # some cameras turn the preview, and not the mosaic
+    return replace(shown, exif=exif or shown.exif, orientation=orientation)
+
+
 def _opened_by_pillow(kind: str, data: bytes, name: str) -> ImageFile.ImageFile:
     opener = _opener(kind, name)
     try:
@@ -182,11 +203,15 @@ def _opened_by_pillow(kind: str, data: bytes, name: str) -> ImageFile.ImageFile:
 
 
 def _format_of(data: bytes, name: str) -> str:
+    if is_raw(data) or is_camera_raw(data):
+        return "RAW"
     for kind, signature in _SIGNATURES.items():
         if re.match(signature, data, re.DOTALL):
             return kind
     if not data:
         raise ImageError(f"{name} is empty: copy it again from where it came from.")
+    if Path(name).suffix.lower() in VIDEO_EXTENSIONS:
+        raise ImageError(f"{name} is no picture: of a video, name a frame by its second, such as {name}#t=12.5")
     raise ImageError(f"{name} is not an image that can be read: convert it to JPEG or PNG "
                      f"(it can be {', '.join(sorted(_SIGNATURES))}).")
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from PIL import ExifTags, Image
@@ -15,6 +15,7 @@ from delf.images.paths import printable
 
 _DATE = re.compile(r"([0-9]{4}):([0-9]{2}):([0-9]{2}) ([0-9]{2}:[0-9]{2}:[0-9]{2})")
 _PREVIEW = re.compile(r"delf preview of ([0-9]{1,6})x([0-9]{1,6})")
+_ISO_6709 = re.compile(r"([+-][0-9]{2}(?:\.[0-9]{1,9})?)([+-][0-9]{3}(?:\.[0-9]{1,9})?)")
 _XMP_KEYS = {"XML:com.adobe.xmp", "xmp"}
 _HEMISPHERES = {"N": 1, "S": -1, "E": 1, "W": -1}
 
@@ -136,9 +137,13 @@ def _camera(exif: Image.Exif) -> str | None:
     with suppress(Exception):
         maker, model = (printable(str(exif.get(tag) or "")).strip(" \0")[:100]
                         for tag in (ExifTags.Base.Make, ExifTags.Base.Model))
-        first = maker.partition(" ")[0].lower()
-        return (model if first and model.lower().startswith(first) else f"{maker} {model}").strip() or None
+        return _named_once(maker, model)
     return None
+
+
+def _named_once(maker: str, model: str) -> str | None:
+    first = maker.partition(" ")[0].lower()
+    return (model if first and model.lower().startswith(first) else f"{maker} {model}").strip() or None
 
 
 def _position(gps: Mapping[int, Any]) -> tuple[float, float] | tuple[None, None]:
@@ -163,3 +168,34 @@ def _degrees(angle: Any, reference: Any, letters: str, largest: int) -> float | 
                                             and value <= largest):  # NaN (a zero denominator) fails too
         return None
     return _HEMISPHERES[letter] * value
+
+
+def film_metadata(size: tuple[int, int], tags: Mapping[str, str], second: float) -> ImageMetadata:
+    """What is known of a frame of a video. size: (width, height), upright. tags: of the file. second: of the frame."""
+    known = {key.lower(): printable(str(value)).strip() for key, value in tags.items()}
+    apple = "com.apple.quicktime."
+    maker, model = (known.get(f"{apple}{one}") or known.get(f"com.android.{other}") or known.get(one) or ""
+                    for one, other in (("make", "manufacturer"), ("model", "model")))
+    latitude, longitude = _film_position(known.get(f"{apple}location.iso6709") or known.get("location") or "")
+    return ImageMetadata(*size, _film_time(known.get(f"{apple}creationdate") or known.get("creation_time"), second),
+                         latitude, longitude, camera=_named_once(maker[:100], model[:100]))
+
+
+def _film_time(text: str | None, second: float) -> str | None:
+    """When a frame was taken; what counts from 1904 or 1970 and was not set says nothing."""
+    with suppress(ValueError, OverflowError):
+        begun = datetime.fromisoformat(text or "")
+        if begun.year > 1970:
+            return (begun + timedelta(seconds=int(second))).replace(microsecond=0).isoformat()
+    return None
+
+
+def _film_position(text: str) -> tuple[float, float] | tuple[None, None]:
+    """The degrees in a text such as +41.8902+012.4922+035.000/ (ISO 6709)."""
+    found = _ISO_6709.match(text)
+    if found is None:
+        return None, None
+    latitude, longitude = float(found[1]), float(found[2])
+    if abs(latitude) > 90 or abs(longitude) > 180 or latitude == longitude == 0:
+        return None, None
+    return latitude, longitude

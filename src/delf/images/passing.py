@@ -6,6 +6,7 @@ where it is itself what is asked for.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 from collections.abc import Iterable
@@ -23,6 +24,7 @@ VIDEO_EXTENSIONS = frozenset({
     ".3g2", ".3gp", ".asf", ".avi", ".flv", ".insv", ".m2t", ".m2ts", ".m4v", ".mkv", ".mod", ".mov", ".mp4", ".mpeg",
     ".mpg", ".mts", ".ogv", ".tod", ".vob", ".webm", ".wmv",
 })
+_PACKAGES = {"raw": "rawpy", "video": "av"}  # by the extra that brings them
 
 # Names of folders, in lower case. (What begins with a dot is hidden, and passed over anyway.)
 _FOLDERS = re.compile("|".join((
@@ -85,9 +87,19 @@ def _plain(path: str) -> str:
     return os.path.normcase(path).replace(os.sep, "/")
 
 
+def has_extra(extra: str) -> bool:
+    """Whether the package is installed that reads a kind of files: "raw" or "video"."""
+    return importlib.util.find_spec(_PACKAGES[extra]) is not None
+
+
+def is_video(path: str | bytes | os.PathLike[str]) -> bool:
+    """Whether a file is a video by its name."""
+    return os.path.splitext(os.fsdecode(path))[1].lower() in VIDEO_EXTENSIONS  # noqa: PTH122
+
+
 @dataclass
 class PassedOver:
-    """How many files that are photos or films, but not pictures that are read, were passed over."""
+    """How many RAW files of cameras, and videos, were passed over since they are not read."""
 
     raw: int = 0
     videos: int = 0

@@ -8,7 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from delf.errors import ImageError
-from delf.images.passing import Exclusion, PassedOver, is_kept_by_programs, is_library
+from delf.images.passing import (
+    RAW_EXTENSIONS,
+    VIDEO_EXTENSIONS,
+    Exclusion,
+    PassedOver,
+    has_extra,
+    is_kept_by_programs,
+    is_library,
+)
 
 IMAGE_EXTENSIONS = frozenset({
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".heic", ".heif",
@@ -17,6 +25,14 @@ IMAGE_EXTENSIONS = frozenset({
 
 _Identity = tuple[int, int] | str
 _OnError = Callable[[ImageError], None]
+
+
+def photo_extensions(*, videos: bool = False) -> frozenset[str]:
+    """Of which names files can be read: pictures, RAW files where the extra `raw` is installed, and, where they are
+    wanted and the extra `video` is installed, videos.
+    """
+    raw = RAW_EXTENSIONS if has_extra("raw") else frozenset[str]()
+    return IMAGE_EXTENSIONS | raw | (VIDEO_EXTENSIONS if videos and has_extra("video") else frozenset())
 
 
 def display_path(path: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> str:
@@ -42,7 +58,7 @@ def _escaped(char: str) -> str:
 
 def find_images(
     roots: Iterable[str | os.PathLike[str]], *,
-    extensions: Collection[str] = IMAGE_EXTENSIONS,
+    extensions: Collection[str] | None = None,
     exclude: Iterable[str] = (),
     on_error: _OnError | None = None,
     passed_over: PassedOver | None = None,
@@ -53,9 +69,9 @@ def find_images(
     the order of their bytes, each folder at the place of its name. Only the names of one folder per level are
     in memory, and what identifies each folder where there are several roots.
 
-    - A file counts by its extension, upper or lower case. What cannot be read although its name says image (a
-      broken link, a pipe) is yielded too, so that reading it reports it. RAW files of cameras and films are counted
-      in `passed_over`.
+    - A file counts by its extension, upper or lower case; without `extensions`, by `photo_extensions()`. What cannot
+      be read although its name says image (a broken link, a pipe) is yielded too, so that reading it reports it. RAW
+      files of cameras and videos that do not count are counted in `passed_over`.
     - Passed over are hidden files and folders (a name that starts with a dot), what programs keep beside photos
       (`delf.images.passing`: thumbnails, previews, bins), our own collections (folders named `*.delf` that
       hold a `catalogue.sqlite`), and what a pattern of `exclude` matches: its name, its path relative to the
@@ -71,7 +87,8 @@ def find_images(
     paths = [Path(root) for root in roots]
     for path in paths:
         _require_existing(path)
-    walk = _Walk(frozenset(extension.lower() for extension in extensions), Exclusion(exclude), on_error,
+    wanted = photo_extensions() if extensions is None else extensions
+    walk = _Walk(frozenset(extension.lower() for extension in wanted), Exclusion(exclude), on_error,
                  passed_over or PassedOver(), several=len(paths) > 1)
     return walk.all(paths)
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
@@ -24,16 +25,21 @@ from delf.images.decoding import (
     decode_metadata,
     failures_as_image_error,
 )
+from delf.images.frames import frame_key, frame_of
 from delf.images.geometry import limit_size, resize
 from delf.images.metadata import ImageMetadata, as_preview, metadata_of, pillow_orientation
 from delf.images.paths import display_path
 from delf.images.pixels import eight_bit, upright_rgb
 from delf.images.sources import read_file, read_stream
+from delf.images.video import Frame, VideoOptions, read_frame, scene_frames
 from delf.types import ImageArray
 
 _Encoded = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 ImageSource = _Encoded | Image.Image | NDArray[Any]
-"""What an image is read from: a path, the bytes of a file, a binary file object, a Pillow image, or an array."""
+"""What an image is read from: a path, the bytes of a file, a binary file object, a Pillow image, or an array.
+
+A path may name a frame of a video by its second: `holiday.mp4#t=12.48`.
+"""
 
 
 _DEFAULTS = ImageOptions()
@@ -47,8 +53,8 @@ class LoadedImage:
 
     pixels: (H, W, 3) uint8 RGB, upright; smaller than `size` where `shrink_to` allowed it, and for a preview.
     metadata: size of the upright original, time and place.
-    sha256: hexadecimal digest of the file's bytes; where there is no file, of the size and the pixels. file_size: the
-        number of those bytes.
+    sha256: hexadecimal digest of the file's bytes; where there is no file, of the size and the pixels; of a frame, as
+        `delf.images.frames.frame_key` says. file_size: the number of those bytes.
     """
 
     pixels: ImageArray
@@ -74,6 +80,8 @@ def read_image(source: ImageSource, *, options: ImageOptions = _DEFAULTS) -> Ima
         return _from_array(source, options)
     if isinstance(source, Image.Image):
         return _from_pillow(source, options)
+    if (frame := _frame(source, None, options)) is not None:
+        return resize(frame.pixels, (frame.metadata.width, frame.metadata.height))
     data, name = _encoded(source, options)
     pixels, metadata = decode(data, name, options, shrink_to=None)
     return resize(pixels, (metadata.width, metadata.height))  # which only a preview has not got already
@@ -85,6 +93,8 @@ def read_reduced(source: ImageSource, *, shrink_to: int | None = None,
     if isinstance(source, np.ndarray | Image.Image):
         pixels = read_image(source, options=options)
         return pixels, (pixels.shape[1], pixels.shape[0])
+    if (frame := _frame(source, shrink_to, options)) is not None:
+        return frame.pixels, (frame.metadata.width, frame.metadata.height)
     data, name = _encoded(source, options)
     pixels, metadata = decode(data, name, options, shrink_to)
     return pixels, (metadata.width, metadata.height)
@@ -103,9 +113,20 @@ def load(source: ImageSource, *, shrink_to: int | None = None,
     """
     if isinstance(source, np.ndarray | Image.Image):
         return _without_file(source, options)
+    if (named := _named_frame(source)) is not None:
+        return _loaded(named[0], read_frame(*named, shrink_to=shrink_to, images=options))
     data, name = _encoded(source, options)
     pixels, metadata = decode(data, name, options, shrink_to)
     return LoadedImage(pixels, metadata, hashlib.sha256(data).hexdigest(), len(data))
+
+
+def load_scenes(path: str, options: VideoOptions, *, known: tuple[float, ...] = (), shrink_to: int | None = None,
+                images: ImageOptions = _DEFAULTS) -> Iterator[tuple[float, LoadedImage]]:
+    """The frames of a video that are taken, each with its second, as `load` gives them one by one. Arguments and errors
+    as for `delf.images.video.scene_frames`.
+    """
+    for frame in scene_frames(path, options, known=known, shrink_to=shrink_to, images=images):
+        yield frame.second, _loaded(path, frame)
 
 
 def preview(pixels: ImageArray, size: tuple[int, int], side: int) -> bytes:
@@ -124,7 +145,7 @@ def preview(pixels: ImageArray, size: tuple[int, int], side: int) -> bytes:
 
 def image_bytes(source: ImageSource, *, options: ImageOptions = _DEFAULTS) -> bytes:
     """An image as the bytes of a file: those that there are, or else a PNG of the pixels. Raises `ImageError`."""
-    if not isinstance(source, np.ndarray | Image.Image):
+    if not isinstance(source, np.ndarray | Image.Image) and _named_frame(source) is None:
         return _encoded(source, options)[0]
     stream = io.BytesIO()
     Image.fromarray(read_image(source, options=options)).save(stream, "PNG", compress_level=1)
@@ -141,12 +162,13 @@ def source_name(source: ImageSource) -> str:
     return os.fsdecode(source) if isinstance(source, str | os.PathLike) else ""
 
 
-def load_ahead(sources: Iterable[tuple[_Key, ImageSource]], *, threads: int, on_error: Callable[[ImageError], None],
+def load_ahead(sources: Iterable[tuple[_Key, ImageSource | LoadedImage]], *, threads: int,
+               on_error: Callable[[ImageError], None],
                shrink_to: int | None = None) -> Iterator[tuple[_Key, LoadedImage]]:
     """`load` in threads, a few files ahead of the consumer and in their order.
 
-    sources: pairs of anything, which comes back with the image, and where that is. on_error: is told of what cannot be
-    read, which is left out.
+    sources: pairs of anything, which comes back with the image, and where that is, or the image, where it is loaded
+    already. on_error: is told of what cannot be read, which is left out.
     """
     waiting: deque[tuple[_Key, Future[LoadedImage]]] = deque()
 
@@ -158,7 +180,12 @@ def load_ahead(sources: Iterable[tuple[_Key, ImageSource]], *, threads: int, on_
 
     with ThreadPoolExecutor(threads, thread_name_prefix="delf-decode") as pool:
         for key, source in sources:
-            waiting.append((key, pool.submit(load, source, shrink_to=shrink_to)))
+            if isinstance(source, LoadedImage):
+                ready: Future[LoadedImage] = Future()
+                ready.set_result(source)
+                waiting.append((key, ready))
+            else:
+                waiting.append((key, pool.submit(load, source, shrink_to=shrink_to)))
             if len(waiting) > threads:
                 yield from result(*waiting.popleft())
         for item in waiting:
@@ -167,8 +194,25 @@ def load_ahead(sources: Iterable[tuple[_Key, ImageSource]], *, threads: int, on_
 
 def read_metadata(source: _Encoded, *, options: ImageOptions = _DEFAULTS) -> ImageMetadata:
     """Size, time and place of an image file, without decoding its pixels (PNG apart). Raises `ImageError`."""
+    if (frame := _frame(source, 1, options)) is not None:
+        return frame.metadata
     data, name = _encoded(source, options)
     return decode_metadata(data, name, options)
+
+
+def _named_frame(source: Any) -> tuple[str, float] | None:
+    """The path of the video, and the second, where a source names a frame."""
+    return frame_of(source) if isinstance(source, str | os.PathLike) else None
+
+
+def _frame(source: Any, shrink_to: int | None, options: ImageOptions) -> Frame | None:
+    """The frame that a source names; None for other sources."""
+    named = _named_frame(source)
+    return None if named is None else read_frame(*named, shrink_to=shrink_to, images=options)
+
+
+def _loaded(video: str, frame: Frame) -> LoadedImage:
+    return LoadedImage(frame.pixels, frame.metadata, frame_key(video, frame.second), Path(video).stat().st_size)
 
 
 def _encoded(source: Any, options: ImageOptions) -> tuple[bytes, str]:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,18 +24,28 @@ def read_file(path: str, max_bytes: int) -> bytes:
     is written to meanwhile.
     """
     name = display_path(path)
+    with open_regular(path) as stream:
+        status = os.fstat(stream.fileno())
+        if status.st_size > max_bytes:
+            raise _too_big(name, max_bytes)
+        data = read_stream(stream, name, max_bytes)
+        _require_unchanged(status, os.fstat(stream.fileno()), name)
+        return data
+
+
+@contextmanager
+def open_regular(path: str) -> Iterator[FileIO]:
+    """A regular file, opened to be read and unbuffered. Raises `ImageError` for anything else, as for an `OSError`
+    inside.
+    """
+    name = display_path(path)
     try:
         _require_regular(Path(path).stat(), name)  # before opening, which can have effects on a device
         with os.fdopen(os.open(path, _OPEN_FLAGS), "rb", buffering=0) as stream:
-            status = os.fstat(stream.fileno())  # again: the path may have changed hands in between
-            _require_regular(status, name)
-            if status.st_size > max_bytes:
-                raise _too_big(name, max_bytes)
-            data = read_stream(stream, name, max_bytes)
-            _require_unchanged(status, os.fstat(stream.fileno()), name)
-            return data
+            _require_regular(os.fstat(stream.fileno()), name)  # again: the path may have changed hands in between
+            yield stream
     except (OSError, ValueError) as error:  # ValueError: a path that the system cannot express
-        raise ImageError(_explanation(path, name, error)) from error
+        raise ImageError(explanation(path, error)) from error
 
 
 def read_stream(stream: BinaryIO | Any, name: str, max_bytes: int) -> bytes:
@@ -73,7 +86,9 @@ def _too_big(name: str, max_bytes: int) -> ImageError:
                       "or raise max_bytes.")
 
 
-def _explanation(path: str, name: str, error: OSError | ValueError) -> str:
+def explanation(path: str, error: OSError | ValueError) -> str:
+    """Why a file cannot be read, and what to do."""
+    name = display_path(path)
     if isinstance(error, FileNotFoundError):
         if Path(path).is_symlink():
             return f"{name} is a link to a file that does not exist: repair or delete the link."

@@ -23,6 +23,7 @@ from delf.errors import ImageError
 from delf.images.pixels import eight_bit
 from delf.images.tiff_directory import Tag, Tags, directories, is_reduced, number, numbers, with_directory
 
+_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _RAW, _LZW, _JPEG, _PACKBITS = 1, 5, 7, 32773
 _FAX = frozenset({2, 3, 4})
 _PREDICTABLE = frozenset({_LZW, 8, 32946, 34925, 50000})  # and Deflate, LZMA, Zstandard
@@ -186,6 +187,31 @@ def _places(kind: _Kind) -> tuple[Tag, Tag]:
     return (Tag.TILE_OFFSETS, Tag.TILE_SIZES) if kind.tiled else (Tag.STRIP_OFFSETS, Tag.STRIP_SIZES)
 
 
+def is_camera_raw(data: bytes) -> bool:
+    """Whether a file is a RAW file of a camera in the form of TIFF."""
+    if data[:4] not in _HEADS:
+        return False
+    pages = [tags for _, tags in directories(data)]
+    chosen = next((tags for tags in pages if not is_reduced(tags)), pages[0] if pages else {})
+    return (Tag.DNG_VERSION in chosen or data[8:10] == b"CR"
+            or number(chosen, Tag.PHOTOMETRIC, 0) in _CAMERA_RAW
+            or (is_reduced(chosen) and Tag.SUB_DIRECTORIES in chosen))
+
+
+def tiff_exif(data: bytes) -> Image.Exif | None:
+    """The first directory of a TIFF file; None for other files."""
+    first = next(directories(data), None) if data[:4] in _HEADS else None
+    return None if first is None else _exif_at(data, first[0])
+
+
+def _exif_at(data: bytes, place: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif.endian, exif.bigtiff = ">" if data[:1] == b"M" else "<", b"+" in data[2:4]
+    with suppress(Exception):  # as of other damaged EXIF; Pillow 13 fails at big-endian BigTIFF, too
+        exif.load_from_fp(io.BytesIO(data), place)
+    return exif
+
+
 class TiffPage:
     """The first page of a TIFF file that is not a thumbnail; `read` decodes it."""
 
@@ -199,8 +225,6 @@ class TiffPage:
                              "from.")
         self._first, tags = first
         self._tags = next((tags for _, tags in directories(data) if not is_reduced(tags)), tags)
-        if self._is_camera_raw():
-            raise ImageError(f"{name} is a RAW file of a camera, which is not read: develop it to JPEG or TIFF.")
         self._kind = _Kind.of(self._tags)
         problem = _problem(self._kind, self._tags, self._big_endian)
         if problem:
@@ -221,20 +245,11 @@ class TiffPage:
     @cached_property
     def exif(self) -> Image.Exif:
         """The first directory, to which EXIF and the position belong."""
-        exif = Image.Exif()
-        exif.endian, exif.bigtiff = ">" if self._big_endian else "<", b"+" in self._data[2:4]
-        with suppress(Exception):  # as of other damaged EXIF; Pillow 13 fails at big-endian BigTIFF, too
-            exif.load_from_fp(io.BytesIO(self._data), self._first)
-        return exif
+        return _exif_at(self._data, self._first)
 
     def read(self) -> Image.Image:
         """The picture as it is stored, in a mode of Pillow with 8 bits a channel."""
         return self._joined() if self._kind.is_single else self._decoded(0, self._kind.photometric)
-
-    def _is_camera_raw(self) -> bool:
-        return (Tag.DNG_VERSION in self._tags or self._data[8:10] == b"CR"
-                or number(self._tags, Tag.PHOTOMETRIC, 0) in _CAMERA_RAW
-                or (is_reduced(self._tags) and Tag.SUB_DIRECTORIES in self._tags))
 
     def _joined(self) -> Image.Image:
         """Channels that lie each for itself as a picture, by what they mean."""

@@ -188,7 +188,7 @@ def result_card(
         image = entry.load_image(result.shown)
     except (DelfError, OSError):
         face = _face(entry, result, remark, f'<span class="missing">{GONE}</span>')
-        return lines('<div class="card">', *face, "</div>")
+        return lines('<div class="card">', *face, *_links(result), "</div>")
     outlined = entry.result.word_of(result) in (SAME, PERHAPS)
     uri = pictures.embed(image, options.thumbnail)
     thumbnail = f'<span class="missing">{LEFT_OUT}</span>'
@@ -197,11 +197,11 @@ def result_card(
     face = _face(entry, result, remark, thumbnail)
     large = pictures.embed(image, options.evidence) if open_up else None
     if large is None:
-        return lines('<div class="card">', *face, "</div>")
+        return lines('<div class="card">', *face, *_links(result), "</div>")
     photo = Photo(f"{anchor}-r{result.rank}", size_of(image), result.image)
     return lines(
         f'<details class="card"{" open" if opened else ""}>',
-        "<summary>", *face, '<span class="more">matched points</span>', "</summary>",
+        "<summary>", *face, '<span class="more">matched points</span>', "</summary>", *_links(result),
         embedded(photo, large),
         match_figure(Photo(f"{anchor}-photo", size_of(entry.query_image), entry.result.query), photo, result,
                      box=entry.box, outlined=outlined, most=options.lines, longest=options.evidence),
@@ -224,6 +224,13 @@ def _face(entry: ReportEntry, result: Result, remark: str, thumbnail: str) -> li
         f'<span class="remark">{text(remark)}</span>' if remark else "",
         "</span>",
     ]
+
+
+def _links(result: Result) -> list[str]:
+    """Where a picture that came from the web is to be found there."""
+    found = " ".join(f'<a href="{escape(address, quote=True)}" rel="noopener noreferrer">{what}</a>'
+                     for what, address in result.links.items())
+    return [f'<p class="quiet">In its archive: {found}</p>'] if found else []
 
 
 def _looked(entry: ReportEntry, result: Result) -> str:

@@ -19,7 +19,7 @@ from delf.collection.ordering import Ordered, ordered
 from delf.errors import CollectionError, DelfError, OptionError
 from delf.extractors import Extractor, Own, as_extractor
 from delf.features import Delf, load_stored
-from delf.images import display_path
+from delf.images import clock, display_path
 from delf.methods import DEFAULT_METHOD, METHODS
 from delf.retrieval import GlobalRetrieval, VoteOptions, open_retriever
 from delf.search import SearchEngine
@@ -33,7 +33,8 @@ _FROM_FEATURES = (VoteOptions, GlobalRetrieval)  # which search by what every co
 class Photo:
     """A photo of the collection. key: the SHA-256 of its content, which names it for ever; files: where it lies, with
     one first that exists where any does. preview: the reduced copy that is kept of one from memory, there or not; it is
-    then the only one of the files. keys, metadata: what those who added it called it, and said of it.
+    then the only one of the files. keys, metadata: what those who added it called it, and said of it. second: of the
+    frame of a video, which the files then are.
     """
 
     key: str
@@ -46,11 +47,13 @@ class Photo:
     preview: Path | None = None
     keys: tuple[str, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    second: float | None = None
 
     @property
     def name(self) -> str:
-        """The name of the file, as printable text."""
-        return display_path(Path(self.path).name if self.preview else self.files[0].name)
+        """The name of the file, and the time of a frame in it, as printable text."""
+        name = display_path(Path(self.path).name if self.preview else self.files[0].name)
+        return name if self.second is None else f"{name} at {clock(self.second)}"
 
 
 class _Keeper:
@@ -103,7 +106,8 @@ class State:
         others = tuple(file for file in stored.files if file != stored.file)
         preview = preview_path(self.snapshot.folder, stored.key)
         return Photo(stored.key, display_path(stored.path), (stored.file, *others), stored.size, stored.captured_at,
-                     gps, stored.camera, preview if stored.file == preview else None, stored.keys, stored.metadata)
+                     gps, stored.camera, preview if stored.file == preview else None, stored.keys, stored.metadata,
+                     stored.second)
 
     def after(self, key: str | None, limit: int, where: str | None = None) -> list[int]:
         """The places of the photos whose keys come next after one, in the order of their keys.

@@ -113,5 +113,5 @@ class ServiceOptions:
 
     @property
     def images(self) -> ImageOptions:
-        """Which uploaded images are accepted."""
-        return ImageOptions(max_pixels=self.pixels, max_bytes=self.upload_bytes)
+        """Which uploaded images are accepted: no RAW files, of whose many kinds strangers may send the worst."""
+        return ImageOptions(max_pixels=self.pixels, max_bytes=self.upload_bytes, raw=False)

@@ -6,7 +6,10 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from delf.errors import ImageError
 from delf.images import ImageOptions
+from delf.images.frames import frame_key
+from delf.places import source_of
 from delf.query import Query, QueryPhoto, Seen
 from delf.service.library import Photo, State
 from delf.service.problems import Problem
@@ -70,12 +73,14 @@ class Queries:
 
 
 def file_of(photo: Photo) -> Path:
-    """A file of a photo that has its very content still. Raises `Problem` where none has."""
+    """A file of a photo, or the name of a frame, that has its very content still. Raises `Problem` where none has."""
     require_file(photo)
     if photo.preview is not None:  # it is no copy of the original, and knows of what size that was
         return photo.preview
     for file in photo.files:
-        if digest_of(file) == photo.key:
+        if photo.second is not None and _key_of_frame(file, photo.second) == photo.key:
+            return Path(source_of(file, photo.second))
+        if photo.second is None and digest_of(file) == photo.key:
             return file
     raise _gone(photo, "has another content by now")
 
@@ -97,6 +102,14 @@ def is_there(file: Path) -> bool:
         return file.is_file()
     except (OSError, ValueError):
         return False
+
+
+def _key_of_frame(video: Path, second: float) -> str | None:
+    """What the frame of a video is known by; None where the video cannot be read."""
+    try:
+        return frame_key(video, second)
+    except ImageError:
+        return None
 
 
 def digest_of(file: Path) -> str | None:

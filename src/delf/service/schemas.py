@@ -136,6 +136,7 @@ class Image(BaseModel):
     camera: str | None = Field(description="Maker and model, where the photo says so.")
     keys: list[str] = Field(description="What those call it who added it from memory.")
     metadata: dict[str, Any] = Field(description="What was said of it.")
+    second: float | None = Field(None, description="The time of a frame in its video, which `file` is.")
 
     @classmethod
     def of(cls, photo: Photo, **more: Any) -> Self:
@@ -143,7 +144,7 @@ class Image(BaseModel):
         files = [display_path(str(file)) for file in photo.files]
         return cls(id=photo.key, key=photo.key, name=photo.name, image=photo.path, file=files[0], files=files,
                    size=list(photo.size), camera=photo.camera, keys=list(photo.keys), metadata=dict(photo.metadata),
-                   gps=None if photo.gps is None else list(photo.gps), taken=photo.taken, **more)
+                   second=photo.second, gps=None if photo.gps is None else list(photo.gps), taken=photo.taken, **more)
 
 
 class Images(BaseModel):

@@ -104,7 +104,7 @@ export class Detail {
       part.textContent = fact;
       if (i === 0) part.className = `verdict ${kindOf(evidence.verdict)}`;
       return part;
-    }));
+    }), ...links(result));
     const outline = this.stage.shown.words;
     $("outline-word").textContent = outline ? `Outline of ${outline.split(" on ")[0]}` : "Outline";
     $("show-outline").disabled = !this.stage.shown.query && !this.stage.shown.result;
@@ -191,4 +191,14 @@ export class Detail {
     this.shown = null;
     return last;
   }
+}
+
+/** Where a picture that came from an archive on the web is to be found there. */
+function links(result) {
+  const said = result.metadata?.iiif ?? {};
+  return ["canvas", "manifest"].filter((what) => /^https?:\/\//.test(said[what])).map((what) => {
+    const link = document.createElement("a");
+    Object.assign(link, { href: said[what], textContent: `${what} in its archive`, target: "_blank", rel: "noopener noreferrer" });
+    return link;
+  });
 }
