@@ -254,7 +254,7 @@ def test_receptive_fields() -> None:
     assert (fields["resnet18"].size, fields["resnet18"].stride, fields["resnet18"].padding) == (211, 16, 105)
     assert (fields["resnet50"].size, fields["resnet50"].stride, fields["resnet50"].padding) == (267, 16, 133)
     assert (fields["slim50"].size, fields["slim50"].stride, fields["slim50"].padding) == (291, 32, 145)
-    assert fields["thin18"].stride == 8
+    assert fields["lowrank18"].stride == 8
     for field in fields.values():  # the centre of cell i is pixel stride * i, or half a pixel before it
         assert field.padding == field.size // 2
     assert receptive_field("resnet50", stride=32) == replace(fields["resnet50"], stride=32)

@@ -83,9 +83,9 @@ def test_with_the_real_maximum_pixels_outside_change_nothing() -> None:
 
 @pytest.mark.parametrize("axis", [0, 1])
 def test_a_joined_cell_sees_a_part_of_its_field_about_its_own_pixel(axis: int) -> None:
-    field = receptive_field("thin18")
+    field = receptive_field("lowrank18")
     assert (field.stride, field.padding) == (8, (field.size - 1) // 2)
-    trunk, ends = geometry_only("thin18"), []
+    trunk, ends = geometry_only("lowrank18"), []
     for cell in (24, 25):
         length = 8 * cell + field.size
         pixels = seen(trunk, length, 1, cell, 0)[:, 0] if axis == 0 else seen(trunk, 1, length, 0, cell)[0]

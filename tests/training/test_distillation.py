@@ -23,18 +23,18 @@ from delf.training.engine import LoopOptions, Part, run_stage
 from delf.training.photos import LabelledPhoto, PhotoCache
 from delf.training.recipe import Recipe, train_model
 
-SHORT = DistillationOptions(side=96, scales=(0.5, 1.0), points=200)
+SHORT = DistillationOptions(sides=(96,), scales=(0.5, 1.0), points=200)
 
 RECIPE = """
 [model]
-trunk = "thin18"
+trunk = "lowrank18"
 stride = 8
 
 [[stage]]
 kind = "distillation"
 steps = 4
 batch = 2
-side = 96
+sides = [96]
 hidden = 8
 
 [[stage]]
@@ -51,7 +51,7 @@ projection = "keep"
 
 
 def thin() -> DelfModel:
-    return DelfModel(ModelConfig("thin", trunk="thin18", stride=8))
+    return DelfModel(ModelConfig("thin", trunk="lowrank18", stride=8))
 
 
 def stage(packaged: DelfModel, labelled: list[LabelledPhoto], **options: Any) -> DistillationStage:
@@ -120,7 +120,7 @@ def test_each_photo_in_turn(packaged: DelfModel, labelled: list[LabelledPhoto]) 
     pupil = stage(packaged, labelled)
     count = sum(photo.split == "train" for photo in labelled)
     keys = [key for step in range(2 * count // 3) for key in pupil.batch(step, Part()).keys]
-    assert sorted(keys) == sorted((row, crop) for crop in (0, 1) for row in range(count))
+    assert sorted(keys) == sorted((row, crop, 96) for crop in (0, 1) for row in range(count))
 
 
 def test_a_model_is_gone_on_from_as_it_is(packaged: DelfModel, labelled: list[LabelledPhoto], tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_a_model_is_gone_on_from_as_it_is(packaged: DelfModel, labelled: list[La
 
 
 def test_who_cannot_teach(packaged: DelfModel, labelled: list[LabelledPhoto]) -> None:
-    with pytest.raises(DelfError, match="cannot teach a thin18, whose teacher has a PCA, 256 channels and a"):
+    with pytest.raises(DelfError, match="cannot teach a lowrank18, whose teacher has a PCA, 256 channels and a"):
         DistillationStage(thin(), thin(), labelled, PhotoCache(), 2, SHORT)
 
 
@@ -163,7 +163,7 @@ def test_a_recipe_makes_a_thin_model(labelled: list[LabelledPhoto], half_size: P
         train_model(Recipe.read(tmp_path / "recipe.toml"), labelled, target, start=other,
                     correspondences=correspondences, validate=False)
     model = DelfModel.from_pretrained(target)
-    assert (model.config.trunk, model.config.stride, model.config.attention_hidden) == ("thin18", 8, 8)
+    assert (model.config.trunk, model.config.stride, model.config.attention_hidden) == ("lowrank18", 8, 8)
     features = Delf.load(target, dimensions=24, scales=(0.5, 1.0)).extract(read_image(half_size / "cat.jpg"))
     assert features.descriptors.shape == (len(features.scores), 24)
     assert len(features.scores) > 10

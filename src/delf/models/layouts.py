@@ -35,16 +35,19 @@ class Layout(Protocol):
 class TrunkLayout:
     """The units of conv2 to conv5 of a ResNet, and whether a unit is a bottleneck.
 
-    width: channels of conv2. joined: channels in which conv3 and conv4 are joined at a stride of 8; 0 where local
-    features come from conv4 itself. strided_last: whether it is the last unit of conv2, conv3 and conv4 that halves
-    the map, as in TF-Slim, and not the first of conv3, conv4 and conv5, as in torchvision. strided_first: whether the
-    first convolution of a bottleneck has its stride, as in Keras and Caffe, and not the one in its middle. stages: how
-    many there are up to the map of local features, which is conv4 as a rule, and conv5 where there are four.
+    width: channels of conv2. ranks: of convolutions that are two each, to so many channels and from these: of the first
+    one, and of both of each unit in turn; empty where they are whole. joined: channels in which conv3 and conv4 are
+    joined at a stride of 8; 0 where local features come from conv4 itself. strided_last: whether it is the last unit of
+    conv2, conv3 and conv4 that halves the map, as in TF-Slim, and not the first of conv3, conv4 and conv5, as in
+    torchvision. strided_first: whether the first convolution of a bottleneck has its stride, as in Keras and Caffe, and
+    not the one in its middle. stages: how many there are up to the map of local features, which is conv4 as a rule, and
+    conv5 where there are four.
     """
 
     units: tuple[int, int, int, int]
     bottleneck: bool
     width: int = 64
+    ranks: tuple[int, ...] = ()
     joined: int = 0
     strided_last: bool = False
     strided_first: bool = False
@@ -59,6 +62,11 @@ class TrunkLayout:
     def strides(self) -> tuple[int, ...]:
         """Pixels from cell to cell; those of conv4 may be every second one."""
         return (8,) if self.joined else (32,) if self.strided_last or self.stages == 4 else (16, 32)
+
+    def ranks_of(self, stage: int, unit: int) -> tuple[int, int]:
+        """Those of the two convolutions of a unit, both counted from 0; 0 where they are whole."""
+        first = 1 + 2 * (sum(self.units[:stage]) + unit)
+        return (self.ranks[first], self.ranks[first + 1]) if self.ranks else (0, 0)
 
     def step(self, stage: int, unit: int) -> int:
         """The stride of a unit of a stage, both counted from 0; stage 0 is conv2."""
@@ -179,7 +187,8 @@ TRUNKS: dict[str, Layout] = {
     "resnet34": TrunkLayout((3, 4, 6, 3), bottleneck=False),
     "resnet50": TrunkLayout((3, 4, 6, 3), bottleneck=True),
     "resnet101": TrunkLayout((3, 4, 23, 3), bottleneck=True),
-    "thin18": TrunkLayout((2, 2, 2, 2), bottleneck=False, width=32, joined=128),
+    "lowrank18": TrunkLayout((2, 2, 2, 2), bottleneck=False, joined=128,
+                             ranks=(16, 16, 16, 24, 24, 56, 48, 48, 40, 88, 72, 64, 80)),
     "slim50": TrunkLayout((3, 4, 6, 3), bottleneck=True, strided_last=True),
     "slim101": TrunkLayout((3, 4, 23, 3), bottleneck=True, strided_last=True),
     "keras50": TrunkLayout((3, 4, 6, 3), bottleneck=True, strided_first=True),

@@ -18,26 +18,41 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from delf.models import resnet_layout
+from delf.models import TrunkLayout, resnet_layout
 from delf.network.trunk import Trunk
 
 AnyTrunk = TypeVar("AnyTrunk", bound=Trunk)
 
 
-def _convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
+class LowRankConvolution(nn.Conv2d):
+    """A convolution as two: to few channels, `reduce`, and of 1x1 from these (Zhang et al., TPAMI 2016)."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, rank: int) -> None:
+        super().__init__(rank, outputs, 1, bias=False)
+        self.reduce = _convolution(inputs, rank, kernel, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, D, ceil(H / stride), ceil(W / stride))."""
+        return super().forward(self.reduce(x))
+
+
+def _convolution(inputs: int, outputs: int, kernel: int, stride: int = 1, rank: int = 0) -> nn.Conv2d:
+    """rank: channels between the two that it is; 0 where it is one."""
+    if rank:
+        return LowRankConvolution(inputs, outputs, kernel, stride, rank)
     return nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=False)
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions with a shortcut: the unit of ResNet-18 and ResNet-34."""
+    """Two 3x3 convolutions with a shortcut: the unit of ResNet-18 and ResNet-34. ranks: of the two."""
 
     expansion = 1
 
-    def __init__(self, inputs: int, width: int, stride: int, *, first: bool = False) -> None:
+    def __init__(self, inputs: int, width: int, stride: int, *, ranks: tuple[int, int] = (0, 0)) -> None:
         super().__init__()
-        self.conv1 = _convolution(inputs, width, 3, stride)
+        self.conv1 = _convolution(inputs, width, 3, stride, ranks[0])
         self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = _convolution(width, width, 3)
+        self.conv2 = _convolution(width, width, 3, rank=ranks[1])
         self.bn2 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU(inplace=True)
         self.downsample = _shortcut(inputs, width, stride)
@@ -76,6 +91,13 @@ class Bottleneck(nn.Module):
         return self.relu(self.bn3(self.conv3(y)) + shortcut)
 
 
+def _unit(layout: TrunkLayout, inputs: int, stage: int, unit: int) -> BasicBlock | Bottleneck:
+    width, step = layout.width * 2**stage, layout.step(stage, unit)
+    if layout.bottleneck:
+        return Bottleneck(inputs, width, step, first=layout.strided_first)
+    return BasicBlock(inputs, width, step, ranks=layout.ranks_of(stage, unit))
+
+
 def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Module | None:
     if inputs == outputs:
         return None if stride == 1 else nn.MaxPool2d(1, stride)
@@ -112,9 +134,9 @@ class ResNetTrunk(Trunk):
     def __init__(self, name: str, *, conv5: bool = False, padding: str = "torch") -> None:
         super().__init__()
         layout = resnet_layout(name)
-        block = Bottleneck if layout.bottleneck else BasicBlock
-        convolution = SameConvolution if padding == "keras" else nn.Conv2d
-        self.conv1 = convolution(3, layout.width, 7, stride=2, padding=3, bias=False)
+        self.conv1 = _convolution(3, layout.width, 7, 2, layout.ranks[0] if layout.ranks else 0)
+        if padding == "keras":
+            self.conv1 = SameConvolution(3, layout.width, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(layout.width)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool: nn.Module = SamePool() if padding == "tensorflow" else nn.MaxPool2d(
@@ -122,11 +144,11 @@ class ResNetTrunk(Trunk):
         self.stages = layout.stages
         channels = layout.width
         for stage, units in enumerate(layout.units[: layout.stages + conv5]):
-            width = layout.width * 2**stage
             blocks = []
             for unit in range(units):
-                blocks.append(block(channels, width, layout.step(stage, unit), first=layout.strided_first))
-                channels = width * block.expansion
+                block = _unit(layout, channels, stage, unit)
+                blocks.append(block)
+                channels = layout.width * 2**stage * block.expansion
             self.add_module(f"layer{stage + 1}", nn.Sequential(*blocks))
         self.has_conv5 = conv5
 
@@ -191,7 +213,8 @@ def unfold_batch_norm(folded: Trunk) -> dict[str, Tensor]:
         prefix = f"{names[parent]}." if names[parent] else ""
         convolution = getattr(parent, conv)
         ones = torch.ones_like(convolution.bias)
-        state[f"{prefix}{conv}.weight"] = convolution.weight.detach().clone()
+        state |= {f"{prefix}{conv}.{name}": tensor.detach().clone()
+                  for name, tensor in convolution.state_dict().items() if name != "bias"}
         state[f"{prefix}{norm}.weight"] = ones
         state[f"{prefix}{norm}.bias"] = convolution.bias.detach().clone()
         state[f"{prefix}{norm}.running_mean"] = torch.zeros_like(ones)

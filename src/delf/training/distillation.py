@@ -10,6 +10,7 @@ select count more.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 from delf.errors import DelfError, OptionError
 from delf.images import resize
 from delf.network.heads import Attention
-from delf.network.joined import take_channels
+from delf.network.lowrank import begin_from
 from delf.network.model import DelfModel
 from delf.training.describer import Describer
 from delf.training.engine import Part
@@ -29,6 +30,7 @@ from delf.training.photos import LabelledPhoto, PhotoCache, of_split
 from delf.training.views import other_light
 from delf.types import ImageArray
 
+Key = tuple[int, int, int]
 HELD = 1_000_000  # numbers of crops from here on are of photos for validation
 VALIDATED = 64  # photos
 TRUSTED = 1  # cells from the border of a crop on, where the zeros beyond it are not what is seen most
@@ -38,9 +40,10 @@ TRUSTED = 1  # cells from the border of a crop on, where the zeros beyond it are
 class DistillationOptions:
     """What is learnt of a teacher.
 
-    begin: a model by name or file to go on from; "" for one that begins with channels of its teacher.
-    side: of the crops that the pupil sees, in pixels. scales: of the photo that crops are of; larger ones follow where
-    a photo would be smaller than a crop. crops: different ones of each photo. hidden: channels of the attention.
+    begin: a model by name or file to go on from; "" for one that begins with the weights of its teacher.
+    sides: of the crops that the pupil sees, in pixels: of each mini-batch in turn. scales: of the photo that crops are
+    of; larger ones follow where a photo would be smaller than a crop. crops: different ones of each photo and side.
+    mirrored: share of crops that are. hidden: channels of the attention.
     contrast: weight of the loss by which descriptors are told from others; points: cells of a mini-batch that it looks
     at; temperature: cosines are divided by it. extras: weight of the losses of length and attention.
     other_light: share of crops that the pupil sees in another light than the teacher does.
@@ -48,10 +51,11 @@ class DistillationOptions:
     """
 
     begin: str = ""
-    side: int = 176
+    sides: tuple[int, ...] = (176, 176, 112)
     scales: tuple[float, ...] = (0.25, 0.3536, 0.5, 0.7071, 1.0)
     crops: int = 2
-    hidden: int = 96
+    mirrored: float = 0.5
+    hidden: int = 64
     contrast: float = 0.3
     points: int = 1024
     temperature: float = 0.06
@@ -61,9 +65,10 @@ class DistillationOptions:
     memory: int = 6 * 2**30
 
     def __post_init__(self) -> None:
-        if self.side < 64 or self.side % 16 or not self.scales or not all(0 < scale <= 1 for scale in self.scales):
-            raise OptionError(f"side is 64 or more and a multiple of 16, and scales are above 0 and at most 1, not "
-                              f"{self.side!r} and {self.scales!r}")
+        if not self.sides or any(side < 64 or side % 16 for side in self.sides) or not self.scales \
+                or not all(0 < scale <= 1 for scale in self.scales):
+            raise OptionError(f"sides are 64 or more and multiples of 16, and scales are above 0 and at most 1, not "
+                              f"{self.sides!r} and {self.scales!r}")
         if min(self.crops, self.hidden, self.points) < 1 or not self.temperature > 0:
             raise OptionError("crops, hidden and points are 1 or more and temperature is above 0, not "
                               f"{self.crops!r}, {self.hidden!r}, {self.points!r} and {self.temperature!r}")
@@ -74,8 +79,11 @@ class Pupil(Describer):
 
     def __init__(self, model: DelfModel, teacher: DelfModel, hidden: int) -> None:
         super().__init__(DelfModel(model.config, teacher.pca), folded=False)
-        take_channels(self.trunk, teacher.trunk)
         self.attention = Attention(model.config.channels, hidden, batch_norm=False)
+
+    def begin_from(self, teacher: DelfModel, pictures: Sequence[Tensor]) -> None:
+        """Take the weights with which this trunk comes nearest to its teacher's on (B, 3, H, W) pictures."""
+        begin_from(self.trunk, teacher.trunk, [(one - self.image_mean) / self.image_std for one in pictures])
 
     def go_on_from(self, model: DelfModel) -> None:
         """Take the weights of a model. Raises a `DelfError` where it is none of this kind."""
@@ -113,14 +121,15 @@ class Pupil(Describer):
 
 @dataclass(frozen=True)
 class CropBatch:
-    """seen: (B, 3, S, S) uint8, by the pupil. keys: of each crop. shown: of those that the teacher has not seen yet,
-    (3, 2 S, 2 S) uint8. seed: of the draw of cells, so that training that was interrupted goes on to the same result.
+    """seen: (B, 3, S, S) uint8, by the pupil. keys: of each crop its photo, its number and S. shown: of those that the
+    teacher has not seen yet, (3, 2 S, 2 S) uint8. seed: of the draw of cells, so that training that was interrupted
+    goes on to the same result.
     """
 
     seed: int
     seen: Tensor
-    keys: list[tuple[int, int]]
-    shown: dict[tuple[int, int], Tensor]
+    keys: list[Key]
+    shown: dict[Key, Tensor]
 
 
 @dataclass(frozen=True)
@@ -150,11 +159,14 @@ class DistillationStage:
         self._photos, self._held = of_split(photos, "train"), of_split(photos, "val")
         torch.manual_seed(seed)
         self.module = Pupil(model, teacher, options.hidden)
-        self._lessons: dict[tuple[int, int], _Lesson] = {}
+        self._lessons: dict[Key, _Lesson] = {}
         self._room = options.memory
+        pictures = [self.batch(step, Part()).seen.float() for step in range(len(options.sides))]
         if options.begin:
             self.module.go_on_from(DelfModel.from_pretrained(options.begin))
-            self.module.spread_out(self.batch(0, Part()).seen)
+        else:
+            self.module.begin_from(teacher, pictures)
+        self.module.spread_out(pictures[0])
 
     def groups(self) -> list[dict[str, Any]]:
         """All learn at one rate."""
@@ -166,11 +178,12 @@ class DistillationStage:
         numbers = np.arange(step * self._size, (step + 1) * self._size)[part.rank :: part.size]
         orders = {turn: np.random.default_rng((self._seed, turn)).permutation(count)
                   for turn in np.unique(numbers // count).tolist()}
-        keys = [(int(orders[number // count][number % count]), int(number // count) % self.options.crops)
+        side = self.options.sides[step % len(self.options.sides)]
+        keys = [(int(orders[number // count][number % count]), int(number // count) % self.options.crops, side)
                 for number in numbers.tolist()]
         return self._batch(self._photos, keys, np.random.default_rng((self._seed, step, part.rank, 1)))
 
-    def _batch(self, photos: list[LabelledPhoto], keys: list[tuple[int, int]], rng: np.random.Generator, *,
+    def _batch(self, photos: list[LabelledPhoto], keys: list[Key], rng: np.random.Generator, *,
                other: bool = True) -> CropBatch:
         """other: whether some crops are seen in another light."""
         seed, seen, shown = int(rng.integers(2**31)), [], {}
@@ -181,14 +194,16 @@ class DistillationStage:
             seen.append(other_light(small, rng) if other and rng.random() < self.options.other_light else small)
         return CropBatch(seed, torch.from_numpy(np.stack(seen).transpose(0, 3, 1, 2).copy()), keys, shown)
 
-    def _crop(self, photo: LabelledPhoto, key: tuple[int, int]) -> tuple[ImageArray, ImageArray]:
+    def _crop(self, photo: LabelledPhoto, key: Key) -> tuple[ImageArray, ImageArray]:
         """A crop of a photo at some scale, and the same at twice that."""
-        image, side = self._cache.read(photo.path), self.options.side
+        image, side = self._cache.read(photo.path), key[2]
         rng = np.random.default_rng((self._seed, *key))
         height, width = image.shape[:2]
         scale = max(float(rng.choice(self.options.scales)), side / min(height, width))
         width, height = (max(side, round(length * scale)) for length in (width, height))
         top, left = int(rng.integers(height - side + 1)), int(rng.integers(width - side + 1))
+        if rng.random() < self.options.mirrored:
+            image = np.ascontiguousarray(image[:, ::-1])
         small, large = resize(image, (width, height)), resize(image, (2 * width, 2 * height))
         return (small[top : top + side, left : left + side],
                 large[2 * top : 2 * (top + side), 2 * left : 2 * (left + side)])
@@ -260,7 +275,7 @@ class DistillationStage:
         device, totals = self.module.mean.device, dict[str, list[float]]()
         for start in range(0, min(len(self._held), VALIDATED), 8):
             photos = self._held[start : start + 8]
-            keys = [(row, HELD + start) for row in range(len(photos))]
+            keys = [(row, HELD + start, self.options.sides[0]) for row in range(len(photos))]
             batch = self._batch(photos, keys, np.random.default_rng(start), other=False)
             for name, value in self.losses(batch, device).items():
                 totals.setdefault(name, []).append(float(value))
