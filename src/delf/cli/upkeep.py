@@ -51,7 +51,7 @@ def compact(
     model: Annotated[str | None, typer.Option(help="Use this model file, which has its visual words beside it, if the "
                                                    "collection was not made with a packaged model.")] = None,
     grace: Annotated[float, typer.Option(min=0, metavar="HOURS", help=
-        "Of a store, keep segments that no manifest names any more for this many hours, for those who may still be using "
+        "Of a store, keep segments that no manifest names any more for this many hours, for those who may still use "
         "them.")] = 24,
     json: Json = False, quiet: Quiet = False,
 ) -> None:
