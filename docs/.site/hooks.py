@@ -28,6 +28,24 @@ SOURCES = {page: source for source, page in PAGES.items()}
 _LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\((?!https?:)([^()#\s]*)(#[^()\s]*)?\)")
 
 
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Put pages that the navigation does not name at its end, so that none is hidden."""
+    named = set(_named(config.nav))
+    found = sorted(path.name for path in Path(config.docs_dir).glob("*.md"))
+    missing = [name for name in found if name not in named]
+    if missing:
+        config.nav = [*(config.nav or []), {"More": missing}]
+    return config
+
+
+def _named(nav: Any) -> Iterator[str]:
+    """The files in a part of the navigation."""
+    if isinstance(nav, str):
+        yield nav
+    for part in nav.values() if isinstance(nav, dict) else nav if isinstance(nav, list) else ():
+        yield from _named(part)
+
+
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages that are not in docs/."""
     for source, page in PAGES.items():
