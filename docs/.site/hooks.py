@@ -28,6 +28,24 @@ SOURCES = {page: source for source, page in PAGES.items()}
 _LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\((?!https?:)([^()#\s]*)(#[^()\s]*)?\)")
 
 
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Put pages that the navigation does not name at its end, so that none is hidden."""
+    named = set(_named(config.nav))
+    found = sorted(path.name for path in Path(config.docs_dir).glob("*.md"))
+    missing = [name for name in found if name not in named]
+    if missing:
+        config.nav = [*(config.nav or []), {"More": missing}]
+    return config
+
+
+def _named(nav: Any) -> Iterator[str]:
+    """The files in a part of the navigation."""
+    if isinstance(nav, str):
+        yield nav
+    for part in nav.values() if isinstance(nav, dict) else nav if isinstance(nav, list) else ():
+        yield from _named(part)
+
+
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages that are not in docs/."""
     for source, page in PAGES.items():
@@ -77,14 +95,25 @@ def commands() -> Iterator[str]:
 
 def _command(name: str, command: Any, level: str) -> Iterator[str]:
     context = command.context_class(command, info_name=name)
-    usage = [name, *(piece for one in command.params for piece in one.get_usage_pieces(context))]
+    pieces = [piece.replace("{", "").replace("}", "").replace("......", "...")
+              for one in command.params for piece in one.get_usage_pieces(context)]
+    usage = [name, "[OPTIONS]", *pieces]
     yield f"{level} {name}\n\n```\n{' '.join(usage)}\n```\n\n{_text(command.help)}\n"
     records = [one.get_help_record(context) for one in command.params if not one.hidden and one.name != "help"]
     rows = [(names, _text(about).replace("|", "\\|").replace("\n", " ")) for names, about in filter(None, records)]
     if rows:
         yield "| argument or option | what it is |\n|---|---|"
-        yield from (f"| `{names}` | {about} |".replace("`[", "`").replace("]` |", "` |") for names, about in rows)
+        yield from (f"| `{_named_as(names)}` | {about} |" for names, about in rows)
         yield ""
+
+
+def _named_as(names: str) -> str:
+    """An argument or option with what it takes, of which Typer says the type where it has no better name."""
+    names = names.strip("[]").replace("...", "")
+    takes = {"int": "NUMBER", "float": "NUMBER", "str": "TEXT", "path": "PATH", "Path": "PATH"}
+    if not names.startswith("-"):
+        return re.sub(r" <.*>$", "", names)
+    return re.sub(r"<(?:list\[)?(\w+)[^>]*>$", lambda found: takes.get(found[1], found[1].upper()), names)
 
 
 def _text(help: str | None) -> str:

@@ -65,10 +65,10 @@ class Feature2D:
 
     def compute(self, image: ImageArray,
                 keypoints: Sequence[cv2.KeyPoint]) -> tuple[tuple[cv2.KeyPoint, ...], FloatArray | None]:
-        """The descriptors of given keypoints, which may be anyone's: each gets the dense feature that is nearest.
+        """The descriptors of given keypoints, from any detector: each keypoint gets the nearest dense feature.
 
-        Nearest in place, on the level whose patches are nearest to the keypoint's size. No keypoint is dropped, except
-        that an image below 10 pixels has no features at all.
+        Nearest means nearest in position, on the level whose patches are nearest to the keypoint's size. No keypoint is
+        dropped, except that an image below 10 pixels has no features at all.
         """
         dense = self._dense.extract(rgb_of(image))
         if not len(dense) or not len(keypoints):

@@ -1,5 +1,5 @@
-"""Searching, and asking a service, from asyncio. What computes or waits does so in a pool of threads; what is cancelled
-ends.
+"""Searching, and asking a service, from asyncio. Computing and waiting happen in a pool of threads, and a call that is
+cancelled ends.
 
     engine = AsyncSearchEngine(SearchEngine(Collection.open("places.delf")))
     answer = await engine.search("query.jpg", top=5)
@@ -32,10 +32,10 @@ class _DroppedError(Exception):
 
 
 class AsyncSearchEngine:
-    """A `SearchEngine` for asyncio. All searches share one pool; one that is cancelled ends at its next step."""
+    """A `SearchEngine` for asyncio. All searches share one pool; a search that is cancelled ends at its next step."""
 
     def __init__(self, engine: SearchEngine, *, workers: int = 2) -> None:
-        """workers: searches that are computed at once. Each uses the threads of the extractor as well."""
+        """workers: how many searches are computed at once. Each also uses the threads of the extractor."""
         self.engine = engine
         self._pool = Pool(workers, "delf-search")
 
@@ -79,13 +79,11 @@ class AsyncSearchEngine:
 
 
 class AsyncClient:
-    """A `Client` for asyncio. Of a request that is cancelled the connection is closed, upon which the service drops its
-    work.
-    """
+    """A `Client` for asyncio. If a request is cancelled, its connection is closed, and the service drops its work."""
 
     def __init__(self, url: str = "http://127.0.0.1:8000", *, token: str | None = None, timeout: float = 120.0,
                  attempts: int = 4, connections: int = 8) -> None:
-        """As `Client`. connections: requests at once."""
+        """As `Client`. connections: how many requests may run at once."""
         self._client = Client(url, token=token, timeout=timeout, attempts=attempts)
         self._pool = Pool(connections, "delf-client")
 
@@ -99,7 +97,7 @@ class AsyncClient:
         self.close()
 
     def close(self) -> None:
-        """Let go of the connections that are open."""
+        """Close the connections that are open."""
         self._client.close()
 
     async def info(self) -> dict[str, Any]:
@@ -149,7 +147,7 @@ class AsyncClient:
 
     async def add_many(self, photos: Photo | Iterable[Photo], *, metadata: Mapping[str, Any] | None = None,
                        progress: Callable[[int, int], None] = lambda done, total: None) -> UploadReport:
-        """As `Client.add_many`; `progress` is called on a thread of the pool. To cancel it cancels its jobs."""
+        """As `Client.add_many`; `progress` is called on a thread of the pool. If it is cancelled, its jobs end."""
         return await self._run(lambda: self._client.add_many(photos, metadata=metadata, progress=progress))
 
     async def share(self, photo: Photo) -> SharedQuery:

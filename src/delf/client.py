@@ -43,7 +43,7 @@ Photo: TypeAlias = "ImageSource"
 
 
 class ServiceError(DelfError):
-    """What the service answers when it does not do what it was asked. status: of HTTP; code: for programs."""
+    """The service has refused a request. status: the HTTP status. code: the kind of error, for programs."""
 
     def __init__(self, sentence: str, status: int, code: str) -> None:
         super().__init__(sentence)
@@ -52,10 +52,10 @@ class ServiceError(DelfError):
 
 @dataclass(frozen=True)
 class RemoteImage:
-    """A photo of the collection. key: the SHA-256 of its content, by which the service knows it for ever. path: as it
-    was indexed. size: (width, height). gps: (latitude, longitude) in degrees. taken: ISO 8601 time. camera: maker and
-    model. keys: what those call it who added it from memory. metadata: what was said of it.
-    second: of a frame, in its video.
+    """A photo of the collection. key: the SHA-256 of its content, which always identifies it. path: the path as it was
+    indexed. size: (width, height). gps: (latitude, longitude) in degrees. taken: a time in ISO 8601. camera: maker and
+    model. keys: those under which it was added from memory. metadata: what was stored with it.
+    second: the time of a frame in its video.
     """
 
     key: str
@@ -119,22 +119,22 @@ that `Client.share` has shared.
 
 
 class Client:
-    """A search service. Where it is busy, a request waits as long as the service says, and is tried again.
+    """A client of a search service. If the service is busy, a request is repeated after the time that it says.
 
-    Connections are kept open from one request to the next; `close`, or the end of a `with`, lets go of them. Several
-    threads may ask at once.
+    Connections are kept open from one request to the next; `close`, or the end of a `with` block, closes them. Several
+    threads may use a client at once.
     """
 
     def __init__(self, url: str = "http://127.0.0.1:8000", *, token: str | None = None, timeout: float = 120.0,
                  attempts: int = 4) -> None:
-        """The service at an address.
+        """Make a client of the service at an address.
 
         Args:
-            token: to add and remove photos; by default the environment variable DELF_TOKEN.
-            timeout: seconds without a sign of the service. attempts: how often a busy service is asked.
+            token: needed to add and remove photos; by default the environment variable DELF_TOKEN is read.
+            timeout: seconds to wait for a sign of the service. attempts: how often a busy service is asked.
 
         Raises:
-            OptionError: `url` is no such address.
+            OptionError: `url` is not the address of a service.
         """
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -154,12 +154,12 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Let go of the connections that are open; what is asked afterwards opens others."""
+        """Close the connections that are open; a later request opens new ones."""
         self._connections.close()
 
     @contextmanager
     def calling(self, call: Call) -> Iterator[None]:
-        """What this thread asks for inside belongs to a call, which another thread may drop."""
+        """Make the requests of this thread part of a call, which another thread may drop."""
         self._connections.calls.now = call
         try:
             yield
@@ -175,17 +175,17 @@ class Client:
         """The photos that show the same as a query, best first; each a `RemoteResult`.
 
         Args:
-            query: a path, the bytes of a file, a binary file object, a Pillow image or an (H, W, 3) array, of which the
-                last two are sent as PNG; or a photo of the collection: what `images` or a search gave, or its key, as
-                text of 64 hexadecimal digits. It does not find itself.
+            query: a path, the bytes of a file, a binary file object, a Pillow image or an (H, W, 3) array, the last two
+                of which are sent as PNG; or a photo of the collection, given as an item of `images` or of the results
+                of a search, or by its key, a text of 64 hexadecimal digits. Such a photo never finds itself.
             box: the part of the query to search for, in pixels of the upright query.
-            method: one of those that `info` lists; the recommended one by default.
-            threshold: results with a lower probability are left out, where the method gives any.
-            points: whether results carry inlier points.
-            where: a condition on the photos that may be found, such as `"folder = holidays and date >= 2019-06"`.
+            method: a method that `info` lists; by default the first of them.
+            threshold: results with a lower probability are left out, if the method gives probabilities.
+            points: whether results carry their inlier points.
+            where: a condition that photos must meet, such as `"folder = holidays and date >= 2019-06"`.
 
         Raises:
-            ServiceError, DelfError: with the service's sentence, or one that says that it is not there.
+            ServiceError: the service has refused the request. DelfError: it does not answer.
         """
         require_top(top)
         form = _form(query, box, method) | {"top": str(top), "threshold": repr(float(threshold)),
@@ -199,16 +199,16 @@ class Client:
 
     def matches(self, query: Query, other: str | RemoteImage | RemoteResult, *, box: Box | None = None,
                 method: str | None = None) -> ImageMatch:
-        """The points of a query that were found in a photo of the collection, and how sure one may be."""
+        """The points that a query and a photo of the collection share, and the probability of a match."""
         answer = self._json("POST", "/matches", _form(query, box, method) | {"other": _key_of(other)}, query)
         return ImageMatch(inlier_points=_points(answer["inlier_points"]), transform=_transform(answer["transform"]),
                           inliers=answer["inliers"], tentative=answer["tentative"], probability=answer["probability"])
 
     def images(self, where: str | None = None, *, order: str | None = None) -> Iterator[RemoteImage]:
-        """The photos of the collection: all, or those that a condition is true of.
+        """The photos of the collection: all of them, or those that meet a condition.
 
         order: "newest", "oldest", "name", "folder" or "added" (the latest first); by default that of the keys, in which
-            none is missed or comes twice whatever changes meanwhile.
+            no photo is missed or listed twice, whatever changes meanwhile.
         """
         asked: dict[str, Any] = {"limit": _PAGE} | ({} if where is None else {"where": where})
         asked |= {} if order is None else {"order": order}
@@ -242,34 +242,34 @@ class Client:
         return self._ask("GET", f"/images/{_key_of(photo)}/original")
 
     def attention(self, query: Query) -> bytes:
-        """What the model looks at in a query, as the bytes of a grey PNG file."""
+        """A picture of what the model looks at in a query, as the bytes of a grey PNG file."""
         return self._ask("POST", "/attention", _form(query, None, None), _contents(query))
 
     def add(self, photo: Photo, *, metadata: Mapping[str, Any] | None = None) -> str:
-        """Add a photo, from whatever `search` takes; its key. One that the collection has is not added again.
+        """Add a photo, given as for `search`, and return its key. A photo that the collection has is not added again.
 
-        metadata: a JSON object that is kept with it, in the place of the one before.
+        metadata: a JSON object that is stored with it and replaces the one before.
         """
         form = {} if metadata is None else {"metadata": json.dumps(dict(metadata))}
         return str(self._json("POST", "/images", form, photo)["key"])
 
     def add_many(self, photos: Photo | Iterable[Photo], *, metadata: Mapping[str, Any] | None = None,
                  progress: Callable[[int, int], None] = lambda done, total: None) -> UploadReport:
-        """Add many photos, in batches that the service adds one after another; what became of them.
+        """Add many photos, in batches that the service adds one after another, and report what was added.
 
             report = client.add_many("holidays/", progress=lambda done, total: print(done, total))
 
-        Those that the collection has are not added again, so that a call which was cut short may be repeated.
+        Photos that the collection has are not added again, so that you may repeat a call that was interrupted.
 
         Args:
-            photos: files and folders, or one of them, or photos from memory as for `search`. Of a generator, the photos
-                of two batches are in memory.
-            metadata: a JSON object that is kept with each of them.
+            photos: files and folders, or one of them, or photos from memory as for `search`. If it is a generator, at
+                most the photos of two batches are in memory.
+            metadata: a JSON object that is stored with each of them.
             progress: is called with (photos done, all photos) now and then; the latter is 0 for a generator.
 
         Raises:
-            ServiceError, DelfError: with the service's sentence; what was added until then stays. That a photo cannot
-                be read is no such error: the report lists it.
+            ServiceError: the service has refused a request. DelfError: it has ended a job early, or does not answer.
+                What was added until then stays. Photos that cannot be read raise nothing; the report lists them.
         """
         from delf.uploading import Upload  # here, as in `_contents`
 

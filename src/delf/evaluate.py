@@ -76,15 +76,16 @@ def evaluate_folder(folder: str | Path, extractor: Own, *, method: str = DEFAULT
                     extracting: Progress = ignored, searching: Progress = ignored) -> Evaluation:
     """Evaluate a search method on a folder with `images/` (or `jpg/`) and `gnd.json` (or `gnd_*.pkl`).
 
-    Each query is cropped by its box before anything else. Images that got no vote are not in the ranking, which the
-    protocol counts as not found. The protocol is that of the ground truth: revisited, or classic where it has `ok`.
+    Each query is cropped to its box first. Images without a vote are not in the ranking, and the protocol counts them
+    as not found. The ground truth decides on the protocol: revisited, or classic if it has `ok`.
 
     Args:
-        collection: keep the collection in this folder and use it again; by default it is thrown away.
-        limit: only the first so many queries.
+        collection: keep the collection in this folder and use it again; by default it is deleted.
+        limit: use only this many queries, the first ones.
         distractors: folders of images that no query shows, which are searched as well.
-        save_predictions: where the rankings go, in the form that `delf score` reads.
-        index: which index to build. settings: other options than those of the method (`delf.methods.method_options`).
+        save_predictions: the file to which the rankings are written, in the form that `delf score` reads.
+        index: which index to build. settings: options that replace those of the method
+            (`delf.methods.method_options`).
         extracting, searching: called with (done, total).
 
     Raises:

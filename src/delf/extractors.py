@@ -162,7 +162,7 @@ class Extractor(Protocol):
 
 
 def as_extractor(own: Own, *, source: str = "", threads: int | None = None) -> Extractor:
-    """An extractor with all that `Extractor` has; one that has it already is given back as it is.
+    """Complete an extractor with all that `Extractor` has; a complete one is returned as it is.
 
     Args:
         source: how it was named, for messages. threads: how many searches use, where the extractor does not say.

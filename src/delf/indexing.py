@@ -67,16 +67,16 @@ def choose_index(rows: int, options: IndexOptions) -> tuple[str, str]:
 
 def build_index(collection: Collection, options: IndexOptions | None = None, *, kind: str | None = None,
                 progress: Callable[[int, int], None] = lambda done, total: None) -> str:
-    """Choose the index of a collection and build what it lacks; the kind that was chosen.
+    """Choose the index of a collection, build what is missing of it, and return its kind.
 
-    The quantisers are learnt from a sample that depends on the stored descriptors alone, and shared by all segments, so
-    that later segments are only quantised. They are learnt anew where other options are asked for, or where the
-    collection has grown so much that it could teach four times as many words. Searches go on with what there was until
+    The quantisers are learnt from a sample that depends on the stored descriptors only, and all segments share them, so
+    that later segments are only quantised. They are learnt again if other options are asked for, or if the collection
+    has grown so much that it could teach four times as many words. Searches continue with the old ones until
     all segments have lists of the new ones, which one transaction then puts in their place.
 
     Args:
-        options: those of the last time by default, and at first `IndexOptions()`.
-        kind: in the place of that of the last time, where no options are given.
+        options: by default those of the last time, and `IndexOptions()` at first.
+        kind: replaces the kind of the last time, if no options are given.
     """
     with collection.writing() as catalogue:
         return _build(collection, catalogue, options or _options_with(collection, kind), progress)

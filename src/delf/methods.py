@@ -31,7 +31,7 @@ TURNS = ((90.0, 180.0, 270.0), (45.0, 135.0, 225.0, 315.0))
 class SearchOptions:
     """How a search is done.
 
-    retrieval: what finds the candidates, a key of `delf.retrieval.RETRIEVERS`.
+    retrieval: the options of what finds the candidates (`delf.retrieval.RETRIEVERS`).
     candidates: how many of them, best first, are verified; 0 leaves their order as it is.
     ranking: a key of `delf.ranking.RANKINGS`. inliers: how they are counted there, one of `delf.ranking.COUNTS`.
     minimum_probability: from which the best image counts as a match. sure_first: whether images that count as one come

@@ -1,4 +1,4 @@
-"""A pair of photos: the points of the first that are found in the second, and how sure one may be."""
+"""Matching a pair of photos: the points that both show, and the probability that they show the same thing."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ from delf.verification import DetailOptions, MatchingOptions, VerificationOption
 
 def match(image0: ImageSource, image1: ImageSource, extractor: Own | None = None, *,
           matching: MatchingOptions | None = None, verification: VerificationOptions | None = None) -> ImageMatch:
-    """Match two images directly: the points of the first that were found in the second, and how sure one may be.
+    """Match two images directly: find the points that both show, and the probability that they show the same thing.
 
     Args:
-        image0, image1: each a path, the bytes of a file, a binary file object, a Pillow image, or an (H, W, 3) array.
-        extractor: `Delf`, or one of your own (`delf.extractors`); the packaged model by default.
+        image0, image1: each is a path, the bytes of a file, a binary file object, a Pillow image, or an (H, W, 3)
+            array.
+        extractor: `Delf`, or one of your own (`delf.extractors`); by default the packaged model is used.
 
     Raises:
-        ImageError: one cannot be read.
+        ImageError: an image cannot be read.
     """
     whole: Extractor = Delf.load() if extractor is None else as_extractor(extractor)
     query, database = (_extract(whole, image) for image in (image0, image1))
@@ -36,7 +37,7 @@ def match(image0: ImageSource, image1: ImageSource, extractor: Own | None = None
 def match_extracted(query: Features, database: Features, *, matching: MatchingOptions | None = None,
                     verification: VerificationOptions | None = None,
                     weights: Mapping[str, float] | None = None) -> ImageMatch:
-    """As `match`, of features that are extracted already. weights: as for `delf.ranking.probability`."""
+    """Match the features of two images, as `match` does. weights: as for `delf.ranking.probability`."""
     return image_match(query, database, match_and_verify(query, database, matching, verification),
                        verify_details(query, database, DetailOptions()), weights=weights)
 

@@ -8,8 +8,8 @@ Conventions, kept everywhere in the package:
 - Transforms are 3x3, act on column vectors `(x, y, 1)`, and map the query image to the database image.
 - Descriptors are L2-normalised, so that a similarity is a cosine.
 
-In a notebook, features, matches and results show themselves, and have a method `plot`. What draws them stands above
-this module, which knows its name (`DRAWN_BY`) and loads it when something is shown.
+In a notebook, features, matches and results are shown as pictures and tables, and they have a method `plot`. The module
+that draws them lies above this one, which knows its name (`DRAWN_BY`) and loads it when something is shown.
 """
 
 from __future__ import annotations
@@ -40,17 +40,17 @@ DRAWN_BY = "delf.notebook"
 
 
 def require_top(top: object) -> None:
-    """Refuse what is no number of results.
+    """Refuse anything that is not a number of results.
 
     Raises:
-        OptionError: `top` is neither a whole number of 1 or more nor None, which stands for all of them.
+        OptionError: `top` is neither a whole number of 1 or more nor None, which stands for all results.
     """
     if top is not None and (type(top) is bool or not isinstance(top, Integral) or int(top) < 1):
         raise OptionError(f"top is how many results are wanted, 1 or more, not {top!r}")
 
 
 class Shown:
-    """What a notebook shows: the last value of a cell is asked for its HTML."""
+    """A value that a notebook can show: the notebook asks the last value of a cell for its HTML."""
 
     def _repr_html_(self) -> str:
         return str(import_module(DRAWN_BY).as_html(self))
@@ -58,7 +58,7 @@ class Shown:
 
 @dataclass(frozen=True, eq=False)
 class Picture(Shown):
-    """A drawing. pixels: (H, W, 3) uint8 RGB. words: what it shows, for who cannot see it."""
+    """A drawing. pixels: (H, W, 3) uint8 RGB. words: a description for people who cannot see it."""
 
     pixels: ImageArray
     words: str = ""
@@ -67,7 +67,7 @@ class Picture(Shown):
         return f"Picture({self.pixels.shape[1]} x {self.pixels.shape[0]}, {self.words!r})"
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write it as .png or .jpg; `DelfError` where it cannot be written."""
+        """Write the picture as .png or .jpg. Raises `DelfError` if the file cannot be written."""
         import_module(DRAWN_BY).save(self, path)
 
 
@@ -83,13 +83,14 @@ class Features(Shown):
     keypoints: (N, 2) float32, (x, y) in pixels of the upright original.
     scales: (N,) float32, original pixels per pixel of the level where the feature was found: the inverse of the
         resize factor, so that the image patch of a feature grows with it.
-    scores: (N,) float32, attention (or feature norm, for a model without trained attention).
+    scores: (N,) float32, the attention (or the norm of the feature, for a model without trained attention).
     descriptors: (N, D) float32, L2-normalised.
     image_size: (width, height) of the upright original.
-    global_descriptor: (G,) float32, L2-normalised, or None where it was not asked for.
-    details: features of another kind of the same image, of corners and print (`delf.features.details`), or None where
+    global_descriptor: (G,) float32, L2-normalised, or None if it was not asked for.
+    details: features of another kind of the same image, of corners and print (`delf.features.details`), or None if
         they were not asked for.
-    orientations: (N,) float32 radians, or None where features have none, as those of DELF; feature files may hold some.
+    orientations: (N,) float32 radians, or None if the features have none, like those of DELF; feature files may hold
+        some.
     """
 
     keypoints: FloatArray
@@ -132,9 +133,9 @@ class Features(Shown):
 
 @dataclass(frozen=True, eq=False)
 class Neighbours:
-    """What an index answers: for each of Q query descriptors its K most similar stored descriptors, best first.
+    """The answer of an index: for each of Q query descriptors its K most similar stored descriptors, best first.
 
-    ids: (Q, K) int64 row numbers of stored descriptors, -1 where fewer than K were found.
+    ids: (Q, K) int64 row numbers of stored descriptors, and -1 in the last places if fewer than K were found.
     similarities: (Q, K) float32 cosines (approximate for a compressed index), -inf where the id is -1.
     """
 
@@ -165,13 +166,13 @@ class Matches:
 
 @dataclass(frozen=True, eq=False)
 class Verification:
-    """What geometry says of two images.
+    """The result of the geometric verification of two images.
 
-    inliers: (I, 2) int64, each row a (query, database) pair of features that agree with the transform, or with what
-        else the verifier has estimated, one-to-one, most similar first.
-    transform: (3, 3) float64 from query to database pixels, or None where no transform was found.
+    inliers: (I, 2) int64, each row a (query, database) pair of features that agree with the transform, or with the
+        fundamental matrix that the verifier has estimated; one-to-one, most similar first.
+    transform: (3, 3) float64 from query to database pixels, or None if no transform was found.
     matches: the tentative matches that were tried.
-    overlay: (O, 2) int64, pairs as in `inliers` that agreed as well, and were taken for an overlay's.
+    overlay: (O, 2) int64, pairs as in `inliers` that agreed as well, but are assumed to belong to an overlay.
     """
 
     inliers: IntArray
@@ -189,7 +190,7 @@ class Verification:
 
     @property
     def agreeing(self) -> NDArray[np.bool_]:
-        """(M,) which of the tentative matches are inliers."""
+        """(M,) True for each tentative match that is an inlier."""
         width = 1 + int(max(self.matches.database.max(initial=0), self.inliers[:, 1].max(initial=0)))
         return np.isin(self.matches.query * width + self.matches.database, self.inliers @ (width, 1))
 
@@ -200,8 +201,8 @@ class ImageMatch(Shown):
 
     inlier_points: (I, 4) float32 rows x0, y0, x1, y1: a point of the query and its partner in the database image.
     transform: (3, 3) float64 from query to database pixels, or None.
-    inliers, tentative: counts. probability: that the two images show the same thing, 0 to 1; evidence: what it was
-        judged by (`delf.ranking.evidence`). images: the paths of both, where they were files.
+    inliers, tentative: numbers of matches. probability: that the two images show the same thing, 0 to 1. evidence: the
+        values from which it was computed (`delf.ranking.evidence`). images: the paths of both, if they were files.
     """
 
     inlier_points: FloatArray
@@ -216,7 +217,7 @@ class ImageMatch(Shown):
         return f"ImageMatch({self.inliers} inliers of {self.tentative}, probability {self.probability:.3f})"
 
     def plot(self, query: Photo | None = None, database: Photo | None = None) -> Picture:
-        """Both images with their matched points; which images need only be said where they were no files."""
+        """Both images with their matched points. Give the images only if they were not files."""
         return _drawn(self, query, database)
 
 
@@ -224,12 +225,13 @@ class ImageMatch(Shown):
 class Result(Shown):
     """One image of a collection, as the answer to a query.
 
-    image: the path as it was indexed, to be shown. score: what the ranking sorts by. probability: None where geometry
-        did not look at the image, which says nothing against it. examined: whether it did. key: the SHA-256 of the
-        photo's content, 64 hexadecimal digits, which names it for ever. file: absolute, one that exists where any does.
-        files: all with that very content that are there. second: of a frame of the video that these are. ordinal: in
-        the state that was searched, and nowhere else. keys: under which callers added it from memory. metadata: what
-        they have said of it. The other fields as in `ImageMatch`.
+    image: the path as it was indexed, for display. score: the value by which the results are sorted. probability: None
+        if geometry did not examine the image, which is no evidence against it. examined: whether it did. key: the
+        SHA-256 of the photo's content, 64 hexadecimal digits, which identifies it for ever. file: an absolute path, of
+        a file that exists if there is any. files: all existing files with exactly this content. second: the time of a
+        frame in its video, which these files are. ordinal: the number of the image in the state of the collection that
+        was searched; it means nothing elsewhere. keys: those under which callers added the photo from memory. metadata:
+        what callers have stored with it. The other fields are those of `ImageMatch`.
     """
 
     rank: int
@@ -256,12 +258,12 @@ class Result(Shown):
 
     @property
     def name(self) -> str:
-        """What it is known by: its key, or its path where it is of no collection."""
+        """The key of the image, or its path if it belongs to no collection."""
         return self.key or self.image
 
     @property
     def shown(self) -> str:
-        """Where its photo is read from to be shown."""
+        """The path from which its photo is read for display."""
         return self.image if self.file is None else source_of(self.file, self.second)
 
     @property
@@ -280,16 +282,16 @@ class Result(Shown):
 
 
 class Results(Sequence[Result]):
-    """All results of a search, as a tuple of them would be; each is made when it is asked for.
+    """All results of a search. They behave like a tuple, but each result is made when it is asked for.
 
-    So a search for all of a million images looks up in the catalogue those that are looked at. What is found there is
-    of that moment, not of the search. Pickled, it is a tuple.
+    So a search that returns all of a million images looks up only those in the catalogue that are used. The catalogue
+    is read at that moment, not at the time of the search. When the results are pickled, they become a tuple.
     """
 
     def __init__(self, count: int, result: Callable[[int], Result], key: Callable[[int], str],
                  examined: Sequence[int]) -> None:
-        """result, key: what makes a result, and says its key, by its place from 0 on. examined: the places of those
-        that geometry looked at.
+        """result, key: functions that make the result, and give its key, at a place from 0 on. examined: the places
+        of the images that geometry examined.
         """
         self._places, self._result, self._key = range(count), result, key
         self.examined = tuple(result(place) for place in examined)
@@ -311,7 +313,7 @@ class Results(Sequence[Result]):
         return self._known.get(number) or self._result(number)
 
     def keys(self) -> Iterator[str]:
-        """The key of each, for which nothing is looked up."""
+        """The keys of all results; nothing is looked up for them."""
         return map(self._key, self._places)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -322,12 +324,12 @@ class Results(Sequence[Result]):
 class SearchResult(Shown):
     """The answer to one query: the images of a collection, best first.
 
-    results: a tuple, or `Results` where all of many images were asked for.
-    match: whether the best image shows the same thing as the query, i.e. its probability passes the threshold; None
-        where the method looks at no geometry, and so cannot tell. threshold: that probability.
-    seconds: time by stage. box: the part of the query that was searched for; None for all of it. order: what the
-        results are ordered by, in words. missing: how many images of a store could not be looked at, since no machine
-        of the cluster has them at the moment: what was found is right, and may not be all.
+    results: a tuple, or `Results` if all of many images were asked for.
+    match: whether the best image shows the same thing as the query, that is, whether its probability passes the
+        threshold; None for a method without geometry, which cannot tell. threshold: that probability.
+    seconds: the time of each stage. box: the part of the query that was searched for; None for the whole query. order:
+        what the results are ordered by, in words. missing: how many images of a store could not be searched, because no
+        machine of the cluster has them at the moment: the results are right, but may not be all.
     """
 
     query: str

@@ -1,4 +1,4 @@
-"""Many photos, sent to a service in batches, which its jobs add."""
+"""Sending many photos to a service in batches, which jobs of the service add."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class UploadReport:
-    """What `Client.add_many` did. keys: of each photo, in their order; None where it was not added. added, known: how
-    many photos are new, and how many the collection had. errors: a sentence for each photo that could not be added.
+    """What `Client.add_many` did. keys: the key of each photo, in their order; None if it was not added. added: how
+    many photos are new. known: how many the collection had. errors: a sentence for each photo that was not added.
     """
 
     keys: tuple[str | None, ...]

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
 import pytest
 
@@ -69,13 +70,18 @@ def send(stubbed: Any, *photos: Path | bytes, **fields: str) -> Any:
     return stubbed.http.post("/api/v1/images/batch", files=parts or [("metadata", (None, "{}"))])
 
 
+def job_of(answer: Any) -> str:
+    """The address of the job of an answer."""
+    return urljoin("/api/v1/images/batch", answer.headers["Location"])
+
+
 def ended(stubbed: Any, answer: Any) -> Any:
     """The job of an answer when it has ended."""
     assert answer.status_code == 202, answer.text
     found: dict[str, Any] = {}
 
     def look() -> bool:
-        found.update(stubbed.http.get(answer.headers["Location"]).json())
+        found.update(stubbed.http.get(job_of(answer)).json())
         return found["state"] in ("done", "failed", "cancelled")
 
     stubbed.until(look)
@@ -134,13 +140,13 @@ def test_a_job_waits_for_another_writer_and_no_more_than_some_jobs(stubbed: Any,
     full = send(stubbed, draw("c.png", 3))
     stubbed.refused(full, 429, "full", "2 batches")
     assert int(full.headers["Retry-After"]) >= 1
-    stubbed.until(lambda: "is being written by" in stubbed.http.get(first.headers["Location"]).json()["sentence"])
-    gone = stubbed.http.delete(second.headers["Location"]).json()
+    stubbed.until(lambda: "is being written by" in stubbed.http.get(job_of(first)).json()["sentence"])
+    gone = stubbed.http.delete(job_of(second)).json()
     assert (gone["state"], gone["added"]) == ("cancelled", 0) and "cancelled before" in gone["sentence"]
     held()
     assert ended(stubbed, first)["added"] == 1
     assert stubbed.http.get("/api/v1/images").json()["total"] == 1
-    again = stubbed.http.delete(second.headers["Location"])
+    again = stubbed.http.delete(job_of(second))
     assert again.status_code == 200 and again.json() == gone, "what has ended stays as it is"
     stubbed.refused(stubbed.http.get("/api/v1/jobs/none"), 404, "not_found", "forgets jobs when it ends")
 
@@ -153,27 +159,49 @@ def test_bytes_that_wait_are_bounded(stubbed: Any, held: Any) -> None:
     assert ended(stubbed, send(stubbed, *[bytes(29_000)] * 2))["done"] == 2
 
 
-def test_cancelled_in_the_middle_what_was_added_stays(stubbed: Any, stub: Any, draw: Any, tmp_path: Path,
-                                                      monkeypatch: pytest.MonkeyPatch) -> None:
-    photos = [draw(f"{seed}.png", seed) for seed in range(5)]
+@pytest.fixture
+def slow(stub: Any, monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, threading.Event]:
+    """Events: the second photo is being extracted, which goes on with the other one."""
     extract, reached, go_on = stub.extract, threading.Event(), threading.Event()
 
-    def slow(*arguments: Any, **more: Any) -> Any:
+    def extract_slowly(*arguments: Any, **more: Any) -> Any:
         if stub.extracted == 2:
             reached.set()
             assert go_on.wait(60)
         return extract(*arguments, **more)
 
-    monkeypatch.setattr(stub, "extract", slow)
+    monkeypatch.setattr(stub, "extract", extract_slowly)
+    return reached, go_on
+
+
+def test_cancelled_in_the_middle_what_was_added_stays(stubbed: Any, draw: Any, tmp_path: Path, slow: Any) -> None:
+    photos, (reached, go_on) = [draw(f"{seed}.png", seed) for seed in range(5)], slow
     answer = send(stubbed, *photos)
     assert reached.wait(60)
-    assert stubbed.http.delete(answer.headers["Location"]).json()["state"] == "cancelling"
+    assert stubbed.http.delete(job_of(answer)).json()["state"] == "cancelling"
     go_on.set()
     job = ended(stubbed, answer)
     assert job["state"] == "cancelled" and job["total"] == 5 and 1 <= job["added"] < 5
     there = {one["key"] for one in stubbed.http.get("/api/v1/images").json()["images"]}
     assert there == {key for key in job["keys"] if key} == files_in(tmp_path / "uploads")
     assert ended(stubbed, send(stubbed, *photos))["known"] == job["added"], "the same again goes on from there"
+
+
+@pytest.mark.parametrize("count", [2, 5])
+def test_a_service_that_ends_stores_what_is_being_added(stubbed: Any, draw: Any, tmp_path: Path, slow: Any,
+                                                        count: int) -> None:
+    """Also where that is the last photo of a job, so that nothing is left to be stopped."""
+    photos, (reached, go_on) = [draw(f"{seed}.png", seed) for seed in range(count)], slow
+    send(stubbed, *photos)
+    assert reached.wait(60)
+    stopping = threading.Thread(target=stubbed.stop)
+    stopping.start()
+    stopping.join(0.5)  # by which the service has been told to end
+    go_on.set()
+    stopping.join(60)
+    with Collection.open(tmp_path / "places.delf") as opened:
+        there = {photo.key for photo in opened.images()}
+    assert {key_of(photo) for photo in photos[:2]} <= there == files_in(tmp_path / "uploads")
 
 
 def test_what_a_service_that_was_killed_left_is_deleted(stub: Any, hosted: Any, token: str, tmp_path: Path) -> None:

@@ -60,8 +60,8 @@ class Delf:
         extractor = Delf.load()
         features = extractor.extract(image)
 
-    It may be used from several threads, and in processes that are forked; it can be pickled. The features of an image
-    depend on nothing but the image, the model and the options.
+    It may be used by several threads, and in forked processes, and it can be pickled. The features of an image depend
+    on the image, the model and the options only.
     """
 
     knows_attention = True  # without a trained one, the lengths of the features say where they are strong
@@ -88,7 +88,7 @@ class Delf:
 
         Args:
             runtime, device: as for `delf.runtimes.open_runtime`.
-            threads: how many levels and images are computed at once; all cores by default.
+            threads: how many levels and images are computed at once; by default all cores are used.
             options: fields of `ExtractionOptions` to change, e.g. `dimensions=40`.
 
         Raises:

@@ -22,19 +22,21 @@ class ExtractionOptions:
     """How features are extracted. A model may carry other values than these (`ModelConfig.extraction`).
 
     scales: factors of the pyramid, relative to the image after `max_image_size` and `min_image_size`.
-    max_image_size: longest side in pixels to which a larger image is reduced first; None leaves it.
-    min_image_size: longest side in pixels to which a smaller image is enlarged first; None leaves it.
+    max_image_size: larger images are first reduced to this longest side, in pixels; None leaves them as they are.
+    min_image_size: smaller images are first enlarged to this longest side, in pixels; None leaves them as they are.
     length_weight: w in the score of a feature, attention^(1 - w) * length^w, where its length is that before any
         normalisation. Attention says what is worth looking at, the length how much there is to see.
     score_threshold: features with a lower score are left out; it belongs to the model.
-    max_features: the best so many are kept.
+    max_features: how many features are kept, the best ones.
     suppression_iou: patches that overlap more than this with a better one are left out; 1.0 is off.
-    dimensions: of the descriptors, at most as many as the model's PCA has.
+    dimensions: the number of dimensions of descriptors, at most as many as the model's PCA has.
     whitening: divide each component by its standard deviation.
-    texture: cells with less around them, in grey levels per pixel (`delf.features.texture`), and those of bare margins
-        are left out; 0 takes all.
-    border: cells nearer to an edge of their level are left out, in its pixels: beyond it the network sees zeros.
-    details: so many RootSIFT features are kept beside those of the network (`delf.features.details`); None for none.
+    texture: cells with less texture around them, in grey levels per pixel (`delf.features.texture`), and cells of bare
+        margins are left out; 0 keeps all cells.
+    border: cells that are nearer to an edge of their level than this, in pixels of the level, are left out: beyond the
+        edge the network sees zeros.
+    details: how many RootSIFT features are kept in addition to those of the network (`delf.features.details`); None
+        keeps none.
     """
 
     scales: tuple[float, ...] = SCALES

@@ -58,10 +58,11 @@ def supporters(candidates: Candidates, inliers: Counts, options: SupportOptions)
 
 
 def support(images: IntArray, weights: _Weights, similarities: FloatArray, first: int = 0) -> _Weights:
-    """(m,) what supporters say of images: the weighted mean of their similarities, times how far they are believed
-    together, `1 - (1 - w1) (1 - w2) ...`: one image may be wrong, several hardly are.
+    """(m,) the support of images: the weighted mean of their similarities to the supporters, times the weight of all
+    supporters together, `1 - (1 - w1) (1 - w2) ...`: one supporter may be wrong, but several hardly ever are.
 
-    The mean for a supporter is that of the others. What is said of an image does not depend on which others there are.
+    An image that is a supporter itself is left out of its own mean. The support of an image does not depend on which
+    other images are asked for.
 
     Args:
         images, weights: (K,) from `supporters`, at least one. similarities: (K, m) of each with m images, of which the

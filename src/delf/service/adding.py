@@ -36,7 +36,8 @@ def add_waiting(library: Library, options: ServiceOptions, photos: Sequence[Wait
     """Add photos that wait on the disk, as `writing.add` adds one; each is moved into the folder for uploads.
 
     Args:
-        counted: is called with how many are done; whether to go on. What is done by then stays.
+        counted: is called with how many are done, and says whether to go on. Those that are being read by then are
+            added all the same.
 
     Returns:
         what became of each that was looked at.
@@ -67,7 +68,7 @@ class _Run:
         self._folder = uploads_of(options).absolute()
         self._settled: list[Outcome] = []  # without being read by the collection
         self._moved: dict[str, tuple[int, Path]] = {}  # by key
-        self._stopped = False
+        self._done = 0  # by the collection
 
     def has(self, key: str) -> bool:
         """Whether the collection has a photo."""
@@ -76,6 +77,8 @@ class _Run:
     def files(self, photos: Sequence[Waiting]) -> Iterator[tuple[Path, bytes]]:
         """Those that are to be added, where they are kept from now on. Nobody else writes while they are asked for."""
         for photo in photos:
+            if not self._counted(len(self._settled) + self._done):
+                return
             data, found = self._read(photo)
             if found.key is None or found.key in self._moved or self.has(found.key):
                 self._settled.append(found)
@@ -87,9 +90,8 @@ class _Run:
 
     def progress(self, done: int, _: int) -> None:
         """Called by the collection."""
-        if not self._counted(len(self._settled) + done) and not self._stopped:
-            self._stopped = True
-            raise KeyboardInterrupt  # once: what is done is then stored, and counted once more
+        self._done = done
+        self._counted(len(self._settled) + done)
 
     def take_back(self) -> None:
         """Delete the files of photos that the collection does not have in the end."""
@@ -98,12 +100,12 @@ class _Run:
                 path.unlink(missing_ok=True)
 
     def outcomes(self, report: AddReport) -> list[Outcome]:
-        """What became of the photos. Of those that were not reached before it was stopped, nothing is said."""
+        """What became of the photos; those that were not reached before it was stopped are missing."""
         found = list(self._settled)
         for key, (number, _) in self._moved.items():
             if self.has(key):
                 found.append(Outcome(number, key, added=True))
-            elif not report.interrupted:
+            else:
                 why = next((one for one in report.skipped if key in one), "it was removed again meanwhile")
                 found.append(Outcome(number, problem=why))
         return found

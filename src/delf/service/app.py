@@ -25,7 +25,7 @@ from delf.service.options import ServiceOptions
 from delf.service.pages import page_of, static_files
 from delf.service.problems import ClientGone, Problem, as_json, busy, problem_of
 
-ABOUT = """Search a collection of photos for those that show the same place or object.
+ABOUT = """Search a collection of photos for those that show the same place or object as a query.
 
 Points are (x, y) in pixels of the upright photo, (0, 0) the centre of the first pixel; a size is [width, height];
 a transform is 3x3, acts on columns (x, y, 1), and maps the query to the photo of the collection. Errors are

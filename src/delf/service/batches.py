@@ -18,25 +18,25 @@ router = APIRouter(prefix=API, tags=["jobs"])
              openapi_extra=schemas.batch_of(schemas.AddForm) | schemas.TOKEN,
              responses=errors(400, 401, 403, 408, 413, 415, 422, 429, 503, 507))
 async def add_batch(request: Request, response: Response, service: Shared) -> Any:
-    """Add several photos: they are taken in now, and added one after another by a job.
+    """Add several photos. The service receives them now, and a job adds them one after another.
 
-    `Location` is the address of the job, which says how far it is. What is said of the photos is kept with each of
-    them. Where 429 says that there are too many jobs, `Retry-After` says when to come back.
+    `Location` is the address of the job, which says how far it is. The metadata are stored with each of the photos. If
+    there are too many jobs, the answer is 429, and `Retry-After` says when to come back.
     """
     service.require_token(request)
     with service.jobs.coming() as incoming, service.receiving():
         form = await read_batch(request, schemas.AddForm, service.options, incoming)
         metadata = None if form.metadata is None else parsed_metadata(form.metadata)
         job = service.jobs.begin(incoming, metadata)
-    response.headers["Location"] = str(request.url.path).removesuffix("images/batch") + f"jobs/{job.id}"
+    response.headers["Location"] = f"../jobs/{job.id}"  # relative, so that it holds below any prefix
     return BatchJob.of(job)
 
 
 @router.get("/jobs", response_model=BatchJobs, openapi_extra=schemas.TOKEN, responses=errors(401, 403, 503))
 async def jobs(request: Request, service: Shared) -> Any:
-    """The batches of photos that are being added, and the last that were, the oldest first.
+    """List the batches of photos that are being added, and the last ones that were; the oldest comes first.
 
-    When the service ends, it forgets them; what they have added stays.
+    When the service ends, it forgets its jobs; what they have added stays.
     """
     service.require_token(request)
     return BatchJobs(jobs=[BatchJob.of(job, keys=False) for job in service.jobs.listed])
@@ -45,7 +45,7 @@ async def jobs(request: Request, service: Shared) -> Any:
 @router.get("/jobs/{id}", response_model=BatchJob, openapi_extra=schemas.TOKEN,
             responses=errors(401, 403, 404, 422, 503))
 async def job(request: Request, service: Shared, id: JobId) -> Any:
-    """How far a batch is, and what is wrong with photos that could not be added."""
+    """Say how far a batch is, and what is wrong with photos that could not be added."""
     service.require_token(request)
     return BatchJob.of(service.jobs.find(id))
 
@@ -53,6 +53,6 @@ async def job(request: Request, service: Shared, id: JobId) -> Any:
 @router.delete("/jobs/{id}", response_model=BatchJob, openapi_extra=schemas.TOKEN,
                responses=errors(401, 403, 404, 422, 503))
 async def cancel(request: Request, service: Shared, id: JobId) -> Any:
-    """End a batch early. What it has added stays; one that has ended already is answered as it is."""
+    """End a batch early. What it has added stays. A batch that has ended already stays as it is."""
     service.require_token(request)
     return BatchJob.of(service.jobs.cancel(id))

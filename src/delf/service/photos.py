@@ -45,12 +45,13 @@ _PICTURE: dict[int | str, dict[str, Any]] = {
 async def images(request: Request, service: Shared, after: After = None,
                  limit: Annotated[int, Query(ge=1, le=500)] = 100, where: Where = None, order: OrderName = None,
                  offset: Offset = None) -> Any:
-    """Photos of the collection, in the order of their keys: the first ones, or those that come after one.
+    """List photos of the collection in the order of their keys: the first ones, or those that follow a given one.
 
-    Where more follow, `next` says what to give as `after`. Whatever is added, removed or merged meanwhile, none is
-    missed that was there all the time, and none comes twice.
+    If more follow, `next` is what to give as `after`. Whatever is added, removed or merged meanwhile, no photo that was
+    there all the time is missed, and none is listed twice.
 
-    With an `order`, photos are listed from any place on, `offset`, which is counted from 0; `next` is null then.
+    With an `order`, photos are listed from the place `offset` on, which is counted from 0; `next` is null then.
+
     """
     if order is not None and after is not None:
         raise OptionError("'after' goes on in the order of the keys; with an 'order', say by 'offset' where to begin")
@@ -86,22 +87,22 @@ async def sections(request: Request, service: Shared, order: SectionsOrder = "ne
 
 @router.get("/{id}", response_model=Image, responses=errors(404, 410, 422, 503))
 async def image(request: Request, service: Shared, id: Id) -> Any:
-    """What is known of a photo."""
+    """Say what is known of a photo."""
     return await service.read(service.drawing, request, lambda _, state: Image.of(state.photo(id)))
 
 
 @router.get("/{id}/thumbnail", response_class=Response, responses=_PICTURE)
 async def thumbnail(request: Request, service: Shared, id: Id, side: Side = 320) -> Response:
-    """A small picture of a photo: a JPEG, upright and without metadata.
+    """Give a small picture of a photo, as an upright JPEG without metadata.
 
-    It never changes: to ask for it again, with the `ETag` of the first answer in `If-None-Match`, costs little.
+    It never changes. Asking for it again costs little, if `If-None-Match` has the `ETag` of the first answer.
     """
     return await _picture(request, service, id, side)
 
 
 @router.get("/{id}/picture", response_class=Response, responses=_PICTURE)
 async def picture(request: Request, service: Shared, id: Id, side: Side = 1600) -> Response:
-    """A large picture of a photo, otherwise as its thumbnail."""
+    """Give a large picture of a photo; otherwise as its thumbnail."""
     return await _picture(request, service, id, side)
 
 
@@ -153,7 +154,7 @@ async def folder(request: Request, service: Shared, id: Id) -> Response:
              responses={200: {"model": Added, "description": "The collection has it already."},
                         **errors(400, 401, 403, 408, 409, 413, 415, 422, 503, 507)})
 async def add(request: Request, response: Response, service: Shared) -> Any:
-    """Add a photo. One that the collection has already is not added again, but what is said of it is kept."""
+    """Add a photo. If the collection has it already, it is not added again, but its metadata are stored."""
     service.require_token(request)
     form, data = await service.form(service.changing, request, schemas.AddForm)
     if data is None:

@@ -89,7 +89,7 @@ class BoxForm(QueryForm):
 class SearchForm(BoxForm):
     """A search."""
 
-    top: Annotated[int, Field(ge=1, description="Results at most.")] = 24
+    top: Annotated[int, Field(ge=1, description="The largest number of results.")] = 24
     threshold: Annotated[float, Field(ge=0, le=1, description="Results with a lower probability are left out.")] = 0.0
     points: Annotated[bool, Field(description="Whether results carry their inlier points.")] = False
     where: WhereText = None
@@ -126,16 +126,16 @@ class Image(BaseModel):
 
     id: str = Field(description="What addresses and forms know it by: its key.")
     key: str = Field(description="The SHA-256 of its content, which names it for ever.")
-    name: str = Field(description="Of its file.")
+    name: str = Field(description="The name of its file.")
     image: str = Field(description="The path as it was indexed.")
-    file: str = Field(description="A file that it is in, absolute; one that exists where any does.")
-    files: list[str] = Field(description="All files with its very content that are there; or that had it, if none is.")
+    file: str = Field(description="The absolute path of a file with this photo, which exists if any does.")
+    files: list[str] = Field(description="All existing files with this content; if there are none, those that had it.")
     size: Size
     gps: Position | None = Field(description="[latitude, longitude] in degrees (WGS 84), where the photo has them.")
     taken: str | None = Field(description="When it was taken (ISO 8601), where the photo says so.")
     camera: str | None = Field(description="Maker and model, where the photo says so.")
-    keys: list[str] = Field(description="What those call it who added it from memory.")
-    metadata: dict[str, Any] = Field(description="What was said of it.")
+    keys: list[str] = Field(description="The keys under which it was added from memory.")
+    metadata: dict[str, Any] = Field(description="The metadata that were stored with it.")
     second: float | None = Field(None, description="The time of a frame in its video, which `file` is.")
 
     @classmethod
@@ -148,8 +148,8 @@ class Image(BaseModel):
 
 
 class Images(BaseModel):
-    """Photos of the collection, in the order of their keys. total: of how many, all that are meant. next: what to give
-    as `after`, where more follow.
+    """Photos of the collection, in the order of their keys. total: how many there are in all. next: what to give as
+    `after` to list more; null if there are no more.
     """
 
     total: int
@@ -173,14 +173,14 @@ class Sections(BaseModel):
 
 
 class FoundImage(Image):
-    """A result, as `delf search --json` has it, and what is known of the photo."""
+    """A result, as in `delf search --json`, with what is known of the photo."""
 
     rank: int
     score: float
-    examined: bool = Field(description="Whether geometry looked at it.")
+    examined: bool = Field(description="Whether geometry examined the photo.")
     inliers: int
     tentative: int | None = Field(description="Matches before geometry; null where no inlier was found.")
-    probability: float | None = Field(description="That it shows the same; null where geometry did not look at it.")
+    probability: float | None = Field(description="That it shows the same; null if geometry did not examine it.")
     verdict: Verdict
     transform: list[list[float]] | None
     inlier_points: Points | None = Field(None, description="[[x0, y0, x1, y1], ...]: a point of the query and its "
@@ -197,17 +197,17 @@ class FoundImage(Image):
 
 
 class SearchAnswer(BaseModel):
-    """The answer to a search, as `delf search --json` prints it, and some more."""
+    """The answer to a search: what `delf search --json` prints, and more."""
 
     query: str
     method: str
     model: str
-    match: bool | None = Field(description="Whether a photo shows the same as the query; null where the method looks "
-                               "at no geometry, and cannot tell.")
-    verified: bool = Field(description="Whether the method looks at geometry.")
+    match: bool | None = Field(description="Whether a photo shows the same as the query; null for a method without "
+                               "geometry, which cannot tell.")
+    verified: bool = Field(description="Whether the method uses geometry.")
     verdict: Verdict
     order: str = Field(description="What the results are ordered by, in words.")
-    remark: str = Field(description="A sentence where that is not the order of the probabilities, or nothing.")
+    remark: str = Field(description="A sentence if that is not the order of the probabilities; otherwise empty.")
     size: Size
     seconds: dict[str, float]
     results: list[FoundImage]
@@ -235,7 +235,7 @@ class MatchAnswer(BaseModel):
 
 
 class Method(BaseModel):
-    """A way to search. verifies: whether it looks at geometry; without, it ranks and cannot tell what is a match."""
+    """A search method. verifies: whether it uses geometry; a method without ranks, but cannot tell what is a match."""
 
     name: str
     about: str
@@ -243,7 +243,7 @@ class Method(BaseModel):
 
 
 class Limits(BaseModel):
-    """What the service takes at most."""
+    """The limits of the service."""
 
     upload_bytes: int
     pixels: int
@@ -259,8 +259,8 @@ class Tiles(BaseModel):
 
 
 class CollectionAnswer(BaseModel):
-    """What the collection holds, and what the service offers. notice: a sentence where it answers for an older state,
-    since the collection was renewed with a model that the service does not find.
+    """What the collection holds, and what the service offers. notice: a sentence if the service still answers for an
+    older state, because the collection was renewed with a model that the service does not find.
     """
 
     name: str
@@ -289,7 +289,7 @@ class SharedQuery(BaseModel):
 
 
 class Added(BaseModel):
-    """id, key: of the photo; added: false where the collection had it already."""
+    """id, key: those of the photo. added: false if the collection had it already."""
 
     id: str
     key: str
@@ -304,15 +304,15 @@ class JobError(BaseModel):
 
 
 class BatchJob(BaseModel):
-    """A batch of photos that is added. sentence: where there is something to say of it as a whole."""
+    """A batch of photos that is being added, or was. sentence: a remark on the batch as a whole, or empty."""
 
     id: str
     state: Annotated[str, Field(description="`done`, `cancelled` and `failed` are final.",
                                 json_schema_extra={"enum": list(get_args(State))})]
-    done: int = Field(description="Photos that were looked at.")
-    total: int = Field(description="All photos of the batch.")
-    added: int = Field(description="Photos that were added.")
-    known: int = Field(description="Photos that the collection had already.")
+    done: int = Field(description="How many photos have been processed.")
+    total: int = Field(description="How many photos the batch has.")
+    added: int = Field(description="How many photos were added.")
+    known: int = Field(description="How many photos the collection had already.")
     errors: list[JobError]
     sentence: str
     keys: list[str | None] = Field(description="When it has ended: the key of each photo, in the order of the form; "
@@ -337,11 +337,11 @@ class BatchJobs(BaseModel):
 
 
 class Work(BaseModel):
-    """How far the indexing is that goes on beside the service. sentence: what became of it, when it has ended."""
+    """How far the indexing is that runs beside the service. sentence: the outcome, when it has ended."""
 
     running: bool
-    done: int = Field(description="Photos that were looked at.")
-    total: int = Field(description="All that are to be looked at; 0 as long as they are counted.")
+    done: int = Field(description="How many photos have been processed.")
+    total: int = Field(description="How many photos there are; 0 while they are being counted.")
     sentence: str
     skipped: list[str] = Field(description="A sentence for each of the first files that could not be read.")
 

@@ -26,22 +26,22 @@ _ERRORS = errors(400, 403, 404, 408, 409, 410, 413, 415, 422, 503)
 
 @router.get("/collection", response_model=CollectionAnswer, responses=errors(503))
 async def collection(request: Request, service: Shared) -> Any:
-    """What the collection holds, and what the service offers."""
+    """Say what the collection holds, and what the service offers."""
     return await service.read(service.drawing, request, lambda _, state: _about(service, state))
 
 
 @router.get("/work", response_model=Work)
 async def work(service: Shared) -> Any:
-    """How far the indexing is that goes on beside the service; after its end, what became of it."""
+    """Say how far the indexing is that runs beside the service, or how it has ended."""
     now = None if service.indexing is None else service.indexing.progress
     return Work(running=False, done=0, total=0, sentence="", skipped=[]) if now is None else asdict(now)
 
 
 @router.post("/search", response_model=SearchAnswer, responses=_ERRORS, openapi_extra=either(schemas.SearchForm))
 async def search(request: Request, service: Shared) -> Any:
-    """Which photos show the same as a query: an uploaded photo, or one of the collection.
+    """Find the photos that show the same thing as a query, which is an uploaded photo or one of the collection.
 
-    A photo of the collection does not find itself.
+    A photo of the collection never finds itself.
     """
     form, data = await service.form(service.searching, request, schemas.SearchForm)
     if form.top > service.options.top:
@@ -58,7 +58,7 @@ async def search(request: Request, service: Shared) -> Any:
 
 @router.post("/matches", response_model=MatchAnswer, responses=_ERRORS, openapi_extra=either(schemas.MatchForm))
 async def matches(request: Request, service: Shared) -> Any:
-    """The points of a query that were found in a photo of the collection, and how sure one may be."""
+    """Give the points that a query and a photo of the collection share, and the probability of a match."""
     form, data = await service.form(service.searching, request, schemas.MatchForm)
     asked, method = await _asked(service, form, data), service.library.require(form.method)
 
@@ -73,7 +73,7 @@ async def matches(request: Request, service: Shared) -> Any:
 @router.post("/attention", response_class=Response, responses={200: {"content": {"image/png": {}}}, **_ERRORS},
              openapi_extra=either(schemas.QueryForm))
 async def attention(request: Request, service: Shared) -> Response:
-    """What the model looks at: a small grey picture of the whole upright photo, white where attention is highest."""
+    """Show what the model looks at, as a small grey picture of the whole upright photo: white is high attention."""
     form, data = await service.form(service.searching, request, schemas.QueryForm)
     asked = await _asked(service, form, data)
     picture = await service.read(service.searching, request, lambda _, state: pictures.attention(state, asked))
