@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
 import sys
@@ -12,9 +13,9 @@ from typing import Any
 import pytest
 from whole_store import opened, store, whole  # noqa: F401 (fixtures)
 
-SECONDS = 240  # of one test, on a machine that has other things to do as well
+SECONDS = 180  # of one test, on a machine that has other things to do as well
 NODE = {"num_cpus": 4, "object_store_memory": 100 << 20, "node_ip_address": "127.0.0.1", "include_dashboard": False}
-QUIET = {"RAY_AUTH_MODE": "disabled", "RAY_enable_worker_prestart": "0", "RAY_prestart_worker_first_driver": "0"}
+QUIET = {"RAY_AUTH_MODE": "disabled", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_enable_worker_prestart": "0", "RAY_prestart_worker_first_driver": "0"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -32,7 +33,9 @@ def time_limit() -> Iterator[None]:
 
     before = signal.signal(signal.SIGALRM, late)
     signal.alarm(SECONDS)
+    faulthandler.dump_traceback_later(SECONDS + 30, exit=True)  # where no signal is looked at
     yield
+    faulthandler.cancel_dump_traceback_later()
     signal.alarm(0)
     signal.signal(signal.SIGALRM, before)
 
@@ -57,6 +60,12 @@ def cluster() -> Iterator[Any]:
         finally:
             ray.shutdown()
             made.shutdown()
+
+
+@pytest.fixture
+def node_options() -> dict[str, Any]:
+    """Of another node."""
+    return dict(NODE)
 
 
 @pytest.fixture(scope="session")
