@@ -43,13 +43,13 @@ def time_limit() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Any]:
     """Two nodes, to which this process is connected. Ray has its own processes for each."""
-    pytest.importorskip("ray", reason="needs Ray: pip install 'delf-retrieval[ray]'")
     with pytest.MonkeyPatch.context() as patch:
         for name, value in QUIET.items():
             patch.setenv(name, value)
         paths = [path for path in sys.path if path]  # workers find the modules that tests do
         patch.setenv("PYTHONPATH", os.pathsep.join(paths))
-        import ray
+        # Not before the variables are set, some of which Ray looks at when it is imported.
+        ray = pytest.importorskip("ray", reason="needs Ray: pip install 'delf-retrieval[ray]'")
         from ray.cluster_utils import Cluster
 
         made = Cluster(initialize_head=True, head_node_args=NODE)
