@@ -73,10 +73,11 @@ def test_a_node_and_a_worker_die_while_it_is_searched(
             wait_until(lambda: len(served.fleet.workers) == 2 and all(
                 len(served.fleet.holders(one)) == 2 for one in served.snapshot.edition.slices))
             searching.wait_for_more()
+            before = served.fleet.restarts
             process = next(iter(served.health()["machines"].values()))["process"]
             os.kill(process, signal.SIGKILL)
             searching.wait_for_more()
-            wait_until(lambda: served.fleet.restarts == 4 and all(
+            wait_until(lambda: served.fleet.restarts > before and all(
                 len(served.fleet.holders(one)) == 2 for one in served.snapshot.edition.slices))
             searching.wait_for_more()
         finally:
