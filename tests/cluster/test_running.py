@@ -45,7 +45,7 @@ def test_no_more_is_given_out_than_there_is_room_for(monkeypatch: pytest.MonkeyP
     ray, photos = Inline(cores=2), list[int]()
     runner = Runner(ray, None, ClusterOptions(), photos.append)  # type: ignore[arg-type]
     for report in runner.reports(pieces()):
-        heard.append(report.read)
+        heard += [report.read]
     assert len(heard) == 6
     assert ray.most == 3  # one more than there are cores
     assert photos[-1] == 24

@@ -98,7 +98,7 @@ def test_what_was_not_written_is_not_read(harm: str, made: Collection, tmp_path:
         path.write_bytes(data[:-1])
     elif harm == "link":
         path.symlink_to("/etc/hostname")
-    with pytest.raises(CollectionError, match="places.store"):
+    with pytest.raises(CollectionError, match=r"places\.store"):
         store.as_collection(tmp_path / "part.delf")
 
 
@@ -140,7 +140,7 @@ def test_compact_merges_now_and_deletes_when_the_time_has_come(made: Collection,
 
 
 def test_no_store_and_no_folder_say_what_to_do(tmp_path: Path, make_stub: Callable[..., Any]) -> None:
-    with pytest.raises(CollectionError, match="no store at .*delf index"):
+    with pytest.raises(CollectionError, match=r"no store at .*delf index"):
         Store.open(tmp_path / "nothing")
     with pytest.raises(CollectionError, match=r"no storage of the kind nosuch://|needs the package"):
         Store.open("nosuch://bucket/places")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -21,6 +22,8 @@ _ADDRESS = re.compile(r"(ray://)?[\w.\[\]:-]+:\d+")
 _OBJECTS = 256 << 20  # bytes of a local object store, in which no more lies than one job and what is said of pieces
 # Has Ray take the loopback address for that of this machine, as it does by itself on other systems.
 _ALONE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+_SOON = {"RAY_gcs_server_port_wait_time_s": "1"}  # one attempt at a cluster, which takes most of a minute, and not 20
+_ANSWERS = 10.0  # seconds for the port of a cluster to answer
 
 
 class ClusterError(DelfError):
@@ -58,17 +61,18 @@ def connected(address: str, cores: int | None = None) -> Iterator[Any]:
             `require_address`.
     """
     require_address(address)
-    if address == "local":
-        for name, value in _ALONE.items():
-            os.environ.setdefault(name, value)
+    for name, value in (_ALONE if address == "local" else _SOON).items():
+        os.environ.setdefault(name, value)
     logging.getLogger("ray").setLevel(logging.ERROR)
     ray = imported_ray()
     if ray.is_initialized():
         yield ray
         return
-    here: dict[str, Any] = {"num_cpus": cores or available_cores(), "include_dashboard": False,
+    here: dict[str, Any] = {"address": "local", "num_cpus": cores or available_cores(), "include_dashboard": False,
                             "object_store_memory": _OBJECTS, "_node_ip_address": "127.0.0.1"}
     try:
+        if address not in ("local", "auto"):
+            _require_answer(address)
         ray.init(log_to_driver=False, logging_level=logging.ERROR,
                  **(here if address == "local" else {"address": address}))
     except Exception as error:  # of whichever class
@@ -80,6 +84,12 @@ def connected(address: str, cores: int | None = None) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _require_answer(address: str) -> None:
+    """Raise an `OSError` where nobody listens at HOST:PORT: Ray itself asks for a long time."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWERS).close()
 
 
 def _first_line(error: Exception) -> str:

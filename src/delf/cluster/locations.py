@@ -17,12 +17,13 @@ from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
 from delf.collection.segment import new_segment
-from delf.errors import CollectionError, DelfError, missing_dependency
+from delf.errors import CollectionError, DelfError, MissingDependencyError, missing_dependency
 from delf.files import write_atomically
 from delf.images import display_path
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://.+")
-_SCHEME_EXTRA = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
+_S3 = ("s3", "s3a")
+_OTHERS = {"gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs"}  # which no extra brings
 
 
 class Location(Protocol):
@@ -96,8 +97,11 @@ def filesystem_of(url: str) -> tuple[Any, str]:
     try:
         filesystem, path = fsspec.core.url_to_fs(url, use_listings_cache=False)
     except ImportError as error:
-        raise missing_dependency(str(error.name or scheme), _SCHEME_EXTRA.get(scheme, "ray"),
-                                 f"the address {url}") from error
+        if scheme in _S3:
+            raise missing_dependency("s3fs", "s3", f"the address {url}") from error
+        package = _OTHERS.get(scheme, "of fsspec for it")
+        raise MissingDependencyError(f"the address {url} needs the package {package}, which is not installed: pip "
+                                     f"install {package}") from error
     except ValueError as error:
         raise CollectionError(f"there is no storage of the kind {scheme}:// ({error}); give a path, or an address "
                               "such as s3://BUCKET/FOLDER or gs://BUCKET/FOLDER") from error
