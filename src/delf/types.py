@@ -381,11 +381,14 @@ class SearchResult(Shown):
 
     @property
     def remark(self) -> str:
-        """A sentence where the order of the results is not that of the probabilities shown beside them."""
+        """Sentences where some photos could not be looked at, and where the order of the results is not that of the
+        probabilities shown beside them.
+        """
         shown = [one.probability for one in self._examined if one.probability is not None]
-        if all(before >= after - 0.005 for before, after in pairwise(shown)):
-            return ""
-        return f"Ordered {self.order}; the probability is that of each pair alone."
+        said = [f"{self.missing:,} photos could not be looked at: no machine has them at the moment."][: self.missing]
+        if any(before < after - 0.005 for before, after in pairwise(shown)):
+            said.append(f"Ordered {self.order}; the probability is that of each pair alone.")
+        return " ".join(said)
 
     def __repr__(self) -> str:
         said = "not verified" if self.match is None else "match" if self.match else "no match"

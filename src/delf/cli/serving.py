@@ -24,9 +24,9 @@ from delf.cli.options import (
 
 
 def serve(
-    collections: Annotated[list[Path], typer.Argument(
+    collections: Annotated[list[str], typer.Argument(
         metavar="COLLECTION...", help="Serve the collection in this folder; if there are several, each is served "
-                                      "below its name.")],
+                                      "below its name. With --ray, serve the store at this path or address.")],
     host: Annotated[str, typer.Option(help="Listen at this address; the default can only be reached from this "
                                            "computer.")]
     = "127.0.0.1",
@@ -89,6 +89,13 @@ def serve(
     spool_bytes: Annotated[int | None, typer.Option(
         min=1, help="Let at most this many bytes of photos wait on the disk to be added; 2,000,000,000 by "
                     "default.")] = None,
+    ray: Annotated[str | None, typer.Option(
+        metavar="ADDRESS", help="Search a store on the machines of a Ray cluster: local (start Ray on this machine), "
+                                "auto (the cluster that runs here) or HOST:PORT.")] = None,
+    replicas: Annotated[int | None, typer.Option(
+        min=1, help="With --ray, place each segment on this many machines, 2 by default, so that one may die.")] = None,
+    cache: Annotated[str | None, typer.Option(
+        metavar="FOLDER", help="With --ray, keep segments in this folder on each machine.")] = None,
     model: Annotated[str | None, typer.Option(help="Use this model file, if the collection was not made with a "
                                                    "packaged model.")] = None,
     extractor: Own = None, settings: Settings = None,
@@ -105,7 +112,10 @@ def serve(
     Example: [bold]delf serve places.delf[/bold]
 
     Example: [bold]delf serve places.delf shop.delf --port 8080[/bold]
+
+    Example: [bold]delf serve s3://photos/places.store --ray auto --replicas 3[/bold]
     """
+    from delf.cli.serving_cluster import opened_cluster, refuse_cluster_options, require_one_store, serve_cluster
     from delf.collection import Collection
     from delf.images import display_path
     from delf.service.guard import LOOPBACK
@@ -120,14 +130,26 @@ def serve(
                    share_photos=share_photos, map_tiles=map_tiles, map_attribution=map_attribution)
     wanted = None if methods is None else chosen_methods(methods)
     extraction = only_extraction(settings)
-    places = {"": collections[0]} if len(collections) == 1 else _named(collections)
-    libraries, options = {}, {}
+    if ray is not None:
+        kept = given(replicas=replicas, cache=cache, seconds=seconds)
+        options = ServiceOptions(hosts=tuple(allow_host or ()), **limits)
+        require_one_store(collections, token, uploads)
+        with opened_cluster(collections[0], ray, kept, quiet) as cluster:
+            loaded = load_stored_extractor(cluster.snapshot, extractor, model, runtime, device, threads, quiet,
+                                           **extraction)
+            serve_cluster(cluster, loaded, wanted, options, host, port, quiet)
+        return
+    refuse_cluster_options(collections, replicas=replicas, cache=cache)
+    folders = [Path(place) for place in collections]
+    places = {"": folders[0]} if len(folders) == 1 else _named(folders)
+    libraries: dict[str, Library] = {}
+    all_options: dict[str, ServiceOptions] = {}
     for name, place in places.items():
         own = _token(name, token)
         folder = uploads if own is None else _below(uploads, name)
-        options[name] = ServiceOptions(token=own, uploads=folder, share_folder=_below(share_folder, name),
-                                       hosts=tuple(allow_host or ()), local=host in LOOPBACK and not allow_host,
-                                       originals=originals, **limits)
+        all_options[name] = ServiceOptions(
+            token=own, uploads=folder, share_folder=_below(share_folder, name), hosts=tuple(allow_host or ()),
+            local=host in LOOPBACK and not allow_host, originals=originals, **limits)
         with Collection.open(place) as opened:
             found = load_stored_extractor(opened, extractor, model, runtime, device, threads, quiet, **extraction)
         with progress("Preparing", "segments", quiet):
@@ -140,9 +162,9 @@ def serve(
         say("Ctrl-C ends the service.", quiet)
 
     if len(collections) == 1:
-        listen(libraries[""], options[""], host, port, started=started)
+        listen(libraries[""], all_options[""], host, port, started=started)
     else:
-        listen(libraries, options, host, port, started=started)
+        listen(libraries, all_options, host, port, started=started)
 
 
 def _named(collections: list[Path]) -> dict[str, Path]:

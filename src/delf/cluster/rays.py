@@ -27,6 +27,9 @@ class RayTransport:
         # What dies is told by exceptions of these classes.
         self._deaths = (ray.exceptions.RayActorError, ray.exceptions.WorkerCrashedError,
                         ray.exceptions.ObjectLostError, ray.exceptions.NodeDiedError)
+        groups = {"load": _LOADED_AT_ONCE, "ask": _ASKED_AT_ONCE}
+        self._kind = ray.remote(num_cpus=0, max_restarts=0, max_concurrency=_ASKED_AT_ONCE,
+                                concurrency_groups=groups)(_with_groups(ray))
 
     def machines(self) -> list[Machine]:
         """As `Transport` has it: the nodes that have a core, or any."""
@@ -38,10 +41,7 @@ class RayTransport:
     def start(self, machine: Machine, url: str, cache: str) -> Any:
         """As `Transport` has it."""
         strategy = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
-        actor = self._ray.remote(_with_groups(self._ray)).options(
-            num_cpus=0, max_restarts=0, max_concurrency=_ASKED_AT_ONCE,
-            concurrency_groups={"load": _LOADED_AT_ONCE, "ask": _ASKED_AT_ONCE},
-            scheduling_strategy=strategy(machine.id, soft=False))
+        actor = self._kind.options(scheduling_strategy=strategy(machine.id, soft=False))
         return actor.remote(url, cache)
 
     def put(self, value: Any) -> Any:

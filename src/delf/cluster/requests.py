@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from delf.cluster.lean import lean
 from delf.cluster.parts import Findable, Shelf, Slice, Verifying, WordsKey
 from delf.cluster.spread import Spread, bins_of
-from delf.collection import StoredImage
 from delf.index.asmk import Aggregate, images_with_words
 from delf.index.contract import best
 from delf.ranking import Candidates, in_order
@@ -170,7 +169,7 @@ class StoredWords:
     def answer(self, shelf: Shelf, slices: Sequence[Slice], check: Check) -> dict[int, Aggregate]:
         """As `Request` has it."""
         return {there.base + place: shelf.index(there, self.words).stored(place)
-                for there, place in _places(slices, self.images)}
+                for there, place in places(slices, self.images)}
 
 
 @dataclass(frozen=True)
@@ -270,7 +269,7 @@ class PooledRows:
     def answer(self, shelf: Shelf, slices: Sequence[Slice], check: Check) -> dict[int, FloatArray]:
         """As `Request` has it."""
         return {there.base + place: shelf.part(there).pooled.rows(np.array([place], np.int64))[0]
-                for there, place in _places(slices, self.images)}
+                for there, place in places(slices, self.images)}
 
 
 @dataclass(frozen=True)
@@ -293,111 +292,7 @@ class Looks:
             verifier, ordinal = shelf.part(there).verifier(self.options, shelf.pool), there.base + place
             return lean(verifier.look_at(query, place, thorough=ordinal in self.thorough, glance=self.glance), ordinal)
 
-        return {one.ordinal: one for one in side_by_side(shelf.pool, look, _places(slices, self.images))}
-
-
-@dataclass(frozen=True)
-class StoredFeatures:
-    """All stored features of an image."""
-
-    image: int
-
-    def answer(self, shelf: Shelf, slices: Sequence[Slice], check: Check) -> list[Features]:
-        """As `Request` has it."""
-        return [shelf.part(there).snapshot.features(place) for there, place in _places(slices, (self.image,))]
-
-
-@dataclass(frozen=True)
-class Known:
-    """What is known of some images, by ordinal."""
-
-    images: tuple[int, ...]
-
-    def answer(self, shelf: Shelf, slices: Sequence[Slice], check: Check) -> dict[int, StoredImage]:
-        """As `Request` has it."""
-        return {there.base + place: shelf.part(there).snapshot.image(place)
-                for there, place in _places(slices, self.images)}
-
-
-@dataclass(frozen=True)
-class KeysOf:
-    """The keys of some images, by ordinal."""
-
-    images: tuple[int, ...]
-
-    def answer(self, shelf: Shelf, slices: Sequence[Slice], check: Check) -> dict[int, str]:
-        """As `Request` has it."""
-        return {there.base + place: shelf.part(there).snapshot.key_of(place)
-                for there, place in _places(slices, self.images)}
-
-
-@dataclass(frozen=True)
-class OrdinalOf:
-    """The ordinals of the image with a key, or of a file: one or none."""
-
-    key: str | None
-    path: str | None = None
-
-    def answer(self, shelf: Shelf, slices: Sequence[Slice], check: Check) -> list[int]:
-        """As `Request` has it."""
-        found = []
-        for there in slices:
-            check()
-            snapshot = shelf.part(there).snapshot
-            place = snapshot.ordinal_of(self.path or "") if self.key is None else snapshot.ordinal_of_key(self.key)
-            found += [] if place is None else [there.base + place]
-        return found
-
-
-@dataclass(frozen=True)
-class AfterKey:
-    """(key, ordinal) of the images whose keys come next after one, in their order."""
-
-    key: str
-    limit: int
-    findable: Findable
-
-    def answer(self, shelf: Shelf, slices: Sequence[Slice], check: Check) -> list[tuple[str, int]]:
-        """As `Request` has it."""
-        found: list[tuple[str, int]] = []
-        for there in slices:
-            check()
-            snapshot = shelf.part(there).snapshot
-            places = snapshot.after(self.key or None, self.limit, self.findable.where)
-            found += [(snapshot.key_of(place), there.base + place) for place in places]
-        return sorted(found)[: self.limit]
-
-
-@dataclass(frozen=True)
-class Matching:
-    """How many images a condition is true of."""
-
-    where: str
-
-    def answer(self, shelf: Shelf, slices: Sequence[Slice], check: Check) -> int:
-        """As `Request` has it."""
-        return sum(int(shelf.part(there).snapshot.matching(self.where).sum()) for there in slices)
-
-
-@dataclass(frozen=True)
-class PhotoBytes:
-    """The content of the file of an image, where this machine has one with its very content. most: bytes."""
-
-    image: int
-    most: int
-
-    def answer(self, shelf: Shelf, slices: Sequence[Slice], check: Check) -> list[bytes]:
-        """As `Request` has it."""
-        import hashlib
-
-        found = []
-        for there, place in _places(slices, (self.image,)):
-            stored = shelf.part(there).snapshot.image(place)
-            for file in stored.files:
-                if file.is_file() and file.stat().st_size <= self.most:
-                    data = file.read_bytes()
-                    found += [data] if hashlib.sha256(data).hexdigest() == stored.key else []
-        return found[:1]
+        return {one.ordinal: one for one in side_by_side(shelf.pool, look, places(slices, self.images))}
 
 
 def _each(request: Any, shelf: Shelf, slices: Sequence[Slice], check: Check,
@@ -410,7 +305,7 @@ def _each(request: Any, shelf: Shelf, slices: Sequence[Slice], check: Check,
     return found
 
 
-def _places(slices: Sequence[Slice], images: Sequence[int]) -> list[tuple[Slice, int]]:
+def places(slices: Sequence[Slice], images: Sequence[int]) -> list[tuple[Slice, int]]:
     """Which segment each of some images is in, and where, of those that are in any."""
     return [(there, image - there.base) for image in images for there in slices
             if there.base <= image < there.base + there.images]

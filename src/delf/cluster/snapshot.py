@@ -10,18 +10,9 @@ from typing import Any, NoReturn, cast
 import numpy as np
 
 from delf.cluster.fleet import Edition, Fleet
+from delf.cluster.lookups import AfterKey, KeysOf, Known, Matching, OrdinalOf, PhotoBytes, StoredFeatures
 from delf.cluster.parts import Findable
-from delf.cluster.requests import (
-    AfterKey,
-    Check,
-    KeysOf,
-    Known,
-    Matching,
-    OrdinalOf,
-    PhotoBytes,
-    StoredFeatures,
-)
-from delf.cluster.session import Session, unchecked
+from delf.cluster.session import Check, Session, unchecked
 from delf.cluster.store import Store
 from delf.collection import Snapshot, StoredImage
 from delf.collection.made_by import MadeBy
@@ -148,6 +139,10 @@ class ClusterSnapshot(MadeBy):
         """Of how many images a condition is true. Raises `OptionError` where it is not understood."""
         parse_where(where)
         return sum(self.session().ask(Matching(where)))
+
+    def has_known(self, key: str) -> bool:
+        """Whether there is an image with a key; what has been removed is not asked for."""
+        return self.ordinal_of_key(key) is not None
 
     def photo(self, ordinal: int) -> bytes | None:
         """The content of a photo, from a machine that has a file with it; None where none has."""

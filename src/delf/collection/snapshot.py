@@ -187,6 +187,14 @@ class Snapshot(MadeBy, Container):
         found = self.lookup.key_of(path_of_key(key))
         return None if found is None else self.ordinal_of_key(found.hex())
 
+    def has_known(self, key: str) -> bool:
+        """Whether there is or was an image with a key."""
+        return self.lookup.facts_of(bytes.fromhex(key)) is not None
+
+    def count_matching(self, where: str) -> int:
+        """Of how many images a condition is true. Raises as `matching`."""
+        return int(self.matching(where).sum())
+
     def paths_of(self, key: str) -> list[bytes]:
         """What the catalogue knows an image by, files that are gone included; by a caller's key only that."""
         if self.ordinal_of_key(key) is None:

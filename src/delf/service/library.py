@@ -34,7 +34,8 @@ class Photo:
     """A photo of the collection. key: the SHA-256 of its content, which names it for ever; files: where it lies, with
     one first that exists where any does. preview: the reduced copy that is kept of one from memory, there or not; it is
     then the only one of the files. keys, metadata: what those who added it called it, and said of it. second: of the
-    frame of a video, which the files then are.
+    frame of a video, which the files then are. elsewhere: asks other machines for its content, where there
+    are any.
     """
 
     key: str
@@ -48,6 +49,7 @@ class Photo:
     keys: tuple[str, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
     second: float | None = None
+    elsewhere: Callable[[], bytes | None] | None = None
 
     @property
     def name(self) -> str:
@@ -85,8 +87,12 @@ class State:
             making = self._making.setdefault(method, threading.Lock())
         with making:  # others may search meanwhile with the methods that are there
             if method not in self._engines:
-                self._engines[method] = SearchEngine(self.snapshot, self.extractor, method=method)
+                self._engines[method] = self.made(method)
             return self._engines[method]
+
+    def made(self, method: str) -> SearchEngine:
+        """A new engine of a method. Raises as `SearchEngine` does."""
+        return SearchEngine(self.snapshot, self.extractor, method=method)
 
     def ordinal(self, key: str) -> int:
         """The place of a photo in this state. Raises `Problem` where there is none with this key (any more)."""
@@ -107,7 +113,11 @@ class State:
         preview = preview_path(self.snapshot.folder, stored.key)
         return Photo(stored.key, display_path(stored.path), (stored.file, *others), stored.size, stored.captured_at,
                      gps, stored.camera, preview if stored.file == preview else None, stored.keys, stored.metadata,
-                     stored.second)
+                     stored.second, self.elsewhere(ordinal))
+
+    def elsewhere(self, ordinal: int) -> Callable[[], bytes | None] | None:
+        """What asks other machines for the content of a photo; None where there are none."""
+        return None
 
     def after(self, key: str | None, limit: int, where: str | None = None) -> list[int]:
         """The places of the photos whose keys come next after one, in the order of their keys.
@@ -136,7 +146,7 @@ class State:
         if not re.match(KEY, key):
             return not_found(f"the collection has no image {key[:64]!r}; images are known by their keys, which "
                              "/api/v1/images lists")
-        if self.snapshot.lookup.facts_of(bytes.fromhex(key)) is not None:
+        if self.snapshot.has_known(key):
             return removed(f"the image {key} was removed from the collection")
         return not_found(f"the collection has no image {key}")
 
@@ -231,9 +241,12 @@ class Library:
     def _prepared(self, snapshot: Snapshot, extractor: Extractor) -> State:
         """A state that can be searched by all that was searched by until now."""
         state = State(snapshot, extractor, self._keeper)
+        self._prepare(state)
+        return state
+
+    def _prepare(self, state: State) -> None:
         for method in self._state.methods:
             state.engine(method)
-        return state
 
     def _extractor_of(self, snapshot: Snapshot) -> Extractor | None:
         """What searches a state: the extractor of now, or, where another process has renewed the collection, a packaged
@@ -272,6 +285,14 @@ class Library:
                 return False
             return True
 
+    def measures(self) -> Mapping[str, tuple[str, Callable[[], float]]]:
+        """What is told beside the photos: by the name of each, a sentence and the number."""
+        return {}
+
+    def by_machine(self) -> Mapping[str, Mapping[str, float]]:
+        """Numbers of each machine that works for it, by their names."""
+        return {}
+
     def bytes(self) -> int:
         """How much of the disk it takes; 0 where that changes all the time."""
         for _ in range(3):
@@ -287,7 +308,7 @@ class Library:
         place = self._place()
         self._collection = Collection.open(self.folder)
         self._opened = place
-        self._keeper = _Keeper()
+        self._keeper: object = _Keeper()
         weakref.finalize(self._keeper, self._collection.catalogue.close)
 
     def _version(self) -> int:

@@ -65,7 +65,7 @@ async def images(request: Request, service: Shared, after: After = None,
             return Images(total=len(found), images=shown, next=None)
         places = state.after(after, limit + 1, where)
         listed = [Image.of(state.photo_at(ordinal)) for ordinal in places[:limit]]
-        total = len(state.snapshot) if where is None else int(state.snapshot.matching(where).sum())
+        total = len(state.snapshot) if where is None else state.snapshot.count_matching(where)
         return Images(total=total, images=listed, next=listed[-1].key if len(places) > limit else None)
 
     return await service.read(service.drawing, request, work)

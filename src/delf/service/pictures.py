@@ -10,7 +10,7 @@ from PIL import Image
 
 from delf.images import ImageOptions, limit_size, load, resize
 from delf.service.library import Photo, State
-from delf.service.queries import Asked, file_of
+from delf.service.queries import Asked, content_of
 
 ATTENTION_SIDE = 512
 _QUALITY = 85
@@ -22,7 +22,7 @@ def jpeg(photo: Photo, side: int) -> bytes:
     Raises:
         Problem: its file is gone. ImageError: it cannot be read any more.
     """
-    return jpeg_of(file_of(photo), side, ImageOptions())
+    return jpeg_of(content_of(photo), side, ImageOptions())
 
 
 def jpeg_of(source: Path | bytes, side: int, options: ImageOptions) -> bytes:
