@@ -107,7 +107,10 @@ def test_in_a_folder_they_outlive_the_service_and_nothing_else_is_touched(tmp_pa
 
 
 @pytest.mark.parametrize("wrong", [{"share_seconds": -1.0}, {"share_photos": 0}, {"share_bytes": 0},
-                                   {"share_seconds": float("nan")}, {"share_folder": Path("/no/such/folder")}])
+                                   {"share_seconds": float("nan")}, {"share_folder": Path("/no/such/folder")},
+                                   {"map_tiles": "https://tiles.example/{z}/{x}.png"}, {"map_tiles": "tiles.example"},
+                                   {"map_tiles": "https://a.example; script-src *//{z}/{x}/{y}"},
+                                   {"map_tiles": "javascript:{z}/{x}/{y}"}])
 def test_wrong_options_are_told(wrong: dict[str, Any]) -> None:
     with pytest.raises(OptionError):
         ServiceOptions(**wrong)

@@ -72,7 +72,7 @@ def _operation(method: str, path: str, operation: Mapping[str, Any], schema: Map
               bool(one.get("required"))) for one in operation.get("parameters", [])]
     contents = operation.get("requestBody", {}).get("content", {})
     if "application/json" in contents:
-        parts.append("<p>With an <code>id</code>, the same fields may be sent as a JSON object.</p>")
+        parts.append("<p>With the key of a photo, the same fields may be sent as a JSON object.</p>")
     for form in (content["schema"] for kind, content in contents.items() if kind != "application/json"):
         given += [(key, "form", field, key in form.get("required", [])) for key, field in form["properties"].items()]
     if given:

@@ -207,8 +207,8 @@ class SearchAnswer(BaseModel):
     verified: bool = Field(description="Whether the method uses geometry.")
     verdict: Verdict
     order: str = Field(description="What the results are ordered by, in words.")
-    remark: str = Field(description="Sentences if that is not the order of the probabilities, or if photos could not be "
-                        "searched; otherwise empty.")
+    remark: str = Field(description="Sentences if that is not the order of the probabilities, or if photos could not "
+                        "be searched; otherwise empty.")
     missing: int = Field(0, description="How many photos could not be searched, because no machine of the cluster has "
                          "them at the moment.")
     size: Size

@@ -93,6 +93,8 @@ def test_what_says_nothing_is_folded_away(look: Any, stubbed: Any, pictures: Pat
     one.accessible()
     one.page.locator(".card .open").nth(1).click()
     expect(one.page.get_by_role("button", name="Next result")).to_be_enabled()
+    nothing = found(look, stubbed, pictures / "0.png", (0.002, 0), (0.001, 0))
+    expect(nothing.page.locator(".card:visible")).to_have_count(2)  # else there would be nothing to look at
 
 
 def test_keys_and_a_finger_go_to_the_next_result(look: Any, stubbed: Any, pictures: Path) -> None:

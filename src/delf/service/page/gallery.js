@@ -10,6 +10,7 @@ const KEPT = 40; // such lists in memory
 const BEYOND = 700; // pixels above and below the screen that are drawn, too
 const TILE = { most: 168, least: 104, gap: 8 };
 const SETTLED = 70; // milliseconds without scrolling after which photos are asked for
+const REST = 10; // times as long as listing took, the service is left alone while photos are added
 const JUMPS = 1500; // sections to choose from at most
 
 export class Gallery {
@@ -26,7 +27,8 @@ export class Gallery {
     this.tiles = new Map(); // that are drawn, by the place of their photo
     this.shelves = new Map(); // sections that are drawn, by where they start
     this.wanted = null; // the place that gets the focus as soon as it is drawn
-    this.stale = false;
+    this.stale = false; // whether photos were added or removed since
+    this.rested = 0; // when it may be asked again what there is
     addEventListener("scroll", () => this.scrolled(), { passive: true });
     new ResizeObserver(() => this.arrange()).observe(this.element);
     this.element.addEventListener("keydown", (event) => this.key(event));
@@ -58,7 +60,10 @@ export class Gallery {
   async refresh() {
     this.stale = true;
     if ($("start").hidden || this.busy || this.element.getBoundingClientRect().top < -innerHeight) return;
-    await this.list();
+    clearTimeout(this.later);
+    const rest = this.rested - performance.now();
+    if (rest > 0) this.later = setTimeout(() => this.stale && this.refresh(), rest);
+    else await this.list();
   }
 
   empty() {
@@ -80,6 +85,7 @@ export class Gallery {
   /** Asks what there is; whether it came, and is still wanted. */
   async list() {
     const wish = this.wish;
+    const begun = performance.now();
     this.busy = true;
     try {
       const found = await ask(`images/sections?${this.parameters(wish)}`);
@@ -100,6 +106,7 @@ export class Gallery {
       return false;
     } finally {
       this.busy = false;
+      this.rested = performance.now() + REST * (performance.now() - begun);
     }
   }
 

@@ -83,7 +83,7 @@ function draw(L, world, element, placed, link, called) {
   const touch = matchMedia("(hover: none)").matches;
   const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
   // One finger, and the wheel, scroll the page, unless one has begun to use the map.
-  const map = L.map(element, { maxZoom: CLOSEST, minZoom: 1, dragging: !touch, scrollWheelZoom: false, attributionControl: false,
+  const map = L.map(element, { maxZoom: CLOSEST, minZoom: 1, dragging: !touch, scrollWheelZoom: false, attributionControl: false, zoomControl: false,
     zoomAnimation: !still, fadeAnimation: !still, inertia: !still, maxBounds: [[-89, -200], [89, 200]], zoomSnap: 0.5 });
   map.on("focus", () => map.scrollWheelZoom.enable()).on("blur", () => map.scrollWheelZoom.disable());
   map.fitBounds(L.latLngBounds(placed.map(({ gps }) => gps)), { padding: [36, 36], maxZoom: CLOSEST, animate: false });
@@ -91,6 +91,7 @@ function draw(L, world, element, placed, link, called) {
   if (source) L.tileLayer(source.url, { maxZoom: CLOSEST }).addTo(map);
   else outline(L, world, map);
   L.control.attribution({ prefix: false }).addAttribution(said(source?.attribution ?? "Outline: Natural Earth")).addTo(map);
+  L.control.zoom({ position: "topright" }).addTo(map);
   L.control.scale({ imperial: false, position: "bottomright" }).addTo(map);
   for (const result of [...placed].reverse()) L.marker(result.gps, { interactive: false, keyboard: false, icon: pin(L, result, link, called) }).addTo(map);
   return map;

@@ -63,15 +63,18 @@ export function answered(answer, { links, other = null, box, images }) {
     found.length > 0 && !other && placesMap(found, links.open, called),
     rest.length > 0 && found.length > 0 && h("h3", { class: "rest" }, "Nearest of the others"),
     rest.length > 0 && cards(rest, answer.verified),
-    nothing.length > 0 && folded(nothing, cards(nothing, true)),
+    nothing.length > 0 && folded(nothing, cards(nothing, true), isUnfolded(found, rest)),
     more && h("p", { class: "more" }, h("a", { class: "button", href: more, "data-route": true }, "Show more results")));
 }
 
-let unfolded = false; // whether results that say nothing are shown
+let unfolded = false; // whether somebody wants to see results that say nothing
 
-function folded(results, cards) {
-  return h("details", { class: "folded", open: unfolded, ontoggle: (event) => { unfolded = event.target.open; } },
-    h("summary", null, `${counted(results.length, "photo")} that ${results.length === 1 ? "has" : "have"} nothing in common with the query`), cards);
+/** Whether they are shown: also where there is nothing else to show. */
+const isUnfolded = (found, rest) => unfolded || found.length + rest.length === 0;
+
+function folded(results, cards, open) {
+  return h("details", { class: "folded", open },
+    h("summary", { onclick: (event) => { unfolded = !event.currentTarget.parentElement.open; } }, `${counted(results.length, "photo")} that ${results.length === 1 ? "has" : "have"} nothing in common with the query`), cards);
 }
 
 const saysNothing = (result) => result.probability !== null && result.probability < 0.01 && !result.inliers;
@@ -86,7 +89,7 @@ export function groups(answer) {
 /** The results that are on the screen, in order: what is folded away is no next one. */
 export function inOrder(answer, open) {
   const [found, rest, nothing] = groups(answer);
-  return [...found, ...rest, ...(unfolded || nothing.some(({ key }) => key === open) ? nothing : [])];
+  return [...found, ...rest, ...(isUnfolded(found, rest) || nothing.some(({ key }) => key === open) ? nothing : [])];
 }
 
 /** What an answer says in one sentence. */
