@@ -64,7 +64,7 @@ coverage: $(DEV)/.installed install     ## all tests, slower, and the lines that
 	DELF_PLAIN=$(CURDIR)/$(PLAIN) $(DEV)/bin/python -m pytest $(PARALLEL) --cov=delf --cov-report=term:skip-covered
 
 lint: $(DEV)/.installed                 ## ruff and mypy
-	$(DEV)/bin/ruff check src tests benchmarks examples
+	$(DEV)/bin/ruff check src tests benchmarks examples docs/.site
 	$(DEV)/bin/mypy
 
 docs: $(DEV)/.installed                 ## the documentation as a site: site/index.html

@@ -127,7 +127,7 @@ def test_interrupted_it_says_how_to_go_on(delf: Run, tmp_path: Path, monkeypatch
     monkeypatch.setattr("delf.datasets.get_dataset", interrupt)
     done = delf("dataset", "get", "oxford5k", "-o", tmp_path, "--yes")
     done.failed("interrupted", code=130)
-    assert "What has come is kept; run the same command to go on." in done.err
+    assert "What was downloaded is kept; run the same command to continue." in done.err
 
 
 def test_wrong_usage(delf: Run, tmp_path: Path) -> None:

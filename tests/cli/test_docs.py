@@ -144,21 +144,22 @@ def test_names_of_the_library_exist(page: str) -> None:
 LOADED = re.compile(r'<(?:script|link|img|iframe|source|video)\b[^>]*?(?:src|href)="((?:https?:)?//[^"]*)"')
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The site that is made of the pages; no warning is allowed."""
+def test_the_site_is_made_without_a_warning(tmp_path: Path, parser: Any) -> None:
+    """It has all pages and references. One test, since making it takes some seconds."""
     if importlib.util.find_spec("mkdocstrings") is None or importlib.util.find_spec("mkdocs") is None:
         pytest.skip("needs the extra 'docs': pip install 'delf-retrieval[docs]'")
-    folder = tmp_path_factory.mktemp("site")
-    done = subprocess.run([sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", folder], cwd=ROOT,
-                          env=os.environ | {"NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", tmp_path / "site"],
+                          cwd=ROOT, env=os.environ | {"NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True,
+                          check=False)
     assert done.returncode == 0, done.stderr
-    return folder
-
-
-def test_a_page_of_the_site_loads_nothing_from_elsewhere(site: Path) -> None:
-    pages = sorted(site.rglob("*.html"))
+    pages = sorted((tmp_path / "site").rglob("*.html"))
     assert {page.stem for page in PAGES} - {"README"} <= {page.stem for page in pages}
+    require_nothing_from_elsewhere(tmp_path / "site", pages)
+    require_references(tmp_path / "site", parser)
+
+
+def require_nothing_from_elsewhere(site: Path, pages: list[Path]) -> None:
+    """That a page of the site loads what the site has, and nothing else."""
     for page in pages:
         text = page.read_text(encoding="utf-8")
         assert LOADED.findall(text) == [], page.name
@@ -167,13 +168,14 @@ def test_a_page_of_the_site_loads_nothing_from_elsewhere(site: Path) -> None:
         assert not re.search(r"""url\(["']?(?:https?:)?//""", sheet.read_text(encoding="utf-8")), sheet.name
 
 
-def test_the_site_has_references_of_commands_and_of_the_library(site: Path, parser: Any) -> None:
+def require_references(site: Path, parser: Any) -> None:
+    """That the site has all commands with their options, and all that the library offers."""
     import delf
 
     commands = (site / "commands.html").read_text(encoding="utf-8")
     for name in parser.commands:
         assert f'id="delf-{name}"' in commands, name
-    assert "--spool-bytes" in commands and "[bold]" not in commands
+    assert "--spool-bytes" in commands and "[bold]" not in commands and "&lt;int" not in commands
     library = (site / "library.html").read_text(encoding="utf-8")
     for name in delf.__all__:
         assert re.search(rf'id="delf(?:\.\w+)*\.{name}"', library), name

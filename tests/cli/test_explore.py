@@ -79,7 +79,7 @@ def test_an_interrupted_run_says_so_and_goes_on(delf: Run, own: Path, tmp_path: 
         patched.setattr(PairStore, "add", interrupted)
         done = delf("explore", copy, "-o", tmp_path / "page.html")
     assert done.code == 130
-    assert "4 of 12 photos were looked at; run the same command to go on." in done.err
+    assert "4 of 12 photos were looked at; run the same command to continue." in done.err
     assert "only 4 photos were looked at so far" in (tmp_path / "page.html").read_text(encoding="utf-8")
     assert delf("explore", copy, "--json").object() == {**delf("explore", own, "--json").object(),
                                                         "collection": str(copy)}

@@ -127,7 +127,7 @@ def test_index_interrupted_and_finished(shell: Run, many: Path, tmp_path: Path, 
         os.close(terminal)
     assert process.returncode == 130, shown
     assert b"delf: interrupted" in shown
-    assert b"run the same command to go on" in shown
+    assert b"run the same command to continue" in shown
     assert b"Traceback" not in shown
     [done] = re.findall(r"c\.delf: (\d+) photos? added, 0 unchanged, 0 exact copies; now", out.decode())
     assert 1 <= int(done) < 40

@@ -28,4 +28,4 @@ def test_what_changes_is_added_until_ctrl_c(delf: Any, draw: Callable[..., Path]
     first, second = done.ok().splitlines()
     assert "1 photo added, 0 unchanged, 0 exact copies; now 1 image" in first
     assert "1 photo added, 1 unchanged, 0 exact copies; now 2 images" in second
-    assert "Ctrl-C ends it" in done.err
+    assert "press Ctrl-C to end" in done.err

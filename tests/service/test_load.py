@@ -136,7 +136,7 @@ def test_the_end_finishes_what_was_begun(serve: Any, copied: Any, contents: list
     assert slow.process.wait(60) == 0
     with pytest.raises(ConnectionRefusedError):
         connect(slow)
-    assert slow.log.read_text() == "Ctrl-C ends the service.\n"
+    assert slow.log.read_text() == "Press Ctrl-C to end the service.\n"
 
 
 def test_times_are_limited(serve: Any, copied: Any, contents: list[bytes], tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def build(
                               exclude=exclude or (), prune=prune, extracting=extracting, preparing=preparing,
                               matching=matching)
     if built.interrupted:
-        say("What has been extracted and matched is kept; run the same command to go on.")
+        say("What has been extracted and matched is kept; run the same command to continue.")
         raise typer.Exit(130)
     for remark in built.remarks:
         say(f"Note: {remark}", quiet)
@@ -154,7 +154,7 @@ def review(
     def started(address: str) -> None:
         page = f"{address}#token={options.token}"
         print(f"{display_path(folder)}: {counted(groups, 'group')} at {page}", flush=True)
-        say("Ctrl-C ends it.", quiet)
+        say("Press Ctrl-C to end this command.", quiet)
         if browser:
             open_browser(page)
 
@@ -248,7 +248,7 @@ def clean(
         found = clean_photos(labelled, place, own, options=options, extracting=extracting, preparing=preparing,
                              matching=matching)
     if found.interrupted:
-        say("What has been extracted and matched is kept; run the same command to go on.")
+        say("What has been extracted and matched is kept; run the same command to continue.")
         raise typer.Exit(130)
     left_out = found.write(output)
     if json:

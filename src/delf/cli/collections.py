@@ -161,7 +161,7 @@ def index(
     report_passed_over(report.passed_over, quiet)
     report_skipped((*(renewed.skipped if renewed else ()), *report.skipped), strict and not report.interrupted)
     if report.interrupted:
-        say("What is listed above is stored; run the same command to go on.")
+        say("What is listed above is stored; run the same command to continue.")
         raise typer.Exit(130)
 
 
@@ -208,7 +208,7 @@ def _renewed(collection: Collection, extractor: Extractor, prune: bool, storage:
         report = collection.renew(extractor, progress=update, prune=prune, storage=storage)
     done = f"{counted(report.added, 'photo')} read, {report.unchanged:,} before"
     if report.interrupted:
-        say(f"{name} is not renewed yet, and answers as before: {done}. Run the same command to go on.")
+        say(f"{name} is not renewed yet, and answers as before: {done}. Run the same command to continue.")
         raise typer.Exit(130)
     if not json:
         print(f"{name}: it has this model and these options already" if already else
@@ -229,7 +229,7 @@ def _watch(collection: Collection, photos: list[Path], extractor: Extractor, kin
     """Go on until Ctrl-C."""
     from delf.watching import watch
 
-    say("The folders are watched; Ctrl-C ends it.", quiet)
+    say("The folders are watched; press Ctrl-C to end this command.", quiet)
     try:
         for report in watch(collection, photos, exclude=exclude, told=say):
             if not report.interrupted and report.added + report.moved + report.pruned + report.duplicates:

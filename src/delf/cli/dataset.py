@@ -74,7 +74,7 @@ def get(
             got = get_dataset(name, output, parts=part, base_url=mirror, archives=archives,
                               keep_archives=keep_archives, progress=update)
     except KeyboardInterrupt:
-        say("What has come is kept; run the same command to go on.")
+        say("What was downloaded is kept; run the same command to continue.")
         raise typer.Exit(130) from None
     if json:
         print_json(got.to_json())

@@ -76,7 +76,7 @@ def duplicates(
     print_json(found.to_json()) if json else _print(found)
     report_skipped(found.left_out, strict and not found.interrupted)
     if found.interrupted:
-        say(f"{found.done:,} of {found.images:,} photos were looked at; run the same command to go on.")
+        say(f"{found.done:,} of {found.images:,} photos were looked at; run the same command to continue.")
         raise typer.Exit(130)
     if move is not None and found.groups:
         _move(found, move, yes, strict, silent)
@@ -99,7 +99,7 @@ def _show(found: Duplicates, own: Extractor, into: Path | None, port: int, brows
     def started(address: str) -> None:
         page = f"{address}#token={options.token}"
         print(f"{display_path(found.folder)}: {counted(len(found.groups), 'group')} at {page}", flush=True)
-        say("Ctrl-C ends it.", silent)
+        say("Press Ctrl-C to end this command.", silent)
         if browser:
             open_browser(page)
 
@@ -164,5 +164,5 @@ def _undo(folder: Path, strict: bool, json: bool, silent: bool) -> None:
 def _end(left: tuple[str, ...], strict: bool, interrupted: bool) -> None:
     report_skipped(left, strict and not interrupted)
     if interrupted:
-        say("Run the same command to go on.")
+        say("Run the same command to continue.")
         raise typer.Exit(130)

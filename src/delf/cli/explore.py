@@ -57,7 +57,7 @@ def explore(
     if page is not None:
         say(f"The groups are shown in {display_path(page)}", silent)
     if found.interrupted:
-        say(f"{found.pairs.done:,} of {found.pairs.images:,} photos were looked at; run the same command to go on.")
+        say(f"{found.pairs.done:,} of {found.pairs.images:,} photos were looked at; run the same command to continue.")
         raise typer.Exit(130)
 
 

@@ -63,7 +63,7 @@ def open(
     def started(address: str) -> None:
         page = f"{address}#token={options.token}"
         print(f"{display_path(place)}: {counted(images, 'image')} at {page}", flush=True)
-        say("Ctrl-C ends it.", quiet)
+        say("Press Ctrl-C to end this command.", quiet)
         if browser:
             open_browser(page)
 

@@ -159,7 +159,7 @@ def serve(
         for name, library in libraries.items():
             below, images = f"{address}{name}/" if name else address, len(library.state.snapshot)
             print(f"{display_path(places[name])}: {counted(images, 'image')} at {below}", flush=True)
-        say("Ctrl-C ends the service.", quiet)
+        say("Press Ctrl-C to end the service.", quiet)
 
     if len(collections) == 1:
         listen(libraries[""], all_options[""], host, port, started=started)

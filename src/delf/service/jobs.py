@@ -170,7 +170,7 @@ class Jobs:
             try:
                 found = await self._changing.run(partial(self._added, job, some), patient=True)
             except BeingWrittenError as error:
-                job.sentence = f"The batch waits: {error}."
+                job.sentence = f"The batch waits: {str(error).partition(';')[0]}."
                 await asyncio.sleep(_PAUSE)
                 continue
             except Problem as problem:

@@ -80,7 +80,7 @@ class Spool:
         self.open()
         assert self._folder is not None, "it is open"
         self._names += 1
-        return self._folder / str(self._names)
+        return self._folder / f".{self._names}"  # hidden, so that it does not count as a part of the collection
 
     def take(self, size: int, of: int) -> None:
         """Count bytes that come in. of: so many that the same batch has already.

@@ -83,8 +83,9 @@ export class Adding {
     for (const some of batches(files, this.limits)) {
       this.say(`Sending ${counted(files.length, "photo")}.`, sent / files.length);
       try {
-        const job = await this.job(some, (done) => {
-          this.say(`Adding ${(sent + done).toLocaleString("en")} of ${counted(files.length, "photo")}.`, (sent + done) / files.length);
+        const job = await this.job(some, ({ done, sentence: waits }) => {
+          const words = `Adding ${(sent + done).toLocaleString("en")} of ${counted(files.length, "photo")}.`;
+          this.say(waits ? `${words} ${waits}` : words, (sent + done) / files.length);
         });
         added += job.added;
         known += job.known;
@@ -108,13 +109,13 @@ export class Adding {
     await this.changed().catch(this.fail);
   }
 
-  /** Sends a batch, and waits until its job has ended. told(done): photos of it that were looked at. */
+  /** Sends a batch, and waits until its job has ended. told(job): how far it is. */
   async job(files, told) {
     const form = new FormData();
     for (const file of files) form.append("image", file);
     let job = await ask("images/batch", { form });
     while (["waiting", "running", "cancelling"].includes(job.state)) {
-      told(job.done);
+      told(job);
       await pause(0.3);
       job = await ask(`jobs/${job.id}`);
     }
