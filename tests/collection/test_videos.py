@@ -178,3 +178,16 @@ def test_a_video_that_is_written_meanwhile(folder: Path, tmp_path: Path, stub: A
         assert "was changed while it was read" in collection.add(folder, videos=OPTIONS).skipped[0]
         monkeypatch.undo()
         assert not collection.add(folder).skipped and collection.add(folder).unchanged == 1
+
+
+def test_a_video_that_vanishes_meanwhile(folder: Path, tmp_path: Path, stub: Any, monkeypatch: Any) -> None:
+    extract = stub.extract
+
+    def deleting(self: Any, *args: Any, **named: Any) -> Any:
+        (folder / "v.mp4").unlink(missing_ok=True)
+        return extract(*args, **named)
+
+    monkeypatch.setattr(type(stub), "extract", deleting)
+    with Collection.create(tmp_path / "c", stub) as collection:
+        [sentence] = collection.add(folder, videos=OPTIONS).skipped
+        assert "v.mp4" in sentence

@@ -55,8 +55,7 @@ class Filming:
                 frames.add(record.path)
                 self.more += 1
                 yield record, loaded
-        status = path.stat()
-        if (status.st_size, status.st_mtime_ns) != (video.size, video.mtime_ns):
+        if _version(path) != (video.size, video.mtime_ns):
             raise ImageError(f"{display_path(path)} was changed while it was read: try again when nothing writes to it "
                              "any more.")
         self.more -= 1
@@ -98,6 +97,15 @@ class Filming:
                 if image is not None:
                     yield _frame(video, _seconds([frame])[0]), image
             return
+
+
+def _version(path: Path) -> tuple[int, int] | None:
+    """Size and time of a file; None where it is gone."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns
 
 
 def _frame(video: FileRecord, second: float) -> FileRecord:

@@ -30,7 +30,7 @@ from delf.images.geometry import limit_size, resize
 from delf.images.metadata import ImageMetadata, as_preview, metadata_of, pillow_orientation
 from delf.images.paths import display_path
 from delf.images.pixels import eight_bit, upright_rgb
-from delf.images.sources import read_file, read_stream
+from delf.images.sources import explanation, read_file, read_stream
 from delf.images.video import Frame, VideoOptions, read_frame, scene_frames
 from delf.types import ImageArray
 
@@ -212,7 +212,12 @@ def _frame(source: Any, shrink_to: int | None, options: ImageOptions) -> Frame |
 
 
 def _loaded(video: str, frame: Frame) -> LoadedImage:
-    return LoadedImage(frame.pixels, frame.metadata, frame_key(video, frame.second), Path(video).stat().st_size)
+    key = frame_key(video, frame.second)
+    try:
+        size = Path(video).stat().st_size
+    except OSError as error:
+        raise ImageError(explanation(video, error)) from error
+    return LoadedImage(frame.pixels, frame.metadata, key, size)
 
 
 def _encoded(source: Any, options: ImageOptions) -> tuple[bytes, str]:

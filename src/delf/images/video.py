@@ -30,6 +30,7 @@ from delf.images.sources import open_regular
 from delf.types import FloatArray, ImageArray
 
 _FORMATS = "mov,matroska,avi,mpegts,mpeg,mpegvideo,asf,flv,ogg,m4v,h264,hevc"
+_COVER = 0x400  # AV_DISPOSITION_ATTACHED_PIC of FFmpeg: the cover of a record
 _LOOK = 0.12  # seconds between two looks: no cut is shorter
 _APART = 0.5  # seconds, over which a difference says nothing of movement
 _AT_REST = 8  # times less than the change that is asked for: how little it differs from the look before
@@ -190,13 +191,12 @@ class _Video:
 
     def _open(self) -> tuple[Any, Any]:
         import av
-        from av.stream import Disposition
 
         self._file.seek(0)
         container = av.open(self._file, metadata_errors="replace", options={
             "format_whitelist": _FORMATS, "protocol_whitelist": "none"})
         stream = container.streams.best("video")
-        if stream is None or stream.disposition & Disposition.attached_pic:
+        if stream is None or stream.disposition.value & _COVER:
             raise ImageError(f"{self._name} has sound and no picture: leave it out.")
         if stream.codec_context is None:
             raise ImageError(f"{self._name} is coded in a way that this installation of FFmpeg does not decode: "
