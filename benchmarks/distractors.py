@@ -3,7 +3,7 @@
     delf index PHOTOS_OF_OTHER_CLASSES -o others.delf --storage compact
     python benchmarks/distractors.py runs/holdout=runs/holdout.delf runs/street=runs/street.delf --others others.delf \\
         --collection big.delf --counts 0 10000 100000 -o answers.jsonl [--every 2] [--methods delf-asmk global]
-    python benchmarks/distractors.py --report answers.jsonl
+    python benchmarks/distractors.py --report answers.jsonl [--without query-PREFIX]
 
 Each folder is one of `holdout.py`, with a collection that has the features of its images. One collection of compact
 storage gets the images of all folders, then the real photos of other classes, and then as many made ones as a count
@@ -11,7 +11,8 @@ says (`making.py`, from the photos of other classes); it is asked after each of 
 folder is hidden from a query. Each query is asked as it is, and again without any photo of its class, as `delf reject`
 does; none is looked at turned. A run that begins again passes over what was answered.
 
-An answer is a line of JSON: `ap` by setting, and of the best images whether they are right, with all evidence.
+An answer is a line of JSON: `ap` by setting, and of the best images whether they are right, with all evidence. Where
+the photos of other classes show rooms of a building that queries show as well, a report does better without these.
 """
 
 from __future__ import annotations
@@ -61,9 +62,10 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=["delf-asmk"], choices=METHODS)
     parser.add_argument("-o", "--output", type=Path)
     parser.add_argument("--report", type=Path)
+    parser.add_argument("--without", default="/", help="leave out of the report what has this in the name of the query")
     arguments = parser.parse_args()
     if arguments.report:
-        report([json.loads(line) for line in arguments.report.read_text(encoding="ascii").splitlines()])
+        report([row for row in rows_of(arguments.report) if arguments.without not in row["name"]])
         return
     extractor = Delf.load(threads=1)
     sets = [Asked.read(text, extractor, arguments.every) for text in arguments.folders]
@@ -150,7 +152,8 @@ def answers(engines: Sequence[SearchEngine], asked: Asked, number: int, kind: st
         found = engine.answer(query, candidates=candidates, exclude=[*hidden, *taken], top=None)
         keys = {key_of(ordinal): place for ordinal, place in places.items()}
         ranks = [keys.get(key, -1 - rank) for rank, key in enumerate(islice(keys_of(found), RANKED))]
-        about = {"query": number, "kind": kind, "answerable": bool(right)}
+        name = asked.benchmark.queries[number].stem
+        about = {"query": number, "name": name, "kind": kind, "answerable": bool(right)}
         yield {**about, "method": engine.method, "ap": aps(ranks, entry), "seconds": time.process_time() - start,
                "best": [described(one, ranks[rank], right) for rank, one in examined(found) if ranks[rank] not in junk]}
         if engine.method == "delf-asmk":

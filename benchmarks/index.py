@@ -1,12 +1,15 @@
 """Recall, size and speed of the indexes on real descriptors.
 
     python benchmarks/index.py PHOTOS [--count 800] [--queries 20] [--dimensions 40 128] [--only lopq]
+    python benchmarks/index.py COLLECTION --votes runs/holdout -o votes.json [--count 300] [--plot votes.png]
 
 PHOTOS is a collection, whose descriptors are taken, or a folder of photos, of which RootSIFT is computed: of `count`
 photos, with 128 dimensions, and 40 after a PCA learnt from them. Queries are the features of further photos, 1000 at a
 time; recall@60 is the share of their 60 exact nearest neighbours that an index returns. Bytes are those of the index
 file, by feature; "+ codes" marks what also reads the 8-bit codes. Searches are timed by the processor's clock: set
 OMP_NUM_THREADS=1 to have what one thread takes.
+
+With --votes, what faiss has is compared as well (`votes.py`), by what a search by votes wants of an index.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import votes
 
 from delf.codes import Codes, decode, encode
 from delf.collection import Collection
@@ -44,7 +48,14 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=20, help="photos to query with")
     parser.add_argument("--dimensions", type=int, nargs="+", choices=(40, 128), default=(40, 128))
     parser.add_argument("--only", default="", help="indexes whose names begin so")
+    parser.add_argument("--votes", type=Path, help="a folder of holdout.py, of whose images COLLECTION is")
+    parser.add_argument("-o", "--output", type=Path, help="what was measured by --votes, which is not measured again")
+    parser.add_argument("--plot", type=Path, help="a PNG to write the picture of --votes to")
     arguments = parser.parse_args()
+    if arguments.votes:
+        votes.compare(arguments.photos, arguments.votes, arguments.count, arguments.queries, arguments.output,
+                      arguments.plot)
+        return
     described = descriptors(arguments.photos, arguments.count + arguments.queries)
     queries = np.concatenate(described[: arguments.queries])
     stored = np.concatenate(described[arguments.queries :])
