@@ -26,7 +26,7 @@ from shown import LANGUAGES, PAGES, ROOT, examples
 
 from delf.cli.app import app
 
-TOLD = ("archive.md", "coming-from.md", "duplicates.md", "reproduce.md", "storage.md", "weights.md")
+TOLD = ("archive.md", "coming-from.md", "duplicates.md", "reproduce.md", "scaling.md", "storage.md", "weights.md")
 NAMES = {"a": "coffee", "b": "coffee-side", "c": "rocket", "d": "cat"}  # of the photos in the folder
 MINE = """from tiny_extractor import Tiny
 
