@@ -19,7 +19,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 WEB = ("fastapi", "starlette", "uvicorn", "python_multipart", "prometheus_client",
        "pydantic")  # which typer may bring
 HEAVY = (*WEB[:-1], "torch", "cv2", "faiss", "onnxruntime", "openvino", "skimage", "onnx", "h5py", "scipy", "pyarrow",
-         "numba")
+         "numba", "ray", "fsspec", "s3fs")
 ENTRANCES = {"__init__", "__main__"}  # what users import and run: they may name anything
 
 
@@ -160,6 +160,16 @@ def test_the_web_is_known_to_the_service_alone() -> None:
             assert not {name.split(".")[0] for name in imports_of(path)} & set(WEB), path
             if place_of(dotted(path)) != "cli":
                 assert not [name for name in imports_of(path) if name.startswith("delf.service")], path
+
+
+def test_ray_and_object_storage_are_known_to_the_cluster_alone() -> None:
+    for path in MODULES:
+        names = {name.split(".")[0] for name in imports_of(path)}
+        if place_of(dotted(path)) != "cluster":
+            assert not names & {"ray", "fsspec", "s3fs"}, path
+            if place_of(dotted(path)) != "cli":
+                assert not [name for name in imports_of(path) if name.startswith("delf.cluster")], path
+        assert not {name.split(".")[0] for name in imports_of(path, when_run=True)} & {"ray", "fsspec", "s3fs"}, path
 
 
 def test_the_client_needs_neither_the_web_nor_the_model() -> None:

@@ -113,6 +113,13 @@ def test_growth(half_size: Path) -> None:
     assert 0 < features[0] < features[1]
 
 
+def test_bookkeeping() -> None:
+    table = run("bookkeeping.py", "--images", "3000")
+    assert "| 3,000 in 6 segments |" in table
+    assert int(re.findall(r"of which (\d+) bytes an image stay", table)[0]) == 40
+    assert "| 300 new images put in, 3 of them copies |" in table
+
+
 def test_runtimes(half_size: Path) -> None:
     table = run("runtimes.py", half_size, "--photos", "2", "--runtimes", "onnx", "openvino", "torch")
     rows = dict(re.findall(r"^\| ([\w-]+) \| (\d+ .*) \|$", table, re.MULTILINE))

@@ -12,7 +12,7 @@ import typer.main
 from delf.cli.app import app
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = ("archive.md", "coming-from.md", "duplicates.md", "reproduce.md", "storage.md", "weights.md")
+PAGES = ("archive.md", "coming-from.md", "duplicates.md", "reproduce.md", "scaling.md", "storage.md", "weights.md")
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -116,6 +116,19 @@ def test_a_piece_that_is_cut_short_leaves_no_segment(store: Store, make_stub: Ca
     assert store.location.names("segments") == store.location.names("pieces") == []
 
 
+def test_workers_load_a_model_on_their_own_device(store: Store, stub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine that gives out the work may have none."""
+    from delf.features import Delf
+
+    model, asked = Delf.load("delf-r18-int8", threads=1, max_features=50), dict[str, Any]()
+    assert Job(store.url, store.manifest, model).here().extractor is model
+    assert Job(store.url, store.manifest, stub, "cuda").here().extractor is stub
+    monkeypatch.setattr(Delf, "load", lambda source, **options: asked.update(options, source=source))
+    Job(store.url, store.manifest, model, "cuda").here()
+    assert (asked["source"], asked["device"], asked["threads"], asked["max_features"]) == (
+        "delf-r18-int8", "cuda", 1, 50)
+
+
 # --- pieces together
 
 

@@ -16,6 +16,7 @@ from delf.cluster.work import UnreachableError
 from delf.collection.records import FileRecord
 from delf.errors import CollectionError, OptionError
 
+A = ("node a", "a")
 PIECES = [Piece(tuple(FileRecord(f"/{piece}-{photo}.jpg".encode(), b"", 1, 1) for photo in range(4)))
           for piece in range(6)]
 
@@ -39,7 +40,7 @@ def test_no_more_is_given_out_than_there_is_room_for(monkeypatch: pytest.MonkeyP
 
     def work(job: Any, piece: Piece) -> Iterator[Any]:
         assert len(asked) <= len(heard) + 6
-        yield from ("node a", 1, 3, PieceReport(piece.id, read=4))
+        yield from (A, 1, 3, PieceReport(piece.id, read=4))
 
     monkeypatch.setattr(running, "_work", work)
     ray, photos = Inline(cores=2), list[int]()
@@ -58,7 +59,7 @@ def test_a_piece_that_was_lost_is_done_again(monkeypatch: pytest.MonkeyPatch) ->
 
     def work(job: Any, piece: Piece) -> Iterator[Any]:
         tried.append(piece.id)
-        yield "node a"
+        yield A
         if piece is PIECES[2] and tried.count(piece.id) == 1:
             raise RuntimeError("the node died")
         yield PieceReport(piece.id, read=4)
@@ -70,7 +71,7 @@ def test_a_piece_that_was_lost_is_done_again(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_photo_that_ends_its_process_is_found_and_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     def work(job: Any, piece: Piece) -> Iterator[Any]:
-        yield "node a"
+        yield A
         if any(photo.path == b"/3-2.jpg" for photo in piece.photos):
             raise RuntimeError("killed")
         yield PieceReport(piece.id, read=len(piece.photos))
@@ -88,7 +89,7 @@ def test_what_stands_still_is_ended_and_begun_anew(monkeypatch: pytest.MonkeyPat
 
     def work(job: Any, piece: Piece) -> Iterator[Any]:
         tried.append(piece.id)
-        yield "node a"
+        yield A
         while piece is PIECES[0] and tried.count(piece.id) == 1:
             yield None
         yield PieceReport(piece.id, read=4)
@@ -106,7 +107,7 @@ def test_what_is_slow_is_begun_by_another_one_as_well(monkeypatch: pytest.Monkey
     def work(job: Any, piece: Piece) -> Iterator[Any]:
         tried.append(piece.id)
         first = tried.count(piece.id) == 1
-        yield "node slow" if piece is PIECES[0] and first else "node a"
+        yield ("node slow", "s") if piece is PIECES[0] and first else A
         while piece is PIECES[0] and first:
             yield None
         yield PieceReport(piece.id, read=4, node="fast")
@@ -122,13 +123,14 @@ def test_a_node_without_the_photos_is_named(monkeypatch: pytest.MonkeyPatch) -> 
 
     def work(job: Any, piece: Piece) -> Iterator[Any]:
         tried.append(piece.id)
-        yield "node b" if tried.count(piece.id) == 1 and piece is PIECES[1] else "node a"
+        yield ("node b", "b") if tried.count(piece.id) == 1 and piece is PIECES[1] else A
         if tried.count(piece.id) == 1 and piece is PIECES[1]:
             raise UnreachableError("the folder is not there")
         yield PieceReport(piece.id, read=4)
 
-    reports, runner, _ = all_of(work, monkeypatch)
+    reports, runner, ray = all_of(work, monkeypatch)
     assert sum(report.read for report in reports) == 24
+    assert set(ray.asked) <= {"a"}  # which has done pieces
     assert runner.faults.sentences() == ["node b cannot do its part: the folder is not there"]
 
 
@@ -137,7 +139,7 @@ def test_a_node_without_the_photos_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     (RuntimeError("no module"), "no piece could be done.*no module")])
 def test_what_no_piece_can_do_ends_the_job(problem: Exception, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def work(job: Any, piece: Piece) -> Iterator[Any]:
-        yield "node a"
+        yield A
         raise problem
 
     with pytest.raises((CollectionError, ClusterError, UnreachableError), match=expected):

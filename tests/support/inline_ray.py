@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 
@@ -13,6 +14,13 @@ class Inline:
         self.cores = cores
         self.cancelled: list[Any] = []
         self.most = 0  # tasks at once
+        self.asked: list[str] = []  # nodes that tasks were meant for
+        self.util = SimpleNamespace(scheduling_strategies=SimpleNamespace(NodeAffinitySchedulingStrategy=self._node))
+
+    def _node(self, node_id: str, soft: bool) -> str:
+        assert soft
+        self.asked.append(node_id)
+        return node_id
 
     def cluster_resources(self) -> dict[str, float]:
         return {"CPU": float(self.cores)}
@@ -40,6 +48,9 @@ class Inline:
 class _Function:
     def __init__(self, function: Callable[..., Any], streams: bool) -> None:
         self.function, self.streams = function, streams
+
+    def options(self, **options: Any) -> _Function:
+        return self
 
     def remote(self, *arguments: Any) -> Any:
         if not self.streams:

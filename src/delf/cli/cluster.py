@@ -47,7 +47,10 @@ def index_into_store(place: str, photos: Sequence[str], exclude: Sequence[str], 
         raise OptionError(f"{place} is a store: say by which cluster it is written, such as --ray local")
     require_address(ray)
     extraction, options = _options(settings, loaded_by, named)
-    extractor = _extractor(place, (*loaded_by[:4], options.cores), quiet or json, extraction)
+    own, model, runtime, device, _ = loaded_by
+    # A model is loaded here to be looked at, and on the device by the workers: this machine need not have it.
+    extractor = _extractor(place, (own, model, runtime, device if own else "cpu", options.cores), quiet or json,
+                           extraction)
     with progress("Extracting", "photos", quiet or json) as update:
         report = index_photos(photos, place, extractor, address=ray, storage=storage, exclude=exclude, options=options,
                               progress=update)
@@ -76,7 +79,7 @@ def _options(settings: list[str] | None, loaded_by: _LoadedBy,
     if others:
         raise OptionError(f"there is no option {next(iter(others))} here: this command has those of extraction, such "
                           "as extraction.max_image_size=640, and of the cluster, such as cluster.piece=256")
-    known = ClusterOptions(cores=loaded_by[4] or 1, gpus=float(loaded_by[3] != "cpu"))
+    known = ClusterOptions(cores=loaded_by[4] or 1, gpus=float(loaded_by[3] != "cpu"), device=loaded_by[3])
     return extraction, with_settings(known, cluster)
 
 

@@ -7,12 +7,12 @@ the ports of a cluster can run code on it (docs/scaling.md).
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from logging import ERROR, getLogger
 from typing import Any
 
 from delf.errors import DelfError, OptionError, missing_dependency
@@ -63,7 +63,7 @@ def connected(address: str, cores: int | None = None) -> Iterator[Any]:
     require_address(address)
     for name, value in (_ALONE if address == "local" else _SOON).items():
         os.environ.setdefault(name, value)
-    logging.getLogger("ray").setLevel(logging.ERROR)
+    getLogger("ray").setLevel(ERROR)
     ray = imported_ray()
     if ray.is_initialized():
         yield ray
@@ -73,7 +73,7 @@ def connected(address: str, cores: int | None = None) -> Iterator[Any]:
     try:
         if address not in ("local", "auto"):
             _require_answer(address)
-        ray.init(log_to_driver=False, logging_level=logging.ERROR,
+        ray.init(log_to_driver=False, logging_level=ERROR,
                  **(here if address == "local" else {"address": address}))
     except Exception as error:  # of whichever class
         ray.shutdown()

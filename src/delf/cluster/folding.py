@@ -20,6 +20,7 @@ from delf.cluster.store import Store
 from delf.collection.records import FileRecord
 
 _Hashes = NDArray[np.uint64]
+_NOWHERE = 2**62  # a place behind all segments
 
 
 def hash_of(*parts: bytes) -> int:
@@ -60,6 +61,15 @@ class Known:
     def has(self, file: FileRecord) -> bool:
         """Whether a file was read as it is now."""
         return len(self.states[_found(self.states, state_of(file))]) > 0
+
+    def may_have(self, images: Sequence[ImageFacts], before: int | None = None) -> NDArray[np.bool_]:
+        """Of which images the content, or a file by its path, may be in a segment; in one of the first `before`."""
+        last = _NOWHERE if before is None else before
+        owners = np.repeat(np.arange(len(images)), [len(one.files) for one in images])
+        paths = _hashes(hash_of(file.path) for one in images for file in one.files)
+        found = _first_places(self.keys, self.key_places, _hashes(map(_key, images))) < last
+        found[owners[_first_places(self.paths, self.path_places, paths) < last]] = True
+        return found
 
     def segments_with_path(self, path: bytes) -> list[int]:
         """The segments in which the file may be that has a path."""
@@ -111,7 +121,9 @@ def folded(store: Store, known: Known, new: Sequence[SegmentEntry],
     copies = 0
     for number, entry in enumerate(new):
         progress(number, len(new))
-        for position, one in enumerate(changes.facts(entry)):
+        facts = changes.facts(entry)
+        for position in np.flatnonzero(known.may_have(facts) | fresh.may_have(facts, before=number)).tolist():
+            one = facts[position]
             for file in one.files:
                 had = [old[place] for place in known.segments_with_path(file.path)]
                 had += [new[place] for place in fresh.segments_with_path(file.path) if place < number]
@@ -204,6 +216,14 @@ def _sorted(parts: Sequence[_Hashes]) -> tuple[_Hashes, NDArray[np.int64]]:
     places = np.repeat(np.arange(len(parts)), [len(one) for one in parts])
     order = np.argsort(hashes, kind="stable")
     return hashes[order], places[order]
+
+
+def _first_places(hashes: _Hashes, places: NDArray[np.int64], wanted: _Hashes) -> NDArray[np.int64]:
+    """The first place of each wanted hash among others that rise; `_NOWHERE` of those that are not there."""
+    if not len(hashes):
+        return np.full(len(wanted), _NOWHERE)
+    start = np.minimum(np.searchsorted(hashes, wanted), len(hashes) - 1)
+    return np.where(hashes[start] == wanted, places[start], _NOWHERE)
 
 
 def _found(hashes: _Hashes, wanted: int) -> slice:

@@ -94,8 +94,9 @@ class _Indexing:
         total = sum(1 for _ in find_photos(roots, exclude=self._exclude, on_error=lambda _: None,
                                            passed_over=passed_over))
         known = Known.of(self._known_facts())
-        runner = Runner(ray, Job(self._store.url, self._store.manifest, self._extractor, self._options.batch),
-                        self._options, lambda photos: progress(self._unchanged + self._photos_before + photos, total))
+        runner = Runner(ray, Job(self._store.url, self._store.manifest, self._extractor, self._options.device,
+                                 self._options.batch), self._options,
+                        lambda photos: progress(self._unchanged + self._photos_before + photos, total))
         interrupted = False
         found = find_photos(roots, exclude=self._exclude, on_error=lambda error: self._skipped.append(str(error)))
         try:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,8 +31,9 @@ class ClusterOptions:
     """How a job is spread over a cluster.
 
     piece: photos in a piece, on average. cores: that each worker takes, and the threads that it computes with. gpus:
-    of a node that each worker takes, which may be a part of one; 0 for none. batch: photos of one size that are
-    computed together on a GPU; None leaves it to the extractor. attempts: how often a piece is tried before its halves
+    of a node that each worker takes, which may be a part of one; 0 for none. device: on which workers compute the
+    network of a model, such as cuda. batch: photos of one size that are computed together there; None leaves it to the
+    extractor. attempts: how often a piece is tried before its halves
     are. patience: seconds without a sign of life after which a piece is taken to stand still. slow: how many times as
     long as usual a piece takes until another worker begins it too, when there is nothing else to do.
     """
@@ -40,6 +41,7 @@ class ClusterOptions:
     piece: int = 512
     cores: int = 1
     gpus: float = 0.0
+    device: str = "cpu"
     batch: int | None = None
     attempts: int = 3
     patience: float = 600.0
@@ -58,13 +60,14 @@ class ClusterOptions:
 
 @dataclass
 class _Run:
-    """One attempt at a piece. photos: done by now. node: once it is known."""
+    """One attempt at a piece. photos: done by now. node, and its id in the cluster: once they are known."""
 
     piece: Piece
     task: Any
     began: float
     heard: float
     node: str = ""
+    node_id: str = ""
     photos: int = 0
     cancelled: bool = False
 
@@ -102,6 +105,8 @@ class Runner:
         self._task = ray.remote(**_needs(options))(_work)
         self._running: dict[Any, _Run] = {}
         self._again: deque[Piece] = deque()
+        self._bad: defaultdict[str, set[str]] = defaultdict(set)  # nodes that had a piece, by its id, and lost it
+        self._good: Counter[str] = Counter()  # nodes that have done pieces
         self._failures: Counter[str] = Counter()  # by the id of a piece
         self._done: set[str] = set()
         self._seconds: list[float] = []
@@ -145,9 +150,17 @@ class Runner:
         return int(min(rooms)) + 1
 
     def _begin(self, piece: Piece) -> None:
-        now = time.monotonic()
-        task = self._task.remote(self._job, piece)
+        now, bad = time.monotonic(), self._bad.get(piece.id)
+        task = (self._elsewhere(bad) if bad else self._task).remote(self._job, piece)
         self._running[task] = _Run(piece, task, now, now)
+
+    def _elsewhere(self, bad: set[str]) -> Any:
+        """The task, for a node that has done pieces and not lost this one, if there is any and it has room."""
+        good = [node for node, _ in self._good.most_common() if node not in bad]
+        if not good:
+            return self._task
+        strategy = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
+        return self._task.options(scheduling_strategy=strategy(node_id=good[0], soft=True))
 
     def _heard(self) -> Iterator[PieceReport]:
         """What workers have said, after a second at most."""
@@ -172,8 +185,8 @@ class Runner:
         except Exception as error:  # the worker's own, or one of Ray's many
             return self._failed(run, error)
         run.heard = time.monotonic()
-        if isinstance(said, str):
-            run.node = said
+        if isinstance(said, tuple):
+            run.node, run.node_id = said
         elif isinstance(said, int):
             run.photos = said
         elif isinstance(said, PieceReport):
@@ -186,6 +199,7 @@ class Runner:
             return None
         self._done.add(run.piece.id)
         self._seconds.append(time.monotonic() - run.began)
+        self._good[run.node_id] += 1
         self._photos += len(run.piece.photos)
         for other in [one for one in self._running.values() if one.piece.id == run.piece.id]:
             self._cancel(other)
@@ -199,6 +213,8 @@ class Runner:
         if piece.id in self._done or (alike and run.cancelled):
             return None
         node = run.node or "a node that had not begun"
+        self._bad[piece.id].add(run.node_id)
+        self._good.pop(run.node_id, None)  # until it has done another one
         if isinstance(cause, UnreachableError):
             self.faults.unreachable[node] = str(cause)
         elif isinstance(cause, DelfError) and self._failures[piece.id] + 1 >= self._options.attempts:
@@ -248,6 +264,7 @@ class Runner:
             times = Counter(run.piece.id for run in self._running.values())
             for run in [run for run in begun if now - run.began > late and times[run.piece.id] == 1]:
                 self.faults.slow[run.node] += 1
+                self._bad[run.piece.id].add(run.node_id)
                 self._begin(run.piece)
 
     def _cancel(self, run: _Run) -> None:
@@ -258,11 +275,12 @@ class Runner:
             return
 
 
-def _work(job: Job, piece: Piece) -> Iterator[str | int | PieceReport]:
+def _work(job: Job, piece: Piece) -> Iterator[tuple[str, str] | int | PieceReport]:
     """What a worker does, and says: its node, how many photos are done, and at last what became of the piece."""
     import ray
 
-    yield f"{ray.util.get_node_ip_address()} ({ray.get_runtime_context().get_node_id()[:8]})"
+    node = ray.get_runtime_context().get_node_id()
+    yield f"{ray.util.get_node_ip_address()} ({node[:8]})", node
     told = time.monotonic()
     for said in index_piece(job, piece):
         if isinstance(said, PieceReport) or time.monotonic() - told >= TOLD_EVERY:

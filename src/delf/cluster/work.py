@@ -8,7 +8,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from delf.collection.segment import write_segment
 from delf.collection.storage import packing_of
 from delf.errors import DelfError, ImageError
 from delf.extractors import Extractor
+from delf.features import Delf
 from delf.images import LoadedImage, display_path, load
 from delf.images.decoding import ImageOptions
 from delf.pools import Pool
@@ -44,13 +45,23 @@ class UnreachableError(DelfError):
 class Job:
     """What all pieces have in common. store: its address. manifest: of the store when the job began.
 
-    batch: photos of one size that are computed together, where the extractor can; None leaves it to that.
+    device: on which workers compute a model; the machine that gave out the job need not have it. batch: photos of one
+    size that are computed together, where the extractor can; None leaves it to that.
     """
 
     store: str
     manifest: Manifest
     extractor: Extractor
+    device: str = "cpu"
     batch: int | None = None
+
+    def here(self) -> Job:
+        """With its model on the device of this machine."""
+        one = self.extractor
+        if self.device == "cpu" or not isinstance(one, Delf):
+            return self
+        return replace(self, extractor=Delf.load(one.source, device=self.device, threads=one.threads,
+                                                 **asdict(one.options)))
 
 
 @dataclass
@@ -132,7 +143,7 @@ def index_piece(job: Job, piece: Piece) -> Iterator[int | PieceReport]:
     location = location_of(job.store)
     _require_reachable(piece)
     with tempfile.TemporaryDirectory(prefix="delf-piece-") as scratch:
-        work = _Work(job, _packing(job.manifest, location, Path(scratch)))
+        work = _Work(job.here(), _packing(job.manifest, location, Path(scratch)))
         yield from work.images(piece.photos)
         entry = work.written(location)
     copies = sum(len(one.files) - 1 for one in work.contents.values())
