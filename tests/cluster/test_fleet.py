@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,13 +16,15 @@ from whole_store import said
 
 from delf.cluster.cluster import Cluster
 from delf.cluster.engine import ClusterEngine
+from delf.cluster.lookups import AfterKey
 from delf.cluster.manifest import NAME
-from delf.cluster.parts import Slice
+from delf.cluster.parts import Findable, MissingPartError, Slice
 from delf.cluster.placement import placed
 from delf.cluster.publishing import publish
 from delf.cluster.spread import Spread, bins_of
 from delf.cluster.store import Store
 from delf.cluster.transport import Threads
+from delf.cluster.worker import TooLateError, Worker
 from delf.collection import Collection
 from delf.errors import CollectionError, OptionError
 from delf.ranking import in_order
@@ -67,6 +72,16 @@ def test_a_replica_goes_on(whole: Collection, opened: Callable[..., Cluster], ex
     cluster.fleet.look_after()
     assert cluster.fleet.restarts == before + 1
     assert all(len(cluster.fleet.holders(one)) == 2 for one in cluster.snapshot.edition.slices)
+
+
+def test_one_that_does_not_answer_is_not_waited_for(whole: Collection, opened: Callable[..., Cluster], extractor: Any,
+                                                    coffee: Features, monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = opened(replicas=2, patience=0.1)
+    engine, hung, called = ClusterEngine(cluster, extractor), cluster.fleet.workers[0], Threads.call
+    monkeypatch.setattr(Threads, "call", lambda self, worker, method, *arguments: Future() if (
+        worker is hung.handle) else called(self, worker, method, *arguments))
+    answer = engine.search_features(coffee)
+    assert (said(answer), answer.missing) == (said(SearchEngine(whole, extractor).search_features(coffee)), 0)
 
 
 def test_readers_move_on_as_a_whole(whole: Collection, opened: Callable[..., Cluster], extractor: Any, coffee: Features,
@@ -130,6 +145,22 @@ def test_a_client_that_has_gone_ends_the_search(opened: Callable[..., Cluster], 
 
     with pytest.raises(ConnectionError):
         engine.answer(engine.query(np.zeros((8, 8, 3), np.uint8)).of_features(coffee), check=gone)
+
+
+def test_what_nobody_waits_for_ends_and_versions_are_compared(store: Store, tmp_path: Path) -> None:
+    worker, there = Worker(store.url, str(tmp_path), 1), Slice("a", store.manifest.segments[0].name, 0, 0, 5, 5)
+    with pytest.raises(CollectionError, match=r"same version of delf-retrieval: this one has 99.0"):
+        worker.hold(store.manifest, there, "99.0")
+    worker.hold(store.manifest, there, version("delf-retrieval"))
+    assert len(worker.ask(AfterKey("", 9, Findable()), [there], "work", 9.0)) == 5
+    with pytest.raises(TooLateError):
+        worker.ask(AfterKey("", 9, Findable()), [there], "work", -1.0)
+    worker.drop("work")
+    with pytest.raises(TooLateError):
+        worker.ask(AfterKey("", 9, Findable()), [there], "work", 9.0)
+    with pytest.raises(MissingPartError):
+        worker.ask(AfterKey("", 9, Findable()), [replace(there, id="b")], "other", 9.0)
+    worker.close()
 
 
 def test_photos_are_found_by_key_and_listed(whole: Collection, opened: Callable[..., Cluster]) -> None:

@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 
 from delf.cluster.cluster import Cluster
+from delf.cluster.store import Store
 from delf.cluster.transport import Threads
 from delf.collection import Collection
 from delf.errors import OptionError
@@ -76,3 +77,16 @@ def test_nobody_writes_by_way_of_a_service_of_a_store(tmp_path: Path) -> None:
     for token, uploads in (("a-token-that-nobody-guesses", None), (None, tmp_path)):
         with pytest.raises(OptionError, match="delf index PHOTOS -o STORE"):
             require_no_writing(token, uploads)
+
+
+def test_the_command_says_what_is_missing(store: Store, tmp_path: Path) -> None:
+    from delf.cli.serving_cluster import refuse_cluster_options, require_one_store
+
+    refuse_cluster_options([str(tmp_path)], replicas=None, cache=None)
+    require_one_store([store.url], None, None)
+    with pytest.raises(OptionError, match="is a store: say on which cluster"):
+        refuse_cluster_options([store.url])
+    with pytest.raises(OptionError, match="--replicas is of a cluster"):
+        refuse_cluster_options([str(tmp_path)], replicas=3)
+    with pytest.raises(OptionError, match="one store is served"):
+        require_one_store([store.url, store.url], None, None)

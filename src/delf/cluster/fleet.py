@@ -157,7 +157,8 @@ class Fleet:
             wanted = placed(slices, [one.machine.id for one in self._living()], self.options.replicas)
             missing = {worker: [one for one in slices if worker.machine.id in wanted[one.id]
                                 and one.id not in worker.held] for worker in self._living()}
-            calls = {self.transport.call(worker.handle, "hold", edition.sent, one): (worker, one)
+            own = version("delf-retrieval")
+            calls = {self.transport.call(worker.handle, "hold", edition.sent, one, own): (worker, one)
                      for worker, parts in missing.items() for one in parts}
             total = len(calls)
             self._gather(calls, self.options.loading_seconds, lambda left: progress(total - left, total))

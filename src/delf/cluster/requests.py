@@ -200,14 +200,14 @@ class Nearest:
     def answer(self, shelf: Shelf, slices: Sequence[Slice], check: Check,
                descriptors: FloatArray) -> tuple[Neighbours, IntArray]:
         """As `Request` has it."""
-        parts = []
-        for there in slices:
+        def nearest(there: Slice) -> tuple[Neighbours, IntArray]:
             check()
             part = shelf.part(there)
             found, images = part.features.nearest(descriptors, self.count, self.findable.mask(part.snapshot, there))
             ids = np.where(found.ids < 0, -1, found.ids + there.row)
-            parts.append((Neighbours(ids, found.similarities), images + there.base))
-        return merged_neighbours(parts, len(descriptors), self.count)
+            return Neighbours(ids, found.similarities), images + there.base
+
+        return merged_neighbours(side_by_side(shelf.pool, nearest, slices), len(descriptors), self.count)
 
 
 def merged_neighbours(parts: Sequence[tuple[Neighbours, IntArray]], queries: int,
@@ -232,13 +232,12 @@ class Similar:
 
     def answer(self, shelf: Shelf, slices: Sequence[Slice], check: Check, vector: FloatArray) -> Best:
         """As `Request` has it."""
-        parts = []
-        for there in slices:
+        def similar(there: Slice) -> tuple[int, Candidates]:
             check()
             part = shelf.part(there)
-            similar = part.pooled.similar(vector, self.findable.mask(part.snapshot, there))
-            parts.append((there.base, similar.best(self.count)))
-        return Best.of(parts, self.count)
+            return there.base, part.pooled.similar(vector, self.findable.mask(part.snapshot, there)).best(self.count)
+
+        return Best.of(side_by_side(shelf.pool, similar, slices), self.count)
 
 
 @dataclass(frozen=True)
@@ -297,12 +296,12 @@ class Looks:
 
 def _each(request: Any, shelf: Shelf, slices: Sequence[Slice], check: Check,
           *payloads: Any) -> list[tuple[int, Candidates]]:
-    """The candidates of each segment, with its base."""
-    found = []
-    for there in slices:
+    """The candidates of each segment, with its base; segments are looked through beside one another."""
+    def candidates(there: Slice) -> tuple[int, Candidates]:
         check()
-        found.append((there.base, request.candidates(shelf, there, *payloads)))
-    return found
+        return there.base, request.candidates(shelf, there, *payloads)
+
+    return side_by_side(shelf.pool, candidates, slices)
 
 
 def places(slices: Sequence[Slice], images: Sequence[int]) -> list[tuple[Slice, int]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from delf.cluster.fleet import Edition, Fleet, Worker
@@ -27,6 +28,16 @@ class SegmentsLostError(CollectionError):
     """No living worker has a segment any more that this piece of work has begun with; it is to be begun anew."""
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """A call that has not ended. name: by which its worker knows it. since: when it began."""
+
+    worker: Worker
+    slices: list[Slice]
+    name: str
+    since: float
+
+
 class Session:
     """Asks the workers of a fleet for a state of a store.
 
@@ -40,12 +51,13 @@ class Session:
         self._seconds = fleet.options.seconds if seconds is None else seconds
         self._end = time.monotonic() + self._seconds
         self._routes: dict[str, Worker] = {}
+        self._slow: set[Worker] = set()
         held = [bool(fleet.holders(one)) for one in edition.slices]
         self.slices = [one for one, there in zip(edition.slices, held, strict=True) if there]
         self.missing = sum(one.alive for one, there in zip(edition.slices, held, strict=True) if not there)
 
     def token(self) -> str:
-        """A new name for what is found in the course of the work."""
+        """A new name, for what is found in the course of the work, or for a call."""
         return uuid.uuid4().hex
 
     def put(self, value: Any) -> Any:
@@ -60,15 +72,16 @@ class Session:
                 request raise.
         """
         pending, answers = list(self.slices if slices is None else slices), []
-        calls: dict[Any, tuple[Worker, list[Slice]]] = {}
+        calls: dict[Any, _Asked] = {}
         try:
             while pending or calls:
                 for worker, parts in self._routed(pending).items():
-                    call = self.fleet.transport.call(worker.handle, "ask", request, parts, self._left(), *payloads)
-                    calls[call] = worker, parts
+                    asked = _Asked(worker, parts, self.token(), time.monotonic())
+                    calls[self.fleet.transport.call(worker.handle, "ask", request, parts, asked.name, self._left(),
+                                                    *payloads)] = asked
                 pending = []
                 for call in self.fleet.transport.wait(list(calls), _POLL):
-                    worker, parts = calls.pop(call)
+                    worker, parts = calls[call].worker, calls.pop(call).slices
                     try:
                         answers.append(self.fleet.transport.result(call))
                     except WorkerLostError:
@@ -79,11 +92,11 @@ class Session:
                         pending += parts
                     except TooLateError:
                         raise self._late() from None
+                pending += self._given_up(calls)
                 self._check()
                 self._left()
         finally:
-            if calls:
-                self.fleet.transport.cancel(list(calls))
+            self._drop(calls)
         return answers
 
     def of(self, request: Request, images: IntArray, *payloads: Any) -> dict[int, Any]:
@@ -100,12 +113,31 @@ class Session:
             answer |= part
         return answer
 
+    def _given_up(self, calls: dict[Any, _Asked]) -> list[Slice]:
+        """What is to be asked of others, since a worker has not answered for long and others have the same segments."""
+        late = time.monotonic() - self.fleet.options.patience
+        others: list[Slice] = []
+        for call, one in list(calls.items()):
+            if one.since < late and all(len(self.fleet.holders(there)) > 1 for there in one.slices):
+                self._slow.add(one.worker)
+                self._drop({call: calls.pop(call)})
+                others += one.slices
+        return others
+
+    def _drop(self, calls: dict[Any, _Asked]) -> None:
+        """Nobody waits any more for what is still computed."""
+        if calls:
+            self.fleet.transport.cancel(list(calls))
+        for one in calls.values():
+            self.fleet.transport.call(one.worker.handle, "drop", one.name)
+
     def _routed(self, slices: Sequence[Slice]) -> dict[Worker, list[Slice]]:
         """Whom to ask for what: a worker that was asked before, which may remember, else the one with least to do."""
         load: dict[Worker, int] = {}
         routed: dict[Worker, list[Slice]] = {}
         for one in slices:
             holders = self.fleet.holders(one)
+            holders = [who for who in holders if who not in self._slow] or holders
             if not holders:
                 self._routes.pop(one.id, None)
                 raise SegmentsLostError(f"no machine of the cluster has the segment {one.name} at the moment; ask "

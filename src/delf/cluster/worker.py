@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +13,7 @@ from typing import Any
 
 from delf.cluster.locations import location_of
 from delf.cluster.manifest import Manifest
-from delf.cluster.parts import Part, PartFacts, Shelf, Slice, WordsKey
+from delf.cluster.parts import Part, PartFacts, Shelf, Slice, WordsKey, require_same
 from delf.cluster.requests import Request
 from delf.cluster.store import Store
 from delf.collection.lock import WriterLock
@@ -22,6 +23,7 @@ from delf.pools import Pool, available_cores
 from delf.types import FloatArray
 
 _FOLDERS = 64  # of workers of one store on one machine
+_DROPPED = 1024  # calls of which it is remembered that nobody waits for them
 
 
 class TooLateError(Exception):
@@ -43,6 +45,7 @@ class Worker:
         self._shelf = Shelf(Pool(threads or available_cores(), "delf-part"))
         self._asked = self._answered = 0
         self._seconds = 0.0
+        self._dropped: dict[str, None] = {}
         self._lock = threading.Lock()
 
     def about(self) -> dict[str, Any]:
@@ -52,12 +55,16 @@ class Worker:
                     "segments": len(self._shelf.parts), "asked": self._asked, "answered": self._answered,
                     "seconds": self._seconds, "words": len(self._shelf.words)}
 
-    def hold(self, manifest: Manifest, there: Slice) -> PartFacts:
+    def hold(self, manifest: Manifest, there: Slice, asked_by: str) -> PartFacts:
         """Fetch a segment and open it.
 
+        Args:
+            asked_by: the version of delf of who asks, which must be that of this machine.
+
         Raises:
-            CollectionError: it is damaged, or cannot be fetched or read.
+            CollectionError: it is damaged, or cannot be fetched or read; or the version is another one.
         """
+        require_same(asked_by, {f"process {os.getpid()} on {platform.node()}": version("delf-retrieval")})
         if there.id not in self._shelf.parts:
             store = Store(location_of(self._url), manifest)
             part = Part(store.place([there.name], self._folder[0] / there.name))
@@ -85,23 +92,30 @@ class Worker:
         for key in gone:
             self._shelf.words.pop(key, None)
 
-    def ask(self, request: Request, slices: Sequence[Slice], seconds: float, *payloads: Any) -> Any:
+    def ask(self, request: Request, slices: Sequence[Slice], call: str, seconds: float, *payloads: Any) -> Any:
         """The answer to a request for some segments.
 
         Args:
-            seconds: in which it is wanted. No time of day is sent, so that clocks may differ.
+            call: a name by which it can be dropped. seconds: in which it is wanted. No time of day is sent, so that
+                clocks may differ.
 
         Raises:
-            MissingPartError: a segment, or the words, are not here. TooLateError: the time is over.
+            MissingPartError: a segment, or the words, are not here. TooLateError: the time is over, or nobody waits.
         """
         end = time.monotonic() + seconds
 
         def check() -> None:
-            if time.monotonic() > end:
+            if time.monotonic() > end or call in self._dropped:
                 raise TooLateError
 
         with self._counted():
             return request.answer(self._shelf, slices, check, *payloads)
+
+    def drop(self, call: str) -> None:
+        """Nobody waits for a call any more: what is computed for it ends."""
+        self._dropped[call] = None
+        for old in list(self._dropped)[:-_DROPPED]:
+            self._dropped.pop(old, None)
 
     def close(self) -> None:
         """Let go of all segments, and of the folder."""
