@@ -231,7 +231,7 @@ def test_images(service: Any, keys: dict[str, str], photos: Path) -> None:
 
 @pytest.mark.parametrize(("what", "fields", "words"), [
     ("search", {}, ["'image'", "'id'"]),
-    ("search", {"id": NOBODY, "other": "1"}, ["no field 'other'", "image, id, box"]),
+    ("search", {"id": NOBODY, "other": "1"}, ["no field 'other'", "image, id, shared, box"]),
     ("matches", {"id": NOBODY, "other": NOBODY, "boks": "1", "top": "3"}, ["'boks', 'top'"]),
     ("search", {"id": "-1"}, ["id"]),
     ("search", {"id": "0"}, ["id"]),
@@ -276,19 +276,21 @@ def test_the_description(service: Any) -> None:
     assert described["openapi"].startswith("3.1")
     paths = described["paths"]
     assert {"/api/v1/search", "/api/v1/matches", "/api/v1/attention", "/api/v1/images", "/api/v1/images/{id}",
-            "/api/v1/images/{id}/thumbnail", "/api/v1/images/{id}/picture", "/api/v1/collection", "/api/v1/work",
-            "/healthz", "/readyz", "/metrics", "/api/v1/images/batch", "/api/v1/jobs",
-            "/api/v1/jobs/{id}"} == set(paths)
+            "/api/v1/images/{id}/thumbnail", "/api/v1/images/{id}/picture", "/api/v1/images/{id}/original",
+            "/api/v1/images/{id}/folder", "/api/v1/images/sections", "/api/v1/shared", "/api/v1/shared/{key}",
+            "/api/v1/shared/{key}/picture", "/api/v1/collection", "/api/v1/work", "/healthz", "/readyz",
+            "/metrics", "/api/v1/images/batch", "/api/v1/jobs", "/api/v1/jobs/{id}"} == set(paths)
     form = paths["/api/v1/search"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]
-    assert set(form) == {"image", "id", "box", "method", "top", "threshold", "points", "where"}
+    assert set(form) == {"image", "id", "shared", "box", "method", "top", "threshold", "points", "where"}
     assert form["method"]["enum"] == list(METHODS)
     assert paths["/api/v1/images"]["post"]["security"] == [{"token": []}]
     assert described["components"]["securitySchemes"]["token"] == {"type": "http", "scheme": "bearer"}
     names = [operation["operationId"] for path in paths.values() for operation in path.values()]
     assert sorted(names) == sorted(["search", "match", "get_attention", "list_images", "get_image", "get_thumbnail",
                                     "get_picture", "add_image", "remove_image", "get_collection", "get_work",
-                                    "is_alive", "is_ready", "get_metrics", "add_images", "list_jobs", "get_job",
-                                    "cancel_job"])
+                                    "is_alive", "is_ready", "get_metrics", "list_sections", "get_original",
+                                    "show_folder", "share_query", "get_shared_query", "get_shared_picture",
+                                    "add_images", "list_jobs", "get_job", "cancel_job"])
     text = json.dumps(described)
     for reference in set(re.findall(r'"#/components/schemas/(\w+)"', text)):
         assert reference in described["components"]["schemas"]

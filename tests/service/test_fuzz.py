@@ -84,6 +84,8 @@ def make_meant(case: Any, photo: bytes, keys: list[str]) -> None:
     """Let a request be about a photo, or one of the collection, that is there."""
     if isinstance(case.body, dict):
         case.body |= {"image": photo} if "image" in case.body else {}
+        if "shared" in case.body:  # nothing is, so that it means a photo of the collection
+            case.body["id"] = case.body.pop("shared")
         case.body |= {name: known_one(case.body[name], keys) for name in ("id", "other") if name in case.body}
     if "id" in (case.path_parameters or {}):
         case.path_parameters["id"] = known_one(case.path_parameters["id"], keys)

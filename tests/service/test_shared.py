@@ -106,6 +106,16 @@ def test_in_a_folder_they_outlive_the_service_and_nothing_else_is_touched(tmp_pa
     assert (tmp_path / "secret").read_text() == "secret"
 
 
+def test_a_disk_that_fails_is_told(tmp_path: Path) -> None:
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    kept = SharedQueries(ServiceOptions(share_folder=folder))
+    folder.rmdir()
+    with pytest.raises(Problem, match="cannot be kept for the link") as told:
+        kept.keep(b"one")
+    assert told.value.status == 507 and gone(kept, b"one")
+
+
 @pytest.mark.parametrize("wrong", [{"share_seconds": -1.0}, {"share_photos": 0}, {"share_bytes": 0},
                                    {"share_seconds": float("nan")}, {"share_folder": Path("/no/such/folder")},
                                    {"map_tiles": "https://tiles.example/{z}/{x}.png"}, {"map_tiles": "tiles.example"},

@@ -184,9 +184,16 @@ def _named(collections: list[Path]) -> dict[str, Path]:
 
 def _below(folder: Path | None, name: str) -> Path | None:
     """The folder of one of several collections in a folder for all; of a single one, that folder itself."""
+    from delf.errors import OptionError
+    from delf.images import display_path
+
     if folder is None or not name:
         return folder
-    (folder / name).mkdir(exist_ok=True)
+    try:
+        (folder / name).mkdir(exist_ok=True)
+    except OSError as error:
+        raise OptionError(f"the folder {display_path(folder / name)} cannot be made ({error.strerror}); make "
+                          f"{display_path(folder)} first") from error
     return folder / name
 
 

@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from delf.errors import DelfError
 from delf.files import write_atomically
 from delf.service.library import KEY
 from delf.service.options import ServiceOptions
@@ -125,7 +126,7 @@ class SharedQueries:
             its key, and until when it is kept, in seconds since 1970.
 
         Raises:
-            Problem: nothing is shared here, or it is larger than all that may be kept. DelfError: the disk is full.
+            Problem: nothing is shared here, it is larger than all that may be kept, or the disk is full.
         """
         self._require()
         if len(data) > self._options.share_bytes:
@@ -136,7 +137,10 @@ class SharedQueries:
             self._expire()
             self._store.remove(key)
             self._make_room(len(data))
-            self._store.put(key, data, since)
+            try:
+                self._store.put(key, data, since)
+            except (DelfError, OSError) as error:
+                raise Problem(507, "storage", f"the photo cannot be kept for the link: {error}") from error
         return key, since + self._options.share_seconds
 
     def get(self, key: str) -> tuple[bytes, float]:

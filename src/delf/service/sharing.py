@@ -21,7 +21,7 @@ SharedKey = Annotated[str, Path(pattern=KEY, description="The key of a query tha
 
 @router.post("", response_model=SharedQuery, status_code=201,
              openapi_extra=schemas.form_of(schemas.ShareForm),
-             responses=errors(400, 403, 408, 413, 415, 422, 500, 503))
+             responses=errors(400, 403, 408, 413, 415, 422, 503, 507))
 async def share(request: Request, service: Shared) -> Any:
     """Keep a photo for a while, so that others can search with it: `shared` in a form takes its key.
 

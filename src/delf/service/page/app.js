@@ -1,19 +1,20 @@
 // The page: what the address says is shown, and what is done goes into the address.
 
 import { Adding } from "./adding.js";
-import { ServiceError, ask, isCancelled } from "./api.js";
+import { ask, isCancelled } from "./api.js";
 import { BoxPhoto } from "./box.js";
 import { Detail } from "./detail.js";
 import { $, announce, arrowKeys, h } from "./dom.js";
 import { dropping } from "./dropping.js";
-import { copied, offer } from "./files.js";
+import { offer } from "./files.js";
 import { Gallery } from "./gallery.js";
-import { background } from "./map.js";
-import { Queries } from "./query.js";
+import { background, pointPlaces } from "./map.js";
+import { Queries, refusal } from "./query.js";
 import { answered, countdown, headline, inOrder, stopped, waiting } from "./results.js";
+import { shareLink } from "./sharing.js";
 import { fromAddress, hasQuery, listing, queryState, toAddress } from "./state.js";
 import { themeButton } from "./theme-button.js";
-import { bytes, clock, counted, names } from "./words.js";
+import { bytes, counted, names } from "./words.js";
 
 const TOP = 24;
 const KEPT = 30; // answers, so that going back is immediate
@@ -241,34 +242,9 @@ async function answerOf(method, signal, say) {
 async function take(file) {
   if (!file) return;
   await ready; // a photo may be given before the service has answered
-  if (file.type && !file.type.startsWith("image/")) {
-    fail(new ServiceError(`The file ${file.name} is not a photo. JPEG, PNG, WebP, HEIC, TIFF, GIF and BMP are read`));
-    return;
-  }
-  if (file.size > about.limits.upload_bytes) {
-    fail(new ServiceError(`The file ${file.name} has ${bytes(file.size)}, and the service takes ${bytes(about.limits.upload_bytes)} at most. Make it smaller first`));
-    return;
-  }
-  go(queryState(state, { upload: queries.add(file) }));
-}
-
-/** Copies a link to the search. A photo that only this page has is kept by the service first, for a while. */
-async function share() {
-  const say = (text) => {
-    $("share-said").textContent = text;
-    announce(text);
-  };
-  try {
-    if (state.upload) {
-      const { key } = await queries.share(state);
-      go({ ...state, upload: null, shared: key }, { replace: true });
-    }
-    const until = state.shared && clock(queries.shared.get(state.shared).until);
-    const words = await copied(location.href) ? "The link is copied." : "The link is in the address bar of the browser.";
-    say(until ? `${words} Whoever has it sees this photo, until ${until}.` : words);
-  } catch (error) {
-    say(error.message);
-  }
+  const wrong = refusal(file, about.limits);
+  if (wrong) fail(wrong);
+  else go(queryState(state, { upload: queries.add(file) }));
 }
 
 function fail(error) {
@@ -307,7 +283,7 @@ function listen() {
     else draw($("part").getAttribute("aria-pressed") !== "true");
   });
   $("whole").addEventListener("click", () => go({ ...state, box: null, open: null }));
-  $("share").addEventListener("click", share);
+  $("share").addEventListener("click", () => shareLink(queries, state, (shared) => go({ ...state, upload: null, shared }, { replace: true })));
   $("filter").addEventListener("submit", (event) => {
     event.preventDefault();
     go({ ...state, where: $("where").value.trim() || null, open: null, top: null });
@@ -328,7 +304,7 @@ function listen() {
   document.addEventListener("click", route);
   document.addEventListener("keydown", shortcut);
   document.addEventListener("paste", (event) => take([...(event.clipboardData?.files ?? [])][0]));
-  document.addEventListener("mouseover", pointPlace);
+  pointPlaces();
   addEventListener("popstate", () => {
     state = fromAddress();
     if (about) render(history.state?.place);
@@ -359,12 +335,6 @@ function shortcut(event) {
   else if (event.key === "?") $("keys").showModal();
   else return;
   event.preventDefault();
-}
-
-/** A card and its place on the map stand out together. */
-function pointPlace(event) {
-  const id = event.target.closest?.("[data-place]")?.dataset.place ?? event.target.closest?.(".card")?.dataset.key;
-  for (const place of document.querySelectorAll("[data-place]")) place.classList.toggle("near", place.dataset.place === id);
 }
 
 function removed(id) {

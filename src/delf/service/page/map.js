@@ -97,6 +97,14 @@ function draw(L, world, element, placed, link, called) {
   return map;
 }
 
+/** What is under the mouse and its place on the map stand out together. */
+export function pointPlaces() {
+  document.addEventListener("mouseover", (event) => {
+    const id = event.target.closest?.("[data-place]")?.dataset.place ?? event.target.closest?.(".card")?.dataset.key;
+    for (const place of document.querySelectorAll(".places [data-place]")) place.classList.toggle("near", place.dataset.place === id);
+  });
+}
+
 function said(text) {
   return h("span", null, text).innerHTML; // as text, whatever is in it
 }

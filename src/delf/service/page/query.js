@@ -1,7 +1,16 @@
 // What is searched with: a photo of the collection, one that was given to this page, or one that is shared by a link.
 
 import { ServiceError, ask, picture, sharedPicture, whyNot } from "./api.js";
-import { copies } from "./words.js";
+import { bytes, copies } from "./words.js";
+
+/** Why a file is not searched with, as an error; null where it may be. limits: of the service. */
+export function refusal(file, limits) {
+  if (file.type && !file.type.startsWith("image/")) {
+    return new ServiceError(`The file ${file.name} is not a photo. JPEG, PNG, WebP, HEIC, TIFF, GIF and BMP are read`);
+  }
+  return file.size <= limits.upload_bytes ? null
+    : new ServiceError(`The file ${file.name} has ${bytes(file.size)}, and the service takes ${bytes(limits.upload_bytes)} at most. Make it smaller first`);
+}
 
 export class Queries {
   constructor() {
