@@ -45,7 +45,7 @@ def test_groups_as_json(delf: Run, own: Path, photos: Path, tmp_path: Path, monk
         assert {Path(first["image"]).stem.split("-")[0], Path(second["image"]).stem.split("-")[0]} <= {
             "astronaut", "coffee", "rocket"}
         assert set(first) == {"image", "key", "file", "files", "partners", "inliers", "closest", "duplicate_of",
-                              "captured_at", "latitude", "longitude"}
+                              "captured_at", "latitude", "longitude", "second"}
     assert len(found["alone"]) == 6
     assert str(photos / "cat.jpg") in found["alone"]
     assert not list(tmp_path.iterdir()), "no page was asked for"

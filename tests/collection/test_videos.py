@@ -13,6 +13,7 @@ import pytest
 from filming import Shot, film
 
 from delf.collection import Collection
+from delf.duplicates import find_duplicates
 from delf.errors import OptionError
 from delf.images import VideoOptions, load
 
@@ -191,3 +192,13 @@ def test_a_video_that_vanishes_meanwhile(folder: Path, tmp_path: Path, stub: Any
     with Collection.create(tmp_path / "c", stub) as collection:
         [sentence] = collection.add(folder, videos=OPTIONS).skipped
         assert "v.mp4" in sentence
+
+
+def test_frames_are_no_files_that_could_be_moved_away(folder: Path, tmp_path: Path, stub: Any, photos: Path) -> None:
+    shutil.copy(folder / "v.mp4", folder / "w.mp4")
+    for name in ("a.jpg", "b.jpg"):
+        shutil.copy(photos / "cat.jpg", folder / name)
+    with Collection.create(tmp_path / "c", stub) as collection:
+        collection.add(folder, videos=OPTIONS)
+        [group] = find_duplicates(collection, near=False).groups
+        assert [file.path.name for file in group.files] == ["a.jpg", "b.jpg"]

@@ -31,7 +31,10 @@ def as_frame(path: bytes) -> tuple[bytes, float] | None:
 
 def frame_of(path: str | os.PathLike[str]) -> tuple[str, float] | None:
     """As `as_frame`, for a path that is to be read: None also where there is a file of that very name."""
-    found = as_frame(os.fsencode(path))
+    try:
+        found = as_frame(os.fsencode(path))
+    except UnicodeEncodeError:  # a path that the system cannot express; reading it says so
+        return None
     return None if found is None or os.path.lexists(path) else (os.fsdecode(found[0]), found[1])
 
 

@@ -95,7 +95,7 @@ def directories(tiff: bytes) -> Iterator[tuple[int, Tags]]:
                 _read_entry(tiff, entry, order + "HH" + word, size, tags)
             yield position, tags
             (position,) = struct.unpack_from(order + word, tiff, first + count * length)
-    except struct.error:  # the file ends here
+    except (struct.error, OverflowError):  # the file ends here, or lies about where it goes on
         return
 
 
