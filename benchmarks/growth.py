@@ -33,6 +33,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,7 @@ def make(photos: Path, folder: Path, count: int) -> Figures:
         pool = Pool.of(source.snapshot, QUERIES)
         with Collection.open_or_create(folder / "grown.delf", Delf.load(threads=1), storage="compact") as collection:
             start, before = time.process_time(), len(collection)
-            grow(collection, pool, count, (folder / "files").absolute())
+            grow(collection, pool, count, (folder / "made").absolute())
             return {"cpu": (time.process_time() - start) / max(1, count - before), "memory": _memory(),
                     "segments": len(collection.segments)}
 
@@ -146,8 +147,8 @@ def searching(photos: Path, folder: Path, count: int) -> Figures:
         for name in SEARCHED:
             engine = SearchEngine(collection, Delf.load(threads=1), method=name, options=PLAIN[name])
             if PLAIN[name].candidates:
-                found[f"{name}, found"] = _median(lambda one, engine=engine: engine.retrieve(one), queries)
-            found[name] = _median(lambda one, engine=engine: engine.search_features(one), queries)
+                found[f"{name}, found"] = _median(engine.retrieve, queries)
+            found[name] = _median(engine.search_features, queries)
         found["memory"] = _memory()
     return found
 
@@ -188,7 +189,7 @@ def removing(photos: Path, folder: Path, count: int) -> Figures:
     """Remove the images of a folder of files, and search on."""
     with Collection.open(folder / "copy.delf") as collection:
         engine = SearchEngine(collection, Delf.load(threads=1), options=PLAIN["delf-asmk"])
-        cpu, _, number = _timed(lambda: collection.remove(made_file((folder / "files").absolute(), 0).parent))
+        cpu, _, number = _timed(lambda: collection.remove(made_file((folder / "made").absolute(), 0).parent))
         assert number == FOLDER
         refresh, _, _ = _timed(engine.refresh)
         return {"cpu": cpu, "refresh": refresh}
@@ -197,7 +198,7 @@ def removing(photos: Path, folder: Path, count: int) -> Figures:
 def compacting(photos: Path, folder: Path, count: int) -> Figures:
     """Merge what was added and drop what was removed, killed once on the way, and make the lists anew."""
     copy = folder / "copy.delf"
-    command = [sys.executable, "-m", "delf", "compact", copy]
+    command: list[str | Path] = [sys.executable, "-m", "delf", "compact", copy]
     with Collection.open(copy) as collection:
         before = int(collection.alive.sum())
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
@@ -236,8 +237,8 @@ def exploring(photos: Path, folder: Path, count: int) -> Figures:
 def scanning(photos: Path, folder: Path, count: int) -> Figures:
     """Walk the files of all images and find that nothing has changed."""
     with Collection.open(folder / "grown.delf", Delf.load(threads=1)) as collection:
-        cpu, _, number = _timed(lambda: sum(1 for _ in find_images([folder / "files"])))
-        again, _, report = _timed(lambda: collection.add(folder / "files"))
+        cpu, _, number = _timed(lambda: sum(1 for _ in find_images([folder / "made"])))
+        again, _, report = _timed(lambda: collection.add(folder / "made"))
         assert (number, report.unchanged) == (count, count), (number, report)
         return {"listing": cpu, "again": again, "memory": _memory()}
 
@@ -323,7 +324,7 @@ def _answer(engine: SearchEngine, query: Any) -> list[tuple[str, int]]:
 
 
 def _median(work: Callable[[Any], Any], queries: Sequence[Any]) -> float:
-    return statistics.median(_timed(lambda one=one: work(one))[0] for one in queries)  # type: ignore[misc]
+    return statistics.median(_timed(partial(work, one))[0] for one in queries)
 
 
 def _timed(work: Callable[[], Any]) -> tuple[float, float, Any]:

@@ -98,7 +98,7 @@ def compare(name: str, options: IvfPqOptions | LopqOptions, codes: Codes, stored
         segments = quantiser.segments
     else:
         quantiser, probes = IvfPqQuantiser.train(sample, options, len(stored)), options.probes
-        segments = options.subquantizers or quantiser.dimensions // 4
+        segments = 8 * quantiser.code_size // options.bits
     trained = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "segment"

@@ -168,7 +168,7 @@ def systems() -> dict[str, Callable[[Scene], tuple[int, float, Search]]]:
         "PRQ 8x2x8": lambda words, n: faiss.IndexIVFProductResidualQuantizer(words, 128, n, 8, 2, 8),
         "PLSQ 8x2x8": lambda words, n: faiss.IndexIVFProductLocalSearchQuantizer(words, 128, n, 8, 2, 8)}
     own: dict[str, Callable[[Scene], tuple[int, float, Search]]] = {
-        "ivfpq 32x8": partial(_own, IvfPqQuantiser, IvfPqOptions()),
+        "ivfpq 32x8": partial(_own, IvfPqQuantiser, IvfPqOptions(subquantizers=32)),
         "lopq 32x4": partial(_own, LopqQuantiser, LopqOptions(bits=4)),
         "lopq 32x8": partial(_own, LopqQuantiser, LopqOptions())}
     turned = {f"OPQ, {name}": partial(_of_faiss, flat[name], WORDS, int(name[2:4]))

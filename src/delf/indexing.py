@@ -174,7 +174,7 @@ def open_index(collection: Stored) -> Index:
     if quantiser is None:
         return _joined([ExactIndex(segment.descriptors) for segment in snapshot.segments], snapshot.dimensions)
     kind = kind_of(quantiser)
-    return _joined([_open_lists(quantiser, segment, snapshot.folder, name) if built.get(number) == (kind, name)
+    return _joined([_open_lists(quantiser, segment, snapshot.folder, str(name)) if built.get(number) == (kind, name)
                     else ExactIndex(segment.descriptors)
                     for number, segment in zip(snapshot.segment_ids, snapshot.segments, strict=True)],
                    snapshot.dimensions)

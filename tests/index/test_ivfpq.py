@@ -117,6 +117,12 @@ def test_options_that_do_not_fit_the_sample(vectors):
         IvfPqQuantiser.train(vectors[:500], PAPER)
 
 
+@pytest.mark.parametrize(("dimensions", "parts"), [(16, 4), (40, 10), (64, 8), (68, 17), (128, 16)])
+def test_how_many_subquantisers_suit_the_dimensions(dimensions: int, parts: int) -> None:
+    sample = np.random.default_rng(0).normal(size=(40, dimensions)).astype(np.float32)
+    assert IvfPqQuantiser.train(sample, IvfPqOptions(words=2, bits=4, iterations=1)).code_size == -(-parts // 2)
+
+
 def test_the_papers_code_has_fifty_bits(vectors, codes, tmp_path):
     options = IvfPqOptions(words=64, subquantizers=PAPER.subquantizers, bits=PAPER.bits, iterations=3)
     quantiser = IvfPqQuantiser.train(vectors[:4000], options)

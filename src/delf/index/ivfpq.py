@@ -37,6 +37,7 @@ KIND = "ivfpq"
 BLOCK = 65536  # rows that are quantised at a time
 RANGES = {"words": (1, 2**24), "subquantizers": (1, 4096), "bits": (4, 8), "probes": (1, 2**24),
           "iterations": (1, 1000), "seed": (0, 2**31 - 1), "refine": (1, 1000)}
+FINE_BELOW = 64  # dimensions, of fewer of which four are a subvector, and else eight
 POINTS_PER_WORD = 39  # fewer make faiss warn that a centroid is badly estimated
 
 
@@ -45,8 +46,9 @@ class IvfPqOptions:
     """How to quantise and how far to search.
 
     words: of the coarse quantiser; None takes 4 sqrt(N), and no more than the sample can teach.
-    subquantizers: M, a divisor of D; None takes D / 4, which is 10 for 40 and 32 for 128 dimensions. bits: of
-    a subquantiser, 4 to 8. probes: words searched for a query. iterations: of k-means. refine: where the
+    subquantizers: M, a divisor of D; None takes D / 8 for 64 dimensions or more, which is 16 for 128 and finds as
+    much as twice as many do (`benchmarks/CHOICES.md`), and D / 4 for fewer, which is 10 for 40. bits: of a
+    subquantiser, 4 to 8. probes: words searched for a query. iterations: of k-means. refine: where the
     8-bit codes are at hand, how many times k candidates are ranked by them; 1 leaves the quantised order.
     """
 
@@ -236,7 +238,8 @@ class IvfPqIndex(InFile, Index):
 
 
 def _subquantizers(options: IvfPqOptions, dimensions: int) -> int:
-    subquantizers = options.subquantizers or max(1, dimensions // 4)
+    coarse = dimensions >= FINE_BELOW and dimensions % 8 == 0
+    subquantizers = options.subquantizers or max(1, dimensions // (8 if coarse else 4))
     if dimensions % subquantizers:
         raise OptionError(f"The ivfpq index cannot cut {dimensions} dimensions into {subquantizers} equal "
                           "parts; set the option subquantizers to a divisor of the dimensions.")
