@@ -100,7 +100,6 @@ def test_a_node_that_dies_in_the_middle_stops_nothing(cluster: Any, node_options
     while work.is_alive() and not (list(tmp_path.glob("held-*")) and node.node_id[:8] in "".join(nodes)):
         time.sleep(0.05)
     cluster.remove_node(node, allow_graceful=False)
-    (tmp_path / "go").touch()
     work.join()
     [report] = done
     assert report.added == 10

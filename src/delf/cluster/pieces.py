@@ -87,8 +87,7 @@ def report_name(piece: str) -> str:
 
 
 def piece_of(name: str) -> str | None:
-    """The id of the piece whose file in `pieces/` has this name; None for other files, as for one that is half written.
-    """
+    """The id of the piece whose file in `pieces/` has this name; None for others, as for what is half written."""
     return name.removesuffix(".json") if _NAME.fullmatch(name) else None
 
 
