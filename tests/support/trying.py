@@ -13,7 +13,7 @@ import numpy as np
 
 from delf.types import Features, ImageArray
 
-LOST = 30.0  # seconds after which nobody waits any more
+LOST = 60.0  # seconds, before which the node is to be lost
 
 
 class Grid:
@@ -40,7 +40,7 @@ class Grid:
 
 
 class Held(Grid):
-    """On one node it says that it has begun a piece, and waits until there is a file `go`."""
+    """On one node it says that it has begun a piece, and goes no further for a while."""
 
     def __init__(self, folder: Path, node: str) -> None:
         self.folder, self.node = folder, node
@@ -52,7 +52,5 @@ class Held(Grid):
         for pixels, size in images:
             if here == self.node:
                 (self.folder / f"held-{os.getpid()}").touch()
-                ended = time.monotonic() + LOST
-                while not (self.folder / "go").exists() and time.monotonic() < ended:
-                    time.sleep(0.05)
+                time.sleep(LOST)
             yield self.extract(pixels, image_size=size)

@@ -13,7 +13,7 @@ from delf.cluster.folding import Known, folded
 from delf.cluster.learning import learn_stored_words, opened_store
 from delf.cluster.listing import find_photos
 from delf.cluster.manifest import PIECES, SegmentEntry
-from delf.cluster.pieces import Piece, PieceReport, cut, report_name
+from delf.cluster.pieces import Piece, PieceReport, cut, piece_of, report_name
 from delf.cluster.running import ClusterOptions, Runner
 from delf.cluster.store import Store
 from delf.cluster.work import Job
@@ -164,12 +164,12 @@ class _Indexing:
 
     def _left_over(self) -> Iterator[SegmentEntry]:
         """What jobs that were cut short have done of other photos."""
-        for name in self._store.location.names(PIECES):
-            data = self._store.location.read(f"{PIECES}/{name}")
-            if data is not None and name.removesuffix(".json") not in self._reports:
-                entry = PieceReport.from_json(data, f"{PIECES}/{name} of {display_path(self._store.url)}").entry
-                if entry is not None:
-                    yield entry
+        for piece in filter(None, map(piece_of, self._store.location.names(PIECES))):
+            data = None if piece in self._reports else self._store.location.read(report_name(piece))
+            entry = None if data is None else PieceReport.from_json(
+                data, f"{report_name(piece)} of {display_path(self._store.url)}").entry
+            if entry is not None:
+                yield entry
 
     def _tidy(self, interrupted: bool) -> None:
         """Delete what was said of pieces, which the manifest says now. Of a job that goes on later, what could not be

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from delf.cluster.manifest import PIECES, SegmentEntry, entry_of
 from delf.collection.records import FileRecord
 from delf.errors import CollectionError, OptionError
 
+_NAME = re.compile(r"[0-9a-f]{32}\.json")
 LARGEST = 2  # times the usual number of photos
 
 
@@ -82,6 +84,11 @@ class PieceReport:
 def report_name(piece: str) -> str:
     """The name, in the store, of what became of a piece."""
     return f"{PIECES}/{piece}.json"
+
+
+def piece_of(name: str) -> str | None:
+    """The id of the piece whose file in `pieces/` has this name; None for others, as for what is half written."""
+    return name.removesuffix(".json") if _NAME.fullmatch(name) else None
 
 
 def cut(photos: Iterable[FileRecord], size: int) -> Iterator[Piece]:

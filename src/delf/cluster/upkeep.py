@@ -17,7 +17,7 @@ from delf.cluster.facts import ImageFacts
 from delf.cluster.folding import without_files
 from delf.cluster.locations import local_path
 from delf.cluster.manifest import PIECES, SEGMENTS, Dropped, Manifest, SegmentEntry
-from delf.cluster.pieces import PieceReport
+from delf.cluster.pieces import PieceReport, piece_of
 from delf.cluster.publishing import publish_segment
 from delf.cluster.store import Store
 from delf.collection.adding import file_key
@@ -141,7 +141,7 @@ def _delete(store: Store, until: float) -> int:
         if location.changed(path) <= until:  # of a job that nobody has gone on with
             location.delete(path)
             count += 1
-        elif (data := location.read(path)) is not None:
+        elif piece_of(name) and (data := location.read(path)) is not None:
             entry = PieceReport.from_json(data, f"{path} of {display_path(store.url)}").entry
             begun |= set() if entry is None else {entry.name}
     known = {entry.name for entry in manifest.segments} | begun
