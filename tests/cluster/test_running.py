@@ -151,8 +151,8 @@ def test_a_cluster_without_a_node_is_told(monkeypatch: pytest.MonkeyPatch) -> No
         while True:
             yield None
 
-    with pytest.raises(ClusterError, match="no node with 4 free cores"):
-        all_of(work, monkeypatch, ClusterOptions(cores=4, patience=0.1))
+    with pytest.raises(ClusterError, match="no node with 4 cores"):  # in all there are as many
+        all_of(work, monkeypatch, ClusterOptions(cores=4, patience=0.1), cores=4)
 
 
 @pytest.mark.parametrize("wrong", [{"piece": 0}, {"cores": 1.5}, {"gpus": -1}, {"batch": 0}, {"attempts": 0},

@@ -25,6 +25,10 @@ class Inline:
     def cluster_resources(self) -> dict[str, float]:
         return {"CPU": float(self.cores)}
 
+    def nodes(self) -> list[dict[str, Any]]:
+        """Of one core each."""
+        return [{"Alive": True, "Resources": {"CPU": 1.0}} for _ in range(self.cores)]
+
     def put(self, value: Any) -> Any:
         return value
 

@@ -10,7 +10,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 
 from delf.collection.segment import new_segment
 from delf.errors import CollectionError, DelfError, MissingDependencyError, missing_dependency
-from delf.files import write_atomically
+from delf.files import locked_folder, write_atomically
 from delf.images import display_path
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://.+")
@@ -46,6 +46,10 @@ class Location(Protocol):
 
     def writing_segment(self, folder: str, name: str) -> AbstractContextManager[Path]:
         """A local folder to write files into; they are in `folder/name` when the block has ended well."""
+        ...
+
+    def alone(self) -> AbstractContextManager[None]:
+        """While the block runs nobody else publishes; object storage knows of no such thing."""
         ...
 
     def names(self, folder: str) -> list[str]:
@@ -146,6 +150,10 @@ class LocalLocation:
         with self._failures(), new_segment(self.folder / folder, name) as hidden:
             yield hidden
 
+    def alone(self) -> AbstractContextManager[None]:
+        """As `Location.alone`."""
+        return locked_folder(self.folder, error=CollectionError)
+
     def names(self, folder: str) -> list[str]:
         """As `Location.names`."""
         with self._failures():
@@ -215,6 +223,10 @@ class RemoteLocation:
             with self._failures():
                 for path in sorted(Path(scratch, name).iterdir()):
                     self._files.put_file(str(path), f"{self._root}/{folder}/{name}/{path.name}")
+
+    def alone(self) -> AbstractContextManager[None]:
+        """As `Location.alone`."""
+        return nullcontext()
 
     def names(self, folder: str) -> list[str]:
         """As `Location.names`."""

@@ -256,8 +256,8 @@ class Runner:
             if now - run.heard > self._options.patience:
                 self.faults.still[run.node] += 1
                 self._cancel(run)
-        if not begun and not self._done and self._room() <= 1 and now - self._since > self._options.patience:
-            raise ClusterError(f"the cluster has no node with {self._options.cores} free cores"
+        if not begun and not self._done and now - self._since > self._options.patience and not self._is_feasible():
+            raise ClusterError(f"the cluster has no node with {self._options.cores} cores"
                                f"{' and a GPU' if self._options.gpus else ''}: start one, or ask for less")
         if idle and len(self._seconds) >= ENOUGH and len(self._running) < self._room() - 1:
             late = max(self._options.slow * statistics.median(self._seconds), 2 * TOLD_EVERY)
@@ -266,6 +266,12 @@ class Runner:
                 self.faults.slow[run.node] += 1
                 self._bad[run.piece.id].add(run.node_id)
                 self._begin(run.piece)
+
+    def _is_feasible(self) -> bool:
+        """Whether there is a node that could do a piece, if it had nothing else to do."""
+        needs = {"CPU": self._options.cores, "GPU": self._options.gpus}
+        return any(node["Alive"] and all(node["Resources"].get(name, 0) >= least for name, least in needs.items())
+                   for node in self._ray.nodes())
 
     def _cancel(self, run: _Run) -> None:
         run.cancelled = True

@@ -102,11 +102,12 @@ class Store:
         Raises:
             CollectionError: another process has published meanwhile: nothing is lost, since its manifest stays.
         """
-        there = _read(self.location).version
-        if manifest.version != there + 1:
-            raise CollectionError(f"another process has changed the store {display_path(self.url)} meanwhile (version "
-                                  f"{there}); run the same command again, which goes on from there")
-        self.location.write(NAME, manifest.to_json())
+        with self.location.alone():
+            there = _read(self.location).version
+            if manifest.version != there + 1:
+                raise CollectionError(f"another process has changed the store {display_path(self.url)} meanwhile "
+                                      f"(version {there}); run the same command again, which goes on from there")
+            self.location.write(NAME, manifest.to_json())
         self._manifest = manifest
 
     def facts(self, entry: SegmentEntry) -> list[ImageFacts]:
