@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -102,6 +103,24 @@ def test_readers_move_on_as_a_whole(whole: Collection, opened: Callable[..., Clu
     assert answer.missing == 0 and before[0][1] not in {one.key for one in answer.results}
     cluster.fleet.look_after()
     assert said(old.search_features(coffee, top=None)) == before
+
+
+def test_words_are_side_by_side_for_as_long_as_they_are_used(opened: Callable[..., Cluster], extractor: Any,
+                                                             coffee: Features) -> None:
+    cluster = opened()
+
+    def known() -> set[int]:
+        return {machine["words"] for machine in cluster.health()["machines"].values()}
+
+    old, new = (ClusterEngine(cluster, extractor, method=method) for method in ("asmk", "asmk-radenovic"))
+    before = said(old.search_features(coffee))
+    assert known() == {3}  # those of the second, of which all weigh the same and with the weights of the whole store
+    del old
+    gc.collect()
+    cluster.fleet.look_after()
+    cluster.fleet.look_after()
+    assert known() == {1} and said(new.search_features(coffee)) != before
+    assert said(ClusterEngine(cluster, extractor, method="asmk").search_features(coffee)) == before
 
 
 def test_a_manifest_of_a_newer_version_is_told(whole: Collection, opened: Callable[..., Cluster], extractor: Any,

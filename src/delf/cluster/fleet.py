@@ -121,12 +121,13 @@ class Fleet:
         Raises:
             CollectionError: a segment cannot be fetched or read anywhere, and the text says why.
         """
-        edition = Edition(manifest, self.transport.put(manifest), ())
-        plain = [Slice(f"{one.name}-{one.facts.sha256[:16]}", one.name, 0, 0, one.images, one.alive)
-                 for one in manifest.segments]
-        self._hold(edition, plain, progress, urgent=True)
+        edition = Edition(manifest, self.transport.put(manifest), tuple(
+            Slice(f"{one.name}-{one.facts.sha256[:16]}", one.name, 0, 0, one.images, one.alive)
+            for one in manifest.segments))
+        self._editions.add(edition)  # so that nobody lets go of what is loaded for it
+        self._hold(edition, edition.slices, progress, urgent=True)
         slices, base, row = [], 0, 0
-        for one in plain:
+        for one in edition.slices:
             slices.append(Slice(one.id, one.name, base, row, one.images, one.alive))
             base, row = base + one.images, row + self.facts[one.id].features
         whole = Edition(manifest, edition.sent, tuple(slices))
@@ -293,13 +294,15 @@ class Fleet:
             self._loading.release()
 
     def _watching(self) -> None:
+        said = ""
         while not self._ended.wait(self.options.watching):
             try:
                 self.look_after()
+                said = ""
             except Exception as error:  # whatever the cluster does: the next look may find it well again
-                if not self._ended.is_set():
-                    self._told(f"looking after the workers has failed ({type(error).__name__}: {error}); it is tried "
-                               "again")
+                before, said = said, f"{type(error).__name__}: {error}"
+                if said != before and not self._ended.is_set():
+                    self._told(f"looking after the workers has failed ({said}); it is tried again")
 
     def close(self) -> None:
         """End all workers."""

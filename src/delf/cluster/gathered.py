@@ -193,7 +193,7 @@ class GatheredVerifier(Verifier):
         wanted = tuple(map(int, ordinals))
         request = Looks(self._options, wanted, frozenset(thorough) & frozenset(wanted), glance)
         found = self._session.of(request, np.array(wanted, np.int64), self._put(query))
-        return [found[ordinal] for ordinal in wanted]
+        return [found[ordinal].opened() for ordinal in wanted]
 
     def look_at(self, query: Features, ordinal: int, *, thorough: bool = True, glance: bool = False) -> Verified:
         """As `Verifier` has it."""

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from delf.cluster.lean import lean
+from delf.cluster.lean import Sent
 from delf.cluster.parts import Findable, Shelf, Slice, Verifying, WordsKey
 from delf.cluster.spread import Spread, bins_of
 from delf.index.asmk import Aggregate, images_with_words
@@ -21,7 +21,7 @@ from delf.index.contract import best
 from delf.ranking import Candidates, in_order
 from delf.retrieval.asmk import Said, opened_lists
 from delf.types import Features, FloatArray, IntArray, Neighbours
-from delf.verifying import Verified, side_by_side
+from delf.verifying import side_by_side
 
 Check = Callable[[], None]
 
@@ -283,15 +283,16 @@ class Looks:
     thorough: frozenset[int]
     glance: bool
 
-    def answer(self, shelf: Shelf, slices: Sequence[Slice], check: Check, query: Features) -> dict[int, Verified]:
+    def answer(self, shelf: Shelf, slices: Sequence[Slice], check: Check, query: Features) -> dict[int, Sent]:
         """As `Request` has it."""
-        def look(one: tuple[Slice, int]) -> Verified:
+        def look(one: tuple[Slice, int]) -> tuple[int, Sent]:
             check()
             there, place = one
             verifier, ordinal = shelf.part(there).verifier(self.options, shelf.pool), there.base + place
-            return lean(verifier.look_at(query, place, thorough=ordinal in self.thorough, glance=self.glance), ordinal)
+            seen = verifier.look_at(query, place, thorough=ordinal in self.thorough, glance=self.glance)
+            return ordinal, Sent.of(seen, ordinal)
 
-        return {one.ordinal: one for one in side_by_side(shelf.pool, look, places(slices, self.images))}
+        return dict(side_by_side(shelf.pool, look, places(slices, self.images)))
 
 
 def _each(request: Any, shelf: Shelf, slices: Sequence[Slice], check: Check,

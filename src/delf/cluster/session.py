@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +36,11 @@ class _Asked:
     slices: list[Slice]
     name: str
     since: float
+
+    @property
+    def ids(self) -> set[str]:
+        """Of its slices."""
+        return {one.id for one in self.slices}
 
 
 class Session:
@@ -71,33 +76,41 @@ class Session:
             SegmentsLostError: nobody has some of them any more. CollectionError: the time is over. What `check` and the
                 request raise.
         """
-        pending, answers = list(self.slices if slices is None else slices), []
+        wanted = {one.id: one for one in (self.slices if slices is None else slices)}
+        pending, done, answers = list(wanted.values()), set[str](), []
         calls: dict[Any, _Asked] = {}
         try:
-            while pending or calls:
+            while len(done) < len(wanted):
                 for worker, parts in self._routed(pending).items():
                     asked = _Asked(worker, parts, self.token(), time.monotonic())
                     calls[self.fleet.transport.call(worker.handle, "ask", request, parts, asked.name, self._left(),
                                                     *payloads)] = asked
-                pending = []
                 for call in self.fleet.transport.wait(list(calls), _POLL):
-                    worker, parts = calls[call].worker, calls.pop(call).slices
-                    try:
-                        answers.append(self.fleet.transport.result(call))
-                    except WorkerLostError:
-                        self.fleet.lost(worker)
-                        pending += parts
-                    except MissingPartError:
-                        self.fleet.dropped(worker, parts)
-                        pending += parts
-                    except TooLateError:
-                        raise self._late() from None
-                pending += self._given_up(calls)
+                    one = calls.pop(call)
+                    answer = self._answer(call, one)
+                    if answer is not None and done.isdisjoint(one.ids):  # another worker may have been quicker
+                        answers.append(answer)
+                        done |= one.ids
+                self._drop({call: calls.pop(call) for call in list(calls) if calls[call].ids <= done})
+                under_way = done.union(*(one.ids for one in calls.values()))
+                pending = [one for one in wanted.values() if one.id not in under_way] + self._late_ones(calls, done)
                 self._check()
                 self._left()
         finally:
             self._drop(calls)
         return answers
+
+    def _answer(self, call: Any, one: _Asked) -> Any:
+        """What a call that has ended gave; None where its worker has died, or has not what it was asked for."""
+        try:
+            return self.fleet.transport.result(call)
+        except WorkerLostError:
+            self.fleet.lost(one.worker)
+        except MissingPartError:
+            self.fleet.dropped(one.worker, one.slices)
+        except TooLateError:
+            raise self._late() from None
+        return None
 
     def of(self, request: Request, images: IntArray, *payloads: Any) -> dict[int, Any]:
         """What workers answer of some images, by ordinal. Only those are asked who have any of them.
@@ -113,15 +126,15 @@ class Session:
             answer |= part
         return answer
 
-    def _given_up(self, calls: dict[Any, _Asked]) -> list[Slice]:
-        """What is to be asked of others, since a worker has not answered for long and others have the same segments."""
+    def _late_ones(self, calls: dict[Any, _Asked], done: Set[str]) -> list[Slice]:
+        """What is to be asked of others as well, since a worker has not answered for long; who is first counts."""
         late = time.monotonic() - self.fleet.options.patience
         others: list[Slice] = []
-        for call, one in list(calls.items()):
-            if one.since < late and all(len(self.fleet.holders(there)) > 1 for there in one.slices):
+        for one in calls.values():
+            if one.since < late and one.worker not in self._slow:
                 self._slow.add(one.worker)
-                self._drop({call: calls.pop(call)})
-                others += one.slices
+                others += [there for there in one.slices if there.id not in done
+                           and any(who not in self._slow for who in self.fleet.holders(there))]
         return others
 
     def _drop(self, calls: dict[Any, _Asked]) -> None:
