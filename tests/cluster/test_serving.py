@@ -54,7 +54,8 @@ def test_a_store_is_served_as_a_collection(clients: tuple[Any, Any], cluster: Cl
     key = searched[0]["results"][0]["id"]
     by_key = [one.json()["results"] for one in both(lambda client: client.post("/api/v1/search", json={"id": key}))]
     assert by_key[0] == by_key[1] and key not in {one["id"] for one in by_key[1]}
-    for place in ("images?limit=4", f"images?limit=4&after={key}", "images?where=width > 100", f"images/{key}"):
+    for place in ("images?limit=4", f"images?limit=4&after={key}", "images?where=width > 100", f"images/{key}",
+                  "images?order=newest&offset=2", "images?order=name&where=width > 100", "images/sections?order=name"):
         first, second = both(lambda client, place=place: client.get(f"/api/v1/{place}"))
         assert first.json() == second.json()
     first, second = both(lambda client: client.get(f"/api/v1/images/{key}/thumbnail"))

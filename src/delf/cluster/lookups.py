@@ -6,10 +6,13 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from delf.cluster.parts import Findable, Shelf, Slice
 from delf.cluster.requests import Check, places
 from delf.collection import StoredImage
-from delf.types import Features
+from delf.collection.ordering import Listing, listings
+from delf.types import Features, IntArray
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,34 @@ class Matching:
     def answer(self, shelf: Shelf, slices: Sequence[Slice], check: Check) -> int:
         """As `Request` has it."""
         return sum(int(shelf.part(there).snapshot.matching(self.where).sum()) for there in slices)
+
+
+@dataclass(frozen=True)
+class MatchingImages:
+    """The ordinals of the images that a condition is true of."""
+
+    where: str
+
+    def answer(self, shelf: Shelf, slices: Sequence[Slice], check: Check) -> list[IntArray]:
+        """As `Request` has it."""
+        found = []
+        for there in slices:
+            check()
+            found.append(there.base + np.flatnonzero(shelf.part(there).snapshot.matching(self.where)))
+        return found
+
+
+@dataclass(frozen=True)
+class Listings:
+    """What orders look at, of each image."""
+
+    def answer(self, shelf: Shelf, slices: Sequence[Slice], check: Check) -> list[Listing]:
+        """As `Request` has it."""
+        found = []
+        for there in slices:
+            check()
+            found += [one._replace(ordinal=there.base + one.ordinal) for one in listings(shelf.part(there).snapshot)]
+        return found
 
 
 @dataclass(frozen=True)

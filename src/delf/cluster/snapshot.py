@@ -8,14 +8,26 @@ from pathlib import Path
 from typing import Any, NoReturn, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from delf.cluster.fleet import Edition, Fleet
-from delf.cluster.lookups import AfterKey, KeysOf, Known, Matching, OrdinalOf, PhotoBytes, StoredFeatures
+from delf.cluster.lookups import (
+    AfterKey,
+    KeysOf,
+    Known,
+    Listings,
+    Matching,
+    MatchingImages,
+    OrdinalOf,
+    PhotoBytes,
+    StoredFeatures,
+)
 from delf.cluster.parts import Findable
 from delf.cluster.session import Check, Session, unchecked
 from delf.cluster.store import Store
 from delf.collection import Snapshot, StoredImage
 from delf.collection.made_by import MadeBy
+from delf.collection.ordering import Ordered, arranged
 from delf.collection.where import parse_where
 from delf.errors import CollectionError
 from delf.images import display_path
@@ -139,6 +151,19 @@ class ClusterSnapshot(MadeBy):
         """Of how many images a condition is true. Raises `OptionError` where it is not understood."""
         parse_where(where)
         return sum(self.session().ask(Matching(where)))
+
+    def matching(self, where: str) -> NDArray[np.bool_]:
+        """(n,) of which images a condition is true. Raises `OptionError` where it is not understood."""
+        parse_where(where)
+        mask = np.zeros(self.edition.images, np.bool_)
+        for part in self.session().ask(MatchingImages(where)):
+            for ordinals in part:
+                mask[ordinals] = True
+        return mask
+
+    def ordered(self, order: str) -> Ordered:
+        """The images in an order of `delf.collection.ordering.ORDERS`; without those that no machine has."""
+        return arranged([one for part in self.session().ask(Listings()) for one in part], order)
 
     def has_known(self, key: str) -> bool:
         """Whether there is an image with a key; what has been removed is not asked for."""

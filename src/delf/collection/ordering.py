@@ -51,7 +51,7 @@ class Ordered:
                 for number, start, count in zip(numbers.tolist(), starts.tolist(), counts.tolist(), strict=True)]
 
 
-class _Listed(NamedTuple):
+class Listing(NamedTuple):
     """What orders look at: folder and name of a photo's first file, to be shown, and its date: ISO 8601, or ""."""
 
     ordinal: int
@@ -64,14 +64,20 @@ def ordered(snapshot: Snapshot, order: str) -> Ordered:
     """The photos of a snapshot in an order of `ORDERS`, as the catalogue has them now. A photo is called by the first
     of its paths, whether it is there or not: nothing is looked for on the disk.
     """
+    return arranged(listings(snapshot), order)
+
+
+def arranged(found: Sequence[Listing], order: str) -> Ordered:
+    """Photos in an order of `ORDERS`."""
     label, arrange = ORDERS[order]
-    photos = arrange(_listed(snapshot))
+    photos = arrange(found)
     parts = [(text, sum(1 for _ in group)) for text, group in groupby(photos, label)]
     return Ordered(np.fromiter((photo.ordinal for photo in photos), np.int64, len(photos)),
                    np.repeat(np.arange(len(parts)), [count for _, count in parts]), tuple(text for text, _ in parts))
 
 
-def _listed(snapshot: Snapshot) -> list[_Listed]:
+def listings(snapshot: Snapshot) -> list[Listing]:
+    """What orders look at, of each photo of a snapshot."""
     bases = {segment.folder.name: base
              for segment, base in zip(snapshot.segments, snapshot.bases.tolist(), strict=False)}
     found = []
@@ -81,7 +87,7 @@ def _listed(snapshot: Snapshot) -> list[_Listed]:
             continue
         text = display_path(shown)
         folder, _, name = ("", "", text) if key_of_path(path) is not None else text.rpartition("/")
-        found.append(_Listed(ordinal, folder, name, date or ""))
+        found.append(Listing(ordinal, folder, name, date or ""))
     return found
 
 
@@ -90,18 +96,18 @@ def _natural(text: str) -> str:
     return _NUMBER.sub(lambda number: number[0].zfill(12), text.casefold())
 
 
-def _by_folder(photos: Sequence[_Listed]) -> list[_Listed]:
+def _by_folder(photos: Sequence[Listing]) -> list[Listing]:
     return sorted(photos, key=lambda photo: (_natural(photo.folder), photo.folder, _natural(photo.name), photo.ordinal))
 
 
-def _by_name(photos: Sequence[_Listed]) -> list[_Listed]:
+def _by_name(photos: Sequence[Listing]) -> list[Listing]:
     return sorted(photos, key=lambda photo: (_letter(photo), _natural(photo.name), _natural(photo.folder),
                                              photo.ordinal))
 
 
-def _by_date(latest_first: bool) -> Callable[[Sequence[_Listed]], list[_Listed]]:
+def _by_date(latest_first: bool) -> Callable[[Sequence[Listing]], list[Listing]]:
     """Those without a date come last."""
-    def arrange(photos: Sequence[_Listed]) -> list[_Listed]:
+    def arrange(photos: Sequence[Listing]) -> list[Listing]:
         found = _by_folder(photos)
         dated = sorted((photo for photo in found if photo.date), key=lambda photo: photo.date, reverse=latest_first)
         return dated + [photo for photo in found if not photo.date]
@@ -109,16 +115,16 @@ def _by_date(latest_first: bool) -> Callable[[Sequence[_Listed]], list[_Listed]]
     return arrange
 
 
-def _added(photos: Sequence[_Listed]) -> list[_Listed]:
+def _added(photos: Sequence[Listing]) -> list[Listing]:
     return sorted(photos, key=lambda photo: -photo.ordinal)
 
 
-def _letter(photo: _Listed) -> str:
+def _letter(photo: Listing) -> str:
     first = photo.name[:1].upper()
     return first if first.isalpha() else ""
 
 
-ORDERS: dict[str, tuple[Callable[[_Listed], str], Callable[[Sequence[_Listed]], list[_Listed]]]] = {
+ORDERS: dict[str, tuple[Callable[[Listing], str], Callable[[Sequence[Listing]], list[Listing]]]] = {
     "newest": (lambda photo: photo.date[:7], _by_date(latest_first=True)),
     "oldest": (lambda photo: photo.date[:7], _by_date(latest_first=False)),
     "name": (_letter, _by_name),
