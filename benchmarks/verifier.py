@@ -333,7 +333,8 @@ def print_table(judged: Judged) -> None:
     others = ("details", "words", "images", "support")
     found["learnt weights of inliers, support"] = judged.fitted(
         (*KINDS, *others), trained(lambda: SummedInliers(WEIGHTS, len(others)), scaled=False))
-    for title, names in (("a network of the same and distinct", (*PRESENT, "distinct")), ("of all", (*PRESENT, *OTHERS))):
+    for title, names in (("a network of the same and distinct", (*PRESENT, "distinct")),
+                         ("a network of all", (*PRESENT, *OTHERS))):
         found[title] = judged.fitted(names, trained(partial(network, len(names)), scaled=True))
     for title, rows in (("all classes, in turns", np.arange(len(judged.query))),
                         ("the judged half of the held-out classes", np.flatnonzero(judged.half))):
