@@ -1,7 +1,8 @@
 """Finding photos in folders and in object storage, each as the record by which a catalogue knows a file.
 
 What is found below an address is what `delf.images.find_images` would find if it were a folder: by the same extensions,
-in the order of the names, without what programs keep among photos and what patterns exclude.
+in the order of the names, without what programs keep among photos and what patterns exclude. RAW files and videos are
+passed over, since not all machines may have what reads them.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ def find_photos(roots: Iterable[str | os.PathLike[str]], *, exclude: Iterable[st
     patterns = [exclude] if isinstance(exclude, str) else list(exclude)
     walks = [_remote(root, Exclusion(patterns), on_error, passed) for root in listed if local_path(root) is None]
     local = [path for path in map(local_path, listed) if path is not None]
-    found = find_images(local, exclude=patterns, on_error=on_error, passed_over=passed)  # says what is missing at once
+    found = find_images(local, extensions=IMAGE_EXTENSIONS, exclude=patterns, on_error=on_error,
+                        passed_over=passed)  # says what is missing at once
     return _chained((_recorded(path) for path in found), walks)
 
 

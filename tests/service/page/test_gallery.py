@@ -117,7 +117,8 @@ def test_only_what_is_on_the_screen_is_drawn_and_asked_for(leaf: Any) -> None:
     one = leaf()
     expect(one.page.locator("#gallery-count")).to_have_text("100,000 photos")
     one.many.lists = 0
-    one.page.evaluate("scrollTo(0, 0.6 * document.documentElement.scrollHeight)")
+    with one.page.expect_request("**/api/v1/images?*"):
+        one.page.evaluate("scrollTo(0, 0.6 * document.documentElement.scrollHeight)")
     expect(one.page.locator("#gallery a").first).to_be_visible()
     assert one.page.locator("#gallery li").count() < 150
     assert 1 <= one.many.lists <= 3
