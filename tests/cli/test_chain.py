@@ -20,7 +20,7 @@ from delf.images import read_image
 
 KEYS = {"query", "method", "match", "verified", "verdict", "order", "results", "seconds"}
 RESULT_KEYS = {"rank", "image", "key", "file", "files", "keys", "metadata", "score", "examined", "inliers",
-               "probability", "transform"}
+               "probability", "transform", "second"}
 Run = Callable[..., Any]
 
 
