@@ -250,7 +250,7 @@ ROWS = {  # of the table: which figure of which step, and what it is multiplied 
     "s to pack 1,000 images": ("pack", "cpu", 1000), "s to store them": ("make", "cpu", 1000),
     "s to make their lists": ("lists", "cpu", 1000), "MB while storing": ("make", "memory", 1),
     "MB while making lists": ("lists", "memory", 1), "bytes an image": ("lists", "bytes", 1),
-    "bytes of lists": ("lists", "lists", 1), "bytes of the catalogue": ("lists", "catalogue", 1),
+    "bytes of that in lists": ("lists", "lists", 1),
     "ms to open": ("open", "cpu", 1000), "ms to open lists": ("open", "engine", 1000),
     "MB when open": ("open", "with engine", 1), "ms to find by words": ("search", "delf-asmk, found", 1000),
     "ms of a search, delf-asmk": ("search", "delf-asmk", 1000), "ms of a search, asmk": ("search", "asmk", 1000),
@@ -267,7 +267,7 @@ Table = dict[str, dict[int, float]]
 
 
 def show(table: Table) -> None:
-    """Print all that was measured, and the model beside the largest."""
+    """Print all, and the model beside the largest."""
     counts = sorted({count for row in table.values() for count in row})
     print(f"| | {' | '.join(f'{count:,}' for count in counts)} | by the model | measured / model |")
     print("|---" * (len(counts) + 3) + "|")
@@ -284,11 +284,14 @@ def predicted(row: Mapping[int, float], count: int) -> float | None:
     if len(smaller) < 2 or count not in row or min(smaller.values()) <= 0:
         return None
     sizes, values = np.array(list(smaller), np.float64), np.array(list(smaller.values()))
-    for columns in ([np.ones_like(sizes), sizes], [np.zeros_like(sizes), sizes], [np.ones_like(sizes), 0 * sizes]):
-        fit = np.linalg.lstsq(np.stack(columns, axis=1) / values[:, None], np.ones(len(values)), rcond=None)[0]
-        if (fit >= -1e-12).all():
-            break
-    return float(fit[0] * columns[0][0] + fit[1] * (count if columns[1].any() else 0))
+    one, zero = np.ones_like(sizes), np.zeros_like(sizes)
+    fits = []
+    for columns in ((one, sizes), (zero, sizes), (one, zero)):
+        matrix = np.stack(columns, axis=1) / values[:, None]
+        fit = np.linalg.lstsq(matrix, one, rcond=None)[0]
+        if (fit >= 0).all():
+            fits.append((float(np.square(matrix @ fit - 1).sum()), float(fit[0] * columns[0][0] + fit[1] * count)))
+    return min(fits)[1]
 
 
 def draw(table: Table, path: Path) -> None:
