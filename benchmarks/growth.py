@@ -39,7 +39,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from making import FOLDER, Pool, entry, grow, made_file, publish
+from making import BLOCK, FOLDER, Pool, entry, grow, made_file, publish
 
 from delf.checking import check_collection
 from delf.collection import Collection
@@ -68,17 +68,13 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--collection", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.step in PICTURES:
-        print(json.dumps(PICTURES[arguments.step](arguments.collection, arguments.photos)))
-    elif arguments.step:
-        print(json.dumps(STEPS[arguments.step](arguments.photos, arguments.folder, arguments.count)))
+    if arguments.step:
+        print(json.dumps(PICTURES[arguments.step](arguments.collection, arguments.photos) if arguments.step in PICTURES
+                         else STEPS[arguments.step](arguments.photos, arguments.folder, arguments.count)))
     elif Collection.exists(arguments.photos):
         grown(arguments)
     else:
         pictures(arguments.photos, arguments.counts)
-
-
-# --- collections made of real entries
 
 
 def grown(arguments: argparse.Namespace) -> None:
@@ -159,26 +155,24 @@ def adding(photos: Path, folder: Path, count: int) -> Figures:
     with Collection.open(photos) as source, Collection.open(copy) as collection, Collection.open(copy) as reader:
         pool, query = Pool.of(source.snapshot, QUERIES), source.features(len(source.alive) - 1)
         engine = SearchEngine(reader, Delf.load(threads=1), options=PLAIN["delf-asmk"])
-        seen = [_answer(engine, query)]
+        seen: list[list[tuple[str, int]]] = []
 
         def read() -> None:
             while not stop.is_set():
                 seen.append(_answer(engine, query))
 
-        def write() -> None:
-            with collection.writing() as catalogue:
-                for first in range(count, count + ADDED, ADDED // 2):
-                    images = zip(range(first, first + ADDED // 2), pool.images(first // (ADDED // 2)), strict=True)
+        def write(start: int, stop: int) -> None:
+            for first in range(start, stop, BLOCK):
+                images = zip(range(first, first + BLOCK), pool.images(first // BLOCK), strict=True)
+                with collection.writing() as catalogue:
                     publish(collection, catalogue, [entry(number, folder / "more", one) for number, one in images])
 
-        alone, _, _ = _timed(write)
+        alone, _, _ = _timed(partial(write, count, count + ADDED))
         refresh, _, _ = _timed(engine.refresh)
-        thread = threading.Thread(target=read)
         seen = [_answer(engine, query)]
+        thread = threading.Thread(target=read)
         thread.start()
-        with collection.writing() as catalogue:  # the same again, beside a reader
-            images = zip(range(count + ADDED, count + ADDED + 500), pool.images(0), strict=True)
-            publish(collection, catalogue, [entry(number, folder / "more", one) for number, one in images])
+        write(count + ADDED, count + ADDED + BLOCK)
         stop.set()
         thread.join()
         return {"cpu": alone, "refresh": refresh, "answers": len(seen),
@@ -250,7 +244,7 @@ ROWS = {  # of the table: which figure of which step, and what it is multiplied 
     "s to pack 1,000 images": ("pack", "cpu", 1000), "s to store them": ("make", "cpu", 1000),
     "s to make their lists": ("lists", "cpu", 1000), "MB while storing": ("make", "memory", 1),
     "MB while making lists": ("lists", "memory", 1), "bytes an image": ("lists", "bytes", 1),
-    "bytes of lists": ("lists", "lists", 1), "bytes of the catalogue": ("lists", "catalogue", 1),
+    "bytes of that in lists": ("lists", "lists", 1),
     "ms to open": ("open", "cpu", 1000), "ms to open lists": ("open", "engine", 1000),
     "MB when open": ("open", "with engine", 1), "ms to find by words": ("search", "delf-asmk, found", 1000),
     "ms of a search, delf-asmk": ("search", "delf-asmk", 1000), "ms of a search, asmk": ("search", "asmk", 1000),
@@ -260,17 +254,16 @@ ROWS = {  # of the table: which figure of which step, and what it is multiplied 
     "MB while merging": ("compact", "memory", 1), "s to check": ("check", "cpu", 1),
     "ms to match an image with all": ("explore", "cpu", 1000), "s to list the files": ("scan", "listing", 1),
     "s to find them unchanged": ("scan", "again", 1)}
-DRAWN = ("ms to open", "ms to open lists", "ms to find by words", "ms of a search, delf-asmk", "ms of a search, global",
-         "s to add 1,000 images", "s to check", "ms to match an image with all", "s to list the files",
-         "s to find them unchanged")
+DRAWN = [name for name in ROWS if not name.startswith(("MB", "bytes")) and name.split()[2] not in ("pack", "store",
+         "make", "merge", "remove")]
 Table = dict[str, dict[int, float]]
 
 
 def show(table: Table) -> None:
-    """Print all that was measured, and the model beside the largest."""
+    """Print all, and the model beside the largest."""
     counts = sorted({count for row in table.values() for count in row})
-    print(f"| | {' | '.join(f'{count:,}' for count in counts)} | by the model | measured / model |")
-    print("|---" * (len(counts) + 3) + "|")
+    print(f"| | {' | '.join(f'{count:,}' for count in counts)} | by the model | measured / model |\n"
+          + "|---" * (len(counts) + 3) + "|")
     for name, row in table.items():
         scale, expected = ROWS[name][2], predicted(row, counts[-1])
         cells = [f"{scale * row[count]:,.3g}" if count in row else "" for count in counts]
@@ -284,11 +277,14 @@ def predicted(row: Mapping[int, float], count: int) -> float | None:
     if len(smaller) < 2 or count not in row or min(smaller.values()) <= 0:
         return None
     sizes, values = np.array(list(smaller), np.float64), np.array(list(smaller.values()))
-    for columns in ([np.ones_like(sizes), sizes], [np.zeros_like(sizes), sizes], [np.ones_like(sizes), 0 * sizes]):
-        fit = np.linalg.lstsq(np.stack(columns, axis=1) / values[:, None], np.ones(len(values)), rcond=None)[0]
-        if (fit >= -1e-12).all():
-            break
-    return float(fit[0] * columns[0][0] + fit[1] * (count if columns[1].any() else 0))
+    one, zero = np.ones_like(sizes), np.zeros_like(sizes)
+    fits = []
+    for columns in ((one, sizes), (zero, sizes), (one, zero)):
+        matrix = np.stack(columns, axis=1) / values[:, None]
+        fit = np.linalg.lstsq(matrix, one, rcond=None)[0]
+        if (fit >= 0).all():
+            fits.append((float(np.square(matrix @ fit - 1).sum()), float(fit[0] * columns[0][0] + fit[1] * count)))
+    return min(fits)[1]
 
 
 def draw(table: Table, path: Path) -> None:
@@ -334,14 +330,10 @@ def _timed(work: Callable[[], Any]) -> tuple[float, float, Any]:
     return time.process_time() - start, time.perf_counter() - wall, found
 
 
-# --- pictures that are indexed
-
-
 def pictures(photos: Path, counts: Sequence[int]) -> None:
     """Print the table of the second form."""
     print("| photos | features | segments | peak MiB, adding photos | with the index built | photos/s | ms to open | "
-          "MiB of a process that opened it |")
-    print("|---|---|---|---|---|---|---|---|")
+          "MiB of a process that opened it |\n|---|---|---|---|---|---|---|---|")
     for count in counts:
         with tempfile.TemporaryDirectory() as place:
             folder = Path(place)

@@ -54,7 +54,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.votes:
         votes.compare(arguments.photos, arguments.votes, arguments.count, arguments.queries, arguments.output,
-                      arguments.plot)
+                      arguments.plot, arguments.only)
         return
     described = descriptors(arguments.photos, arguments.count + arguments.queries)
     queries = np.concatenate(described[: arguments.queries])

@@ -97,11 +97,12 @@ class Scene:
         return found
 
 
-def compare(collection: Path, folder: Path, images: int, queries: int, output: Path, plot: Path | None) -> None:
+def compare(collection: Path, folder: Path, images: int, queries: int, output: Path, plot: Path | None,
+            only: str = "") -> None:
     """Measure all that was not measured yet, print the table, and draw it."""
     rows: list[Row] = json.loads(output.read_text()) if output.exists() else []
     names = {row["index"] for row in rows}
-    todo = {name: make for name, make in systems().items() if name not in names}
+    todo = {name: make for name, make in systems().items() if name not in names and name.startswith(only)}
     if todo:
         scene = made(collection, folder, images, queries)
         print(f"{len(scene.codes):,} features of {len(scene.starts) - 1} images, {len(scene.queries)} queries, "
@@ -241,10 +242,10 @@ def measure(name: str, make: Callable[[Scene], tuple[int, float, Search]], scene
         ids = search(scene.asked, REFINE * K, probes)
         found = time.process_time()
         ranked = rescored(scene.asked, scene.codes, ids, K).ids
-        thousands = len(scene.asked) / 1e6
+        ended, thousands = time.process_time(), len(scene.asked) / 1e6
         about = {"index": name, "words": words, "probes": probes, "bytes": size, "built": built}
         rows += [{**about, "refined": False, "ms": (found - start) / thousands, **scene.measured(ids[:, :K])},
-                 {**about, "refined": True, "ms": (time.process_time() - start) / thousands, **scene.measured(ranked)}]
+                 {**about, "refined": True, "ms": (ended - start) / thousands, **scene.measured(ranked)}]
         print(rows[-2:], flush=True)
     return rows
 
