@@ -61,6 +61,8 @@ def main() -> None:
                 compare(f"{machines} workers in threads", cluster, engine, queries, expected, usual)
         for machines in arguments.workers:
             by_ray(machines, store, folder, engine, queries, expected, usual)
+        again, seconds = measured(engine, queries)  # what else this machine does shows between this row and the first
+        row("one machine, again", seconds, usual, same=again == expected)
 
 
 def by_ray(machines: int, store: Store, folder: str, engine: SearchEngine, queries: Sequence[Features],
