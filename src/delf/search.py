@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from delf.collection import Collection, Snapshot, Stored
+from delf.collection import Collection, Snapshot, Stored, StoredImage
 from delf.errors import CollectionError
 from delf.extractors import Extractor, Own, as_extractor
 from delf.features import load_stored
@@ -25,7 +25,7 @@ from delf.pair import image_match
 from delf.pools import Pool
 from delf.query import Query, timed
 from delf.ranking import CHANCE, DISTINCT, RANKINGS, SMALLEST, WORDS, Candidates
-from delf.retrieval import Mask, Retriever, open_retriever
+from delf.retrieval import Retriever, open_retriever
 from delf.types import Box, Features, ImageMatch, IntArray, Result, Results, SearchResult, require_top
 from delf.verification import single_threaded_products
 from delf.verifying import Verified, Verifier
@@ -40,12 +40,16 @@ def unchecked() -> None:
 
 
 @dataclass(frozen=True, eq=False)
-class _State:
-    """What an engine works with until it is refreshed."""
+class SearchState:
+    """What an engine works with until it is refreshed.
+
+    missing: says how many images could not be looked at, where they lie on other machines.
+    """
 
     snapshot: Snapshot
     retriever: Retriever
     verifier: Verifier
+    missing: Callable[[], int] = lambda: 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,12 +99,12 @@ class SearchEngine:
         self._pool = Pool(self.extractor.threads, "delf-verify")
         self._state = self._opened(collection.snapshot, progress)
 
-    def _opened(self, snapshot: Snapshot, progress: Callable[[int, int], None]) -> _State:
+    def _opened(self, snapshot: Snapshot, progress: Callable[[int, int], None]) -> SearchState:
         snapshot.require(self.extractor)
         retriever = open_retriever(snapshot, self.options.retrieval, model_file=self.extractor.model_file,
                                    progress=progress)
         options = self.options
-        return _State(snapshot, retriever, Verifier(
+        return SearchState(snapshot, retriever, Verifier(
             snapshot, retriever, self._pool, matching=options.matching, verification=options.verification,
             screening=options.screening, details=options.details))
 
@@ -177,12 +181,13 @@ class SearchEngine:
 
     def retrieve(self, query: Features, *, exclude: Sequence[int] = (), where: str | None = None) -> Candidates:
         """The candidates of a query: the second step of a search, which methods of the same retrieval can share."""
-        return self.retriever.candidates(query, _alive(self.snapshot, exclude, where))
+        state = self._at_work()
+        return state.retriever.candidates(query, state.snapshot.findable(exclude, where))
 
     def verify(self, query: Features, candidates: Candidates) -> list[Verified]:
         """What geometry says of the best candidates: the third step of a search."""
-        return self._state.verifier.verify(query, candidates.best(self.options.candidates).images.tolist(),
-                                           thorough=self.options.thorough)
+        return self._at_work().verifier.verify(query, candidates.best(self.options.candidates).images.tolist(),
+                                               thorough=self.options.thorough)
 
     def answer(self, query: Query, *, top: int | None = 10, exclude: Sequence[int] = (), where: str | None = None,
                candidates: Candidates | None = None, check: Check = unchecked) -> SearchResult:
@@ -193,8 +198,8 @@ class SearchEngine:
                 steps; what it raises ends the search.
         """
         require_top(top)
-        state, options = self._state, self.options
-        alive, features = _alive(state.snapshot, exclude, where), query.features
+        state, options = self._at_work(check), self.options
+        alive, features = state.snapshot.findable(exclude, where), query.features
         check()
         seconds = dict(query.seconds)
         looking = Looking(state.retriever, state.verifier, alive, candidates=options.candidates,
@@ -216,7 +221,12 @@ class SearchEngine:
         return SearchResult(query=query.name, method=self.method, results=_results(state.snapshot, ranked, top),
                             seconds=seconds, box=query.box,
                             match=self._is_match(ranked) if self.options.verifies else None,
-                            order=self.options.order, threshold=self.options.minimum_probability)
+                            order=self.options.order, threshold=self.options.minimum_probability,
+                            missing=state.missing())
+
+    def _at_work(self, check: Check = unchecked) -> SearchState:
+        """What one piece of work is done with, from its beginning to its end. check: as for `answer`."""
+        return self._state
 
     def extract(self, image: ImageSource, *, box: Box | None = None) -> Features:
         """The features of a query, which lie in pixels of all of it."""
@@ -225,7 +235,7 @@ class SearchEngine:
     def match(self, query: Query | Features, ordinal: int, *, check: Check = unchecked) -> ImageMatch:
         """The evidence that one image shows what a query does, looked at as one of the best."""
         query = Query.of_features(query) if isinstance(query, Features) else query
-        state, turning = self._state, self._turning
+        state, turning = self._at_work(check), self._turning
         looked = state.verifier.look_at(query.features, ordinal)
         first = self._match(state, query.features, looked)
         degrees = turn_by_details(looked, query.features) if turning.angles else None
@@ -249,14 +259,14 @@ class SearchEngine:
         again = self._match(state, lying, state.verifier.look_at(lying, ordinal))
         return max(first, again, key=lambda one: one.inliers)
 
-    def _match(self, state: _State, query: Features, seen: Verified) -> ImageMatch:
+    def _match(self, state: SearchState, query: Features, seen: Verified) -> ImageMatch:
         if not (state.retriever.comparable and self.extractor.weights(by_words=True)):
             return image_match(query, seen.features, seen.found, seen.details, images=len(state.snapshot),
                                weights=self.extractor.weights())
-        found = state.retriever.candidates(query, state.snapshot.alive)  # as sure as a search is, or nearly
+        found = state.retriever.candidates(query, state.snapshot.findable())  # as sure as a search is, or nearly
         return self._evidence(state, Look(query, found, found, [seen]), seen, len(state.snapshot))
 
-    def _probability(self, state: _State, look: Look) -> float:
+    def _probability(self, state: SearchState, look: Look) -> float:
         """That of the best image of a look."""
         found = (self._evidence(state, look, one, len(state.snapshot)).probability for one in look.verified)
         return max(found, default=0.0)
@@ -267,7 +277,7 @@ class SearchEngine:
     def _is_sure(self, match: ImageMatch) -> bool:
         return match.probability >= self.options.minimum_probability
 
-    def _ranked(self, state: _State, looks: Sequence[Look], top: int | None) -> _Ranked:
+    def _ranked(self, state: SearchState, looks: Sequence[Look], top: int | None) -> _Ranked:
         """The images that the first look found, or a turned one where geometry confirms it, best first: all that were
         verified, and as many others as may be among the best.
         """
@@ -312,7 +322,7 @@ class SearchEngine:
                                          else one.inliers for one in look.verified]
         return candidates, RANKINGS[self.options.ranking](candidates.scores, inliers)
 
-    def _evidence(self, state: _State, look: Look, one: Verified, total: int) -> ImageMatch:
+    def _evidence(self, state: SearchState, look: Look, one: Verified, total: int) -> ImageMatch:
         """total: how many images were searched."""
         more, weights = {}, self.extractor.weights()
         if self.options.inliers == "distinct":
@@ -330,20 +340,14 @@ def _reopened(collection: Stored, extractor: Extractor, method: str, options: Se
     return SearchEngine(collection, extractor, method=method, options=options)
 
 
-def _alive(snapshot: Snapshot, exclude: Sequence[int], where: str | None) -> Mask:
-    """Which images may be found."""
-    wanted = snapshot.alive if where is None else snapshot.matching(where)
-    if not len(exclude):
-        return wanted
-    alive = wanted.copy()
-    alive[np.asarray(exclude, np.int64)] = False
-    return alive
-
-
 def _results(snapshot: Snapshot, ranked: _Ranked, top: int | None) -> Sequence[Result]:
-    result = partial(_result, snapshot, ranked)
     if top is not None or len(ranked) <= LOOKED_UP:
-        return tuple(map(result, range(len(ranked))[:top]))
+        stored = snapshot.images_at(ranked.ordinals[:top].tolist())
+        return tuple(_result(ranked, place, one) for place, one in enumerate(stored))
+
+    def result(place: int) -> Result:
+        return _result(ranked, place, snapshot.image(int(ranked.ordinals[place])))
+
     return Results(len(ranked), result, partial(_key, snapshot, ranked),
                    np.flatnonzero(np.isin(ranked.ordinals, list(ranked.matches))).tolist())
 
@@ -353,10 +357,10 @@ def _key(snapshot: Snapshot, ranked: _Ranked, place: int) -> str:
     return snapshot.key_of(int(ranked.ordinals[place]))
 
 
-def _result(snapshot: Snapshot, ranked: _Ranked, place: int) -> Result:
+def _result(ranked: _Ranked, place: int, stored: StoredImage) -> Result:
     """The image at a place of the results, as it is in the catalogue now."""
     ordinal = int(ranked.ordinals[place])
-    stored, match = snapshot.image(ordinal), ranked.matches.get(ordinal)
+    match = ranked.matches.get(ordinal)
     found = Result(rank=place + 1, image=stored.path, score=float(ranked.scores[place]), inliers=0, probability=None,
                    transform=None, inlier_points=NO_POINTS, ordinal=ordinal, key=stored.key, file=stored.file,
                    files=stored.files, keys=stored.keys, metadata=stored.metadata)

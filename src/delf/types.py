@@ -319,7 +319,8 @@ class SearchResult(Shown):
     match: whether the best image shows the same thing as the query, i.e. its probability passes the threshold; None
         where the method looks at no geometry, and so cannot tell. threshold: that probability.
     seconds: time by stage. box: the part of the query that was searched for; None for all of it. order: what the
-        results are ordered by, in words.
+        results are ordered by, in words. missing: how many images of a store could not be looked at, since no machine
+        of the cluster has them at the moment: what was found is right, and may not be all.
     """
 
     query: str
@@ -330,6 +331,7 @@ class SearchResult(Shown):
     box: Box | None = None
     order: str = ""
     threshold: float = MATCH_PROBABILITY
+    missing: int = 0
 
     @property
     def verified(self) -> bool:
@@ -370,11 +372,14 @@ class SearchResult(Shown):
 
     @property
     def remark(self) -> str:
-        """A sentence where the order of the results is not that of the probabilities shown beside them."""
+        """Sentences where some photos could not be looked at, and where the order of the results is not that of the
+        probabilities shown beside them.
+        """
         shown = [one.probability for one in self._examined if one.probability is not None]
-        if all(before >= after - 0.005 for before, after in pairwise(shown)):
-            return ""
-        return f"Ordered {self.order}; the probability is that of each pair alone."
+        said = [f"{self.missing:,} photos could not be looked at: no machine has them at the moment."][: self.missing]
+        if any(before < after - 0.005 for before, after in pairwise(shown)):
+            said.append(f"Ordered {self.order}; the probability is that of each pair alone.")
+        return " ".join(said)
 
     def __repr__(self) -> str:
         said = "not verified" if self.match is None else "match" if self.match else "no match"

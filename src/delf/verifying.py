@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -103,10 +103,12 @@ def without_recurring(pool: Executor, picture: Features, seen: Sequence[Beside],
 class Verifier:
     """Verifies images of a snapshot."""
 
-    def __init__(self, snapshot: Snapshot, retriever: Retriever, pool: Executor, *,
+    def __init__(self, snapshot: Snapshot | None, retriever: Retriever | None, pool: Executor, *,
                  matching: MatchingOptions | None = None, verification: VerificationOptions | None = None,
                  screening: ScreeningOptions | None = None, details: DetailOptions | None = None) -> None:
-        """screening: of the images that are not looked at thoroughly. details: how they are looked at, if at all."""
+        """snapshot: None where `looked_at` finds the images elsewhere. retriever: that may have matches of its own.
+        screening: of the images that are not looked at thoroughly. details: how they are looked at, if at all.
+        """
         self._snapshot, self._retriever, self._pool = snapshot, retriever, pool
         self._matching, self._verification, self._screening = matching, verification, screening
         self._details = details
@@ -125,13 +127,17 @@ class Verifier:
         found = {one.ordinal: one for one in known}
         best = set(ordinals[:thorough])
         new = [ordinal for ordinal in ordinals if ordinal not in found]
-        found |= {one.ordinal: one for one in side_by_side(
-            self._pool, lambda ordinal: self.look_at(query, ordinal, thorough=ordinal in best, glance=glance), new)}
+        found |= {one.ordinal: one for one in self.looked_at(query, new, best, glance)}
         seen = [found[ordinal] for ordinal in ordinals]
         verified = without_recurring(self._pool, query, [Beside(one.features, one.found) for one in seen],
                                      self._verification)
         return self._without_recurring_details(
             query, [replace(one, found=again) for one, again in zip(seen, verified, strict=True)])
+
+    def looked_at(self, query: Features, ordinals: Sequence[int], thorough: Set[int], glance: bool) -> list[Verified]:
+        """What geometry says of each of some images alone, beside one another. thorough, glance: as for `look_at`."""
+        return side_by_side(self._pool, lambda ordinal: self.look_at(
+            query, ordinal, thorough=ordinal in thorough, glance=glance), ordinals)
 
     def _without_recurring_details(self, query: Features, seen: list[Verified]) -> list[Verified]:
         """The same of their details."""
@@ -152,7 +158,9 @@ class Verifier:
             thorough: without a quick look first. glance: by as simple a transform, and as few hypotheses, as the quick
                 look has, of all features that there are.
         """
-        database, matches = self._snapshot.features(ordinal), self._retriever.matches(query, ordinal)
+        assert self._snapshot is not None, "who has none looks elsewhere"
+        database = self._snapshot.features(ordinal)
+        matches = None if self._retriever is None else self._retriever.matches(query, ordinal)
         verification = self._glance if glance else self._verification
         if matches is not None:
             return Verified(ordinal, database, verify(query, database, matches, verification))

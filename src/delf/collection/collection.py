@@ -14,9 +14,10 @@ from delf.collection.catalogue import Catalogue, exists
 from delf.collection.conversion import converted
 from delf.collection.given import NewPhoto, drop_previews, from_memory, key_of_path, metadata_text
 from delf.collection.lock import WriterLock
+from delf.collection.made_by import Identified
 from delf.collection.reading import Reading
 from delf.collection.renewal import renewed
-from delf.collection.snapshot import Identified, Snapshot, read_snapshot
+from delf.collection.snapshot import Snapshot, read_snapshot
 from delf.collection.storage import Storage, chosen, require_storage
 from delf.errors import CollectionError, OptionError
 from delf.extractors import Own, as_extractor

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from pickle import PicklingError
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from delf.collection.catalogue import Catalogue
 from delf.collection.container import Container
 from delf.collection.given import key_of_path, path_of_key, preview_path
+from delf.collection.made_by import MadeBy
 from delf.collection.packing import Packing
 from delf.collection.records import Identity, StoredFacts
 from delf.collection.segment import Segment, open_segment
@@ -24,19 +25,9 @@ from delf.collection.storage import packing_of
 from delf.collection.upkeep import segment_folder
 from delf.collection.where import parse_where
 from delf.errors import CollectionError
-from delf.images import display_path
 from delf.types import Features, FloatArray, IntArray
 
 _MASKS = 8  # conditions whose images a snapshot keeps
-
-
-class Identified(Protocol):
-    """What says by which model and options features are extracted, as `delf.features.Delf` does."""
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """Name and fingerprint of the model, and the options: what must be equal for features to mix."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -64,7 +55,7 @@ class StoredImage:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Snapshot(Container):
+class Snapshot(MadeBy, Container):
     """A collection as it was at one instant. It never changes, and what it refers to stays readable while it lives.
 
     Images are numbered by ordinals 0 to n - 1 in the order in which they were added, removed ones included; features
@@ -150,6 +141,10 @@ class Snapshot(Container):
                            facts.longitude, facts.camera, self.size(ordinal), tuple(own for _, own in given),
                            _metadata(facts.metadata))
 
+    def images_at(self, ordinals: Sequence[int]) -> list[StoredImage]:
+        """What is known of some images."""
+        return [self.image(ordinal) for ordinal in ordinals]
+
     def ordinal_of(self, path: str | Path) -> int | None:
         """The ordinal of the image in a file, or None where the file is not in the collection."""
         key = self.lookup.key_of(os.fsencode(os.path.abspath(path)))  # noqa: PTH100 (resolve would follow links)
@@ -178,12 +173,29 @@ class Snapshot(Container):
         found = self.lookup.key_of(path_of_key(key))
         return None if found is None else self.ordinal_of_key(found.hex())
 
+    def has_known(self, key: str) -> bool:
+        """Whether there is or was an image with a key."""
+        return self.lookup.facts_of(bytes.fromhex(key)) is not None
+
+    def count_matching(self, where: str) -> int:
+        """Of how many images a condition is true. Raises as `matching`."""
+        return int(self.matching(where).sum())
+
     def paths_of(self, key: str) -> list[bytes]:
         """What the catalogue knows an image by, files that are gone included; by a caller's key only that."""
         if self.ordinal_of_key(key) is None:
             return [] if self.ordinal_of_own_key(key) is None else [path_of_key(key)]
         facts = self.lookup.facts_of(bytes.fromhex(key))
         return [] if facts is None else [path for _, path in facts.files]
+
+    def findable(self, exclude: Sequence[int] = (), where: str | None = None) -> NDArray[np.bool_]:
+        """(n,) which images a search may find: those that are there, without some, and of which a condition is true."""
+        wanted = self.alive if where is None else self.matching(where)
+        if not len(exclude):
+            return wanted
+        found = wanted.copy()
+        found[np.asarray(exclude, np.int64)] = False
+        return found
 
     def matching(self, where: str) -> NDArray[np.bool_]:
         """(n,) of which images a condition (`delf.collection.where`) is true, as the catalogue is now; of removed ones
@@ -211,6 +223,31 @@ class Snapshot(Container):
         self._masks[where] = version, mask
         return mask
 
+    def after(self, key: str | None, limit: int, where: str | None = None) -> list[int]:
+        """The ordinals of the images whose keys come next after one, in the order of their keys.
+
+        That order is the same in every state. where: of which of them; `OptionError` where that is no condition.
+        """
+        order = self._by_key if where is None else self._by_key[self.matching(where)[self._by_key]]
+        start, stop = 0, 0 if key is None else len(order)
+        while start < stop:
+            middle = (start + stop) // 2
+            if self.key_of(int(order[middle])) <= (key or ""):
+                start = middle + 1
+            else:
+                stop = middle
+        return [int(ordinal) for ordinal in order[start : start + limit]]
+
+    @cached_property
+    def _by_key(self) -> IntArray:
+        """The ordinals of the images that are there, in the order of their keys."""
+        keys = [np.ascontiguousarray(segment.keys) for segment in self.segments]
+        if not keys:
+            return np.zeros(0, np.int64)
+        parts = np.concatenate(keys).view(">u8")  # four numbers, the first of which weighs most
+        order = np.lexsort(parts.T[::-1])
+        return order[self.alive[order]]
+
     def global_descriptors(self) -> FloatArray:
         """(n, G) float32 unit vectors of all images."""
         if not self.segments:
@@ -222,45 +259,6 @@ class Snapshot(Container):
         names = [[segment.folder.name for segment in one.segments] for one in (self, other)]
         return (names[0] == names[1] and np.array_equal(self.alive, other.alive) and self.indexes == other.indexes
                 and self.about == other.about)
-
-    def is_of(self, extractor: Identified) -> bool:
-        """Whether an extractor is the one that the collection was made with."""
-        return bool(extractor.identity["model"] == self.about["model"]) and not self._different(extractor)
-
-    def _different(self, extractor: Identified) -> list[str]:
-        """The options that differ, each with both values."""
-        return [f"{key} {self.about['options'].get(key, 'unset')} (now {value})"
-                for key, value in extractor.identity["options"].items() if self.about["options"].get(key) != value]
-
-    def require(self, extractor: Identified) -> None:
-        """Make sure that an extractor is the one that the collection was made with.
-
-        Raises:
-            CollectionError: its model or its options differ; the text says both, and what to do.
-        """
-        own, other = self.about["model"], extractor.identity["model"]
-        if own != other:
-            known = "by --model with its file" if own["name"] == other["name"] else (
-                f"by --model {own['name']} (searches find a packaged one by themselves), or by --extractor where it is "
-                "one of your own")
-            raise CollectionError(f"{display_path(self.folder)} was made with the model {own['name']} "
-                                  f"({own['fingerprint'][:8]}), not {other['name']} ({other['fingerprint'][:8]}), and "
-                                  f"features of two models do not mix. Use that model, {known}, or renew the "
-                                  f"collection with the other one: {self._how_to_renew(extractor)}")
-        different = self._different(extractor)
-        if different:
-            raise CollectionError(f"{display_path(self.folder)} was made with other options: {', '.join(different)}; "
-                                  f"use those, or renew the collection: {self._how_to_renew(extractor)}")
-
-    def _how_to_renew(self, extractor: Identified) -> str:
-        """The command that extracts all images anew, as an extractor would do."""
-        wanted = extractor.identity
-        words = ["delf", "index", "-o", display_path(self.folder), "--renew",
-                 *getattr(extractor, "asked_by", ("--model", wanted["model"]["name"]))]
-        for name in ("dimensions", "max_features", "details"):  # others have no option of the command
-            if name in wanted["options"]:
-                words += [f"--{name.replace('_', '-')}", str(wanted["options"][name] or 0)]
-        return f"'{shlex.join(words)}', or Collection.renew in Python"
 
     def _place(self, ordinal: int) -> tuple[int, int]:
         """Raises `CollectionError` for an ordinal that there is not."""

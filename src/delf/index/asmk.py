@@ -219,10 +219,12 @@ class AsmkLists(SignatureLists):
 class AsmkIndex:
     """The lists of several segments, searched as one: their images are numbered one after another."""
 
-    def __init__(self, asmk: Asmk, lists: Sequence[AsmkLists], *, held: int | None = None) -> None:
+    def __init__(self, asmk: Asmk, lists: Sequence[AsmkLists], *, weights: FloatArray | None = None,
+                 held: int | None = None) -> None:
         """Open an index; with `idf`, this reads which word is in which image.
 
         Args:
+            weights: (W,) of the words, where they are those of more images than these; `word_weights` gives them.
             held: bytes of the lists that count as this process's memory at most; all that were read by default.
         """
         self._asmk, self._lists = asmk, tuple(lists)
@@ -232,7 +234,9 @@ class AsmkIndex:
         self._pool = Pool(available_cores(), "delf-words")
         self._bases = np.cumsum([0, *(part.images for part in self._lists)])
         self._similarities = asmk.similarities()
-        self._weights = self._idf() if asmk.options.idf else None
+        if weights is None and asmk.options.idf:
+            weights = word_weights(images_with_words(lists, len(asmk.codebook)), len(self))
+        self._weights = weights
         totals = self._of_each(lambda part: self._lists[part].weights_of_images(self._weights))
         self._factors = np.concatenate([np.zeros(0), *totals])
         if self._weights is not None:
@@ -240,7 +244,7 @@ class AsmkIndex:
         np.divide(1.0, np.sqrt(self._factors), out=self._factors, where=self._factors > 0)
 
     def __len__(self) -> int:
-        return len(self._factors)
+        return int(self._bases[-1])
 
     @property
     def nbytes(self) -> int:
@@ -255,20 +259,20 @@ class AsmkIndex:
         """As `search`, for a query that is aggregated already."""
         return np.concatenate([np.zeros(0, np.float32), *(scores[0] for _, scores in self._scores_of([query]))])
 
-    def similarities(self, images: IntArray) -> Iterator[tuple[int, FloatArray]]:
-        """Scores of all images, given K of them as queries, with the words that they are stored with.
+    def similarities(self, queries: Sequence[Aggregate]) -> Iterator[tuple[int, FloatArray]]:
+        """Scores of all images for several queries, which are compared in one go.
 
         Yields:
             of each segment, the number of its first image, and (K, n) float32 scores.
         """
-        return self._scores_of([self._stored(int(image)) for image in images])
+        return self._scores_of(queries)
 
-    def _stored(self, image: int) -> Aggregate:
+    def stored(self, image: int) -> Aggregate:
+        """The words that an image is stored with, as those of a query."""
         part = int(np.searchsorted(self._bases, image, side="right")) - 1
         return self._lists[part].of_images([image - int(self._bases[part])])
 
     def _scores_of(self, queries: Sequence[Aggregate]) -> Iterator[tuple[int, FloatArray]]:
-        """As `similarities`, of several queries that are compared with all images in one go."""
         wanted, options = self._wanted(queries), self._asmk.options
         totals = np.array([len(query.words) if self._weights is None else
                            self._weights[query.words].sum(dtype=np.float64) for query in queries], np.float64)
@@ -309,15 +313,21 @@ class AsmkIndex:
         run = self._pool.map if self._entries >= SHARED_FROM else map
         return run(work, range(len(self._lists)))
 
-    def _idf(self) -> FloatArray:
-        """(W,) log(n / images with the word)^2, of a word that all images have a little above 0; 1 for a word of no
-        image, which only enters g of queries.
-        """
-        images, total = np.zeros(len(self._asmk.codebook), np.int64), sum(part.images for part in self._lists)
-        for part in self._lists:
-            images += part.sizes
-        shares = np.maximum(images, 1) / max(total, 1)
-        return np.where(images > 0, np.maximum(np.log(shares) ** 2, LEAST_RARITY), 1.0).astype(np.float32)
+
+def images_with_words(lists: Iterable[AsmkLists], words: int) -> IntArray:
+    """(W,) in how many images of some lists each word is. Of several parts of a collection they are added up."""
+    images = np.zeros(words, np.int64)
+    for part in lists:
+        images += part.sizes
+    return images
+
+
+def word_weights(images: IntArray, total: int) -> FloatArray:
+    """(W,) log(n / images with the word)^2, of a word that all images have a little above 0; 1 for a word of no image,
+    which only enters g of queries. total: n.
+    """
+    shares = np.maximum(images, 1) / max(total, 1)
+    return np.where(images > 0, np.maximum(np.log(shares) ** 2, LEAST_RARITY), 1.0).astype(np.float32)
 
 
 def _rounded(values: Any, step: float) -> Any:

@@ -1,11 +1,13 @@
 """From votes and verified matches to an order of images and a probability."""
 
 from delf.ranking.confidence import (
+    BACKGROUND,
     DETAILS,
     DISTINCT,
     MATCH_PROBABILITY,
     SMALLEST,
     WORDS,
+    background_of,
     detail_evidence,
     evidence,
     probability,
@@ -18,7 +20,7 @@ from delf.ranking.order import CHANCE, COUNTS, DISTINCT_CHANCE, RANKINGS
 from delf.ranking.support import SupportOptions, support, supporters
 from delf.ranking.votes import Candidates, count_votes, in_order
 
-__all__ = ["CHANCE", "COUNTS", "DETAILS", "DISTINCT", "DISTINCT_CHANCE", "MATCH_PROBABILITY", "RANKINGS", "SMALLEST",
-           "WORDS", "Candidates", "SupportOptions", "count_votes", "detail_count", "detail_evidence",
-           "distinct_inliers", "evidence", "in_order", "probability", "spanned_area", "support", "supporters",
-           "words_background", "words_evidence"]
+__all__ = ["BACKGROUND", "CHANCE", "COUNTS", "DETAILS", "DISTINCT", "DISTINCT_CHANCE", "MATCH_PROBABILITY", "RANKINGS",
+           "SMALLEST", "WORDS", "Candidates", "SupportOptions", "background_of", "count_votes", "detail_count",
+           "detail_evidence", "distinct_inliers", "evidence", "in_order", "probability", "spanned_area", "support",
+           "supporters", "words_background", "words_evidence"]

@@ -9,15 +9,17 @@ import cv2
 import numpy as np
 
 from delf.ranking.distinct import DETAIL_CHANCE
+from delf.ranking.quantiles import quantile
 from delf.types import Features, FloatArray, IntArray, Verification
 from delf.verdicts import MATCH_PROBABILITY
 
-__all__ = ["DETAILS", "DISTINCT", "MATCH_PROBABILITY", "SMALLEST", "WORDS", "detail_evidence",
-           "evidence", "probability", "spanned_area", "words_background", "words_evidence"]
+__all__ = ["BACKGROUND", "DETAILS", "DISTINCT", "MATCH_PROBABILITY", "SMALLEST", "WORDS", "background_of",
+           "detail_evidence", "evidence", "probability", "spanned_area", "words_background", "words_evidence"]
 
 EVIDENCE = ("inliers", "share", "area", "similarity", "images")
 WORDS = "words"  # evidence that only search by visual words has
 DISTINCT = "distinct"  # log(1 + distinct inliers): of a search that counts them
+BACKGROUND = 0.9  # share of the images that are less similar by words than those that a similarity is judged beside
 _FLOOR = 0.0003  # of similarities by words, below which differences are chance
 _USUAL = (20, 0.0008)  # so many images of such a similarity, as wrong images of held-out classes have; not tuned
 SMALLEST = 10  # images of the smallest collection that a probability by words is fitted for
@@ -75,10 +77,15 @@ def words_background(similarities: FloatArray) -> float:
     Args:
         similarities: (n,) of the images that geometry has not confirmed.
     """
+    return background_of(len(similarities), quantile(similarities, BACKGROUND))
+
+
+def background_of(images: int, seen: float) -> float:
+    """The same, given how many such images there are and where the most similar tenth of them begins."""
     number, usual = _USUAL
-    seen = float(np.quantile(similarities, 0.9)) if len(similarities) else usual
-    total = len(similarities) * math.log(max(seen, 0.0) + _FLOOR) + number * math.log(usual + _FLOOR)
-    return math.exp(total / (len(similarities) + number)) - _FLOOR
+    seen = seen if images else usual
+    total = images * math.log(max(seen, 0.0) + _FLOOR) + number * math.log(usual + _FLOOR)
+    return math.exp(total / (images + number)) - _FLOOR
 
 
 def probability(found: Mapping[str, float], weights: Mapping[str, float] | None = None) -> float:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from delf.ranking.quantiles import quantile
 from delf.types import FloatArray, IntArray, Neighbours
 
 
@@ -45,12 +46,21 @@ class Candidates:
 
     def best(self, count: int) -> Candidates:
         """The first so many."""
-        if self.ordered or not 0 < count < len(self):
-            return Candidates(self.images[:count], self.scores[:count])
+        images, scores = self.leading(count)
+        return Candidates(images, scores.astype(np.float32, copy=False))
+
+    def leading(self, count: int) -> tuple[IntArray, NDArray[Any]]:
+        """The first so many and their scores, in the precision by which they are in this order."""
+        if self.ordered:
+            return self._images[:count], self._scores[:count]
+        if not 0 < count < len(self):
+            return self._first(count)
         last = np.partition(self._scores, len(self) - count)[len(self) - count]
         rows = np.flatnonzero(self._scores >= last)  # a few more than `count`, where the last one has equals
-        found = Candidates(self._images[rows], self._scores[rows], ordered=False)
-        return Candidates(found.images[:count], found.scores[:count])
+        return Candidates(self._images[rows], self._scores[rows], ordered=False)._first(count)
+
+    def _first(self, count: int) -> tuple[IntArray, NDArray[Any]]:
+        return self._images[self._order][:count], self._scores[self._order][:count]
 
     def scores_of(self, images: Sequence[int]) -> dict[int, float]:
         """The scores of some images, as far as they are candidates."""
@@ -61,6 +71,11 @@ class Candidates:
     def scores_without(self, images: Sequence[int]) -> FloatArray:
         """The scores of all others, in no order."""
         return self._scores[~np.isin(self._images, images)].astype(np.float32, copy=False)
+
+    def quantile_without(self, images: Sequence[int], share: float) -> tuple[int, float]:
+        """How many others there are, and the score that a share of these has at most; 0 where there are none."""
+        scores = self.scores_without(images)
+        return len(scores), quantile(scores, share)
 
     def add_to(self, scores: NDArray[np.float64]) -> None:
         """Add their scores to those (n,) of all images."""

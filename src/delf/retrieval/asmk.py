@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from delf.collection import Stored
+from delf.collection import Snapshot, Stored
 from delf.collection.segment import Segment
 from delf.errors import OptionError
-from delf.index.asmk import Asmk, AsmkIndex, AsmkOptions
+from delf.index.asmk import Aggregate, Asmk, AsmkIndex, AsmkLists, AsmkOptions
 from delf.index.hamming import HammingOptions
 from delf.ranking import Candidates, SupportOptions, distinct_inliers, in_order, support, supporters
-from delf.retrieval.contract import Mask, Retriever
+from delf.retrieval.contract import Alive, Mask, Retriever
 from delf.retrieval.lists import open_lists
 from delf.retrieval.word_matches import WordMatcher
 from delf.retrieval.words import WordOptions, find_codebook
-from delf.types import Features, Matches, Verification
+from delf.types import Features, IntArray, Matches, Verification
 
 
 @dataclass(frozen=True)
@@ -47,16 +47,107 @@ class AsmkRetrieval:
             raise OptionError(f"held is a number of bytes, or none for all that was read, not {self.held!r}")
 
 
-class AsmkRetriever(Retriever):
-    """Scores all images by the visual words that they share with a query.
+@dataclass(frozen=True, eq=False)
+class Said:
+    """What images that geometry has confirmed say of the others.
+
+    aggregates: of K of them, as they are stored. images: (K,) their ordinals. weights: (K,) how far each is believed.
+    gain: of what they say.
+    """
+
+    aggregates: Sequence[Aggregate]
+    images: IntArray
+    weights: NDArray[np.float64]
+    gain: float
+
+    def supported(self, found: Candidates, index: AsmkIndex, alive: Mask, base: int = 0) -> Candidates:
+        """Candidates with what is said of each image added to its score.
+
+        base: the ordinal of the first image of the index, where that is a part of a collection.
+        """
+        scores = np.zeros(len(alive))
+        found.add_to(scores)
+        for first, similarities in index.similarities(self.aggregates):
+            said = support(self.images, self.weights, similarities, base + first)
+            scores[first : first + len(said)] += self.gain * said
+        return ranked(scores, alive)
+
+
+class AsmkImages(Protocol):
+    """Images as their visual words have them, wherever their lists lie. `alive` as for `Retriever.candidates`."""
+
+    def found(self, query: Aggregate, alive: Alive) -> Candidates:
+        """All images with a score above 0."""
+        ...
+
+    def stored(self, images: IntArray) -> list[Aggregate]:
+        """The words that images are stored with."""
+        ...
+
+    def supported(self, found: Candidates, said: Said, alive: Alive) -> Candidates:
+        """What `found` gave, with what confirmed images say added to the scores of all images."""
+        ...
+
+
+class ListedImages:
+    """Images whose lists are on this machine."""
+
+    def __init__(self, index: AsmkIndex) -> None:
+        self._index = index
+
+    def found(self, query: Aggregate, alive: Mask) -> Candidates:
+        """As `AsmkImages` has it."""
+        return ranked(self._index.scores(query), alive)
+
+    def stored(self, images: IntArray) -> list[Aggregate]:
+        """As `AsmkImages` has it."""
+        return [self._index.stored(image) for image in images.tolist()]
+
+    def supported(self, found: Candidates, said: Said, alive: Mask) -> Candidates:
+        """As `AsmkImages` has it."""
+        return said.supported(found, self._index, alive)
+
+
+class AsmkSearch(Retriever):
+    """Scores all images by the visual words that they share with a query, wherever their lists lie."""
+
+    reads: tuple[str, ...] = ("asmk", "words")
+
+    def __init__(self, asmk: Asmk | None, images: AsmkImages | None, support: SupportOptions | None, *,
+                 learnt: bool) -> None:
+        """asmk, images: None where there are no features. learnt: whether the words are of the collection itself."""
+        self._asmk, self._images, self._support, self.learnt = asmk, images, support, learnt
+        self.comparable = asmk is not None and not learnt and asmk.options == AsmkOptions()
+
+    def candidates(self, query: Features, alive: Alive) -> Candidates:
+        """All images with a score above 0."""
+        if self._asmk is None or self._images is None:
+            return in_order(np.zeros(0, np.int64), np.zeros(0, np.float32))
+        return self._images.found(self._asmk.query(query.descriptors), alive)
+
+    def expanded(self, query: Features, found: Candidates, verified: Sequence[tuple[int, Verification]],
+                 alive: Alive) -> Candidates | None:
+        """All images, with what confirmed ones say of them added to their scores."""
+        if self._images is None or self._support is None:
+            return None
+        if max((len(verification) for _, verification in verified), default=0) <= self._support.inliers:
+            return None  # distinct inliers are no more than all
+        inliers = distinct_inliers([verification for _, verification in verified])
+        images, weights = supporters(found.best(len(verified)), inliers, self._support)
+        if not len(images):
+            return None
+        said = Said(self._images.stored(images), images, weights, self._support.gain)
+        return self._images.supported(found, said, alive)
+
+
+class AsmkRetriever(AsmkSearch):
+    """The same of a collection on this machine.
 
     learnt: whether the words were learnt from the images of the collection itself.
 
     The lists of a segment lie in its folder, and are made where they are missing, damaged, or of other images; where
     they cannot be written there, they are kept in a temporary folder as long as the retriever lives.
     """
-
-    reads: tuple[str, ...] = ("asmk", "words")
 
     def __init__(self, collection: Stored, options: AsmkRetrieval,
                  progress: Callable[[int, int], None] = lambda done, total: None) -> None:
@@ -68,53 +159,33 @@ class AsmkRetriever(Retriever):
         Raises:
             CollectionError: the codebook of the options does not fit, or there is no room for the lists.
         """
-        self.learnt = False
-        self._index: AsmkIndex | None = None
         self._matcher: WordMatcher | None = None
-        self._support = options.support
         snapshot = collection.snapshot
-        if snapshot.rows:
-            found = find_codebook(snapshot, options.model, options.words)
-            self.learnt = found.learnt
-            self.comparable = not found.learnt and options.asmk == AsmkOptions()
-            asmk = Asmk(found.codebook, options.asmk)
-            lists = open_lists(asmk, snapshot.segments, lambda segment: lists_of(segment, asmk), keeper=self,
-                               progress=progress)
-            self._index = AsmkIndex(asmk, lists, held=options.held)
-            if options.matching is not None:
-                self.reads = (*self.reads, "hamming")
-                self._matcher = WordMatcher(snapshot, found.codebook, options.matching, progress)
-
-    def candidates(self, query: Features, alive: Mask) -> Candidates:
-        """All images with a score above 0."""
-        if self._index is None:
-            return in_order(np.zeros(0, np.int64), np.zeros(0, np.float32))
-        return _ranked(self._index.search(query.descriptors), alive)
-
-    def expanded(self, query: Features, found: Candidates, verified: Sequence[tuple[int, Verification]],
-                 alive: Mask) -> Candidates | None:
-        """All images, with what confirmed ones say of them added to their scores."""
-        if self._index is None or self._support is None:
-            return None
-        if max((len(verification) for _, verification in verified), default=0) <= self._support.inliers:
-            return None  # distinct inliers are no more than all
-        inliers = distinct_inliers([verification for _, verification in verified])
-        images, weights = supporters(found.best(len(verified)), inliers, self._support)
-        if not len(images):
-            return None
-        scores = np.zeros(len(alive))
-        found.add_to(scores)
-        for first, similarities in self._index.similarities(images):
-            said = support(images, weights, similarities, first)
-            scores[first : first + len(said)] += self._support.gain * said
-        return _ranked(scores, alive)
+        if not snapshot.rows:
+            super().__init__(None, None, options.support, learnt=False)
+            return
+        found = find_codebook(snapshot, options.model, options.words)
+        asmk = Asmk(found.codebook, options.asmk)
+        index = AsmkIndex(asmk, opened_lists(asmk, snapshot, self, progress), held=options.held)
+        super().__init__(asmk, ListedImages(index), options.support, learnt=found.learnt)
+        if options.matching is not None:
+            self.reads = (*self.reads, "hamming")
+            self._matcher = WordMatcher(snapshot, found.codebook, options.matching, progress)
 
     def matches(self, query: Features, ordinal: int) -> Matches | None:
         """Pairs of features in one word with near signatures, where the options say so."""
         return self._matcher.matches(query, ordinal) if self._matcher is not None else None
 
 
-def _ranked(scores: NDArray[np.floating[Any]], alive: Mask) -> Candidates:
+def opened_lists(asmk: Asmk, snapshot: Snapshot, keeper: object,
+                 progress: Callable[[int, int], None] = lambda done, total: None) -> list[AsmkLists]:
+    """The lists of each segment. keeper, progress: as for `open_lists`."""
+    return open_lists(asmk, snapshot.segments, lambda segment: lists_of(segment, asmk), keeper=keeper,
+                      progress=progress)
+
+
+def ranked(scores: NDArray[np.floating[Any]], alive: Mask) -> Candidates:
+    """The images with a score above 0, of those that may be found."""
     images = np.flatnonzero(alive & (scores > 0))
     return in_order(images, scores[images])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from delf.ranking import Candidates
 from delf.types import Features, Matches, Verification
 
 Mask = NDArray[np.bool_]
+Alive = Any  # a mask (n,) of the images that may be found, or what says the same of images that lie elsewhere
 
 
 class Retriever(ABC):
@@ -27,10 +29,10 @@ class Retriever(ABC):
     comparable = False
 
     @abstractmethod
-    def candidates(self, query: Features, alive: Mask) -> Candidates:
+    def candidates(self, query: Features, alive: Alive) -> Candidates:
         """The images that may show what a query shows, best first.
 
-        alive: (n,) which images of the collection may be found.
+        alive: which images of the collection may be found, as `Snapshot.findable` gives it.
         """
 
     def matches(self, query: Features, ordinal: int) -> Matches | None:
@@ -38,7 +40,7 @@ class Retriever(ABC):
         return None
 
     def expanded(self, query: Features, found: Candidates, verified: Sequence[tuple[int, Verification]],
-                 alive: Mask) -> Candidates | None:
+                 alive: Alive) -> Candidates | None:
         """Candidates of a second look, with what verified images add to the query; None where there is none.
 
         found: the candidates of the first look. verified: the best of them, in their order, and what geometry says.

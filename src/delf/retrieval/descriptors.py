@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +14,8 @@ from delf.collection import Snapshot, Stored
 from delf.errors import CollectionError, OptionError
 from delf.ranking import Candidates, in_order
 from delf.ranking.expansion import RerankOptions, Rows, augment, expand, rerank
-from delf.retrieval.contract import Mask, Retriever
-from delf.types import Features, FloatArray
+from delf.retrieval.contract import Alive, Mask, Retriever
+from delf.types import Features, FloatArray, IntArray
 
 BLOCK = 32_768  # descriptors that are in memory at a time: 32 MB where they have 256 dimensions
 
@@ -47,10 +47,135 @@ class GlobalRetrieval:
             raise OptionError(f"alpha is a number from 0 to 100, not {self.alpha!r}")
 
 
-class GlobalRetriever(Retriever):
-    """Compares the global descriptor of a query with those of all images, block by block."""
+class Similarities(Protocol):
+    """How similar the images that may be found are to a vector."""
+
+    def best(self, count: int) -> Candidates:
+        """The most similar so many; of equals the lower ordinal comes first."""
+        ...
+
+    def of(self, images: IntArray) -> FloatArray:
+        """The scores of some images; -inf for one that may not be found."""
+        ...
+
+
+class PooledImages(Protocol):
+    """Images as their global descriptors have them, wherever these lie. width: how long they are."""
+
+    width: int
+
+    def __len__(self) -> int:
+        """How many images there are."""
+        ...
+
+    def similar(self, vector: FloatArray, alive: Alive, reranked: RerankOptions | None = None) -> Similarities:
+        """Their cosines with a vector; with `reranked`, the best have scores from that."""
+        ...
+
+    def rows(self, images: IntArray) -> FloatArray:
+        """(N, G) the descriptors of some images."""
+        ...
+
+
+class Dense:
+    """The scores of all images. scores: (n,) float32; -inf where one may not be found."""
+
+    def __init__(self, scores: FloatArray) -> None:
+        self.scores = scores
+
+    def best(self, count: int) -> Candidates:
+        """As `Similarities` has it."""
+        images = _top(self.scores, count)
+        return Candidates(images, self.scores[images])
+
+    def of(self, images: IntArray) -> FloatArray:
+        """As `Similarities` has it."""
+        return self.scores[images]
+
+
+class StoredImages:
+    """The descriptors of images on this machine."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+        self.width = int(rows[:0].shape[1])
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def rows(self, images: IntArray) -> FloatArray:
+        """As `PooledImages` has it."""
+        return np.asarray(self._rows[images], np.float32)
+
+    def similar(self, vector: FloatArray, alive: Mask, reranked: RerankOptions | None = None) -> Dense:
+        """As `PooledImages` has it."""
+        found = np.empty(len(self._rows), np.float32)
+        for start in range(0, len(found), BLOCK):
+            # Not a matrix product, whose roundings depend on a row's place: equal images shall score alike.
+            found[start : start + BLOCK] = np.einsum(
+                "ng,g->n", np.asarray(self._rows[start : start + BLOCK], np.float32), vector)
+        similarities = np.where(alive, found, -np.inf).astype(np.float32)
+        return Dense(similarities if reranked is None else self._reranked(vector, similarities, reranked))
+
+    def _reranked(self, vector: FloatArray, similarities: FloatArray, options: RerankOptions) -> FloatArray:
+        best = _top(similarities, options.depth)
+        anew = rerank(vector, self.rows(best), options)
+        similarities[best] = -np.inf
+        if len(best):  # the others stay behind, in their order
+            similarities -= max(similarities.max() - anew.min() + 1e-6, 0.0)
+        similarities[best] = anew
+        return similarities
+
+
+class GlobalSearch(Retriever):
+    """Compares the global descriptor of a query with those of all images, wherever they lie."""
 
     reads = ("globals",)
+
+    def __init__(self, images: PooledImages, options: GlobalRetrieval) -> None:
+        self._images, self._options = images, options
+
+    def candidates(self, query: Features, alive: Alive) -> Candidates:
+        """The most similar images, with their cosines (with `rerank`, the best with scores from it)."""
+        return self.best(self.scores(self.looked_up(query, alive), alive))
+
+    def looked_up(self, query: Features, alive: Alive) -> FloatArray:
+        """The vector that is searched with: that of the query, expanded by its best images."""
+        vector = self.vector(query)
+        if not self._options.expansion:
+            return vector
+        return self.expanded_by(vector, self._images.similar(vector, alive).best(self._options.expansion).images)
+
+    def expanded_by(self, vector: FloatArray, images: Sequence[int] | IntArray) -> FloatArray:
+        """A vector, moved towards given images."""
+        if not len(images):
+            return vector
+        return expand(vector, self._images.rows(np.asarray(images, np.int64)), self._options.alpha)
+
+    def vector(self, query: Features) -> FloatArray:
+        """The global descriptor of a query.
+
+        Raises:
+            OptionError: it has none, or one of another length than those of the collection.
+        """
+        vector, width = query.global_descriptor, self._images.width
+        if vector is None or (len(self._images) and vector.shape != (width,)):
+            length = "none" if vector is None else str(len(vector))
+            raise OptionError(f"the query needs a global descriptor of {width} dimensions (it has {length}): extract "
+                              "its features with the model of the collection")
+        return vector
+
+    def scores(self, vector: FloatArray, alive: Alive) -> Similarities:
+        """The score of each image."""
+        return self._images.similar(vector, alive, self._options.rerank)
+
+    def best(self, scores: Similarities) -> Candidates:
+        """The images with the best scores, of those that may be found."""
+        return scores.best(self._options.limit)
+
+
+class GlobalRetriever(GlobalSearch):
+    """The same of a collection on this machine, whose descriptors are compared block by block."""
 
     def __init__(self, collection: Stored, options: GlobalRetrieval,
                  progress: Callable[[int, int], None] = lambda done, total: None) -> None:
@@ -62,87 +187,40 @@ class GlobalRetriever(Retriever):
         Raises:
             CollectionError: the collection has no global descriptors.
         """
-        self._options = options
-        snapshot = collection.snapshot
-        self._rows: Rows = StoredDescriptors([segment.globals for segment in snapshot.segments])
-        widths = {segment.globals.shape[1] for segment in snapshot.segments}
-        if widths and (len(widths) > 1 or 0 in widths):
-            raise CollectionError(f"the images in {collection.folder} have no global descriptors, or not all of them "
-                                  "have: search with a method that does without, such as 'delf', or index the photos "
-                                  "again")
-        if options.augmentation and len(self._rows):
-            self._rows = self._augmented(snapshot, progress)
+        rows: Rows = stored_rows(collection.snapshot)
+        if options.augmentation and len(rows):
+            rows = _augmented(rows, options, collection.snapshot, progress)
+        super().__init__(StoredImages(rows), options)
 
-    def candidates(self, query: Features, alive: Mask) -> Candidates:
-        """The most similar images, with their cosines (with `rerank`, the best with scores from it)."""
-        return self.best(self.scores(self.looked_up(query, alive), alive))
 
-    def looked_up(self, query: Features, alive: Mask) -> FloatArray:
-        """The vector that is searched with: that of the query, expanded by its best images."""
-        vector = self.vector(query)
-        if not self._options.expansion:
-            return vector
-        return self.expanded_by(vector, _top(self._similarities(vector, alive), self._options.expansion))
+def stored_rows(snapshot: Snapshot) -> StoredDescriptors:
+    """The global descriptors of a state of a collection.
 
-    def expanded_by(self, vector: FloatArray, images: Sequence[int] | NDArray[np.int64]) -> FloatArray:
-        """A vector, moved towards given images."""
-        if not len(images):
-            return vector
-        return expand(vector, np.asarray(self._rows[np.asarray(images)], np.float32), self._options.alpha)
+    Raises:
+        CollectionError: it has none, or not of all images.
+    """
+    widths = {segment.globals.shape[1] for segment in snapshot.segments}
+    if widths and (len(widths) > 1 or 0 in widths):
+        raise CollectionError(f"the images in {snapshot.folder} have no global descriptors, or not all of them have: "
+                              "search with a method that does without, such as 'delf', or index the photos again")
+    return StoredDescriptors([segment.globals for segment in snapshot.segments])
 
-    def vector(self, query: Features) -> FloatArray:
-        """The global descriptor of a query.
 
-        Raises:
-            OptionError: it has none, or one of another length than those of the collection.
-        """
-        vector, width = query.global_descriptor, self._rows[:0].shape[1]
-        if vector is None or (len(self._rows) and vector.shape != (width,)):
-            length = "none" if vector is None else str(len(vector))
-            raise OptionError(f"the query needs a global descriptor of {width} dimensions (it has {length}): extract "
-                              "its features with the model of the collection")
-        return vector
-
-    def scores(self, vector: FloatArray, alive: Mask) -> FloatArray:
-        """(n,) score of each image; -inf where it is not alive."""
-        similarities = self._similarities(vector, alive)
-        if self._options.rerank is None:
-            return similarities
-        best = _top(similarities, self._options.rerank.depth)
-        anew = rerank(vector, np.asarray(self._rows[best], np.float32), self._options.rerank)
-        similarities[best] = -np.inf
-        if len(best):  # the others stay behind, in their order
-            similarities -= max(similarities.max() - anew.min() + 1e-6, 0.0)
-        similarities[best] = anew
-        return similarities
-
-    def best(self, scores: FloatArray) -> Candidates:
-        """The images with the best scores, of those that have one."""
-        images = _top(scores, self._options.limit)
-        return Candidates(images, scores[images])
-
-    def _similarities(self, vector: FloatArray, alive: Mask) -> FloatArray:
-        found = np.empty(len(self._rows), np.float32)
-        for start in range(0, len(found), BLOCK):
-            # Not a matrix product, whose roundings depend on a row's place: equal images shall score alike.
-            found[start : start + BLOCK] = np.einsum(
-                "ng,g->n", np.asarray(self._rows[start : start + BLOCK], np.float32), vector)
-        return np.where(alive, found, -np.inf).astype(np.float32)
-
-    def _augmented(self, snapshot: Snapshot, progress: Callable[[int, int], None]) -> Rows:
-        """The descriptors, augmented, in a file that is kept as long as the retriever lives."""
-        shape, done = (len(self._rows), self._rows[:0].shape[1]), 0
-        try:
-            with tempfile.TemporaryFile(prefix="delf-") as file:
-                for block in augment(self._rows, self._options.augmentation, self._options.alpha, snapshot.alive):
-                    file.write(block.astype(np.float16).data)
-                    done += len(block)
-                    progress(done, shape[0])
-                file.flush()
-                return np.memmap(file, np.float16, "r", shape=shape)  # it lives as long as it is mapped
-        except OSError as error:
-            raise CollectionError(f"there is no room in the temporary folder for the descriptors of {shape[0]:,} "
-                                  f"images ({error.strerror}); make room, or search without augmentation") from error
+def _augmented(rows: Rows, options: GlobalRetrieval, snapshot: Snapshot,
+               progress: Callable[[int, int], None]) -> Rows:
+    """The descriptors, augmented, in a file that is kept as long as they are used."""
+    shape, done = (len(rows), rows[:0].shape[1]), 0
+    try:
+        with tempfile.TemporaryFile(prefix="delf-") as file:
+            for block in augment(rows, options.augmentation, options.alpha, snapshot.alive):
+                file.write(block.astype(np.float16).data)
+                done += len(block)
+                progress(done, shape[0])
+            file.flush()
+            return np.memmap(file, np.float16, "r", shape=shape)  # it lives as long as it is mapped
+    except OSError as error:
+        raise CollectionError(f"there is no room in the temporary folder for the descriptors of {shape[0]:,} "
+                              f"images ({error.strerror}); make room, or search without augmentation") from error
 
 
 class StoredDescriptors:

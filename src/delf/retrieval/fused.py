@@ -12,8 +12,8 @@ from delf.errors import OptionError
 from delf.ranking import CHANCE, Candidates
 from delf.ranking.fusion import in_turns
 from delf.retrieval.asmk import AsmkRetrieval, AsmkRetriever
-from delf.retrieval.contract import Mask, Retriever
-from delf.retrieval.descriptors import GlobalRetrieval, GlobalRetriever
+from delf.retrieval.contract import Alive, Retriever
+from delf.retrieval.descriptors import GlobalRetrieval, GlobalRetriever, GlobalSearch
 from delf.retrieval.votes import VoteOptions, VoteRetriever
 from delf.types import Features, FloatArray, IntArray, Matches, Verification
 
@@ -39,26 +39,18 @@ class FusedRetrieval:
             raise OptionError(f"the expansion is by images that are {' or '.join(EXPANSIONS)}, not {self.expansion!r}")
 
 
-class FusedRetriever(Retriever):
+class FusedSearch(Retriever):
     """The candidates of two retrievers in turns, so that of the first N, which are verified, each has its best ones.
 
     Their scores are those of the global descriptors alone: `ranking.fusion.fused` adds what the inliers say.
     """
 
-    def __init__(self, collection: Stored, options: FusedRetrieval,
-                 progress: Callable[[int, int], None] = lambda done, total: None) -> None:
-        self._options = options
-        snapshot = collection.snapshot
-        self._pooled = GlobalRetriever(snapshot, options.pooled, progress)
-        self._local: Retriever
-        if isinstance(options.local, VoteOptions):
-            self._local = VoteRetriever(snapshot, options.local, progress)
-        else:
-            self._local = AsmkRetriever(snapshot, options.local, progress)
-        self.reads = (*(self._local.reads or ()), *GlobalRetriever.reads)
-        self.learnt = self._local.learnt
+    def __init__(self, local: Retriever, pooled: GlobalSearch, options: FusedRetrieval) -> None:
+        self._local, self._pooled, self._options = local, pooled, options
+        self.reads = (*(local.reads or ()), *GlobalSearch.reads)
+        self.learnt = local.learnt
 
-    def candidates(self, query: Features, alive: Mask) -> Candidates:
+    def candidates(self, query: Features, alive: Alive) -> Candidates:
         """The images that either finds, in turns, with the scores of their global descriptors."""
         if self._options.expansion == "verified":
             vector = self._pooled.vector(query)
@@ -71,7 +63,7 @@ class FusedRetriever(Retriever):
         return self._local.matches(query, ordinal)
 
     def expanded(self, query: Features, found: Candidates, verified: Sequence[tuple[int, Verification]],
-                 alive: Mask) -> Candidates | None:
+                 alive: Alive) -> Candidates | None:
         """What the query finds when it is expanded by the images with most inliers, of those that have more than chance
         gives.
         """
@@ -82,7 +74,22 @@ class FusedRetriever(Retriever):
         vector = self._pooled.expanded_by(self._pooled.vector(query), sure)
         return self._joined(np.array([ordinal for ordinal, _ in order]), vector, alive)
 
-    def _joined(self, images: IntArray, vector: FloatArray, alive: Mask) -> Candidates:
+    def _joined(self, images: IntArray, vector: FloatArray, alive: Alive) -> Candidates:
         scores = self._pooled.scores(vector, alive)
         joined = in_turns(images, self._pooled.best(scores).images)
-        return Candidates(joined, scores[joined])
+        return Candidates(joined, scores.of(joined))
+
+
+class FusedRetriever(FusedSearch):
+    """The same of a collection on this machine."""
+
+    def __init__(self, collection: Stored, options: FusedRetrieval,
+                 progress: Callable[[int, int], None] = lambda done, total: None) -> None:
+        snapshot = collection.snapshot
+        pooled = GlobalRetriever(snapshot, options.pooled, progress)
+        local: Retriever
+        if isinstance(options.local, VoteOptions):
+            local = VoteRetriever(snapshot, options.local, progress)
+        else:
+            local = AsmkRetriever(snapshot, options.local, progress)
+        super().__init__(local, pooled, options)

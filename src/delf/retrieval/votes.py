@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
-from delf.collection import Stored
+from delf.collection import Snapshot, Stored
 from delf.errors import OptionError
 from delf.indexing import open_index
 from delf.ranking import Candidates, count_votes
-from delf.retrieval.contract import Mask, Retriever
-from delf.types import Features
+from delf.retrieval.contract import Alive, Mask, Retriever
+from delf.types import Features, FloatArray, IntArray, Neighbours
 
 
 @dataclass(frozen=True)
@@ -30,19 +31,44 @@ class VoteOptions:
             raise OptionError("neighbours must be 1 or more")
 
 
-class VoteRetriever(Retriever):
-    """Each feature of a query votes for the images of its nearest stored features."""
+class StoredFeatures(Protocol):
+    """The descriptors of images, wherever they lie."""
+
+    def nearest(self, descriptors: FloatArray, count: int, alive: Alive) -> tuple[Neighbours, IntArray]:
+        """The nearest stored features of each of Q descriptors, and (Q, count) ordinals of their images, 0 for none."""
+        ...
+
+
+class IndexedFeatures:
+    """Descriptors on this machine, in the index of their collection."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot, self._index = snapshot, open_index(snapshot)
+
+    def nearest(self, descriptors: FloatArray, count: int, alive: Mask) -> tuple[Neighbours, IntArray]:
+        """As `StoredFeatures` has it."""
+        keep = None if alive.all() else np.repeat(alive, np.diff(self._snapshot.starts))
+        neighbours = self._index.search(descriptors, count, keep)
+        return neighbours, np.where(neighbours.ids >= 0, self._snapshot.images_of(neighbours.ids), 0)
+
+
+class VoteSearch(Retriever):
+    """Each feature of a query votes for the images of its nearest stored features, wherever these lie."""
 
     reads = ("descriptors", "index")
 
+    def __init__(self, features: StoredFeatures, options: VoteOptions) -> None:
+        self._features, self._options = features, options
+
+    def candidates(self, query: Features, alive: Alive) -> Candidates:
+        """All images that got a vote."""
+        neighbours, images = self._features.nearest(query.descriptors, self._options.neighbours, alive)
+        return count_votes(neighbours, images, power=self._options.power)
+
+
+class VoteRetriever(VoteSearch):
+    """The same of a collection on this machine."""
+
     def __init__(self, collection: Stored, options: VoteOptions,
                  progress: Callable[[int, int], None] = lambda done, total: None) -> None:
-        self._snapshot, self._options = collection.snapshot, options
-        self._index = open_index(self._snapshot)
-
-    def candidates(self, query: Features, alive: Mask) -> Candidates:
-        """All images that got a vote."""
-        keep = None if alive.all() else np.repeat(alive, np.diff(self._snapshot.starts))
-        neighbours = self._index.search(query.descriptors, self._options.neighbours, keep)
-        images = np.where(neighbours.ids >= 0, self._snapshot.images_of(neighbours.ids), 0)
-        return count_votes(neighbours, images, power=self._options.power)
+        super().__init__(IndexedFeatures(collection.snapshot), options)

@@ -64,6 +64,11 @@ def find_codebook(collection: Stored, model: Path | None = None,
             features to learn from.
     """
     options, snapshot = options or WordOptions(), collection.snapshot
+    return given_codebook(snapshot, model, options) or FoundCodebook(_learnt(snapshot, options), learnt=True)
+
+
+def given_codebook(snapshot: Snapshot, model: Path | None, options: WordOptions) -> FoundCodebook | None:
+    """The same where the options or the model bring one; None where it is to be learnt. Raises as `find_codebook`."""
     if options.file is not None:
         codebook = Codebook.load(options.file)
         _require(codebook, snapshot, options.file)
@@ -71,7 +76,7 @@ def find_codebook(collection: Stored, model: Path | None = None,
     beside = _beside(snapshot, model)
     if beside is not None:
         return FoundCodebook(Codebook.load(beside), learnt=False)
-    return FoundCodebook(_learnt(snapshot, options), learnt=True)
+    return None
 
 
 def has_words(collection: Stored, model: Path | None = None) -> bool:

@@ -1,0 +1,69 @@
+"""By which model and options something was made: what must be equal for features to mix."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from delf.errors import CollectionError
+from delf.images import display_path
+
+
+class Identified(Protocol):
+    """What says by which model and options features are extracted, as `delf.features.Delf` does."""
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Name and fingerprint of the model, and the options: what must be equal for features to mix."""
+        ...
+
+
+class MadeBy:
+    """What knows by which model and options its features were extracted.
+
+    folder: where it lies, for sentences. about: what is stored of the model and the options.
+    """
+
+    folder: Path
+    about: Mapping[str, Any]
+
+    def is_of(self, extractor: Identified) -> bool:
+        """Whether an extractor is the one that the collection was made with."""
+        return bool(extractor.identity["model"] == self.about["model"]) and not self._different(extractor)
+
+    def _different(self, extractor: Identified) -> list[str]:
+        """The options that differ, each with both values."""
+        return [f"{key} {self.about['options'].get(key, 'unset')} (now {value})"
+                for key, value in extractor.identity["options"].items() if self.about["options"].get(key) != value]
+
+    def require(self, extractor: Identified) -> None:
+        """Make sure that an extractor is the one that the collection was made with.
+
+        Raises:
+            CollectionError: its model or its options differ; the text says both, and what to do.
+        """
+        own, other = self.about["model"], extractor.identity["model"]
+        if own != other:
+            known = "by --model with its file" if own["name"] == other["name"] else (
+                f"by --model {own['name']} (searches find a packaged one by themselves), or by --extractor where it is "
+                "one of your own")
+            raise CollectionError(f"{display_path(self.folder)} was made with the model {own['name']} "
+                                  f"({own['fingerprint'][:8]}), not {other['name']} ({other['fingerprint'][:8]}), and "
+                                  f"features of two models do not mix. Use that model, {known}, or renew the "
+                                  f"collection with the other one: {self._how_to_renew(extractor)}")
+        different = self._different(extractor)
+        if different:
+            raise CollectionError(f"{display_path(self.folder)} was made with other options: {', '.join(different)}; "
+                                  f"use those, or renew the collection: {self._how_to_renew(extractor)}")
+
+    def _how_to_renew(self, extractor: Identified) -> str:
+        """The command that extracts all images anew, as an extractor would do."""
+        wanted = extractor.identity
+        words = ["delf", "index", "-o", display_path(self.folder), "--renew",
+                 *getattr(extractor, "asked_by", ("--model", wanted["model"]["name"]))]
+        for name in ("dimensions", "max_features", "details"):  # others have no option of the command
+            if name in wanted["options"]:
+                words += [f"--{name.replace('_', '-')}", str(wanted["options"][name] or 0)]
+        return f"'{shlex.join(words)}', or Collection.renew in Python"
