@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from whole_store import opened, store, whole  # noqa: F401 (fixtures)
 
 SECONDS = 120  # of one test, on a machine that has other things to do as well
 NODE = {"num_cpus": 4, "object_store_memory": 100 << 20, "node_ip_address": "127.0.0.1", "include_dashboard": False}

@@ -1,0 +1,114 @@
+"""What a machine of a cluster is asked of photos as such, when they are shown, listed or searched with."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from delf.cluster.parts import Findable, Shelf, Slice
+from delf.cluster.requests import Check, places
+from delf.collection import StoredImage
+from delf.types import Features
+
+
+@dataclass(frozen=True)
+class StoredFeatures:
+    """All stored features of an image."""
+
+    image: int
+
+    def answer(self, shelf: Shelf, slices: Sequence[Slice], check: Check) -> list[Features]:
+        """As `Request` has it."""
+        return [shelf.part(there).snapshot.features(place) for there, place in places(slices, (self.image,))]
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of some images, by ordinal."""
+
+    images: tuple[int, ...]
+
+    def answer(self, shelf: Shelf, slices: Sequence[Slice], check: Check) -> dict[int, StoredImage]:
+        """As `Request` has it."""
+        return {there.base + place: shelf.part(there).snapshot.image(place)
+                for there, place in places(slices, self.images)}
+
+
+@dataclass(frozen=True)
+class KeysOf:
+    """The keys of some images, by ordinal."""
+
+    images: tuple[int, ...]
+
+    def answer(self, shelf: Shelf, slices: Sequence[Slice], check: Check) -> dict[int, str]:
+        """As `Request` has it."""
+        return {there.base + place: shelf.part(there).snapshot.key_of(place)
+                for there, place in places(slices, self.images)}
+
+
+@dataclass(frozen=True)
+class OrdinalOf:
+    """The ordinals of the image with a key, or of a file: one or none."""
+
+    key: str | None
+    path: str | None = None
+
+    def answer(self, shelf: Shelf, slices: Sequence[Slice], check: Check) -> list[int]:
+        """As `Request` has it."""
+        found = []
+        for there in slices:
+            check()
+            snapshot = shelf.part(there).snapshot
+            place = snapshot.ordinal_of(self.path or "") if self.key is None else snapshot.ordinal_of_key(self.key)
+            found += [] if place is None else [there.base + place]
+        return found
+
+
+@dataclass(frozen=True)
+class AfterKey:
+    """(key, ordinal) of the images whose keys come next after one, in their order."""
+
+    key: str
+    limit: int
+    findable: Findable
+
+    def answer(self, shelf: Shelf, slices: Sequence[Slice], check: Check) -> list[tuple[str, int]]:
+        """As `Request` has it."""
+        found: list[tuple[str, int]] = []
+        for there in slices:
+            check()
+            snapshot = shelf.part(there).snapshot
+            places = snapshot.after(self.key or None, self.limit, self.findable.where)
+            found += [(snapshot.key_of(place), there.base + place) for place in places]
+        return sorted(found)[: self.limit]
+
+
+@dataclass(frozen=True)
+class Matching:
+    """How many images a condition is true of."""
+
+    where: str
+
+    def answer(self, shelf: Shelf, slices: Sequence[Slice], check: Check) -> int:
+        """As `Request` has it."""
+        return sum(int(shelf.part(there).snapshot.matching(self.where).sum()) for there in slices)
+
+
+@dataclass(frozen=True)
+class PhotoBytes:
+    """The content of the file of an image, where this machine has one with its very content. most: bytes."""
+
+    image: int
+    most: int
+
+    def answer(self, shelf: Shelf, slices: Sequence[Slice], check: Check) -> list[bytes]:
+        """As `Request` has it."""
+        found = []
+        for there, place in places(slices, (self.image,)):
+            stored = shelf.part(there).snapshot.image(place)
+            for file in stored.files:
+                if file.is_file() and file.stat().st_size <= self.most:
+                    data = file.read_bytes()
+                    found += [data] if hashlib.sha256(data).hexdigest() == stored.key else []
+        return found[:1]
