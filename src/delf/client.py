@@ -171,7 +171,8 @@ class Client:
         sent = os.fsdecode(query) if isinstance(query, str | os.PathLike) and _key(query) is None else ""
         return SearchResult(query=sent or answer["query"], method=answer["method"], match=answer["match"],
                             seconds=answer["seconds"],
-                            results=tuple(_result(one) for one in answer["results"]), order=answer["order"])
+                            results=tuple(_result(one) for one in answer["results"]), order=answer["order"],
+                            missing=int(answer.get("missing", 0)))  # which older services do not say
 
     def matches(self, query: Query, other: str | RemoteImage | RemoteResult, *, box: Box | None = None,
                 method: str | None = None) -> ImageMatch:

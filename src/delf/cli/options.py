@@ -9,6 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from delf.collection import Collection
+    from delf.collection.made_by import MadeBy
     from delf.extractors import Extractor
     from delf.features import Delf
 
@@ -83,8 +84,8 @@ def load_any(own: str | None, model: str | None, runtime: str, device: str, thre
     return load_named(own, threads=threads, device=device, **options)
 
 
-def load_stored_extractor(collection: Collection, own: str | None, model: str | None, runtime: str, device: str,
-                          threads: int | None, quiet: bool, **options: Any) -> Extractor:
+def load_stored_extractor(collection: Collection | MadeBy, own: str | None, model: str | None, runtime: str,
+                          device: str, threads: int | None, quiet: bool, **options: Any) -> Extractor:
     """Load the extractor of a collection, or the one that the user names for it.
 
     A model has the options of the collection, as has an extractor that ships with the package.

@@ -24,8 +24,9 @@ from delf.cli.options import (
 
 
 def serve(
-    collections: Annotated[list[Path], typer.Argument(
-        metavar="COLLECTION...", help="The folder of a collection; of several, each is served below its name.")],
+    collections: Annotated[list[str], typer.Argument(
+        metavar="COLLECTION...", help="The folder of a collection; of several, each is served below its name. With "
+                                      "--ray, the path or the address of a store.")],
     host: Annotated[str, typer.Option(help="The address to listen at; the default is seen from this computer only.")]
     = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes one that is free.")] = 8000,
@@ -54,6 +55,13 @@ def serve(
         min=1, help="How many bytes a photo may have; 20,000,000 by default.")] = None,
     pixels: Annotated[int | None, typer.Option(
         min=1, help="How many pixels an uploaded photo may have; 50,000,000 by default.")] = None,
+    ray: Annotated[str | None, typer.Option(
+        metavar="ADDRESS", help="Search a store on the machines of a Ray cluster: local (start Ray on this machine), "
+                                "auto (the cluster that runs here) or HOST:PORT.")] = None,
+    replicas: Annotated[int | None, typer.Option(
+        min=1, help="With --ray: machines that have each segment, 2 by default, so that one may die.")] = None,
+    cache: Annotated[str | None, typer.Option(
+        metavar="FOLDER", help="With --ray: the folder on each machine in which segments are kept.")] = None,
     model: Annotated[str | None, typer.Option(help="The model file, where it is not a packaged one.")] = None,
     extractor: Own = None, settings: Settings = None,
     runtime: Runtime = "auto", device: Device = "cpu", threads: Threads = None, quiet: Quiet = False,
@@ -69,7 +77,10 @@ def serve(
     Example: [bold]delf serve places.delf[/bold]
 
     Example: [bold]delf serve places.delf shop.delf --port 8080[/bold]
+
+    Example: [bold]delf serve s3://photos/places.store --ray auto --replicas 3[/bold]
     """
+    from delf.cli.serving_cluster import opened_cluster, refuse_cluster_options, require_one_store, serve_cluster
     from delf.collection import Collection
     from delf.images import display_path
     from delf.service.library import Library
@@ -80,14 +91,26 @@ def serve(
                    header_seconds=header_seconds, per_address=per_address, upload_bytes=upload_bytes)
     wanted = None if methods is None else chosen_methods(methods)
     extraction = only_extraction(settings)
-    places = {"": collections[0]} if len(collections) == 1 else _named(collections)
-    libraries, options = {}, {}
+    if ray is not None:
+        kept = given(replicas=replicas, cache=cache, seconds=seconds)
+        options = ServiceOptions(hosts=tuple(allow_host or ()), **limits)
+        require_one_store(collections, token, uploads)
+        with opened_cluster(collections[0], ray, kept, quiet) as cluster:
+            loaded = load_stored_extractor(cluster.snapshot, extractor, model, runtime, device, threads, quiet,
+                                           **extraction)
+            serve_cluster(cluster, loaded, wanted, options, host, port, quiet)
+        return
+    refuse_cluster_options(collections, replicas=replicas, cache=cache)
+    folders = [Path(place) for place in collections]
+    places = {"": folders[0]} if len(folders) == 1 else _named(folders)
+    libraries: dict[str, Library] = {}
+    all_options: dict[str, ServiceOptions] = {}
     for name, place in places.items():
         own, folder = _token(name, token), uploads
         if uploads is not None and name and own is not None:
             folder = uploads / name
             folder.mkdir(exist_ok=True)
-        options[name] = ServiceOptions(token=own, uploads=folder, hosts=tuple(allow_host or ()), **limits)
+        all_options[name] = ServiceOptions(token=own, uploads=folder, hosts=tuple(allow_host or ()), **limits)
         with Collection.open(place) as opened:
             found = load_stored_extractor(opened, extractor, model, runtime, device, threads, quiet, **extraction)
         with progress("Preparing", "segments", quiet):
@@ -100,9 +123,9 @@ def serve(
         say("Ctrl-C ends the service.", quiet)
 
     if len(collections) == 1:
-        listen(libraries[""], options[""], host, port, started=started)
+        listen(libraries[""], all_options[""], host, port, started=started)
     else:
-        listen(libraries, options, host, port, started=started)
+        listen(libraries, all_options, host, port, started=started)
 
 
 def _named(collections: list[Path]) -> dict[str, Path]:

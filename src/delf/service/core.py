@@ -50,6 +50,9 @@ class Service:
         self.metrics.watch("delf_running", "Searches that are computed.", lambda: self.searching.running)
         self.metrics.watch("delf_picture_bytes", "Of thumbnails in memory.", lambda: self.pictures.total)
         self.metrics.watch("delf_images", "Photos of the collection.", self._images)
+        for name, (about, value) in library.measures().items():
+            self.metrics.watch(name, about, value)
+        self.metrics.watch_machines(library.by_machine)
 
     async def read(self, pool: Workers, request: Request, work: Callable[[Job, State], T]) -> T:
         """Do something with the state of now, in a pool, as long as the client waits for it."""

@@ -9,11 +9,8 @@ import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from delf.collection import Collection, Snapshot
 from delf.collection.catalogue import NAME
@@ -26,7 +23,6 @@ from delf.methods import DEFAULT_METHOD, METHODS
 from delf.retrieval import GlobalRetrieval, VoteOptions, open_retriever
 from delf.search import SearchEngine
 from delf.service.problems import Problem, not_found, removed
-from delf.types import IntArray
 
 KEY = r"^[0-9a-f]{64}$"
 _FROM_FEATURES = (VoteOptions, GlobalRetrieval)  # which search by what every collection has
@@ -36,7 +32,8 @@ _FROM_FEATURES = (VoteOptions, GlobalRetrieval)  # which search by what every co
 class Photo:
     """A photo of the collection. key: the SHA-256 of its content, which names it for ever; files: where it lies, with
     one first that exists where any does. preview: the reduced copy that is kept of one from memory, there or not; it is
-    then the only one of the files. keys, metadata: what those who added it called it, and said of it.
+    then the only one of the files. keys, metadata: what those who added it called it, and said of it. elsewhere: asks
+    other machines for its content, where there are any.
     """
 
     key: str
@@ -49,6 +46,7 @@ class Photo:
     preview: Path | None = None
     keys: tuple[str, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    elsewhere: Callable[[], bytes | None] | None = None
 
     @property
     def name(self) -> str:
@@ -83,8 +81,12 @@ class State:
             making = self._making.setdefault(method, threading.Lock())
         with making:  # others may search meanwhile with the methods that are there
             if method not in self._engines:
-                self._engines[method] = SearchEngine(self.snapshot, self.extractor, method=method)
+                self._engines[method] = self.made(method)
             return self._engines[method]
+
+    def made(self, method: str) -> SearchEngine:
+        """A new engine of a method. Raises as `SearchEngine` does."""
+        return SearchEngine(self.snapshot, self.extractor, method=method)
 
     def ordinal(self, key: str) -> int:
         """The place of a photo in this state. Raises `Problem` where there is none with this key (any more)."""
@@ -104,7 +106,12 @@ class State:
         others = tuple(file for file in stored.files if file != stored.file)
         preview = preview_path(self.snapshot.folder, stored.key)
         return Photo(stored.key, display_path(stored.path), (stored.file, *others), stored.size, stored.captured_at,
-                     gps, stored.camera, preview if stored.file == preview else None, stored.keys, stored.metadata)
+                     gps, stored.camera, preview if stored.file == preview else None, stored.keys, stored.metadata,
+                     self.elsewhere(ordinal))
+
+    def elsewhere(self, ordinal: int) -> Callable[[], bytes | None] | None:
+        """What asks other machines for the content of a photo; None where there are none."""
+        return None
 
     def after(self, key: str | None, limit: int, where: str | None = None) -> list[int]:
         """The places of the photos whose keys come next after one, in the order of their keys.
@@ -114,33 +121,13 @@ class State:
         That order is the same in every state, so that whoever lists photos in pieces misses none, and sees none twice,
         whatever is added, removed or merged meanwhile.
         """
-        order = self._by_key if where is None else self._by_key[self.snapshot.matching(where)[self._by_key]]
-        start = 0
-        if key is not None:
-            start, stop = 0, len(order)
-            while start < stop:
-                middle = (start + stop) // 2
-                if self.snapshot.key_of(int(order[middle])) <= key:
-                    start = middle + 1
-                else:
-                    stop = middle
-        return [int(ordinal) for ordinal in order[start : start + limit]]
-
-    @cached_property
-    def _by_key(self) -> IntArray:
-        """The places of the photos that are there, in the order of their keys."""
-        keys = [np.ascontiguousarray(segment.keys) for segment in self.snapshot.segments]
-        if not keys:
-            return np.zeros(0, np.int64)
-        parts = np.concatenate(keys).view(">u8")  # four numbers, the first of which weighs most
-        order = np.lexsort(parts.T[::-1])
-        return order[self.snapshot.alive[order]]
+        return self.snapshot.after(key, limit, where)
 
     def _missing(self, key: str) -> Problem:
         if not re.match(KEY, key):
             return not_found(f"the collection has no image {key[:64]!r}; images are known by their keys, which "
                              "/api/v1/images lists")
-        if self.snapshot.lookup.facts_of(bytes.fromhex(key)) is not None:
+        if self.snapshot.has_known(key):
             return removed(f"the image {key} was removed from the collection")
         return not_found(f"the collection has no image {key}")
 
@@ -235,9 +222,12 @@ class Library:
     def _prepared(self, snapshot: Snapshot, extractor: Extractor) -> State:
         """A state that can be searched by all that was searched by until now."""
         state = State(snapshot, extractor, self._keeper)
+        self._prepare(state)
+        return state
+
+    def _prepare(self, state: State) -> None:
         for method in self._state.methods:
             state.engine(method)
-        return state
 
     def _extractor_of(self, snapshot: Snapshot) -> Extractor | None:
         """What searches a state: the extractor of now, or, where another process has renewed the collection, a packaged
@@ -276,6 +266,14 @@ class Library:
                 return False
             return True
 
+    def measures(self) -> Mapping[str, tuple[str, Callable[[], float]]]:
+        """What is told beside the photos: by the name of each, a sentence and the number."""
+        return {}
+
+    def by_machine(self) -> Mapping[str, Mapping[str, float]]:
+        """Numbers of each machine that works for it, by their names."""
+        return {}
+
     def bytes(self) -> int:
         """How much of the disk it takes; 0 where that changes all the time."""
         for _ in range(3):
@@ -291,7 +289,7 @@ class Library:
         place = self._place()
         self._collection = Collection.open(self.folder)
         self._opened = place
-        self._keeper = _Keeper()
+        self._keeper: object = _Keeper()
         weakref.finalize(self._keeper, self._collection.catalogue.close)
 
     def _version(self) -> int:

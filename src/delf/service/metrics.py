@@ -25,9 +25,18 @@ class Metrics:
         self._searches = Counter("delf_searches", "Searches by method, and whether they found a match.",
                                  ("method", "match"), registry=self._registry)
 
+        self._machines: Callable[[], Mapping[str, Mapping[str, float]]] = dict
+        self._of_machines = Gauge("delf_machine", "Of each machine of a cluster: segments that it has, requests that "
+                                  "it was asked and has answered, and the seconds that these took.",
+                                  ("machine", "what"), registry=self._registry)
+
     def watch(self, name: str, about: str, value: Callable[[], float]) -> None:
         """A gauge that is looked at when it is asked for."""
         Gauge(name, about, registry=self._registry).set_function(value)
+
+    def watch_machines(self, values: Callable[[], Mapping[str, Mapping[str, float]]]) -> None:
+        """Numbers of machines that work for the service, which are asked for them when they are looked at."""
+        self._machines = values
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
         """A request was answered. route: as the service names it, so that there are only so many."""
@@ -43,4 +52,7 @@ class Metrics:
 
     def text(self) -> bytes:
         """All of it, as Prometheus reads it."""
+        for machine, values in self._machines().items():
+            for name, value in values.items():
+                self._of_machines.labels(machine, name).set(value)
         return generate_latest(self._registry)

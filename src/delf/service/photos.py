@@ -33,7 +33,7 @@ async def images(request: Request, service: Shared, after: After = None,
     def work(_: Job, state: State) -> Images:
         found = state.after(after, limit + 1, where)
         listed = [Image.of(state.photo_at(ordinal)) for ordinal in found[:limit]]
-        total = len(state.snapshot) if where is None else int(state.snapshot.matching(where).sum())
+        total = len(state.snapshot) if where is None else state.snapshot.count_matching(where)
         return Images(total=total, images=listed, next=listed[-1].key if len(found) > limit else None)
 
     return await service.read(service.drawing, request, work)

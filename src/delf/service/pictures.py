@@ -9,7 +9,7 @@ from PIL import Image
 
 from delf.images import ImageOptions, limit_size, load, resize
 from delf.service.library import Photo, State
-from delf.service.queries import Asked, file_of
+from delf.service.queries import Asked, source_of
 
 ATTENTION_SIDE = 512
 _QUALITY = 85
@@ -21,7 +21,7 @@ def jpeg(photo: Photo, side: int) -> bytes:
     Raises:
         Problem: its file is gone. ImageError: it cannot be read any more.
     """
-    pixels = load(file_of(photo), shrink_to=side, options=ImageOptions()).pixels
+    pixels = load(source_of(photo), shrink_to=side, options=ImageOptions()).pixels
     height, width = pixels.shape[:2]
     return _encoded(resize(pixels, limit_size(width, height, side)), "JPEG", quality=_QUALITY, optimize=True)
 

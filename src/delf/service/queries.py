@@ -29,7 +29,7 @@ class Asked:
         source: Path | bytes = self.data or b""
         options = self.options
         if self.key is not None:
-            source, options = file_of(state.photo(self.key)), ImageOptions()
+            source, options = source_of(state.photo(self.key)), ImageOptions()
         return QueryPhoto.read(source, longest_side=state.extractor.longest_side, box=self.box, options=options)
 
     @property
@@ -71,7 +71,8 @@ class Queries:
 
 def file_of(photo: Photo) -> Path:
     """A file of a photo that has its very content still. Raises `Problem` where none has."""
-    require_file(photo)
+    if not any(is_there(file) for file in photo.files):
+        raise _gone(photo, "is not there any more")
     if photo.preview is not None:  # it is no copy of the original, and knows of what size that was
         return photo.preview
     for file in photo.files:
@@ -80,9 +81,20 @@ def file_of(photo: Photo) -> Path:
     raise _gone(photo, "has another content by now")
 
 
+def source_of(photo: Photo) -> Path | bytes:
+    """A file as `file_of` gives it, or the content where another machine has one. Raises `Problem` where none has."""
+    try:
+        return file_of(photo)
+    except Problem:
+        content = None if photo.elsewhere is None else photo.elsewhere()
+        if content is None:
+            raise
+        return content
+
+
 def require_file(photo: Photo) -> None:
     """Raises `Problem` where no file of a photo is there any more."""
-    if not any(is_there(file) for file in photo.files):
+    if not any(is_there(file) for file in photo.files) and photo.elsewhere is None:
         raise _gone(photo, "is not there any more")
 
 

@@ -177,7 +177,10 @@ class SearchAnswer(BaseModel):
     verified: bool = Field(description="Whether the method looks at geometry.")
     verdict: Verdict
     order: str = Field(description="What the results are ordered by, in words.")
-    remark: str = Field(description="A sentence where that is not the order of the probabilities, or nothing.")
+    remark: str = Field(description="Sentences where that is not the order of the probabilities, or where photos "
+                        "could not be looked at, or nothing.")
+    missing: int = Field(0, description="How many photos could not be looked at, since no machine of the cluster has "
+                         "them at the moment.")
     size: Size
     seconds: dict[str, float]
     results: list[FoundImage]

@@ -88,7 +88,8 @@ def _search(service: Service, job: Job, state: State, asked: Asked, method: str,
                if result.ordinal is not None and (result.probability or 0.0) >= form.threshold]
     name = "" if asked.key is None else state.photo(asked.key).path
     return SearchAnswer(query=name, method=answer.method, match=answer.match, verified=answer.verified,
-                        verdict=answer.verdict, order=answer.order, remark=answer.remark, size=list(query.size),
+                        verdict=answer.verdict, order=answer.order, remark=answer.remark, missing=answer.missing,
+                        size=list(query.size),
                         model=state.snapshot.about["model"]["name"], seconds=answer.seconds, results=results)
 
 
