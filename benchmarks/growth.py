@@ -184,7 +184,7 @@ def removing(photos: Path, folder: Path, count: int) -> Figures:
     with Collection.open(folder / "copy.delf") as collection:
         engine = SearchEngine(collection, Delf.load(threads=1), options=PLAIN["delf-asmk"])
         cpu, _, number = _timed(lambda: collection.remove(made_file((folder / "made").absolute(), 0).parent))
-        assert number == FOLDER
+        assert number == min(count, FOLDER)
         refresh, _, _ = _timed(engine.refresh)
         return {"cpu": cpu, "refresh": refresh}
 

@@ -169,6 +169,7 @@ def systems() -> dict[str, Callable[[Scene], tuple[int, float, Search]]]:
         "PRQ 8x2x8": lambda words, n: faiss.IndexIVFProductResidualQuantizer(words, 128, n, 8, 2, 8),
         "PLSQ 8x2x8": lambda words, n: faiss.IndexIVFProductLocalSearchQuantizer(words, 128, n, 8, 2, 8)}
     own: dict[str, Callable[[Scene], tuple[int, float, Search]]] = {
+        "ivfpq 16x8": partial(_own, IvfPqQuantiser, IvfPqOptions()),
         "ivfpq 32x8": partial(_own, IvfPqQuantiser, IvfPqOptions(subquantizers=32)),
         "lopq 32x4": partial(_own, LopqQuantiser, LopqOptions(bits=4)),
         "lopq 32x8": partial(_own, LopqQuantiser, LopqOptions())}
@@ -228,8 +229,8 @@ def _own(kind: Any, options: Any, scene: Scene) -> tuple[int, float, Search]:
         return found
 
     search.keep = folder  # type: ignore[attr-defined]
-    parts = options.subquantizers if isinstance(options, IvfPqOptions) else options.segments
-    return quantiser.words, (parts or 32) * options.bits / 8, search
+    size = quantiser.code_size if isinstance(options, IvfPqOptions) else quantiser.segments * options.bits / 8
+    return quantiser.words, float(size), search
 
 
 def measure(name: str, make: Callable[[Scene], tuple[int, float, Search]], scene: Scene) -> list[Row]:

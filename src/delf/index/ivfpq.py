@@ -46,10 +46,11 @@ class IvfPqOptions:
     """How to quantise and how far to search.
 
     words: of the coarse quantiser; None takes 4 sqrt(N), and no more than the sample can teach.
-    subquantizers: M, a divisor of D; None takes D / 8 for 64 dimensions or more, which is 16 for 128 and finds as
-    much as twice as many do (`benchmarks/CHOICES.md`), and D / 4 for fewer, which is 10 for 40. bits: of a
-    subquantiser, 4 to 8. probes: words searched for a query. iterations: of k-means. refine: where the
-    8-bit codes are at hand, how many times k candidates are ranked by them; 1 leaves the quantised order.
+    subquantizers: M, a divisor of D; None takes D / 8 for 64 dimensions or more, which is 16 for 128 (by which
+    votes order images as well as by twice as many: `benchmarks/CHOICES.md`), and D / 4 for fewer, which is 10
+    for 40. bits: of a subquantiser, 4 to 8. probes: words searched for a query. iterations: of k-means. refine:
+    where the 8-bit codes are at hand, how many times k candidates are ranked by them; 1 leaves the quantised
+    order.
     """
 
     words: int | None = None
