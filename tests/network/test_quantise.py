@@ -130,3 +130,18 @@ def test_files_that_are_no_models(tmp_path: Path) -> None:
     onnx.save(onnx.helper.make_model(onnx.helper.make_graph([identity], "g", [], [])), tmp_path / "m.onnx")
     with pytest.raises(ModelError, match=r"m\.onnx has no trunk"):
         quantise_onnx(tmp_path / "m.onnx", [tmp_path / "x.jpg"], tmp_path / "n.onnx")
+
+
+def test_convolutions_of_single_channels_stay_as_they_are(photos: Path, tmp_path: Path) -> None:
+    """They are the one kind in a joined trunk whose weights are not rounded."""
+    from delf.models import PCA, ModelConfig
+    from delf.network.export import export_onnx
+    from delf.network.model import DelfModel
+    from delf.network.quantise import quantise_onnx
+
+    pca = PCA(np.zeros(256, np.float32), np.eye(256, dtype=np.float32)[:8], np.ones(8, np.float32))
+    export_onnx(DelfModel(ModelConfig("thin", trunk="lowrank18", stride=8), pca).eval(), tmp_path / "thin.onnx")
+    quantise_onnx(tmp_path / "thin.onnx", sorted(photos.glob("*.jpg")), tmp_path / "int8.onnx", count=1)
+    whole = {node.name for node in onnx.load(tmp_path / "int8.onnx").graph.node if node.op_type == "Conv"
+             and node.name.startswith("/trunk/") and not node.input[1].endswith("DequantizeLinear_Output")}
+    assert whole == {"/trunk/conv_join/Conv"}

@@ -55,7 +55,7 @@ def quantise_onnx(source: Path, photos: Sequence[Path], target: Path, *, count: 
     about = {entry.key: entry.value for entry in graph.metadata_props}.get(METADATA_KEY)
     if about is not None and not isinstance(ModelConfig.from_json(about, source).trunk_layout, TrunkLayout):
         raise ModelError(f"{source} has a trunk that is no ResNet, and 8 bits are for those alone")
-    trunk = [node.name for node in graph.graph.node if node.name.startswith("/trunk/")]
+    trunk = [node.name for node in graph.graph.node if node.name.startswith("/trunk/") and not _each_by_itself(node)]
     if not trunk:
         raise ModelError(f"{source} has no trunk to quantise; give a file that 'delf export' has made")
     if any(node.op_type == "QuantizeLinear" for node in graph.graph.node):
@@ -80,6 +80,11 @@ def quantise_onnx(source: Path, photos: Sequence[Path], target: Path, *, count: 
         onnx.helper.set_model_props(quantised, {entry.key: entry.value for entry in graph.metadata_props})
         onnx.save(quantised, temporary)
         seal(temporary)
+
+
+def _each_by_itself(node: Any) -> bool:
+    """Whether it is a convolution of each channel by itself: too little work to be worth 8 bits."""
+    return any(attribute.name == "group" and attribute.i > 1 for attribute in node.attribute)
 
 
 class _Squares:
