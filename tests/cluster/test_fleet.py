@@ -151,6 +151,8 @@ def test_limits_and_what_is_not_spread(opened: Callable[..., Cluster], extractor
         ClusterEngine(cluster, extractor, method="hqe")
     with pytest.raises(OptionError, match="replicas"):
         opened(replicas=0)
+    cluster.close()
+    cluster.close()  # nothing is asked of a cluster that was let go of, which Ray would take for a wish to start one
 
 
 def test_a_client_that_has_gone_ends_the_search(opened: Callable[..., Cluster], extractor: Any,

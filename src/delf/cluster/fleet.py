@@ -76,7 +76,7 @@ class Fleet:
         self._editions: weakref.WeakSet[Edition] = weakref.WeakSet()
         self._failed: dict[str, str] = {}
         self._lock, self._loading = threading.RLock(), threading.Lock()
-        self._ended = threading.Event()
+        self._ended, self._closed = threading.Event(), False
         self._watch = threading.Thread(target=self._watching, name="delf-fleet", daemon=True)
 
     def start(self) -> None:
@@ -305,7 +305,11 @@ class Fleet:
                     self._told(f"looking after the workers has failed ({said}); it is tried again")
 
     def close(self) -> None:
-        """End all workers."""
+        """End all workers; nothing where that was done."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
         self._ended.set()
         if self._watch.is_alive():
             self._watch.join(timeout=10)

@@ -23,13 +23,21 @@ class RayTransport:
             MissingDependencyError, ClusterError, OptionError: as `delf.cluster.connecting.connected`.
         """
         self._connection = ExitStack()
-        self._ray = ray = self._connection.enter_context(connected(address))
+        self._joined = ray = self._connection.enter_context(connected(address))
+        self._closed = False
         # What dies is told by exceptions of these classes.
         self._deaths = (ray.exceptions.RayActorError, ray.exceptions.WorkerCrashedError,
                         ray.exceptions.ObjectLostError, ray.exceptions.NodeDiedError)
         groups = {"load": _LOADED_AT_ONCE, "ask": _ASKED_AT_ONCE}
         self._kind = ray.remote(num_cpus=0, max_restarts=0, max_concurrency=_ASKED_AT_ONCE,
                                 concurrency_groups=groups)(_with_groups(ray))
+
+    @property
+    def _ray(self) -> Any:
+        """Ray, while this is connected: asked for anything later, it would start a cluster of its own."""
+        if self._closed:
+            raise WorkerLostError("the cluster was let go of")
+        return self._joined
 
     def machines(self) -> list[Machine]:
         """As `Transport` has it: the nodes that have a core, or any."""
@@ -50,6 +58,7 @@ class RayTransport:
 
     def call(self, worker: Any, method: str, *arguments: Any) -> Any:
         """As `Transport` has it."""
+        assert self._ray is not None, "it raises where this is closed"
         return getattr(worker, method).remote(*arguments)
 
     def wait(self, calls: Sequence[Any], seconds: float) -> list[Any]:
@@ -77,6 +86,7 @@ class RayTransport:
 
     def close(self) -> None:
         """As `Transport` has it."""
+        self._closed = True
         self._connection.close()
 
 
