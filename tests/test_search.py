@@ -279,6 +279,14 @@ def test_what_is_not_there_is_no_match(answers: Any) -> None:
     assert answer.verdict in ("perhaps", "no match")
 
 
+def test_a_large_collection_counts_as_the_largest_that_the_probability_was_fitted_on(
+        collection: Any, extractor: Any, queries: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("delf.search.LARGEST", SMALLEST)
+    results = SearchEngine(collection, extractor).search(queries["coffee"].path).results
+    counted = {bool(result.inliers): result.evidence["images"] for result in results if result.examined}
+    assert counted[True] == pytest.approx(np.log10(SMALLEST)) and len(collection) > SMALLEST
+
+
 def test_an_answer_is_in_order_and_complete(answers: Any, collection: Any, extractor: Any) -> None:
     for name, answer in answers.items():
         assert (answer.query, answer.method) == (name, DEFAULT_METHOD)

@@ -24,7 +24,7 @@ from delf.methods import DEFAULT_METHOD, SearchOptions, method_options
 from delf.pair import image_match
 from delf.pools import Pool
 from delf.query import Query, timed
-from delf.ranking import CHANCE, DISTINCT, RANKINGS, SMALLEST, WORDS, Candidates
+from delf.ranking import CHANCE, DISTINCT, LARGEST, RANKINGS, SMALLEST, WORDS, Candidates
 from delf.retrieval import Retriever, open_retriever
 from delf.types import Box, Features, ImageMatch, IntArray, Result, Results, SearchResult, require_top
 from delf.verification import single_threaded_products
@@ -331,7 +331,7 @@ class SearchEngine:
             more[WORDS] = look.words_of(one)
             by_words = self.extractor.weights(by_words=True)
             if one.confirmed and by_words:  # without any, there is nothing that could be shown
-                weights, total = by_words, max(total, SMALLEST)
+                weights, total = by_words, min(max(total, SMALLEST), LARGEST)
         return image_match(look.query, one.features, one.found, one.details, images=total, weights=weights, more=more)
 
 

@@ -4,6 +4,7 @@ from delf.ranking.confidence import (
     BACKGROUND,
     DETAILS,
     DISTINCT,
+    LARGEST,
     MATCH_PROBABILITY,
     SMALLEST,
     WORDS,
@@ -20,7 +21,31 @@ from delf.ranking.order import CHANCE, COUNTS, DISTINCT_CHANCE, RANKINGS
 from delf.ranking.support import SupportOptions, support, supporters
 from delf.ranking.votes import Candidates, count_votes, in_order
 
-__all__ = ["BACKGROUND", "CHANCE", "COUNTS", "DETAILS", "DISTINCT", "DISTINCT_CHANCE", "MATCH_PROBABILITY", "RANKINGS",
-           "SMALLEST", "WORDS", "Candidates", "SupportOptions", "background_of", "count_votes", "detail_count",
-           "detail_evidence", "distinct_inliers", "evidence", "in_order", "probability", "spanned_area", "support",
-           "supporters", "words_background", "words_evidence"]
+__all__ = [
+    "BACKGROUND",
+    "CHANCE",
+    "COUNTS",
+    "DETAILS",
+    "DISTINCT",
+    "DISTINCT_CHANCE",
+    "LARGEST",
+    "MATCH_PROBABILITY",
+    "RANKINGS",
+    "SMALLEST",
+    "WORDS",
+    "Candidates",
+    "SupportOptions",
+    "background_of",
+    "count_votes",
+    "detail_count",
+    "detail_evidence",
+    "distinct_inliers",
+    "evidence",
+    "in_order",
+    "probability",
+    "spanned_area",
+    "support",
+    "supporters",
+    "words_background",
+    "words_evidence",
+]

@@ -13,7 +13,7 @@ from delf.ranking.quantiles import quantile
 from delf.types import Features, FloatArray, IntArray, Verification
 from delf.verdicts import MATCH_PROBABILITY
 
-__all__ = ["BACKGROUND", "DETAILS", "DISTINCT", "MATCH_PROBABILITY", "SMALLEST", "WORDS", "background_of",
+__all__ = ["BACKGROUND", "DETAILS", "DISTINCT", "LARGEST", "MATCH_PROBABILITY", "SMALLEST", "WORDS", "background_of",
            "detail_evidence", "evidence", "probability", "spanned_area", "words_background", "words_evidence"]
 
 EVIDENCE = ("inliers", "share", "area", "similarity", "images")
@@ -23,6 +23,7 @@ BACKGROUND = 0.9  # share of the images that are less similar by words than thos
 _FLOOR = 0.0003  # of similarities by words, below which differences are chance
 _USUAL = (20, 0.0008)  # so many images of such a similarity, as wrong images of held-out classes have; not tuned
 SMALLEST = 10  # images of the smallest collection that a probability by words is fitted for
+LARGEST = 1000  # and of the largest: among more, what they cost is in the similarities that one is judged beside
 DETAILS = "details"  # log(1 + details that agree beyond those that chance gives): of images that have details
 INTERCEPT = "intercept"
 # Of a model that carries none of its own: a logistic fit of the inlier count alone, on pairs with 15 inliers or more.
