@@ -12,7 +12,7 @@ export PYTHONDONTWRITEBYTECODE :=
 # The workers of the tests fill the cores: more threads in each would mostly wait for one another.
 WORKERS := OMP_NUM_THREADS=1
 
-.PHONY: install demo environments test test-newest test-oldest coverage lint docs bench bench-quality clean
+.PHONY: install demo environments test test-newest test-cluster test-oldest coverage lint docs bench bench-quality clean
 
 install: $(PLAIN)/.installed            ## .venv with bin/delf: a plain install, without torch
 
@@ -45,10 +45,15 @@ test: environments                      ## all tests, in environments of their o
 	nice $(MAKE) --no-print-directory lint $(if $(PYTEST),,test-oldest) >$$beside 2>&1 & others=$$!; \
 	trap "kill $$others" INT; \
 	$(MAKE) --no-print-directory test-newest || code=1; \
+	$(if $(PYTEST),,$(MAKE) --no-print-directory test-cluster || code=1;) \
 	wait $$others || code=1; cat $$beside; rm $$beside; exit $$code
 
 test-newest: $(DEV)/.installed install  ## with the versions of the lock files
-	DELF_PLAIN=$(CURDIR)/$(PLAIN) $(WORKERS) $(DEV)/bin/python -m pytest --durations=15 $(PARALLEL) $(PYTEST)
+	DELF_PLAIN=$(CURDIR)/$(PLAIN) $(WORKERS) $(DEV)/bin/python -m pytest --durations=15 $(PARALLEL) $(or $(PYTEST),--ignore=tests/cluster)
+
+# One process and nothing beside it, as Ray starts processes of its own and gives them little time to answer.
+test-cluster: $(DEV)/.installed         ## indexing and searching on several nodes of a cluster, all on this machine
+	$(WORKERS) $(DEV)/bin/python -m pytest --durations=5 tests/cluster
 
 # What depends on the versions of OpenCV, faiss, Pillow, numpy and ONNX Runtime, with the oldest of each.
 test-oldest: $(OLDEST)/.installed       ## with the oldest versions that pyproject.toml claims
