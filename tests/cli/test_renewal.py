@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from delf.cli import collections
+from delf.cli import indexing
 from delf.collection import Collection
 from delf.errors import ModelError
 
@@ -100,8 +100,8 @@ def test_a_collection_is_added_to_with_its_own_model(delf: Run, few: Path, monke
         asked.append(model)
         raise ModelError("that is all")
 
-    monkeypatch.setattr(collections, "load_any", load_any)
-    monkeypatch.setattr(collections, "MODEL", "delf-of-later")
+    monkeypatch.setattr(indexing, "load_any", load_any)
+    monkeypatch.setattr(indexing, "MODEL", "delf-of-later")
     delf("index", "few", "-o", "places.delf").failed("that is all")
     delf("index", "few", "-o", "new.delf").failed("that is all")
     monkeypatch.setattr("delf.models.packaged_models", lambda: ["delf-of-later"])

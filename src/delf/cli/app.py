@@ -13,7 +13,7 @@ import typer
 from delf.cli.archive import build, clean, review, split
 from delf.cli.benchmark import benchmark
 from delf.cli.codebook import codebook
-from delf.cli.collections import index, info, search
+from delf.cli.collections import info, search
 from delf.cli.dataset import dataset
 from delf.cli.demo import demo
 from delf.cli.duplicates import duplicates
@@ -22,6 +22,7 @@ from delf.cli.explore import explore
 from delf.cli.finding import describe, photos
 from delf.cli.formats import colmap, convert, retrieve
 from delf.cli.images import attention, extract, match
+from delf.cli.indexing import index
 from delf.cli.models import calibrate, export, pairs, train
 from delf.cli.opening import open
 from delf.cli.rejection import reject

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from delf.cli.collections import extractor_as_before
 from delf.cli.console import counted, print_json, progress, report_passed_over, report_skipped, say
+from delf.cli.indexing import extractor_as_before
 from delf.cli.options import (
     MODEL,
     Device,

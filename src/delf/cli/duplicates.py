@@ -7,9 +7,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from delf.cli.collections import Folder
 from delf.cli.console import counted, print_json, progress, report_skipped, say
-from delf.cli.options import Json, Own, Quiet, Settings, Strict, Threads, load_stored_extractor, only_extraction
+from delf.cli.options import (
+    Folder,
+    Json,
+    Own,
+    Quiet,
+    Settings,
+    Strict,
+    Threads,
+    load_stored_extractor,
+    only_extraction,
+)
 from delf.errors import OptionError
 
 if TYPE_CHECKING:

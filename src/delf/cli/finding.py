@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from delf.cli.collections import Folder
 from delf.cli.console import counted, print_json
-from delf.cli.options import Json, Where
+from delf.cli.options import Folder, Json, Where
 
 if TYPE_CHECKING:
     from delf.collection import StoredImage

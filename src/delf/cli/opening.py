@@ -10,8 +10,8 @@ from typing import Annotated
 
 import typer
 
-from delf.cli.collections import extractor_as_before
 from delf.cli.console import counted, say
+from delf.cli.indexing import extractor_as_before
 from delf.cli.options import Device, Own, Quiet, Runtime, Settings, Threads, only_extraction
 
 

@@ -57,6 +57,9 @@ Exclude = Annotated[list[str] | None, typer.Option(
     metavar="GLOB", help="Pass over files and folders whose name, or whose path below PHOTOS, matches this pattern. "
                          "You may repeat this: --exclude '*.gif' --exclude 2019/private.")]
 
+Folder = Annotated[Path, typer.Argument(metavar="COLLECTION", help="Use the collection in this folder.")]
+FolderOrStore = Annotated[str, typer.Argument(metavar="COLLECTION", help="Use the collection in this folder, or the "
+                                              "store at this path or address.")]
 RayAddress = Annotated[str | None, typer.Option(
     "--ray", metavar="ADDRESS", help="Have all nodes of a Ray cluster do it, into a store: local (start Ray on this "
                                      "machine), auto (the cluster that runs here) or HOST:PORT.")]

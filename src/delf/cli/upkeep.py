@@ -7,9 +7,8 @@ from typing import Annotated
 
 import typer
 
-from delf.cli.collections import Folder, FolderOrStore
 from delf.cli.console import counted, print_json, progress
-from delf.cli.options import Json, Quiet
+from delf.cli.options import Folder, FolderOrStore, Json, Quiet
 
 
 def remove(
