@@ -198,7 +198,7 @@ class Watch:
 
 def measure(engine: SearchEngine, asmk: Asmk, queries: list[Query]) -> None:
     """Print how long queries take."""
-    index: Any = engine.retriever._index  # type: ignore[attr-defined]
+    index: Any = engine.retriever._images._index  # type: ignore[attr-defined]
     index._scan = watch = Watch(index._scan)
     rows: list[dict[str, float]] = []
     for number, query in enumerate(queries):
