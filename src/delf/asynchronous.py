@@ -17,9 +17,10 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from delf.calling import Call
-from delf.client import Client, Photo, Query, RemoteImage, RemoteResult, RemoteSection, SharedQuery
+from delf.client import Client, Photo, Query
 from delf.images import ImageSource
 from delf.pools import Pool
+from delf.remote import RemoteImage, RemoteResult, RemoteSection, SharedQuery
 from delf.search import Check, SearchEngine
 from delf.types import Box, Features, ImageMatch, SearchResult
 from delf.uploading import UploadReport

@@ -17,16 +17,22 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import urlencode, urlsplit
 
-import numpy as np
-
 from delf.calling import Call, Connections, multipart
 from delf.errors import DelfError, OptionError
-from delf.types import Box, ImageMatch, Result, SearchResult, require_top
+from delf.remote import (
+    RemoteImage,
+    RemoteResult,
+    RemoteSection,
+    SharedQuery,
+    points_of,
+    remote_image,
+    remote_result,
+    transform_of,
+)
+from delf.types import Box, ImageMatch, SearchResult, require_top
 
 if TYPE_CHECKING:
     from delf.images import ImageSource
@@ -48,68 +54,6 @@ class ServiceError(DelfError):
     def __init__(self, sentence: str, status: int, code: str) -> None:
         super().__init__(sentence)
         self.status, self.code = status, code
-
-
-@dataclass(frozen=True)
-class RemoteImage:
-    """A photo of the collection. key: the SHA-256 of its content, which always identifies it. path: the path as it was
-    indexed. size: (width, height). gps: (latitude, longitude) in degrees. taken: a time in ISO 8601. camera: maker and
-    model. keys: those under which it was added from memory. metadata: what was stored with it.
-    second: the time of a frame in its video.
-    """
-
-    key: str
-    name: str
-    path: str
-    size: tuple[int, int]
-    gps: tuple[float, float] | None
-    taken: str | None
-    camera: str | None = None
-    keys: tuple[str, ...] = ()
-    metadata: Mapping[str, Any] = field(default_factory=dict)
-    second: float | None = None
-
-    @property
-    def id(self) -> str:
-        """What the service knows the photo by: its key."""
-        return self.key
-
-
-@dataclass(frozen=True)
-class RemoteSection:
-    """Photos that follow one another in an order. label: a month such as 2019-07, a folder or a letter, "" for those
-    without; start: the place of the first one, from 0.
-    """
-
-    label: str
-    start: int
-    count: int
-
-
-@dataclass(frozen=True, eq=False)
-class RemoteResult(Result):
-    """A result, with what is known of the photo. Its files lie on the computer of the service."""
-
-    photo: RemoteImage | None = None
-
-    @property
-    def id(self) -> str:
-        """What the service knows the photo by: its key."""
-        return self.key
-
-    @property
-    def name(self) -> str:
-        """The name of the file."""
-        return Path(self.image).name if self.photo is None else self.photo.name
-
-
-@dataclass(frozen=True)
-class SharedQuery:
-    """A query that the service keeps for a while. url: of the page, for others to search with it; until: ISO 8601."""
-
-    key: str
-    until: str
-    url: str
 
 
 Query: TypeAlias = "Photo | RemoteImage | RemoteResult | SharedQuery"
@@ -195,14 +139,14 @@ class Client:
         sent = os.fsdecode(query) if isinstance(query, str | os.PathLike) and _key(query) is None else ""
         return SearchResult(query=sent or answer["query"], method=answer["method"], match=answer["match"],
                             seconds=answer["seconds"],
-                            results=tuple(_result(one) for one in answer["results"]), order=answer["order"],
+                            results=tuple(remote_result(one) for one in answer["results"]), order=answer["order"],
                             missing=int(answer.get("missing", 0)))  # which older services do not say
 
     def matches(self, query: Query, other: str | RemoteImage | RemoteResult, *, box: Box | None = None,
                 method: str | None = None) -> ImageMatch:
         """The points that a query and a photo of the collection share, and the probability of a match."""
         answer = self._json("POST", "/matches", _form(query, box, method) | {"other": _key_of(other)}, query)
-        return ImageMatch(inlier_points=_points(answer["inlier_points"]), transform=_transform(answer["transform"]),
+        return ImageMatch(inlier_points=points_of(answer["inlier_points"]), transform=transform_of(answer["transform"]),
                           inliers=answer["inliers"], tentative=answer["tentative"], probability=answer["probability"])
 
     def images(self, where: str | None = None, *, order: str | None = None) -> Iterator[RemoteImage]:
@@ -217,7 +161,7 @@ class Client:
         listed = 0
         while wanted is not None:
             page = self._json("GET", f"/images?{urlencode(wanted)}")
-            yield from map(_image, page["images"])
+            yield from map(remote_image, page["images"])
             listed += len(page["images"])
             if order is not None:
                 wanted = asked | {"offset": listed} if page["images"] and listed < page["total"] else None
@@ -399,26 +343,3 @@ def _error(status: int, body: bytes) -> ServiceError:
         return ServiceError(str(error["message"]), status, str(error["code"]))
     except (ValueError, KeyError, TypeError, RecursionError):
         return ServiceError(f"the service answered with status {status} and no explanation", status, "http")
-
-
-def _image(one: Mapping[str, Any]) -> RemoteImage:
-    gps = one["gps"]
-    return RemoteImage(one["key"], one["name"], one["image"], (one["size"][0], one["size"][1]),
-                       None if gps is None else (gps[0], gps[1]), one["taken"], one["camera"], tuple(one["keys"]),
-                       one["metadata"], one.get("second"))
-
-
-def _result(one: Mapping[str, Any]) -> RemoteResult:
-    return RemoteResult(rank=one["rank"], image=one["image"], score=one["score"], inliers=one["inliers"],
-                        probability=one["probability"], transform=_transform(one["transform"]),
-                        inlier_points=_points(one["inlier_points"] or []), examined=one["examined"], key=one["key"],
-                        file=Path(one["file"]), files=tuple(map(Path, one["files"])), keys=tuple(one["keys"]),
-                        metadata=one["metadata"], second=one.get("second"), photo=_image(one))
-
-
-def _transform(rows: Any) -> Any:
-    return None if rows is None else np.asarray(rows, np.float64)
-
-
-def _points(rows: Any) -> Any:
-    return np.asarray(rows, np.float32).reshape(-1, 4)

@@ -25,8 +25,9 @@ from PIL import Image
 from shown import examples
 
 from delf import AsyncClient, Client, DelfError, SearchEngine
-from delf.client import RemoteResult, ServiceError
+from delf.client import ServiceError
 from delf.errors import OptionError
+from delf.remote import RemoteResult
 
 ROOT = Path(__file__).parents[2]
 
