@@ -181,7 +181,7 @@ def test_a_worker_that_has_lost_words_is_given_them_again(growing: Growing, quer
     assert asked(engine, query) == before
     lose()
     with monkeypatch.context() as patch:
-        patch.setattr(cluster.fleet, "_teach", lambda: None)
+        patch.setattr(cluster.fleet, "_teach", lambda workers: None)
         with pytest.raises(CollectionError, match="can be given the visual words"):
             engine.search_features(query)
     assert asked(engine, query) == before

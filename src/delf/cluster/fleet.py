@@ -166,7 +166,7 @@ class Fleet:
         """A worker does not know some words that it was thought to know: whether it does now."""
         with self._lock:
             worker.words = worker.words - {key}
-        self._teach()
+        self._teach([worker])
         return key in worker.words
 
     def _require_taught(self, edition: Edition, key: WordsKey) -> None:
@@ -257,11 +257,11 @@ class Fleet:
         self.restarts += len(new)
         self._teach()
 
-    def _teach(self) -> None:
-        """Have all workers know all words that are searched by."""
+    def _teach(self, workers: Sequence[Worker] | None = None) -> None:
+        """Have workers, by default all, know all words that are searched by."""
         with self._lock:
             words = dict(self._words)
-            lessons = [(worker, key) for worker in self.workers for key in words
+            lessons = [(worker, key) for worker in (self.workers if workers is None else workers) for key in words
                        if key not in worker.words and not worker.lost]
         calls = {self.transport.call(worker.handle, "learn", key, *words[key]): (worker, key)
                  for worker, key in lessons}
