@@ -79,6 +79,7 @@ def test_a_store_there_is_what_a_folder_gives(prefix: str, uploaded: str, pictur
     assert remove(store, [f"{uploaded}/4.png"]) == 1
     assert store.manifest.images == 9
     assert compact(store, grace=0).images == 1
+    assert store.location.names("pieces") == []
     assert store.location.names("segments") == [store.manifest.segments[0].name]
     assert len(store.location.names(f"segments/{store.manifest.segments[0].name}")) == len(
         store.manifest.segments[0].files) + 1

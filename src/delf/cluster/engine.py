@@ -99,7 +99,7 @@ class ClusterEngine(SearchEngine):
 
     def _state_of(self, shown: ClusterSnapshot, words: _Words | None, session: Session) -> _ClusterState:
         """What one piece of work is done with."""
-        options = self.options
+        options, session.keeps = self.options, words
         verifier = GatheredVerifier(session, self._pool, Verifying(
             options.matching, options.verification, options.screening, options.details))
         return _ClusterState(cast(Snapshot, shown), self._retriever(options.retrieval, shown, words, session), verifier,

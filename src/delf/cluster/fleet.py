@@ -18,7 +18,7 @@ from typing import Any
 
 from delf.cluster.manifest import Manifest
 from delf.cluster.options import FleetOptions
-from delf.cluster.parts import PartFacts, Slice, WordsKey, require_same
+from delf.cluster.parts import MissingPartError, MissingWordsError, PartFacts, Slice, WordsKey, require_same
 from delf.cluster.placement import placed
 from delf.cluster.transport import Machine, Transport, WorkerLostError
 from delf.errors import CollectionError, DelfError
@@ -42,11 +42,14 @@ class Worker:
 
 @dataclass(frozen=True, eq=False)
 class Edition:
-    """A state of a store, as it is searched. manifest: which it is; sent: the same, as workers are given it."""
+    """A state of a store, as it is searched. manifest: which it is; sent: the same, as workers are given it. prepared:
+    the words by which its segments have lists.
+    """
 
     manifest: Manifest
     sent: Any
     slices: tuple[Slice, ...]
+    prepared: set[WordsKey] = field(default_factory=set)
 
     @property
     def images(self) -> int:
@@ -75,6 +78,7 @@ class Fleet:
         self._leases: weakref.WeakSet[Lease] = weakref.WeakSet()
         self._editions: weakref.WeakSet[Edition] = weakref.WeakSet()
         self._failed: dict[str, str] = {}
+        self._untaught: weakref.WeakKeyDictionary[Worker, str] = weakref.WeakKeyDictionary()
         self._lock, self._loading = threading.RLock(), threading.Lock()
         self._ended, self._closed = threading.Event(), False
         self._watch = threading.Thread(target=self._watching, name="delf-fleet", daemon=True)
@@ -135,21 +139,44 @@ class Fleet:
         return whole
 
     def learn(self, edition: Edition, key: WordsKey, asmk: Asmk, weights: FloatArray | None = None) -> Lease:
-        """Have all workers compare by some words, and make lists for a state; by other words they go on as before."""
+        """Have all workers compare by some words, and make lists for a state; by other words they go on as before.
+
+        Raises:
+            CollectionError: a segment is on no worker that could be given the words, or its lists cannot be made, and
+                the text says why.
+        """
         lease = Lease(key)
-        self._leases.add(lease)
-        with self._lock:
-            if key in self._words:
-                return lease
-        sent = self.transport.put(asmk), self.transport.put(weights)
-        with self._lock:
-            self._words[key] = sent
+        with self._lock:  # or what nobody has a lease for yet might be let go of in between
+            self._leases.add(lease)
+            if key not in self._words:
+                self._words[key] = self.transport.put(asmk), self.transport.put(weights)
         self._teach()
-        with self._loading:
-            calls = {self.transport.call(worker.handle, "prepare", one, [key]): worker
-                     for one in edition.slices for worker in self.holders(one)}
-            self._gather(calls, self.options.loading_seconds)
+        self._require_taught(edition, key)
+        if key not in edition.prepared:
+            with self._loading:
+                calls = {self.transport.call(worker.handle, "prepare", one, [key]): worker for one in edition.slices
+                         for worker in self.holders(one) if key in worker.words}
+                problems = self._gather(calls, self.options.loading_seconds)
+            if problems:
+                raise CollectionError(f"lists of the visual words cannot be made on {problems[0]}")
+            edition.prepared.add(key)
         return lease
+
+    def teach_again(self, worker: Worker, key: WordsKey) -> bool:
+        """A worker does not know some words that it was thought to know: whether it does now."""
+        with self._lock:
+            worker.words = worker.words - {key}
+        self._teach([worker])
+        return key in worker.words
+
+    def _require_taught(self, edition: Edition, key: WordsKey) -> None:
+        """Make sure that whatever is held by workers is held by one that knows some words."""
+        holders = [self.holders(one) for one in edition.slices]
+        lacking = [workers for workers in holders if workers and all(key not in one.words for one in workers)]
+        if lacking:
+            worker = lacking[0][0]
+            raise CollectionError(f"{len(lacking):,} of {len(holders):,} segments of the store cannot be searched by "
+                                  f"visual words, as {self._untaught.get(worker, 'their machines have died')}")
 
     def _hold(self, edition: Edition, slices: Sequence[Slice], progress: Progress = lambda done, total: None, *,
               urgent: bool = False) -> None:
@@ -169,9 +196,10 @@ class Fleet:
                 raise CollectionError(f"{len(lacking):,} of {len(slices):,} segments of the store cannot be loaded: "
                                       f"{why}")
 
-    def _gather(self, calls: dict[Any, Any], seconds: float, left: Callable[[int], None] = lambda left: None) -> None:
-        """Wait for calls that hold or prepare segments, and note what has become of them."""
-        end = time.monotonic() + seconds
+    def _gather(self, calls: dict[Any, Any], seconds: float,
+                left: Callable[[int], None] = lambda left: None) -> list[str]:
+        """Wait for calls that hold or prepare segments, and note what has become of them; what of the latter failed."""
+        end, problems = time.monotonic() + seconds, list[str]()
         while calls and time.monotonic() < end and not self._ended.is_set():
             for call in self.transport.wait(list(calls), 1.0):
                 whom = calls.pop(call)
@@ -180,14 +208,19 @@ class Fleet:
                     facts = self.transport.result(call)
                 except WorkerLostError:
                     self.lost(worker)
+                except (MissingPartError, MissingWordsError):
+                    pass  # let go of by now; who asks for it is told so again
                 except DelfError as error:
-                    if there is not None and self._failed.get(there.id) != str(error):
+                    if there is None:
+                        problems.append(f"{worker.machine.name}: {error}")
+                    elif self._failed.get(there.id) != str(error):
                         self._failed[there.id] = str(error)
                         self._told(f"{worker.machine.name} cannot load the segment {there.name}: {error}")
                 else:
                     if there is not None:
                         self._held(worker, there, facts)
             left(len(calls))
+        return problems
 
     def _held(self, worker: Worker, there: Slice, facts: PartFacts) -> None:
         if (facts.images, facts.alive) != (there.images, there.alive):
@@ -224,19 +257,29 @@ class Fleet:
         self.restarts += len(new)
         self._teach()
 
-    def _teach(self) -> None:
-        """Have all workers know all words that are searched by."""
+    def _teach(self, workers: Sequence[Worker] | None = None) -> None:
+        """Have workers, by default all, know all words that are searched by."""
         with self._lock:
             words = dict(self._words)
-            lessons = [(worker, key) for worker in self.workers for key in words
+            lessons = [(worker, key) for worker in (self.workers if workers is None else workers) for key in words
                        if key not in worker.words and not worker.lost]
         calls = {self.transport.call(worker.handle, "learn", key, *words[key]): (worker, key)
                  for worker, key in lessons}
         # Arguments of a call are whole values where they were put, so that each machine gets them once.
         for call, (worker, key) in calls.items():
-            with contextlib.suppress(WorkerLostError, DelfError):
+            try:
                 self._wait_for(call)
-                worker.words.add(key)
+            except WorkerLostError:
+                continue
+            except Exception as error:  # the worker's own, or one of Ray's many: others may know them
+                before, self._untaught[worker] = self._untaught.get(worker), (
+                    f"{worker.machine.name} could not be given them: {error}")
+                if before != self._untaught[worker]:
+                    self._told(f"visual words: {self._untaught[worker]}")
+            else:
+                with self._lock:
+                    worker.words = worker.words | {key}
+                self._untaught.pop(worker, None)
 
     def _wait_for(self, call: Any) -> Any:
         end = time.monotonic() + self.options.loading_seconds
@@ -279,10 +322,10 @@ class Fleet:
             return
         try:
             kept = {one.id: one.name for edition in list(self._editions) for one in edition.slices}
-            words = {lease.key for lease in list(self._leases)}
             if not kept:
                 return
             with self._lock:
+                words = {lease.key for lease in list(self._leases)}
                 for key in set(self._words) - words:
                     del self._words[key]
             for worker in self._living():

@@ -85,6 +85,7 @@ class _Indexing:
     def __init__(self, store: Store, extractor: Any, options: ClusterOptions, exclude: list[str]) -> None:
         self._store, self._extractor, self._options, self._exclude = store, extractor, options, exclude
         self._reports: dict[str, PieceReport] = {}  # in the order of the pieces
+        self._others: list[PieceReport] = []  # of other jobs, which are published along
         self._unchanged = self._before = self._photos_before = 0
         self._skipped: list[str] = []
 
@@ -145,13 +146,15 @@ class _Indexing:
         if report.entry is None:
             self._store.location.write(report.name, report.to_json())
         elif self._store.location.read(report.name) is None:
+            self._store.require_newest()  # else another job has published it, and taken it away
             raise CollectionError(f"what {report.node} has written is not in {display_path(self._store.url)} as it is "
                                   "seen here: have all machines share that folder at the same path, or use object "
                                   "storage")
 
     def _publish(self, known: Known) -> int:
         """Put what is done into the manifest; how many files are copies of images in other pieces."""
-        done = {entry.name: entry for entry in (*self._left_over(), *self._entries())}
+        self._others = list(self._left_over())
+        done = {entry.name: entry for entry in self._entries()}
         fresh = [entry for name, entry in done.items() if self._store.manifest.entry(name) is None]
         if not fresh:
             return 0
@@ -160,27 +163,24 @@ class _Indexing:
         return copies
 
     def _entries(self) -> Iterator[SegmentEntry]:
-        return (report.entry for report in self._reports.values() if report.entry is not None)
+        return (report.entry for report in (*self._others, *self._reports.values()) if report.entry is not None)
 
-    def _left_over(self) -> Iterator[SegmentEntry]:
-        """What jobs that were cut short have done of other photos."""
+    def _left_over(self) -> Iterator[PieceReport]:
+        """What jobs that were cut short, or are under way, have done of other photos."""
         for piece in filter(None, map(piece_of, self._store.location.names(PIECES))):
             data = None if piece in self._reports else self._store.location.read(report_name(piece))
-            entry = None if data is None else PieceReport.from_json(
-                data, f"{report_name(piece)} of {display_path(self._store.url)}").entry
-            if entry is not None:
-                yield entry
+            report = None if data is None else PieceReport.from_json(
+                data, f"{report_name(piece)} of {display_path(self._store.url)}")
+            if report is not None and report.entry is not None:
+                yield report
 
     def _tidy(self, interrupted: bool) -> None:
-        """Delete what was said of pieces, which the manifest says now. Of a job that goes on later, what could not be
-        read, and what is done in halves, is not in the manifest.
+        """Delete what was said of pieces, which the manifest says now: of those, and of no others, as another job may
+        be under way. Of a job that goes on later, what could not be read, and what is done in halves, is not in the
+        manifest.
         """
-        if not interrupted:
-            self._store.location.delete(PIECES)
-            return
-        for report in self._reports.values():
-            if report.entry is not None:
-                self._store.location.delete(report.name)
+        own = [report for report in self._reports.values() if report.entry is not None or not interrupted]
+        self._store.location.delete_files([report.name for report in (*self._others, *own)])
 
     def _read(self) -> int:
         return sum(report.read + report.copies + len(report.skipped) for report in self._reports.values())

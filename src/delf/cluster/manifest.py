@@ -116,8 +116,12 @@ class Manifest:
 
     @property
     def words(self) -> StoredFile | None:
-        """The visual words that all segments share; None where the model brings its own."""
-        return next((file for file in self.shared if file.name.endswith(".words")), None)
+        """The visual words that all segments are searched by; None where the model brings its own. Where there are
+        several, those that a collection of the same files would take: of learnt ones the most.
+        """
+        words = [file for file in self.shared if file.name.endswith(".words")]
+        learnt = [file for file in words if file.name.startswith("words-")]
+        return max(learnt or words, key=lambda file: file.bytes, default=None)
 
     @property
     def about(self) -> dict[str, Any]:

@@ -163,6 +163,14 @@ class MissingPartError(Exception):
     """A machine was asked for a segment that it does not have (any more)."""
 
 
+class MissingWordsError(Exception):
+    """A machine was asked to compare by words that it does not know (any more): a `WordsKey`."""
+
+    def __init__(self, key: WordsKey) -> None:
+        super().__init__(key)
+        self.key = key
+
+
 @dataclass(eq=False)
 class Shelf:
     """What requests to a machine work with.
@@ -185,19 +193,19 @@ class Shelf:
             raise MissingPartError(there.name) from None
 
     def index(self, there: Slice, key: WordsKey) -> AsmkIndex:
-        """The lists of a segment by some words. Raises `MissingPartError` where these are not known here."""
+        """The lists of a segment by some words. Raises as `part`, and `MissingWordsError` where these are not known."""
         try:
             asmk, weights = self.words[key]
         except KeyError:
-            raise MissingPartError(key.codebook) from None
+            raise MissingWordsError(key) from None
         return self.part(there).index(key, asmk, weights)
 
     def asmk(self, key: WordsKey) -> Asmk:
-        """What makes lists by some words. Raises `MissingPartError` where they are not known here."""
+        """What makes lists by some words. Raises `MissingWordsError` where they are not known here."""
         try:
             return self.words[key][0]
         except KeyError:
-            raise MissingPartError(key.codebook) from None
+            raise MissingWordsError(key) from None
 
 
 class Kept:

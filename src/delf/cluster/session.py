@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from delf.cluster.fleet import Edition, Fleet, Worker
-from delf.cluster.parts import MissingPartError, Slice, in_range
+from delf.cluster.parts import MissingPartError, MissingWordsError, Slice, WordsKey, in_range
 from delf.cluster.requests import Request
 from delf.cluster.transport import WorkerLostError
 from delf.cluster.worker import TooLateError
@@ -57,6 +57,7 @@ class Session:
         self._end = time.monotonic() + self._seconds
         self._routes: dict[str, Worker] = {}
         self._slow: set[Worker] = set()
+        self.keeps: object = None  # what is to live as long as the work: the words that it compares by
         held = [bool(fleet.holders(one)) for one in edition.slices]
         self.slices = [one for one, there in zip(edition.slices, held, strict=True) if there]
         self.missing = sum(one.alive for one, there in zip(edition.slices, held, strict=True) if not there)
@@ -73,8 +74,8 @@ class Session:
         """What workers answer to a request, in no order; together they have all segments, or those that are given.
 
         Raises:
-            SegmentsLostError: nobody has some of them any more. CollectionError: the time is over. What `check` and the
-                request raise.
+            SegmentsLostError: nobody has some of them any more. CollectionError: the time is over, or no machine that
+                has them can be given the words that they are searched by. What `check` and the request raise.
         """
         wanted = {one.id: one for one in (self.slices if slices is None else slices)}
         pending, done, answers = list(wanted.values()), set[str](), []
@@ -108,9 +109,21 @@ class Session:
             self.fleet.lost(one.worker)
         except MissingPartError:
             self.fleet.dropped(one.worker, one.slices)
+        except MissingWordsError as error:
+            self._taught_again(one, error.key)
         except TooLateError:
             raise self._late() from None
         return None
+
+    def _taught_again(self, asked: _Asked, key: WordsKey) -> None:
+        """See that a worker that did not know some words knows them, or that others are asked; it has its segments."""
+        if self.fleet.teach_again(asked.worker, key):
+            return
+        self._slow.add(asked.worker)
+        for there in asked.slices:
+            if all(who in self._slow for who in self.fleet.holders(there)):
+                raise CollectionError(f"no machine that has the segment {there.name} can be given the visual words "
+                                      "that it is to be searched by; ask again when one has been started anew")
 
     def of(self, request: Request, images: IntArray, *payloads: Any) -> dict[int, Any]:
         """What workers answer of some images, by ordinal. Only those are asked who have any of them.

@@ -22,6 +22,7 @@ from delf.cluster.lookups import (
     PhotoBytes,
     StoredFeatures,
 )
+from delf.cluster.manifest import SHARED
 from delf.cluster.parts import Findable
 from delf.cluster.session import Check, Session, unchecked
 from delf.cluster.store import Store
@@ -32,7 +33,7 @@ from delf.collection.where import parse_where
 from delf.errors import CollectionError
 from delf.images import display_path
 from delf.index.words import Codebook
-from delf.retrieval.words import FoundCodebook, WordOptions, given_codebook
+from delf.retrieval.words import FoundCodebook, WordOptions, given_codebook, require_words
 from delf.types import Features
 
 _REMEMBERED = 65536  # images of which it is kept what is known
@@ -97,7 +98,9 @@ class ClusterSnapshot(MadeBy):
                                   "'delf', or learn some with 'delf codebook PHOTOS -o NAME.words' and put them beside "
                                   "the model's file")
         with tempfile.TemporaryDirectory(prefix="delf-words-") as folder:
-            return FoundCodebook(Codebook.load(self._store.fetch_shared(own, Path(folder))), learnt=True)
+            codebook = Codebook.load(self._store.fetch_shared(own, Path(folder)))
+        require_words(codebook, cast(Snapshot, self), f"{SHARED}/{own.name} of {display_path(self.url)}")
+        return FoundCodebook(codebook, learnt=True)
 
     def findable(self, exclude: Sequence[int] = (), where: str | None = None) -> Findable:
         """Which images a search may find. Raises `OptionError` where the condition is not understood."""

@@ -103,12 +103,20 @@ class Store:
             CollectionError: another process has published meanwhile: nothing is lost, since its manifest stays.
         """
         with self.location.alone():
-            there = _read(self.location).version
-            if manifest.version != there + 1:
-                raise CollectionError(f"another process has changed the store {display_path(self.url)} meanwhile "
-                                      f"(version {there}); run the same command again, which goes on from there")
+            self.require_newest(manifest.version - 1)
             self.location.write(NAME, manifest.to_json())
         self._manifest = manifest
+
+    def require_newest(self, version: int | None = None) -> None:
+        """Make sure that nobody has published since a version, by default that of the `manifest`.
+
+        Raises:
+            CollectionError: another process has.
+        """
+        there = _read(self.location).version
+        if there != (self.manifest.version if version is None else version):
+            raise CollectionError(f"another process has changed the store {display_path(self.url)} meanwhile "
+                                  f"(version {there}); run the same command again, which goes on from there")
 
     def facts(self, entry: SegmentEntry) -> list[ImageFacts]:
         """What is known of the images of a segment, in the order of their positions.
@@ -207,6 +215,14 @@ class Store:
                 catalogue.take_over(new)
                 catalogue.say({_KNOWN_BY: about[_KNOWN_BY]})
                 remove_leftovers(folder, catalogue)
+            self._forget_words(folder)
+
+    def _forget_words(self, folder: Path) -> None:
+        """Delete learnt words of a state before, which a collection might take for its own still."""
+        named = {file.name for file in self.manifest.shared}
+        for path in folder.glob("words-*.words") if self.manifest.words else ():
+            if path.name not in named:
+                path.unlink()
 
     def _entry(self, name: str) -> SegmentEntry:
         entry = self.manifest.entry(name)

@@ -136,12 +136,14 @@ def _delete(store: Store, until: float) -> int:
     for one in due:
         location.delete(one.path)
     count, begun = len(due), set[str]()
-    for name in location.names(PIECES):
-        path = f"{PIECES}/{name}"
-        if location.changed(path) <= until:  # of a job that nobody has gone on with
-            location.delete(path)
-            count += 1
-        elif piece_of(name) and (data := location.read(path)) is not None:
+    pieces = [f"{PIECES}/{name}" for name in location.names(PIECES)]
+    # A job may take longer than the grace period: as long as it goes on, what it did first is not left over.
+    left_over = location.changed(PIECES) <= until
+    if left_over:
+        location.delete_files(pieces)
+        count += len(pieces)
+    for path in pieces if not left_over else ():
+        if piece_of(path.rpartition("/")[2]) and (data := location.read(path)) is not None:
             entry = PieceReport.from_json(data, f"{path} of {display_path(store.url)}").entry
             begun |= set() if entry is None else {entry.name}
     known = {entry.name for entry in manifest.segments} | begun

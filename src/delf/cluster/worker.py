@@ -100,7 +100,8 @@ class Worker:
                 clocks may differ.
 
         Raises:
-            MissingPartError: a segment, or the words, are not here. TooLateError: the time is over, or nobody waits.
+            MissingPartError: a segment is not here. MissingWordsError: the words are not. TooLateError: the time is
+                over, or nobody waits.
         """
         end = time.monotonic() + seconds
 

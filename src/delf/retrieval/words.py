@@ -71,7 +71,7 @@ def given_codebook(snapshot: Snapshot, model: Path | None, options: WordOptions)
     """The same where the options or the model bring one; None where it is to be learnt. Raises as `find_codebook`."""
     if options.file is not None:
         codebook = Codebook.load(options.file)
-        _require(codebook, snapshot, options.file)
+        require_words(codebook, snapshot, options.file)
         return FoundCodebook(codebook, learnt=False)
     beside = _beside(snapshot, model)
     if beside is not None:
@@ -99,7 +99,8 @@ def _fits(file: ArrayFile, snapshot: Snapshot) -> bool:
         snapshot.about["model"]["fingerprint"], snapshot.dimensions)
 
 
-def _require(codebook: Codebook, snapshot: Snapshot, path: Path) -> None:
+def require_words(codebook: Codebook, snapshot: Snapshot, path: Path | str) -> None:
+    """Make sure that the words in a file can be those of a collection. Raises `CollectionError` where they cannot."""
     model = snapshot.about["model"]
     if codebook.dimensions != snapshot.dimensions:
         raise CollectionError(f"the words in {path} have {codebook.dimensions} dimensions, and the "
