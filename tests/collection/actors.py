@@ -45,8 +45,8 @@ CROWD = 3  # segments that are merged, so that a process may be killed while it 
 ENOUGH, ANSWERS = 8, 40  # states that a reader sees and operations of each kind; answers
 OPTIONS = {"max_features": 60, "max_image_size": 112}  # real features, few of them
 RENEWED = {"dimensions": 32}  # what is changed of an extractor when a collection is renewed
-INDEX = IndexOptions(kind="ivfpq", ivfpq=IvfPqOptions(
-    words=8, subquantizers=32, bits=4, iterations=2, probes=4))  # quick to learn, fine enough to find all in any segments
+# Quick to learn, and fine enough to find the same however photos are cut into segments.
+INDEX = IndexOptions(kind="ivfpq", ivfpq=IvfPqOptions(words=8, subquantizers=32, bits=4, iterations=2, probes=4))
 
 
 def index(photos: str) -> None:
