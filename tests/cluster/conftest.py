@@ -71,6 +71,8 @@ def cluster(object_store_port: int) -> Iterator[Any]:
         ray = pytest.importorskip("ray", reason="needs Ray: pip install 'delf-retrieval[ray]'")
         from ray.cluster_utils import Cluster
 
+        # Else what Ray says of nodes that died in one test is printed in the middle of another one.
+        patch.setattr("ray._private.worker.print_to_stdstream", lambda *_, **__: None, raising=False)
         made = Cluster(initialize_head=True, head_node_args=NODE)
         try:
             made.add_node(**NODE)

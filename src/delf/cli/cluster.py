@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +53,8 @@ def index_into_store(place: str, photos: Sequence[str], exclude: Sequence[str], 
     # A model is loaded here to be looked at, and on the device by the workers: this machine need not have it.
     extractor = _extractor(place, (own, model, runtime, device if own else "cpu", options.cores), quiet or json,
                            extraction)
-    with progress("Extracting", "photos", quiet or json) as update:
+    # What Ray says of nodes that die is printed to stdout by a thread of its own, whatever it is told.
+    with progress("Extracting", "photos", quiet or json) as update, redirect_stdout(sys.stderr):
         report = index_photos(photos, place, extractor, address=ray, storage=storage, exclude=exclude, options=options,
                               progress=update)
     _print_indexed(place, report, json)
