@@ -76,8 +76,8 @@ def import_(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="MODEL", help="Write the model to this "
                                                                                  ".safetensors file, and its .onnx "
                                                                                  "file beside it.")],
-    config: Annotated[Path | None, typer.Option(metavar="FILE", help="For a SavedModel, read the .pbtxt file (a "
-                                                                     "DelfConfig) that it is used with. The PCA files "
+    config: Annotated[Path | None, typer.Option(metavar="FILE", help="For a SavedModel, read this .pbtxt file, the "
+                                                                     "DelfConfig that it is used with. The PCA files "
                                                                      "that it names are looked for in its folder, in "
                                                                      "the folders above, and in the current "
                                                                      "one.")] = None,
