@@ -8,7 +8,7 @@ and half of another, noise in every descriptor, and keypoints that are shuffled,
 
 The service is `delf serve` in a process of its own, the load comes from another one, over loopback. Each client sends
 its next search when it has the answer to the last (a closed loop), with a photo that the service has not seen, so that
-nothing is kept from before. Refused ones (503) come again after the time that the service asks for, and that waiting is
+nothing is kept from before. Refused ones (429) come again after the time that the service asks for, and that waiting is
 part of their latency. Photos of the collection (500 of them) are searched by key as well, which takes no extraction.
 """
 
@@ -243,7 +243,7 @@ def search(url: str, body: bytes, headers: dict[str, str], answers: Answers, loc
                 answers.latencies.append(time.perf_counter() - start)
                 answers.stages.append(found["seconds"])
                 return
-            if response.status != 503:
+            if response.status not in (429, 503):
                 answers.failed += 1
                 return
             answers.refused += 1

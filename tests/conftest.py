@@ -342,3 +342,17 @@ def pairs_of() -> Callable[..., Any]:
         return Pairs(first, second, inliers, *singles, images, images)
 
     return make
+
+
+@pytest.fixture
+def worded(make_stub: Any, tmp_path: Path) -> Any:
+    """A stand-in for a model that brings words."""
+    from delf.index import Codebook, CodebookOptions
+
+    extractor = make_stub()
+    sample = np.random.default_rng(0).normal(size=(2000, 16)).astype(np.float32)
+    sample /= np.linalg.norm(sample, axis=1, keepdims=True)
+    extractor.words = tmp_path / "model/stub.words"
+    extractor.words.parent.mkdir()
+    Codebook.train(sample, CodebookOptions(40, iterations=3), model=extractor.fingerprint).save(extractor.words)
+    return extractor

@@ -18,7 +18,8 @@ from delf.images import read_image
 from delf.report.drawing import DrawingOptions, draw_keypoints, draw_matches, save_picture
 from delf.report.evidence import colour_ramp, counted, percent
 from delf.report.page import data_uri, lines, tail, text
-from delf.types import Box, Features, Photo, Picture, Result, SearchResult
+from delf.shown import Picture
+from delf.types import Box, Features, Photo, Result, SearchResult
 from delf.types import ImageMatch as Match
 from delf.verdicts import HEADLINES, NO_MATCH, NOT_EXAMINED, PERHAPS, SAME, Verdicts, similarity
 

@@ -8,15 +8,14 @@ Conventions, kept everywhere in the package:
 - Transforms are 3x3, act on column vectors `(x, y, 1)`, and map the query image to the database image.
 - Descriptors are L2-normalised, so that a similarity is a cosine.
 
-In a notebook, features, matches and results are shown as pictures and tables, and they have a method `plot`. The module
-that draws them lies above this one, which knows its name (`DRAWN_BY`) and loads it when something is shown.
+In a notebook, features, matches and results are shown as pictures and tables, and they have a method `plot`
+(`delf.shown`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from importlib import import_module
 from itertools import pairwise
 from numbers import Integral
 from os import PathLike
@@ -28,6 +27,7 @@ from numpy.typing import NDArray
 
 from delf.errors import OptionError
 from delf.places import links_of, source_of
+from delf.shown import Picture, Shown, drawn
 from delf.verdicts import MATCH_PROBABILITY, NOT_EXAMINED, PERHAPS, PERHAPS_PROBABILITY, SAME, Verdicts
 
 FloatArray = NDArray[np.float32]
@@ -36,7 +36,6 @@ ImageArray = NDArray[np.uint8]
 Box = tuple[float, float, float, float]
 Photo = ImageArray | str | PathLike[str]
 
-DRAWN_BY = "delf.notebook"
 
 
 def require_top(top: object) -> None:
@@ -47,33 +46,6 @@ def require_top(top: object) -> None:
     """
     if top is not None and (type(top) is bool or not isinstance(top, Integral) or int(top) < 1):
         raise OptionError(f"top is how many results are wanted, 1 or more, not {top!r}")
-
-
-class Shown:
-    """A value that a notebook can show: the notebook asks the last value of a cell for its HTML."""
-
-    def _repr_html_(self) -> str:
-        return str(import_module(DRAWN_BY).as_html(self))
-
-
-@dataclass(frozen=True, eq=False)
-class Picture(Shown):
-    """A drawing. pixels: (H, W, 3) uint8 RGB. words: a description for people who cannot see it."""
-
-    pixels: ImageArray
-    words: str = ""
-
-    def __repr__(self) -> str:
-        return f"Picture({self.pixels.shape[1]} x {self.pixels.shape[0]}, {self.words!r})"
-
-    def save(self, path: str | PathLike[str]) -> None:
-        """Write the picture as .png or .jpg. Raises `DelfError` if the file cannot be written."""
-        import_module(DRAWN_BY).save(self, path)
-
-
-def _drawn(*what: Any, **options: Any) -> Picture:
-    picture: Picture = import_module(DRAWN_BY).draw(*what, **options)
-    return picture
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +94,7 @@ class Features(Shown):
 
     def plot(self, image: Photo) -> Picture:
         """The features on their image: circles that grow with their scale, gold for the highest scores."""
-        return _drawn(self, image)
+        return drawn(self, image)
 
     def select(self, rows: NDArray[Any] | slice) -> Features:
         """The features of the given rows (indices, a boolean mask, or a slice), in that order."""
@@ -218,7 +190,7 @@ class ImageMatch(Shown):
 
     def plot(self, query: Photo | None = None, database: Photo | None = None) -> Picture:
         """Both images with their matched points. Give the images only if they were not files."""
-        return _drawn(self, query, database)
+        return drawn(self, query, database)
 
 
 @dataclass(frozen=True, eq=False)
@@ -278,7 +250,7 @@ class Result(Shown):
 
     def plot(self, query: Photo, *, box: Box | None = None) -> Picture:
         """The query and this image with their matched points. box: the part of the query that was searched for."""
-        return _drawn(self, query, box=box)
+        return drawn(self, query, box=box)
 
 
 class Results(Sequence[Result]):
@@ -403,4 +375,4 @@ class SearchResult(Shown):
         Raises:
             OptionError: there is no such rank.
         """
-        return _drawn(self, rank, query)
+        return drawn(self, rank, query)

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from delf.cli.console import stdout_for_results
 from delf.collection import AddReport, Collection
 from delf.demo.samples import read_sample
 
@@ -261,3 +262,12 @@ def test_completion(script: Path, environment: dict[str, str]) -> None:
                                capture_output=True, text=True, check=False)
     assert completed.stdout.split() == ["explore", "extract", "evaluate", "export"]
     assert completed.stderr == ""
+
+
+def test_what_others_print_gets_to_no_results(capsys: pytest.CaptureFixture[str]) -> None:
+    with stdout_for_results() as results:
+        print("(raylet) a node died")
+        print("found", file=results)
+    print("and more")
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("found\nand more\n", "(raylet) a node died\n")

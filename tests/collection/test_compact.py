@@ -49,18 +49,6 @@ def packaged() -> Codebook:
 
 
 @pytest.fixture
-def worded(make_stub: Any, tmp_path: Path) -> Any:
-    """A stand-in for a model that brings words."""
-    extractor = make_stub()
-    sample = np.random.default_rng(0).normal(size=(2000, 16)).astype(np.float32)
-    sample /= np.linalg.norm(sample, axis=1, keepdims=True)
-    extractor.words = tmp_path / "model/stub.words"
-    extractor.words.parent.mkdir()
-    Codebook.train(sample, CodebookOptions(40, iterations=3), model=extractor.fingerprint).save(extractor.words)
-    return extractor
-
-
-@pytest.fixture
 def drawn(tmp_path: Path, draw: Draw) -> Path:
     """A folder of five pictures."""
     for number in range(PHOTOS):

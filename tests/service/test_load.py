@@ -64,14 +64,14 @@ def test_what_is_too_much_is_told_to_come_back(slow: Any, contents: list[bytes])
     with ThreadPoolExecutor(len(connections)) as pool:
         answers = list(pool.map(answer, connections))
     done = [one for one in answers if one.startswith(b"HTTP/1.1 200 ")]
-    refused = [one for one in answers if one.startswith(b"HTTP/1.1 503 ")]
+    refused = [one for one in answers if one.startswith(b"HTTP/1.1 429 ")]
     assert len(done) + len(refused) == len(answers) == 12
     assert 3 <= len(done) < 12 and refused
     for one in refused:
         head, _, body = one.partition(b"\r\n\r\n")
         [seconds] = [line for line in head.splitlines() if line.lower().startswith(b"retry-after: ")]
         assert 1 <= int(seconds.split()[1]) <= 60
-        assert b'"busy"' in body and b"try again in a moment" in body
+        assert b'"full"' in body and b"try again in a moment" in body
     assert slow.metric("delf_queue") == slow.metric("delf_running") == 0
     assert slow.post("search", contents[0]).status_code == 200, "it goes on"
 
@@ -172,7 +172,7 @@ def test_several_methods_at_once(service: Any, queries: Any) -> None:
     lock = threading.Lock()
 
     def search(wish: Any) -> None:
-        while (response := service.post("search", wish[0], method=wish[1], top=3)).status_code == 503:
+        while (response := service.post("search", wish[0], method=wish[1], top=3)).status_code == 429:
             time.sleep(float(response.headers["retry-after"]))
         with lock:
             assert response.json()["results"] == alone[wish]

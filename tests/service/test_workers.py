@@ -53,7 +53,7 @@ def test_what_is_too_much_is_refused_at_once(run_scene: Any) -> None:
         assert pool.queued == 2 and pool.full
         with pytest.raises(Problem, match="as much to do") as refused:
             await pool.run(lambda job: None)
-        assert refused.value.status == 503
+        assert refused.value.status == 429
         assert int(refused.value.headers["Retry-After"]) >= 3, "three pieces of a second or so each come before"
         done.set()
         assert await asyncio.gather(*tasks) == [True] * 3, "what was accepted is done"

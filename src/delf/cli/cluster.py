@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from delf.cli.console import counted, print_json, progress, report_passed_over, report_skipped, say
+from delf.cli.console import counted, print_json, progress, report_passed_over, report_skipped, say, stdout_for_results
 from delf.cli.options import extraction_options, load_any
 
 if TYPE_CHECKING:
@@ -53,8 +51,7 @@ def index_into_store(place: str, photos: Sequence[str], exclude: Sequence[str], 
     # A model is loaded here to be looked at, and on the device by the workers: this machine need not have it.
     extractor = _extractor(place, (own, model, runtime, device if own else "cpu", options.cores), quiet or json,
                            extraction)
-    # What Ray says of nodes that die is printed to stdout by a thread of its own, whatever it is told.
-    with progress("Extracting", "photos", quiet or json) as update, redirect_stdout(sys.stderr):
+    with progress("Extracting", "photos", quiet or json) as update, stdout_for_results():
         report = index_photos(photos, place, extractor, address=ray, storage=storage, exclude=exclude, options=options,
                               progress=update)
     _print_indexed(place, report, json)

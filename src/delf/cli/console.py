@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager, redirect_stdout
+from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
@@ -25,6 +25,16 @@ def say(text: str, quiet: bool = False) -> None:
 def print_json(value: Any) -> None:
     """One line of JSON on stdout, in the strict form, which has no NaN."""
     print(json.dumps(value, allow_nan=False))
+
+
+@contextmanager
+def stdout_for_results() -> Iterator[TextIO]:
+    """stdout, for results alone: what is printed otherwise goes to stderr, as what Ray says of nodes that die, which a
+    thread of its own prints whatever it is told.
+    """
+    results = sys.stdout
+    with redirect_stdout(sys.stderr):
+        yield results
 
 
 def counted(number: int, noun: str, plural: str = "s") -> str:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from delf.cli.console import counted, progress, say
+from delf.cli.console import counted, progress, say, stdout_for_results
 
 if TYPE_CHECKING:
     from delf.cluster.cluster import Cluster
@@ -42,10 +42,11 @@ def serve_cluster(cluster: Cluster, extractor: Extractor, methods: Sequence[str]
     def started(address: str) -> None:
         workers = counted(len(cluster.fleet.workers), "machine")
         print(f"{display_path(cluster.store.url)}: {counted(len(cluster.snapshot), 'image')} on {workers} at {address}",
-              flush=True)
+              file=results, flush=True)
         say("Ctrl-C ends the service.", quiet)
 
-    listen(library, options, host, port, started=started)
+    with stdout_for_results() as results:
+        listen(library, options, host, port, started=started)
 
 
 def require_one_store(places: Sequence[str], token: str | None, uploads: Path | None) -> None:

@@ -32,7 +32,7 @@ async def add_batch(request: Request, response: Response, service: Shared) -> An
     return BatchJob.of(job)
 
 
-@router.get("/jobs", response_model=BatchJobs, openapi_extra=schemas.TOKEN, responses=errors(401, 403, 503))
+@router.get("/jobs", response_model=BatchJobs, openapi_extra=schemas.TOKEN, responses=errors(401, 403, 429, 503))
 async def jobs(request: Request, service: Shared) -> Any:
     """List the batches of photos that are being added, and the last ones that were; the oldest comes first.
 
@@ -43,7 +43,7 @@ async def jobs(request: Request, service: Shared) -> Any:
 
 
 @router.get("/jobs/{id}", response_model=BatchJob, openapi_extra=schemas.TOKEN,
-            responses=errors(401, 403, 404, 422, 503))
+            responses=errors(401, 403, 404, 422, 429, 503))
 async def job(request: Request, service: Shared, id: JobId) -> Any:
     """Say how far a batch is, and what is wrong with photos that could not be added."""
     service.require_token(request)
@@ -51,7 +51,7 @@ async def job(request: Request, service: Shared, id: JobId) -> Any:
 
 
 @router.delete("/jobs/{id}", response_model=BatchJob, openapi_extra=schemas.TOKEN,
-               responses=errors(401, 403, 404, 422, 503))
+               responses=errors(401, 403, 404, 422, 429, 503))
 async def cancel(request: Request, service: Shared, id: JobId) -> Any:
     """End a batch early. What it has added stays. A batch that has ended already stays as it is."""
     service.require_token(request)

@@ -174,7 +174,7 @@ class Jobs:
                 await asyncio.sleep(_PAUSE)
                 continue
             except Problem as problem:
-                if problem.status != 503:
+                if problem.status not in (429, 503):
                     raise
                 await asyncio.sleep(_PAUSE)  # other changes wait
                 continue

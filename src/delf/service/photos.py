@@ -38,10 +38,10 @@ router = APIRouter(prefix=f"{API}/images", tags=["images"])
 ASK_AGAIN = "private, no-cache"  # whether it is still there; what it shows does not change
 _PICTURE: dict[int | str, dict[str, Any]] = {
     200: {"content": {"image/jpeg": {}}}, 304: {"description": "It is as the client has it."},
-    **errors(404, 410, 422, 503)}
+    **errors(404, 410, 422, 429, 503)}
 
 
-@router.get("", response_model=Images, responses=errors(422, 503))
+@router.get("", response_model=Images, responses=errors(422, 429, 503))
 async def images(request: Request, service: Shared, after: After = None,
                  limit: Annotated[int, Query(ge=1, le=500)] = 100, where: Where = None, order: OrderName = None,
                  offset: Offset = None) -> Any:
@@ -71,7 +71,7 @@ async def images(request: Request, service: Shared, after: After = None,
     return await service.read(service.drawing, request, work)
 
 
-@router.get("/sections", response_model=Sections, responses=errors(422, 503))
+@router.get("/sections", response_model=Sections, responses=errors(422, 429, 503))
 async def sections(request: Request, service: Shared, order: SectionsOrder = "newest", where: Where = None) -> Any:
     """Where the months, folders or letters begin in an order of the photos, to jump by.
 
@@ -85,7 +85,7 @@ async def sections(request: Request, service: Shared, order: SectionsOrder = "ne
     return await service.read(service.drawing, request, work)
 
 
-@router.get("/{id}", response_model=Image, responses=errors(404, 410, 422, 503))
+@router.get("/{id}", response_model=Image, responses=errors(404, 410, 422, 429, 503))
 async def image(request: Request, service: Shared, id: Id) -> Any:
     """Say what is known of a photo."""
     return await service.read(service.drawing, request, lambda _, state: Image.of(state.photo(id)))
@@ -121,7 +121,7 @@ async def _picture(request: Request, service: Service, id: str, side: int) -> Re
 
 
 @router.get("/{id}/original", response_class=Response, responses={
-    200: {"content": {"application/octet-stream": {}}}, **errors(403, 404, 410, 422, 503)})
+    200: {"content": {"application/octet-stream": {}}}, **errors(403, 404, 410, 422, 429, 503)})
 async def original(request: Request, service: Shared, id: Id) -> Response:
     """The file of a photo as it is, with all that is in it, where the service gives originals out."""
     if not service.options.gives_originals:
@@ -137,7 +137,7 @@ def _original(photo: Photo) -> tuple[str, tuple[Path, str]]:
 
 
 @router.post("/{id}/folder", status_code=204, response_class=Response, openapi_extra=schemas.TOKEN,
-             responses=errors(401, 403, 404, 410, 422, 501, 503))
+             responses=errors(401, 403, 404, 410, 422, 429, 501, 503))
 async def folder(request: Request, service: Shared, id: Id) -> Response:
     """Show a photo in its folder, in the file manager of the computer that the service runs on: for who sits there."""
     if not service.options.local:
@@ -152,7 +152,7 @@ async def folder(request: Request, service: Shared, id: Id) -> Response:
 
 @router.post("", response_model=Added, status_code=201, openapi_extra=schemas.form_of(schemas.AddForm) | schemas.TOKEN,
              responses={200: {"model": Added, "description": "The collection has it already."},
-                        **errors(400, 401, 403, 408, 409, 413, 415, 422, 503, 507)})
+                        **errors(400, 401, 403, 408, 409, 413, 415, 422, 429, 503, 507)})
 async def add(request: Request, response: Response, service: Shared) -> Any:
     """Add a photo. If the collection has it already, it is not added again, but its metadata are stored."""
     service.require_token(request)
@@ -167,7 +167,7 @@ async def add(request: Request, response: Response, service: Shared) -> Any:
 
 
 @router.delete("/{id}", status_code=204, response_class=Response, openapi_extra=schemas.TOKEN,
-               responses=errors(401, 403, 404, 409, 410, 422, 503))
+               responses=errors(401, 403, 404, 409, 410, 422, 429, 503))
 async def remove(request: Request, service: Shared, id: Id) -> Response:
     """Take a photo out of the collection. Its file is left alone, unless it was added by way of this service."""
     service.require_token(request)

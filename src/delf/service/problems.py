@@ -24,12 +24,12 @@ class ClientGone(Exception):
 
 
 def busy(sentence: str, seconds: float) -> Problem:
-    """The service has more to do than it takes on; seconds: after which it is worth asking again."""
+    """The service cannot answer now; seconds: after which it is worth asking again."""
     return Problem(503, "busy", sentence, {"Retry-After": str(max(1, math.ceil(seconds)))})
 
 
 def too_many(sentence: str, seconds: float) -> Problem:
-    """The client has given it more to do than it keeps; seconds: after which it is worth sending more."""
+    """More is asked of the service than it takes on; seconds: after which it is worth asking again."""
     return Problem(429, "full", sentence, {"Retry-After": str(max(1, math.ceil(seconds)))})
 
 

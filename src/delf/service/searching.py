@@ -21,10 +21,10 @@ from delf.service.sharing import data_of
 from delf.service.workers import Job
 
 router = APIRouter(prefix=API, tags=["search"])
-_ERRORS = errors(400, 403, 404, 408, 409, 410, 413, 415, 422, 503)
+_ERRORS = errors(400, 403, 404, 408, 409, 410, 413, 415, 422, 429, 503)
 
 
-@router.get("/collection", response_model=CollectionAnswer, responses=errors(503))
+@router.get("/collection", response_model=CollectionAnswer, responses=errors(429, 503))
 async def collection(request: Request, service: Shared) -> Any:
     """Say what the collection holds, and what the service offers."""
     return await service.read(service.drawing, request, lambda _, state: _about(service, state))

@@ -21,7 +21,7 @@ SharedKey = Annotated[str, Path(pattern=KEY, description="The key of a query tha
 
 @router.post("", response_model=SharedQuery, status_code=201,
              openapi_extra=schemas.form_of(schemas.ShareForm),
-             responses=errors(400, 403, 408, 413, 415, 422, 503, 507))
+             responses=errors(400, 403, 408, 413, 415, 422, 429, 503, 507))
 async def share(request: Request, service: Shared) -> Any:
     """Keep a photo for a while, so that others can search with it: `shared` in a form takes its key.
 
@@ -39,7 +39,7 @@ async def share(request: Request, service: Shared) -> Any:
     return _answer(key, until, size)
 
 
-@router.get("/{key}", response_model=SharedQuery, responses=errors(403, 410, 422, 503))
+@router.get("/{key}", response_model=SharedQuery, responses=errors(403, 410, 422, 429, 503))
 async def shared(service: Shared, key: SharedKey) -> Any:
     """Until when a query that was shared is kept, and its size."""
     def work() -> tuple[str, float, tuple[int, int]]:
@@ -50,7 +50,7 @@ async def shared(service: Shared, key: SharedKey) -> Any:
 
 
 @router.get("/{key}/picture", response_class=Response,
-            responses={200: {"content": {"image/jpeg": {}}}, **errors(403, 410, 422, 503)})
+            responses={200: {"content": {"image/jpeg": {}}}, **errors(403, 410, 422, 429, 503)})
 async def shared_picture(request: Request, service: Shared, key: SharedKey, side: Side = 1600) -> Response:
     """A picture of a query that was shared: a JPEG, upright and without metadata."""
     def work() -> bytes:

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from delf.service.problems import ClientGone, busy
+from delf.service.problems import ClientGone, busy, too_many
 
 T = TypeVar("T")
 _SMOOTHING = 0.2  # of the mean time of a piece of work: the last five or so count
@@ -97,7 +97,7 @@ class Workers:
     def require_room(self) -> None:
         """Raises `Problem` where one more would be refused."""
         if self.full:
-            raise busy("the service has as much to do as it takes on; try again in a moment", self.retry_after())
+            raise too_many("the service has as much to do as it takes on; try again in a moment", self.retry_after())
 
     def retry_after(self) -> float:
         """Seconds in which the work that is there now may be done."""

@@ -72,7 +72,7 @@ def test_a_photo_that_is_gone_is_said_to_be(look: Any, odd: str, queries: Any) -
     one.accessible()
     one.search(queries["coffee"].path)
     card = one.page.locator(".card", has=one.page.locator(".name", has_text="gone.jpg"))
-    one.page.locator(".folded summary").click()  # it has nothing in common with the query
+    one.page.locator(".folded summary").click()  # no point of it matches the query
     expect(card.locator(".frame .gone")).to_have_text("Gone from the disk.")
     card.locator(".open").click()
     expect(one.page.locator(".of-result .caption")).to_contain_text("Gone from the disk.")

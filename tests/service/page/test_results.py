@@ -81,7 +81,7 @@ def test_a_service_for_others_offers_no_folder_and_no_original(look: Any, stub_s
 
 def test_what_says_nothing_is_folded_away(look: Any, stubbed: Any, pictures: Path) -> None:
     one = found(look, stubbed, pictures / "0.png", (0.97, 40), (0.004, 3), (0.002, 0))
-    folded = one.page.get_by_text("1 photo that has nothing in common with the query")
+    folded = one.page.get_by_text("1 photo without points that match the query")
     assert one.page.locator(".card:visible").count() == 2
     one.page.locator(".card .open").nth(1).click()
     expect(one.page.get_by_role("button", name="Next result")).to_be_disabled()  # what is folded away is no next one

@@ -74,7 +74,8 @@ const isUnfolded = (found, rest) => unfolded || found.length + rest.length === 0
 
 function folded(results, cards, open) {
   return h("details", { class: "folded", open },
-    h("summary", { onclick: (event) => { unfolded = !event.currentTarget.parentElement.open; } }, `${counted(results.length, "photo")} that ${results.length === 1 ? "has" : "have"} nothing in common with the query`), cards);
+    h("summary", { onclick: (event) => { unfolded = !event.currentTarget.parentElement.open; } },
+      `${counted(results.length, "photo")} without points that match the query`), cards);
 }
 
 const saysNothing = (result) => result.probability !== null && result.probability < 0.01 && !result.inliers;
