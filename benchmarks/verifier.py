@@ -32,7 +32,17 @@ from numpy.typing import NDArray
 from delf.collection import Collection
 from delf.looks import Look, Looking, TurningOptions
 from delf.methods import method_options
-from delf.ranking import CHANCE, RANKINGS, SMALLEST, detail_count, words_background, words_evidence
+from delf.ranking import (
+    BACKGROUND,
+    CHANCE,
+    LARGEST,
+    RANKINGS,
+    SMALLEST,
+    detail_count,
+    words_background,
+    words_evidence,
+)
+from delf.ranking.quantiles import quantile
 from delf.search import SearchEngine
 from delf.types import Features
 from delf.verdicts import MATCH_PROBABILITY
@@ -208,11 +218,12 @@ class Cached:
         confirmed = (self._inliers > CHANCE) | (self._of["det"] > 12)
         others = alive & (self._similarities > 0)
         others[self.ordinals[confirmed]] = False
-        background = words_background(self._similarities[others].astype(np.float32))
+        beside = self._similarities[others].astype(np.float32)
+        background = words_background(len(beside), quantile(beside, BACKGROUND))
         agreeing = np.maximum(self._inliers + self._of["overlay"], 1)
         shares = self._similarities[self.ordinals] * self._inliers / agreeing
         self._words = np.array([words_evidence(share, background) for share in shares.tolist()])
-        self.images = math.log10(max(size, SMALLEST))
+        self.images = math.log10(min(max(size, SMALLEST), LARGEST))
         evidence = np.column_stack([np.log1p(self._inliers), np.log1p(np.maximum(0, self._of["det"] - 6)),
                                     self._words, np.full(len(self._words), self.images)])
         weights, intercept = self._weights

@@ -21,9 +21,9 @@ from delf.ranking import (
     CHANCE,
     DISTINCT_CHANCE,
     Candidates,
-    background_of,
     detail_count,
     distinct_inliers,
+    words_background,
     words_evidence,
 )
 from delf.retrieval import Mask, Retriever
@@ -136,7 +136,7 @@ class Look:
     def _background(self) -> float:
         """How similar by words those images are that geometry has not confirmed."""
         confirmed = [one.ordinal for one in self.verified if one.inliers > CHANCE or one.detail_inliers > TELLING]
-        return background_of(*self.found.quantile_without(confirmed, BACKGROUND))
+        return words_background(*self.found.quantile_without(confirmed, BACKGROUND))
 
     @cached_property
     def distinct(self) -> dict[int, float]:

@@ -266,8 +266,8 @@ def test_completion(script: Path, environment: dict[str, str]) -> None:
 
 def test_what_others_print_gets_to_no_results(capsys: pytest.CaptureFixture[str]) -> None:
     with stdout_for_results() as results:
-        print("(raylet) a node died")
-        print("found", file=results)
-    print("and more")
+        sys.stdout.write("(raylet) a node died\n")
+        results.write("found\n")
+    sys.stdout.write("and more\n")
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("found\nand more\n", "(raylet) a node died\n")

@@ -9,11 +9,10 @@ import cv2
 import numpy as np
 
 from delf.ranking.distinct import DETAIL_CHANCE
-from delf.ranking.quantiles import quantile
-from delf.types import Features, FloatArray, IntArray, Verification
+from delf.types import Features, IntArray, Verification
 from delf.verdicts import MATCH_PROBABILITY
 
-__all__ = ["BACKGROUND", "DETAILS", "DISTINCT", "LARGEST", "MATCH_PROBABILITY", "SMALLEST", "WORDS", "background_of",
+__all__ = ["BACKGROUND", "DETAILS", "DISTINCT", "LARGEST", "MATCH_PROBABILITY", "SMALLEST", "WORDS",
            "detail_evidence", "evidence", "probability", "spanned_area", "words_background", "words_evidence"]
 
 EVIDENCE = ("inliers", "share", "area", "similarity", "images")
@@ -68,24 +67,20 @@ def words_evidence(similarity: float, background: float) -> float:
     return math.log((max(similarity, 0.0) + _FLOOR) / (background + _FLOOR))
 
 
-def words_background(similarities: FloatArray) -> float:
+def words_background(images: int, similar: float) -> float:
     """How similar by words those images are to a query that are most like it, without showing the same.
 
     All streets of a town are more like each other than two landmarks are. So a similarity is judged beside those of the
-    other images: the tenth of them that is most similar begins at what is returned. Few images say little, and count as
-    if there were `_USUAL[0]` more of a similarity that two photos of different things often have.
+    images that geometry has not confirmed: the tenth of them that is most similar begins at what is returned. Few
+    images say little, and count as if there were `_USUAL[0]` more of a similarity that two photos of different things
+    often have.
 
     Args:
-        similarities: (n,) of the images that geometry has not confirmed.
+        images: how many they are. similar: the similarity that a share `BACKGROUND` of them has at most.
     """
-    return background_of(len(similarities), quantile(similarities, BACKGROUND))
-
-
-def background_of(images: int, seen: float) -> float:
-    """The same, given how many such images there are and where the most similar tenth of them begins."""
     number, usual = _USUAL
-    seen = seen if images else usual
-    total = images * math.log(max(seen, 0.0) + _FLOOR) + number * math.log(usual + _FLOOR)
+    similar = similar if images else usual
+    total = images * math.log(max(similar, 0.0) + _FLOOR) + number * math.log(usual + _FLOOR)
     return math.exp(total / (images + number)) - _FLOOR
 
 
