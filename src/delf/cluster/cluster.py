@@ -1,4 +1,4 @@
-"""A store on the machines of a cluster, opened to be searched."""
+"""A store that the machines of a cluster hold, opened to be searched."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ Progress = Callable[[int, int], None]
 
 
 class Cluster:
-    """A store whose segments are held by the machines of a cluster, each by several of them.
+    """A store whose segments are held by the machines of a cluster, each segment by several of them.
 
-    `snapshot` is the state that can be searched; `refresh` goes on to the newest one when all of it is loaded.
+    `snapshot` is the state that can be searched; `refresh` loads the newest state and then switches to it.
     """
 
     def __init__(self, store: Store, transport: Transport, options: FleetOptions | None = None, *,
                  told: Callable[[str], None] = lambda sentence: None,
                  progress: Progress = lambda done, total: None) -> None:
-        """Start workers and load the store; `Cluster.open` does so by Ray.
+        """Start workers and load the store. `Cluster.open` does so on a Ray cluster.
 
         Args:
-            told: is given a sentence when something has died, or cannot be loaded. progress: called with (segments
+            told: called with a sentence when something has died or cannot be loaded. progress: called with (segments
                 loaded, segments to load).
 
         Raises:
-            CollectionError: a segment cannot be fetched or read anywhere.
+            CollectionError: no machine can fetch or read a segment.
         """
         options, url = options or FleetOptions(), _for_machines(store.url)
         own = Path(options.cache) / hashlib.sha256(url.encode()).hexdigest()[:16]
@@ -57,8 +57,9 @@ class Cluster:
         """Open a store on a Ray cluster.
 
         Args:
-            place: the path or the address of a store, which all machines reach. address: of the cluster: "auto" for
-                the one that this machine belongs to, "HOST:PORT", or "local", which starts one on this machine alone.
+            place: the path or the address of a store, which all machines can reach. address: of the cluster: "auto" for
+                the one that this machine belongs to, "HOST:PORT", or "local" to start one on this machine alone.
+            options, told, progress: as for `Cluster`.
 
         Raises:
             MissingDependencyError: Ray is not installed. ClusterError: there is no cluster. CollectionError: there is
@@ -68,7 +69,7 @@ class Cluster:
 
     @property
     def folder(self) -> Path:
-        """Where the store lies, to be shown."""
+        """The place of the store, to be shown."""
         return self._snapshot.folder
 
     @property
@@ -77,12 +78,13 @@ class Cluster:
         return self._snapshot
 
     def refresh(self, *, progress: Progress = lambda done, total: None) -> bool:
-        """Load the newest state of the store, and answer for it then; whether it is another one.
+        """Load the newest state of the store, and switch to it. Returns whether there was a newer state.
 
-        Searches that have begun, and engines that are not refreshed, go on with the state that they have.
+        Searches that have begun, and engines that are not refreshed, continue with the state that they have.
 
         Raises:
-            CollectionError: it is of a newer version of delf, damaged, or cannot be loaded; the one before stays.
+            CollectionError: the state was written by a newer version of delf, is damaged, or cannot be loaded; the
+                previous one stays.
         """
         with self._refreshing:
             if (newest := self.store.refresh()).version == self._snapshot.edition.manifest.version:
@@ -91,13 +93,15 @@ class Cluster:
             return True
 
     def health(self) -> dict[str, Any]:
-        """How the cluster is: machines with what their workers say of themselves, and how many images are missing."""
+        """The version of the manifest, counts of images, missing images and started workers, and `Worker.about` of each
+        machine.
+        """
         fleet = self.fleet
         return {"version": self._snapshot.edition.manifest.version, "images": len(self._snapshot),
                 "missing": self._snapshot.missing, "started": fleet.restarts, "machines": fleet.abouts()}
 
     def close(self) -> None:
-        """End the workers, and the cluster where it was started for this."""
+        """End the workers, and the Ray cluster if `Cluster.open` has started it."""
         self.fleet.close()
 
     def __enter__(self) -> Cluster:

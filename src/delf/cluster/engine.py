@@ -1,9 +1,9 @@
-"""Searching a store that lies on the machines of a cluster: the engine of one machine, whose data are elsewhere.
+"""Searches a store on the machines of a cluster: the engine of one machine, with its data elsewhere.
 
     with Cluster.open("s3://photos/places.store", address="auto") as cluster:
         engine = ClusterEngine(cluster)
         answer = engine.search("query.jpg")
-        answer.missing                      # images that no machine had at that moment: 0 where all is well
+        answer.missing                      # images that no machine held at that moment; normally 0
 """
 
 from __future__ import annotations
@@ -42,14 +42,17 @@ from delf.retrieval.votes import VoteSearch
 from delf.search import Check, SearchEngine, SearchState, unchecked
 from delf.types import Features, ImageMatch, SearchResult
 
-_AGAIN = 16  # times that a search begins anew, as machines die while it is done
+_AGAIN = 16  # how often a search begins again because machines have died
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
 class _Words:
-    """Visual words that the machines compare by. lease: as long as it lives, they know them."""
+    """Visual words by which the machines search. lease: as long as it lives, the machines keep the words.
+
+    learnt: the words were learnt from the photos of the store, and do not belong to the model.
+    """
 
     asmk: Asmk
     lease: Lease
@@ -58,16 +61,16 @@ class _Words:
 
 @dataclass(frozen=True, eq=False)
 class _ClusterState(SearchState):
-    """words: that the method compares by, if it does. shown: the snapshot, as what it is."""
+    """words: the visual words of the method, if it has any. shown: the snapshot with its own type."""
 
     words: _Words | None = None
     shown: ClusterSnapshot | None = None
 
 
 class ClusterEngine(SearchEngine):
-    """Searches a store on the machines of a cluster as `SearchEngine` searches a collection: all that that promises
-    holds, and ranks, scores and probabilities are the same. While a segment is on no machine, an answer is that of the
-    others, and says how many images are missing.
+    """Searches a store on the machines of a cluster as `SearchEngine` searches a collection, with the same ranks,
+    scores and probabilities. While no machine holds a segment, an answer covers the other segments, and `missing` says
+    how many images it could not search.
 
     Several threads may search at once.
     """
@@ -75,13 +78,15 @@ class ClusterEngine(SearchEngine):
     def __init__(self, cluster: Cluster | ClusterSnapshot, extractor: Own | None = None, *,
                  method: str = DEFAULT_METHOD, options: SearchOptions | None = None,
                  progress: Callable[[int, int], None] = lambda done, total: None) -> None:
-        """Have the machines prepare what the method needs.
+        """Have the machines prepare the method.
 
         Args:
-            cluster: or one of its states, which is then searched for good. The others: as for `SearchEngine`.
+            cluster: a cluster, or one of its snapshots, which the engine then never leaves. All other arguments are
+                those of `SearchEngine`.
 
         Raises:
-            OptionError: the method is unknown, or its retrieval is not spread. CollectionError: as `SearchEngine`.
+            OptionError: the method is unknown, or does not work on several machines. CollectionError: as
+                `SearchEngine`.
         """
         self.cluster = cluster
         super().__init__(cast(Stored, cluster), extractor, method=method, options=options, progress=progress)
@@ -98,7 +103,7 @@ class ClusterEngine(SearchEngine):
         return self._state_of(state.shown, state.words, state.shown.session(check))
 
     def _state_of(self, shown: ClusterSnapshot, words: _Words | None, session: Session) -> _ClusterState:
-        """What one piece of work is done with."""
+        """The retriever and the verifier of one piece of work."""
         options, session.keeps = self.options, words
         verifier = GatheredVerifier(session, self._pool, Verifying(
             options.matching, options.verification, options.screening, options.details))
@@ -119,7 +124,7 @@ class ClusterEngine(SearchEngine):
                            GlobalSearch(GatheredPooled(session, shown.width), options.pooled), options)
 
     def _words(self, shown: ClusterSnapshot) -> _Words | None:
-        """The words that the method compares by, known to all machines."""
+        """The visual words of the method, after all machines have them; None if it needs none."""
         retrieval = getattr(self.options.retrieval, "local", self.options.retrieval)
         if not isinstance(retrieval, AsmkRetrieval) or not shown.rows:
             return None

@@ -1,8 +1,8 @@
-"""The workers of a cluster: which segments they hold, and what takes the place of one that dies.
+"""The workers of a cluster: which segments they hold, and how dead workers are replaced.
 
-A state of a store is a row of slices. It can be searched once each segment is held somewhere. From then on a thread
-looks now and then whether all workers live: a dead one is started again, on its machine or not at all where that has
-gone, and what is held by too few machines is loaded where it is missing, while the others answer.
+A state of a store is a row of segments (`Slice`). It can be searched once each segment is held by some worker. From
+then on a thread checks now and then that all workers are alive. A dead worker is started again if its machine is alive,
+and segments that too few machines hold are loaded on others, while the remaining workers answer.
 """
 
 from __future__ import annotations
@@ -25,13 +25,16 @@ from delf.errors import CollectionError, DelfError
 from delf.index.asmk import Asmk
 from delf.types import FloatArray
 
-_POLL = 0.05  # seconds between two looks whether the client still waits
 Progress = Callable[[int, int], None]
 
 
 @dataclass(eq=False)
 class Worker:
-    """A worker, as the one who asks sees it. held: the ids of the slices that it has, ready to be searched."""
+    """A worker as the engine sees it.
+
+    handle: by which the transport calls it. held: ids of the segments that it can search. words: the visual words that
+    it knows. lost: it has died.
+    """
 
     machine: Machine
     handle: Any
@@ -42,8 +45,10 @@ class Worker:
 
 @dataclass(frozen=True, eq=False)
 class Edition:
-    """A state of a store, as it is searched. manifest: which it is; sent: the same, as workers are given it. prepared:
-    the words by which its segments have lists.
+    """A state of a store that is searched.
+
+    manifest: its manifest. sent: the manifest as the transport passes it to workers. slices: its segments. prepared:
+    the visual words for which its segments have lists.
     """
 
     manifest: Manifest
@@ -53,23 +58,23 @@ class Edition:
 
     @property
     def images(self) -> int:
-        """How many ordinals there are."""
+        """How many ordinals it has: the images of all segments."""
         return self.slices[-1].base + self.slices[-1].images if self.slices else 0
 
 
 @dataclass(frozen=True, eq=False)
 class Lease:
-    """As long as it lives, all workers can compare by some words."""
+    """As long as it lives, all workers keep some visual words."""
 
     key: WordsKey
 
 
 class Fleet:
-    """Starts workers, has them hold segments, and says who has which. Several threads may use it at once."""
+    """Starts workers, assigns segments to them, and knows which has which. Several threads may use it at once."""
 
     def __init__(self, transport: Transport, url: str, options: FleetOptions,
                  told: Callable[[str], None] = lambda sentence: None) -> None:
-        """told: is given a sentence when something has died, or cannot be loaded."""
+        """url: the address of the store. told: called with a sentence when something has died or cannot be loaded."""
         self.transport, self.options, self._url, self._told = transport, options, url, told
         self.workers: list[Worker] = []
         self.restarts = 0
@@ -84,10 +89,10 @@ class Fleet:
         self._watch = threading.Thread(target=self._watching, name="delf-fleet", daemon=True)
 
     def start(self) -> None:
-        """Start a worker on each machine, and look after them from now on.
+        """Start a worker on each machine, and begin to watch them.
 
         Raises:
-            CollectionError: there is no machine, or one has another version of delf.
+            CollectionError: the cluster has no machine, or one has another version of delf.
         """
         if not self.transport.machines():
             raise CollectionError("the cluster has no machine that lives; start one with 'ray start'")
@@ -99,13 +104,13 @@ class Fleet:
 
     # --- who has what
 
-    def holders(self, there: Slice) -> list[Worker]:
-        """The workers that have a segment."""
+    def holders(self, segment: Slice) -> list[Worker]:
+        """The living workers that hold a segment."""
         with self._lock:
-            return [one for one in self.workers if there.id in one.held and not one.lost]
+            return [worker for worker in self.workers if segment.id in worker.held and not worker.lost]
 
     def lost(self, worker: Worker) -> None:
-        """A worker does not answer any more."""
+        """Note that a worker has died."""
         with self._lock:
             first, worker.lost = not worker.lost, True
             worker.held = set()
@@ -113,40 +118,40 @@ class Fleet:
             self._told(f"a worker on {worker.machine.name} has died; others take over what it had")
 
     def dropped(self, worker: Worker, slices: Iterable[Slice]) -> None:
-        """A worker does not have some segments that it was thought to have."""
+        """Note that a worker does not hold some segments."""
         with self._lock:
-            worker.held = worker.held - {one.id for one in slices}
+            worker.held = worker.held - {segment.id for segment in slices}
 
     # --- states and words
 
     def load(self, manifest: Manifest, progress: Progress = lambda done, total: None) -> Edition:
-        """A state, when each of its segments is held by some worker; those of other states stay.
+        """Load a state, and return it when each of its segments is held by some worker. Other states stay loaded.
 
         Raises:
-            CollectionError: a segment cannot be fetched or read anywhere, and the text says why.
+            CollectionError: no machine can fetch or read a segment; the message says why.
         """
         edition = Edition(manifest, self.transport.put(manifest), tuple(
-            Slice(f"{one.name}-{one.facts.sha256[:16]}", one.name, 0, 0, one.images, one.alive)
-            for one in manifest.segments))
-        self._editions.add(edition)  # so that nobody lets go of what is loaded for it
+            Slice(f"{entry.name}-{entry.facts.sha256[:16]}", entry.name, 0, 0, entry.images, entry.alive)
+            for entry in manifest.segments))
+        self._editions.add(edition)  # so that its segments are not released while they are loaded
         self._hold(edition, edition.slices, progress, urgent=True)
         slices, base, row = [], 0, 0
-        for one in edition.slices:
-            slices.append(Slice(one.id, one.name, base, row, one.images, one.alive))
-            base, row = base + one.images, row + self.facts[one.id].features
+        for segment in edition.slices:
+            slices.append(Slice(segment.id, segment.name, base, row, segment.images, segment.alive))
+            base, row = base + segment.images, row + self.facts[segment.id].features
         whole = Edition(manifest, edition.sent, tuple(slices))
         self._editions.add(whole)
         return whole
 
     def learn(self, edition: Edition, key: WordsKey, asmk: Asmk, weights: FloatArray | None = None) -> Lease:
-        """Have all workers compare by some words, and make lists for a state; by other words they go on as before.
+        """Give all workers some visual words, and have them make lists for a state. Other words stay as they are.
 
         Raises:
-            CollectionError: a segment is on no worker that could be given the words, or its lists cannot be made, and
-                the text says why.
+            CollectionError: no worker with a segment could take the words, or its lists cannot be made; the message
+                says why.
         """
         lease = Lease(key)
-        with self._lock:  # or what nobody has a lease for yet might be let go of in between
+        with self._lock:  # otherwise `_release` could drop words whose lease is just being made
             self._leases.add(lease)
             if key not in self._words:
                 self._words[key] = self.transport.put(asmk), self.transport.put(weights)
@@ -154,8 +159,8 @@ class Fleet:
         self._require_taught(edition, key)
         if key not in edition.prepared:
             with self._loading:
-                calls = {self.transport.call(worker.handle, "prepare", one, [key]): worker for one in edition.slices
-                         for worker in self.holders(one) if key in worker.words}
+                calls = {self.transport.call(worker.handle, "prepare", segment, [key]): worker
+                         for segment in edition.slices for worker in self.holders(segment) if key in worker.words}
                 problems = self._gather(calls, self.options.loading_seconds)
             if problems:
                 raise CollectionError(f"lists of the visual words cannot be made on {problems[0]}")
@@ -163,16 +168,16 @@ class Fleet:
         return lease
 
     def teach_again(self, worker: Worker, key: WordsKey) -> bool:
-        """A worker does not know some words that it was thought to know: whether it does now."""
+        """Give some words again to a worker that has lost them. Returns whether it knows them now."""
         with self._lock:
             worker.words = worker.words - {key}
         self._teach([worker])
         return key in worker.words
 
     def _require_taught(self, edition: Edition, key: WordsKey) -> None:
-        """Make sure that whatever is held by workers is held by one that knows some words."""
-        holders = [self.holders(one) for one in edition.slices]
-        lacking = [workers for workers in holders if workers and all(key not in one.words for one in workers)]
+        """Raise if a segment is held only by workers that do not know some words."""
+        holders = [self.holders(segment) for segment in edition.slices]
+        lacking = [workers for workers in holders if workers and all(key not in worker.words for worker in workers)]
         if lacking:
             worker = lacking[0][0]
             raise CollectionError(f"{len(lacking):,} of {len(holders):,} segments of the store cannot be searched by "
@@ -180,17 +185,17 @@ class Fleet:
 
     def _hold(self, edition: Edition, slices: Sequence[Slice], progress: Progress = lambda done, total: None, *,
               urgent: bool = False) -> None:
-        """Have workers hold segments. urgent: wait until each is held somewhere, and raise where one cannot be."""
+        """Have workers load segments, and wait for them. urgent: raise if a segment is held by no worker then."""
         with self._loading:
-            wanted = placed(slices, [one.machine.id for one in self._living()], self.options.replicas)
-            missing = {worker: [one for one in slices if worker.machine.id in wanted[one.id]
-                                and one.id not in worker.held] for worker in self._living()}
+            wanted = placed(slices, [worker.machine.id for worker in self._living()], self.options.replicas)
+            missing = {worker: [segment for segment in slices if worker.machine.id in wanted[segment.id]
+                                and segment.id not in worker.held] for worker in self._living()}
             own = version("delf-retrieval")
-            calls = {self.transport.call(worker.handle, "hold", edition.sent, one, own): (worker, one)
-                     for worker, parts in missing.items() for one in parts}
+            calls = {self.transport.call(worker.handle, "hold", edition.sent, segment, own): (worker, segment)
+                     for worker, segments in missing.items() for segment in segments}
             total = len(calls)
             self._gather(calls, self.options.loading_seconds, lambda left: progress(total - left, total))
-            lacking = [one for one in slices if not self.holders(one)]
+            lacking = [segment for segment in slices if not self.holders(segment)]
             if urgent and lacking:
                 why = self._failed.get(lacking[0].id, "no machine has answered")
                 raise CollectionError(f"{len(lacking):,} of {len(slices):,} segments of the store cannot be loaded: "
@@ -198,58 +203,61 @@ class Fleet:
 
     def _gather(self, calls: dict[Any, Any], seconds: float,
                 left: Callable[[int], None] = lambda left: None) -> list[str]:
-        """Wait for calls that hold or prepare segments, and note what has become of them; what of the latter failed."""
+        """Wait for calls of `hold` and `prepare`, and note their results. Returns why calls of `prepare` failed.
+
+        calls: by call, the worker and the segment that it holds, or the worker alone for `prepare`.
+        """
         end, problems = time.monotonic() + seconds, list[str]()
         while calls and time.monotonic() < end and not self._ended.is_set():
             for call in self.transport.wait(list(calls), 1.0):
-                whom = calls.pop(call)
-                worker, there = whom if isinstance(whom, tuple) else (whom, None)
+                target = calls.pop(call)
+                worker, segment = target if isinstance(target, tuple) else (target, None)
                 try:
                     facts = self.transport.result(call)
                 except WorkerLostError:
                     self.lost(worker)
                 except (MissingPartError, MissingWordsError):
-                    pass  # let go of by now; who asks for it is told so again
+                    pass  # released meanwhile; a request for it will meet the same error
                 except DelfError as error:
-                    if there is None:
+                    if segment is None:
                         problems.append(f"{worker.machine.name}: {error}")
-                    elif self._failed.get(there.id) != str(error):
-                        self._failed[there.id] = str(error)
-                        self._told(f"{worker.machine.name} cannot load the segment {there.name}: {error}")
+                    elif self._failed.get(segment.id) != str(error):
+                        self._failed[segment.id] = str(error)
+                        self._told(f"{worker.machine.name} cannot load the segment {segment.name}: {error}")
                 else:
-                    if there is not None:
-                        self._held(worker, there, facts)
+                    if segment is not None:
+                        self._held(worker, segment, facts)
             left(len(calls))
         return problems
 
-    def _held(self, worker: Worker, there: Slice, facts: PartFacts) -> None:
-        if (facts.images, facts.alive) != (there.images, there.alive):
-            self._failed[there.id] = f"it has {facts.alive:,} of {facts.images:,} images, and not what the store says"
+    def _held(self, worker: Worker, segment: Slice, facts: PartFacts) -> None:
+        if (facts.images, facts.alive) != (segment.images, segment.alive):
+            self._failed[segment.id] = f"it has {facts.alive:,} of {facts.images:,} images, and not what the store says"
             return
         with self._lock:
-            self.facts[there.id] = facts
-            worker.held = worker.held | {there.id}
-            self._failed.pop(there.id, None)
+            self.facts[segment.id] = facts
+            worker.held = worker.held | {segment.id}
+            self._failed.pop(segment.id, None)
 
     # --- workers that come and go
 
     def _living(self) -> list[Worker]:
         with self._lock:
-            return [one for one in self.workers if not one.lost]
+            return [worker for worker in self.workers if not worker.lost]
 
     def _man(self) -> None:
-        """Have one worker on each machine that lives."""
+        """Start a worker on each living machine that has none, and forget dead workers."""
         machines = self.transport.machines()
         with self._lock:
-            there = {one.id for one in machines}
+            alive = {machine.id for machine in machines}
             for worker in self.workers:
-                if worker.machine.id not in there and not worker.lost:
+                if worker.machine.id not in alive and not worker.lost:
                     self.lost(worker)
-            gone = [one for one in self.workers if one.lost]
-            self.workers = [one for one in self.workers if not one.lost]
-            manned = {one.machine.id for one in self.workers}
-            new = [Worker(one, self.transport.start(one, self._url, self.options.cache))
-                   for one in machines if one.id not in manned]
+            gone = [worker for worker in self.workers if worker.lost]
+            self.workers = [worker for worker in self.workers if not worker.lost]
+            manned = {worker.machine.id for worker in self.workers}
+            new = [Worker(machine, self.transport.start(machine, self._url, self.options.cache))
+                   for machine in machines if machine.id not in manned]
             self.workers += new
         for worker in gone:
             with contextlib.suppress(Exception):
@@ -258,20 +266,20 @@ class Fleet:
         self._teach()
 
     def _teach(self, workers: Sequence[Worker] | None = None) -> None:
-        """Have workers, by default all, know all words that are searched by."""
+        """Give workers, by default all, the words that they lack."""
         with self._lock:
             words = dict(self._words)
             lessons = [(worker, key) for worker in (self.workers if workers is None else workers) for key in words
                        if key not in worker.words and not worker.lost]
         calls = {self.transport.call(worker.handle, "learn", key, *words[key]): (worker, key)
                  for worker, key in lessons}
-        # Arguments of a call are whole values where they were put, so that each machine gets them once.
+        # The transport sends values that were put to each machine once.
         for call, (worker, key) in calls.items():
             try:
                 self._wait_for(call)
             except WorkerLostError:
                 continue
-            except Exception as error:  # the worker's own, or one of Ray's many: others may know them
+            except Exception as error:  # the worker's own, or one of Ray's many; other workers may take the words
                 before, self._untaught[worker] = self._untaught.get(worker), (
                     f"{worker.machine.name} could not be given them: {error}")
                 if before != self._untaught[worker]:
@@ -289,23 +297,23 @@ class Fleet:
         return self.transport.result(call)
 
     def abouts(self) -> dict[str, Any]:
-        """What the worker of each machine says of itself, by the name of the machine; None where it does not answer."""
+        """`Worker.about` of each machine, by the name of the machine; None if its worker does not answer."""
         calls = {self.transport.call(worker.handle, "about"): worker for worker in self._living()}
-        said: dict[str, Any] = {}
+        abouts: dict[str, Any] = {}
         for call, worker in calls.items():
             name = f"{worker.machine.name} ({worker.machine.id[:8]})"
-            said[name] = None
+            abouts[name] = None
             with contextlib.suppress(WorkerLostError, DelfError):
-                said[name] = self.transport.result(call) if self.transport.wait([call], 5.0) else None
-        return said
+                abouts[name] = self.transport.result(call) if self.transport.wait([call], 5.0) else None
+        return abouts
 
     def look_after(self) -> None:
-        """Replace what has died, and load what too few machines have."""
+        """Replace dead workers, and load segments that too few machines hold."""
         calls = {self.transport.call(worker.handle, "about"): worker for worker in self._living()}
         done = set[Any]()
         end = time.monotonic() + max(5.0, 5 * self.options.watching)
         while len(done) < len(calls) and time.monotonic() < end:
-            done |= set(self.transport.wait([one for one in calls if one not in done], 1.0))
+            done |= set(self.transport.wait([call for call in calls if call not in done], 1.0))
         for call in done:
             try:
                 self.transport.result(call)
@@ -317,11 +325,11 @@ class Fleet:
         self._release()
 
     def _release(self) -> None:
-        """Let workers let go of what no state has any more. Nothing is loaded meanwhile."""
+        """Have workers release segments that no state has, and words without a lease. Does nothing during loading."""
         if not self._loading.acquire(blocking=False):
             return
         try:
-            kept = {one.id: one.name for edition in list(self._editions) for one in edition.slices}
+            kept = {segment.id: segment.name for edition in list(self._editions) for segment in edition.slices}
             if not kept:
                 return
             with self._lock:
@@ -337,18 +345,18 @@ class Fleet:
             self._loading.release()
 
     def _watching(self) -> None:
-        said = ""
+        failure = ""
         while not self._ended.wait(self.options.watching):
             try:
                 self.look_after()
-                said = ""
-            except Exception as error:  # whatever the cluster does: the next look may find it well again
-                before, said = said, f"{type(error).__name__}: {error}"
-                if said != before and not self._ended.is_set():
-                    self._told(f"looking after the workers has failed ({said}); it is tried again")
+                failure = ""
+            except Exception as error:  # of any kind; the cluster may be well again at the next look
+                before, failure = failure, f"{type(error).__name__}: {error}"
+                if failure != before and not self._ended.is_set():
+                    self._told(f"looking after the workers has failed ({failure}); it is tried again")
 
     def close(self) -> None:
-        """End all workers; nothing where that was done."""
+        """End all workers. A second call does nothing."""
         with self._lock:
             if self._closed:
                 return

@@ -1,4 +1,4 @@
-"""What is found on several machines, as if it had been found on one: candidates, and what the retrievers ask for."""
+"""The data of retrievers and of the verifier, asked of several machines as if they were on one."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ from delf.verifying import Verified, Verifier
 
 
 class GatheredCandidates(Candidates):
-    """Images that were found on several machines, of which the best are here, and others are asked for."""
+    """Candidates on several machines. The best of them are here; the others are fetched when they are needed."""
 
     def __init__(self, session: Session, request: Any, payloads: Sequence[Any], best: Best) -> None:
-        """request, payloads: by which they were found. best: the first of them, with how many there are."""
+        """request, payloads: by which the candidates are found. best: the first of them, and the number of all."""
         self._session, self.request, self.payloads, self._best = session, request, tuple(payloads), best
         self.ordered = False
 
     @classmethod
     def found(cls, session: Session, request: Any, *payloads: Any) -> GatheredCandidates:
-        """What a request finds."""
+        """The candidates that a request finds."""
         return cls(session, request, payloads, Best.first(session.ask(request, *payloads), request.most))
 
     def __len__(self) -> int:
@@ -62,7 +62,7 @@ class GatheredCandidates(Candidates):
         return self.leading(len(self))[1].astype(np.float32, copy=False)
 
     def leading(self, count: int) -> tuple[IntArray, NDArray[Any]]:
-        """As `Candidates` has it; where they are more than are here, they are fetched."""
+        """As `Candidates` has it; candidates that are not here are fetched."""
         if min(count, len(self)) > len(self._best.images):
             more = replace(self.request, most=None if count >= len(self) else count)
             spread = self._best.spread
@@ -70,7 +70,7 @@ class GatheredCandidates(Candidates):
         return self._best.images[:count], self._best.scores[:count]
 
     def scores_of(self, images: Sequence[int]) -> dict[int, float]:
-        """As `Candidates` has it: those that are not here are fetched."""
+        """As `Candidates` has it; scores that are not here are fetched."""
         here = dict(zip(self._best.images.tolist(), self._best.scores.astype(np.float32).tolist(), strict=True))
         known = {image: here[image] for image in images if image in here}
         others = np.array([image for image in images if image not in here], np.int64)
@@ -84,8 +84,8 @@ class GatheredCandidates(Candidates):
         return scores[~np.isin(found, images)].astype(np.float32, copy=False)
 
     def quantile_without(self, images: Sequence[int], share: float) -> tuple[int, float]:
-        """As `Candidates` has it: of the scores only those around it are fetched."""
-        if not len(self._best.spread):  # of another kind of request
+        """As `Candidates` has it; only the scores around the quantile are fetched."""
+        if not len(self._best.spread):  # the request does not count scores
             return super().quantile_without(images, share)
         gone = np.array(list(self.scores_of(images).values()), np.float32)
 
@@ -150,7 +150,7 @@ class GatheredPooled:
     def similar(self, vector: FloatArray, alive: Findable, reranked: RerankOptions | None = None) -> GatheredSimilar:
         """As `PooledImages` has it."""
         if reranked is not None:
-            raise OptionError("images are not ranked anew by refined descriptors in a cluster: leave out "
+            raise OptionError("a cluster does not rank images again by refined descriptors: leave out "
                               "retrieval.rerank, or search a collection on one machine")
         return GatheredSimilar(self._session, vector, alive)
 

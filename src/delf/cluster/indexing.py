@@ -1,4 +1,4 @@
-"""Photos indexed into a store by all nodes of a cluster: what `delf index PHOTOS -o STORE --ray ADDRESS` does."""
+"""Indexes photos into a store with all nodes of a cluster, as `delf index PHOTOS -o STORE --ray ADDRESS` does."""
 
 from __future__ import annotations
 
@@ -28,10 +28,11 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class IndexReport:
-    """What a job did, in numbers of files, as `AddReport` has it.
+    """What a job did. Counts are numbers of files, as in `AddReport`.
 
-    faults: a sentence for each node that lost pieces, stood still or was slow, and for what else went wrong and was
-    made good. before: pieces that an earlier job had done, which was cut short. version: of the manifest.
+    faults: a sentence for each node that lost pieces, hung or was slow, and for other faults that were made good.
+    pieces: pieces whose photos were read. before: those of them that an interrupted job had done. version: the version
+    of the manifest.
     """
 
     added: int
@@ -49,27 +50,27 @@ class IndexReport:
 def index_photos(photos: Iterable[str | os.PathLike[str]], place: str | os.PathLike[str], extractor: Own, *,
                  address: str = "auto", storage: Storage | None = None, exclude: Iterable[str] = (),
                  options: ClusterOptions | None = None, progress: Progress = lambda done, total: None) -> IndexReport:
-    """Add the photos in files, folders and object storage to a store, which is made where there is none.
+    """Add the photos in files, folders and object storage to a store, which is made if there is none.
 
         index_photos(["s3://photos/2019"], "s3://photos/places.store", Delf.load(threads=1), address="10.0.0.1:6379")
 
-    What was added before, and has not changed, is passed over. Whatever ends the work, pieces that were done are not
-    done again by the next call; after Ctrl-C they are published at once.
+    Photos that the store already has unchanged are passed over. Whatever ends a call, the next one does not do finished
+    pieces again; after Ctrl-C, finished pieces are published at once.
 
     Args:
         photos: paths, which must be the same on all nodes, and addresses (`s3://`, `gs://`, `file://`, ...).
-        place: of the store, as well. extractor: sent to the workers, so that it can be pickled.
+        place: the path or address of the store. extractor: sent to the workers, so it must be possible to pickle it.
         address: of the cluster, as for `connected`. storage: of a new store, as for `Collection.create`.
         progress: called with (photos done, photos to do).
 
     Raises:
-        CollectionError: the store is of another model, options or storage, or cannot be written. ImageError: a path is
-            not there. ClusterError: there is no cluster, or it cannot do the work.
+        CollectionError: the store has another model, other options or another storage, or cannot be written.
+            ImageError: a path does not exist. ClusterError: there is no cluster, or it cannot do the work.
     """
     require_address(address)
     options, whole = options or ClusterOptions(), as_extractor(extractor)
     roots, patterns = [os.fspath(root) for root in photos], [exclude] if isinstance(exclude, str) else list(exclude)
-    find_photos(roots, exclude=patterns, on_error=lambda _: None)  # a missing one is told before anything is made
+    find_photos(roots, exclude=patterns, on_error=lambda _: None)  # raises for missing paths before anything is made
     with connected(address) as ray:
         store = opened_store(ray, place, whole, storage, roots, patterns, options)
         job = _Indexing(store, whole, options, patterns)
@@ -85,12 +86,12 @@ class _Indexing:
     def __init__(self, store: Store, extractor: Any, options: ClusterOptions, exclude: list[str]) -> None:
         self._store, self._extractor, self._options, self._exclude = store, extractor, options, exclude
         self._reports: dict[str, PieceReport] = {}  # in the order of the pieces
-        self._others: list[PieceReport] = []  # of other jobs, which are published along
+        self._others: list[PieceReport] = []  # of other jobs, published together with these
         self._unchanged = self._before = self._photos_before = 0
         self._skipped: list[str] = []
 
     def run(self, ray: Any, roots: list[str], progress: Progress) -> IndexReport:
-        """Do what is to be done, and publish it."""
+        """Index the photos that the store does not have, and publish them."""
         passed_over = PassedOver()
         total = sum(1 for _ in find_photos(roots, exclude=self._exclude, on_error=lambda _: None,
                                            passed_over=passed_over))
@@ -114,7 +115,7 @@ class _Indexing:
         return (self._store.facts(entry) for entry in self._store.manifest.segments)
 
     def _to_do(self, found: Iterator[FileRecord], known: Known) -> Iterator[Piece]:
-        """The pieces that are not done. Those that are, and those that have been split, are looked up in the store."""
+        """The pieces that are not done yet, after a look at the reports in the store."""
         for piece in cut(self._new(found, known), self._options.piece):
             yield from self._left_of(piece)
 
@@ -126,7 +127,7 @@ class _Indexing:
                 yield photo
 
     def _left_of(self, piece: Piece) -> Iterator[Piece]:
-        self._reports.setdefault(piece.id, PieceReport(piece.id))  # has its place in the order
+        self._reports.setdefault(piece.id, PieceReport(piece.id))  # keeps the order of the pieces
         data = self._store.location.read(report_name(piece.id))
         if data is None:
             yield piece
@@ -141,18 +142,18 @@ class _Indexing:
         self._reports[piece.id] = report
 
     def _take(self, report: PieceReport) -> None:
-        """Note what became of a piece, and see that it is in the store, where all nodes look for it."""
+        """Note the report of a piece, and make sure that the store has it, where all nodes see it."""
         self._reports[report.id] = report
         if report.entry is None:
             self._store.location.write(report.name, report.to_json())
         elif self._store.location.read(report.name) is None:
-            self._store.require_newest()  # else another job has published it, and taken it away
+            self._store.require_newest()  # raises if another job has published the piece and deleted its report
             raise CollectionError(f"what {report.node} has written is not in {display_path(self._store.url)} as it is "
                                   "seen here: have all machines share that folder at the same path, or use object "
                                   "storage")
 
     def _publish(self, known: Known) -> int:
-        """Put what is done into the manifest; how many files are copies of images in other pieces."""
+        """Publish the finished pieces. Returns how many files are copies of images in other pieces."""
         self._others = list(self._left_over())
         done = {entry.name: entry for entry in self._entries()}
         fresh = [entry for name, entry in done.items() if self._store.manifest.entry(name) is None]
@@ -166,7 +167,7 @@ class _Indexing:
         return (report.entry for report in (*self._others, *self._reports.values()) if report.entry is not None)
 
     def _left_over(self) -> Iterator[PieceReport]:
-        """What jobs that were cut short, or are under way, have done of other photos."""
+        """The reports of other pieces, of jobs that were interrupted or are still running."""
         for piece in filter(None, map(piece_of, self._store.location.names(PIECES))):
             data = None if piece in self._reports else self._store.location.read(report_name(piece))
             report = None if data is None else PieceReport.from_json(
@@ -175,9 +176,9 @@ class _Indexing:
                 yield report
 
     def _tidy(self, interrupted: bool) -> None:
-        """Delete what was said of pieces, which the manifest says now: of those, and of no others, as another job may
-        be under way. Of a job that goes on later, what could not be read, and what is done in halves, is not in the
-        manifest.
+        """Delete the reports of pieces that the manifest now has, and no others, since another job may be running.
+        After an interruption, reports without a segment stay as well: of photos that could not be read, and of pieces
+        that were split.
         """
         own = [report for report in self._reports.values() if report.entry is not None or not interrupted]
         self._store.location.delete_files([report.name for report in (*self._others, *own)])
@@ -187,8 +188,8 @@ class _Indexing:
 
     def _report(self, copies: int, interrupted: bool, faults: list[str], passed_over: PassedOver) -> IndexReport:
         reports = list(self._reports.values())
-        read, alike = sum(one.read for one in reports), sum(one.copies for one in reports)
-        skipped = (*self._skipped, *(why for one in reports for _, why in one.skipped))
+        read, alike = sum(report.read for report in reports), sum(report.copies for report in reports)
+        skipped = (*self._skipped, *(why for report in reports for _, why in report.skipped))
         return IndexReport(read - copies, self._unchanged, alike + copies, skipped, interrupted, tuple(faults),
-                           len([one for one in reports if one.entry or one.skipped]), self._before,
+                           len([report for report in reports if report.entry or report.skipped]), self._before,
                            self._store.manifest.version, passed_over)

@@ -1,8 +1,8 @@
-"""What geometry says of an image, with those of its features alone that anything is asked of later.
+"""The verification of an image as it is sent between machines: only with the features that have matches.
 
-Of a thousand features a few dozen have matches; what comes after verification looks at no others. The rest stays where
-it lies, and the features that go along are numbered anew, in their order. Their descriptors go as codes of 8 bits, as
-they are stored, where these give the very same numbers.
+Of a thousand features a few dozen have matches, and nothing after verification looks at the others. So the others are
+left out, and the remaining ones are renumbered in their order. Descriptors are sent as 8-bit codes, as they are stored,
+if these decode to exactly the same numbers.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from delf.verifying import Verified
 
 @dataclass(frozen=True, eq=False)
 class Sent:
-    """What geometry says of an image, as it is sent. codes: of the descriptors that were left out, of features and of
-    details; None where they were not.
+    """The verification of an image as it is sent. codes, detail_codes: the descriptors of its features and details as
+    8-bit codes; None if the features still have their descriptors.
     """
 
     seen: Verified
@@ -28,14 +28,14 @@ class Sent:
 
     @classmethod
     def of(cls, seen: Verified, ordinal: int) -> Sent:
-        """Of an image, under another number."""
+        """Pack a verification, with another ordinal for its image."""
         small = lean(seen, ordinal)
         features, codes = _coded(small.features)
         details, detail_codes = (None, None) if features.details is None else _coded(features.details)
         return cls(replace(small, features=replace(features, details=details)), codes, detail_codes)
 
     def opened(self) -> Verified:
-        """As it was."""
+        """The verification that was packed, without the features that were left out."""
         features = _decoded(self.seen.features, self.codes)
         if features.details is not None:
             features = replace(features, details=_decoded(features.details, self.detail_codes))
@@ -54,7 +54,7 @@ def _decoded(features: Features, codes: Codes | None) -> Features:
 
 
 def lean(seen: Verified, ordinal: int) -> Verified:
-    """The same of an image, under another number, with few features."""
+    """A verification with another ordinal for its image, and only with the features that have matches."""
     features, found = _lean(seen.features, seen.found)
     details, agreed = features.details, seen.details
     if details is not None and agreed is not None:

@@ -1,8 +1,7 @@
-"""What all segments of a store share, learnt once from a sample that the nodes of a cluster draw: visual words.
+"""Visual words of a store, learnt from a sample that the nodes of a cluster draw, if the model brings none.
 
-Only where the model brings none. A store that is searched by words of its own is so in all of its parts, so that what
-one part says can be compared with what another one does. Quantisers of compressed indexes are each part's own, as what
-they find is compared by its stored descriptors; the calibration is the model's.
+All segments of a store are searched by the same words, so that their scores can be compared. Quantisers of compressed
+indexes need not be shared, since the features that they find are compared by their stored descriptors.
 """
 
 from __future__ import annotations
@@ -34,17 +33,17 @@ from delf.index.words import Codebook
 from delf.indexing import sample_of_codes, share_of_codes
 from delf.retrieval.words import GROWTH, WordOptions, codebook_path
 
-PHOTOS = 2048  # whose features words are learnt from before there is a store
-TOGETHER = 32  # of them that one worker looks at
+PHOTOS = 2048  # photos whose features teach the words of a new store
+TOGETHER = 32  # photos that one task extracts
 
 
 def opened_store(ray: Any, place: str | os.PathLike[str], extractor: Extractor, storage: Storage | None,
                  roots: list[str], exclude: list[str], options: ClusterOptions) -> Store:
-    """The store at a place, or a new one, of the model and options of an extractor. One of compact storage needs words,
-    which are learnt from a sample of the photos where the model brings none.
+    """Open the store at a place, or make a new one with the model and options of an extractor. Compact storage needs
+    visual words, which are learnt from a sample of the photos if the model brings none.
 
     Raises:
-        CollectionError: the store is of another model, of other options or another storage.
+        CollectionError: the store has another model, other options or another storage.
     """
     if Store.exists(place):
         store = Store.open(place)
@@ -72,7 +71,7 @@ def _chosen(ray: Any, storage: Storage, extractor: Extractor, roots: list[str], 
 
 
 def brings_words(extractor: Extractor) -> bool:
-    """Whether visual words of a model are packaged, or lie beside its file."""
+    """Whether a model has visual words, in the package or beside its file."""
     try:
         return chosen("compact", extractor.identity, extractor.model_file).said is not None
     except CollectionError:
@@ -81,7 +80,7 @@ def brings_words(extractor: Extractor) -> bool:
 
 def learnt_from_photos(ray: Any, photos: Iterable[FileRecord], extractor: Extractor, options: ClusterOptions,
                        words: WordOptions | None = None) -> Codebook:
-    """Words from features of some photos, those whose names have the smallest hashes.
+    """Learn visual words from features of `PHOTOS` photos, chosen by the smallest hashes of their paths.
 
     Raises:
         CollectionError: none of them can be read, or they have no features. ClusterError: no worker could do it.
@@ -98,10 +97,11 @@ def learnt_from_photos(ray: Any, photos: Iterable[FileRecord], extractor: Extrac
 
 def learn_stored_words(ray: Any, store: Store, extractor: Extractor, options: ClusterOptions,
                        words: WordOptions | None = None) -> bool:
-    """Learn the words that a store of full storage is searched by, and publish them; whether that was done.
+    """Learn the words by which a store in full storage is searched, and publish them. Returns whether it did.
 
-    It is not where the model brings words, and where the store has some and could not teach four times as many. From
-    the same features as `delf.retrieval.words` would take of all of it in one collection, so that the words are those.
+    Nothing is learnt if the model brings words, or if the store has words and its features could not teach four times
+    as many. The sample is the one that `delf.retrieval.words` would draw if the store were one collection, so that the
+    words are the same.
     """
     words, manifest = words or WordOptions(), store.manifest
     wanted = words.learn.teachable(min(manifest.features, words.sample))
@@ -117,13 +117,14 @@ def learn_stored_words(ray: Any, store: Store, extractor: Extractor, options: Cl
         path = codebook_path(Path(scratch), codebook)
         codebook.save(path)
         shared = store.share(path, path.name)
-        gone = tuple(Dropped(f"{SHARED}/{one.name}", round(time.time(), 3)) for one in manifest.shared if one != shared)
+        now = round(time.time(), 3)
+        gone = tuple(Dropped(f"{SHARED}/{file.name}", now) for file in manifest.shared if file != shared)
         store.publish(manifest.next(shared=(shared,), dropped=(*manifest.dropped, *gone)))
     return True
 
 
 def _codes_of(place: str, manifest: Manifest, segment: str, share: float) -> Codes:
-    """What a worker chooses of a segment."""
+    """The sample of descriptors that a worker draws from a segment."""
     from delf.cluster.locations import location_of
 
     with tempfile.TemporaryDirectory(prefix="delf-sample-") as scratch, \
@@ -132,13 +133,13 @@ def _codes_of(place: str, manifest: Manifest, segment: str, share: float) -> Cod
 
 
 def _size(store: Store, file: StoredFile) -> int:
-    """How many words there are in a shared file."""
+    """The number of words in a shared file."""
     with tempfile.TemporaryDirectory(prefix="delf-words-") as scratch:
         return len(Codebook.load(store.fetch_shared(file, Path(scratch))).words)
 
 
 def _gathered(ray: Any, tasks: list[Any]) -> list[Codes]:
-    """What tasks have found. Of a sample some may be lost."""
+    """The results of tasks. Some may be lost, since a sample need not be complete, but not all."""
     found, lost = list[Codes](), list[Exception]()
     for task in tasks:
         try:

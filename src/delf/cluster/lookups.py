@@ -1,4 +1,4 @@
-"""What a machine of a cluster is asked of photos as such, when they are shown, listed or searched with."""
+"""Requests to a machine of a cluster that look up photos, to show, list or search with them."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ class StoredFeatures:
 
     def answer(self, shelf: Shelf, slices: Sequence[Slice], check: Check) -> list[Features]:
         """As `Request` has it."""
-        return [shelf.part(there).snapshot.features(place) for there, place in places(slices, (self.image,))]
+        return [shelf.part(segment).snapshot.features(place) for segment, place in places(slices, (self.image,))]
 
 
 @dataclass(frozen=True)
 class Known:
-    """What is known of some images, by ordinal."""
+    """The records of some images, by ordinal."""
 
     images: tuple[int, ...]
 
     def answer(self, shelf: Shelf, slices: Sequence[Slice], check: Check) -> dict[int, StoredImage]:
         """As `Request` has it."""
-        return {there.base + place: shelf.part(there).snapshot.image(place)
-                for there, place in places(slices, self.images)}
+        return {segment.base + place: shelf.part(segment).snapshot.image(place)
+                for segment, place in places(slices, self.images)}
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ class KeysOf:
 
     def answer(self, shelf: Shelf, slices: Sequence[Slice], check: Check) -> dict[int, str]:
         """As `Request` has it."""
-        return {there.base + place: shelf.part(there).snapshot.key_of(place)
-                for there, place in places(slices, self.images)}
+        return {segment.base + place: shelf.part(segment).snapshot.key_of(place)
+                for segment, place in places(slices, self.images)}
 
 
 @dataclass(frozen=True)
@@ -60,11 +60,11 @@ class OrdinalOf:
     def answer(self, shelf: Shelf, slices: Sequence[Slice], check: Check) -> list[int]:
         """As `Request` has it."""
         found = []
-        for there in slices:
+        for segment in slices:
             check()
-            snapshot = shelf.part(there).snapshot
+            snapshot = shelf.part(segment).snapshot
             place = snapshot.ordinal_of(self.path or "") if self.key is None else snapshot.ordinal_of_key(self.key)
-            found += [] if place is None else [there.base + place]
+            found += [] if place is None else [segment.base + place]
         return found
 
 
@@ -79,11 +79,11 @@ class AfterKey:
     def answer(self, shelf: Shelf, slices: Sequence[Slice], check: Check) -> list[tuple[str, int]]:
         """As `Request` has it."""
         found: list[tuple[str, int]] = []
-        for there in slices:
+        for segment in slices:
             check()
-            snapshot = shelf.part(there).snapshot
+            snapshot = shelf.part(segment).snapshot
             places = snapshot.after(self.key or None, self.limit, self.findable.where)
-            found += [(snapshot.key_of(place), there.base + place) for place in places]
+            found += [(snapshot.key_of(place), segment.base + place) for place in places]
         return sorted(found)[: self.limit]
 
 
@@ -95,7 +95,7 @@ class Matching:
 
     def answer(self, shelf: Shelf, slices: Sequence[Slice], check: Check) -> int:
         """As `Request` has it."""
-        return sum(int(shelf.part(there).snapshot.matching(self.where).sum()) for there in slices)
+        return sum(int(shelf.part(segment).snapshot.matching(self.where).sum()) for segment in slices)
 
 
 @dataclass(frozen=True)
@@ -107,9 +107,9 @@ class MatchingImages:
     def answer(self, shelf: Shelf, slices: Sequence[Slice], check: Check) -> list[IntArray]:
         """As `Request` has it."""
         found = []
-        for there in slices:
+        for segment in slices:
             check()
-            found.append(there.base + np.flatnonzero(shelf.part(there).snapshot.matching(self.where)))
+            found.append(segment.base + np.flatnonzero(shelf.part(segment).snapshot.matching(self.where)))
         return found
 
 
@@ -120,15 +120,16 @@ class Listings:
     def answer(self, shelf: Shelf, slices: Sequence[Slice], check: Check) -> list[Listing]:
         """As `Request` has it."""
         found = []
-        for there in slices:
+        for segment in slices:
             check()
-            found += [one._replace(ordinal=there.base + one.ordinal) for one in listings(shelf.part(there).snapshot)]
+            found += [listing._replace(ordinal=segment.base + listing.ordinal)
+                      for listing in listings(shelf.part(segment).snapshot)]
         return found
 
 
 @dataclass(frozen=True)
 class PhotoBytes:
-    """The content of the file of an image, where this machine has one with its very content. most: bytes."""
+    """The file of an image, if this machine has a file with exactly its content, of at most `most` bytes."""
 
     image: int
     most: int
@@ -136,8 +137,8 @@ class PhotoBytes:
     def answer(self, shelf: Shelf, slices: Sequence[Slice], check: Check) -> list[bytes]:
         """As `Request` has it."""
         found = []
-        for there, place in places(slices, (self.image,)):
-            stored = shelf.part(there).snapshot.image(place)
+        for segment, place in places(slices, (self.image,)):
+            stored = shelf.part(segment).snapshot.image(place)
             for file in stored.files:
                 if file.is_file() and file.stat().st_size <= self.most:
                     data = file.read_bytes()

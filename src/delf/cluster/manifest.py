@@ -1,14 +1,14 @@
-"""The manifest of a store: which segments it has, and what all of them share. The only file of it that ever changes.
+"""The manifest of a store: its segments, and the files that all of them share. No other file of a store ever changes.
 
     places.store/
       manifest.json                    format, version, model, options, storage, shared files, segments
-      segments/<name>/...              as those of a collection: written once, never changed
-      segments/<name>/facts-<id>.jsonl what the catalogue of a collection would say of its images (`facts`)
-      shared/<name>                    visual words that all segments are stored or searched by
-      pieces/<id>.json                 of a job under way: what is done, and not yet in the manifest (`pieces`)
+      segments/<name>/...              the arrays of a collection's segment: written once, never changed
+      segments/<name>/facts-<id>.jsonl what a collection has in its catalogue: metadata and files of images (`facts`)
+      shared/<name>                    visual words by which all segments are stored or searched
+      pieces/<id>.json                 finished pieces of a job that are not in the manifest yet (`pieces`)
 
-Each state is published by one atomic write and has a version that counts up. Whoever reads works with one manifest:
-what it names stays for as long as `delf compact` is told to leave it (`delf.cluster.upkeep`).
+Each state is published by one atomic write and has a version that counts up. A reader works with one manifest: the
+files that it names stay for the grace period of `delf compact` (`delf.cluster.upkeep`).
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ class StoredFile:
 class SegmentEntry:
     """A segment of a store.
 
-    name: of its folder. images: that it holds, and alive: those of them that have a file, which a search can find.
-    features: that it holds. files: its arrays. facts: the file of its images, which takes the place of another one
-    when files of them are removed or copies of them come.
+    name: the name of its folder. images, features: how many it holds. alive: how many of the images have a file, so
+    that a search can find them. files: its arrays. facts: the file with metadata and files of its images; it is
+    replaced by a new one when files of these are removed or copies are added.
     """
 
     name: str
@@ -65,13 +65,13 @@ class SegmentEntry:
 
     @property
     def total_bytes(self) -> int:
-        """Of all its files."""
+        """The bytes of all its files."""
         return sum(file.bytes for file in (*self.files, self.facts))
 
 
 @dataclass(frozen=True)
 class Dropped:
-    """Something that manifests named before, and since when (seconds since 1970) none does: a path in the store."""
+    """A path in the store that an earlier manifest named, and since when (seconds since 1970) none names it."""
 
     path: str
     since: float
@@ -86,9 +86,9 @@ class Dropped:
 class Manifest:
     """One state of a store.
 
-    version: counts up by one with each that is published; 0 is that of a store without any photo yet. model, options,
-    storage: as the catalogue of a collection has them; no storage is "full". shared: files that every part of the store
-    gets: visual words. dropped: what `delf compact` may delete when its time has come.
+    version: counts the published states; a new store without photos has 0. model, options, storage: as in the catalogue
+    of a collection; None stands for full storage. shared: files that every part of the store gets, which are visual
+    words. dropped: what `delf compact` may delete after the grace period.
     """
 
     model: Mapping[str, Any]
@@ -106,18 +106,18 @@ class Manifest:
 
     @property
     def features(self) -> int:
-        """How many features are stored, those of removed images included."""
+        """How many features are stored, including those of removed images."""
         return sum(entry.features for entry in self.segments)
 
     @property
     def total_bytes(self) -> int:
-        """Of all files that it names."""
+        """The bytes of all files that it names."""
         return sum(entry.total_bytes for entry in self.segments) + sum(file.bytes for file in self.shared)
 
     @property
     def words(self) -> StoredFile | None:
-        """The visual words that all segments are searched by; None where the model brings its own. Where there are
-        several, those that a collection of the same files would take: of learnt ones the most.
+        """The visual words by which all segments are searched; None if the model brings its own. Of several files, it
+        is the one that a collection with the same files would use: the largest that was learnt.
         """
         words = [file for file in self.shared if file.name.endswith(".words")]
         learnt = [file for file in words if file.name.startswith("words-")]
@@ -125,38 +125,38 @@ class Manifest:
 
     @property
     def about(self) -> dict[str, Any]:
-        """What the catalogue of a collection says: model, options, and the storage where it is not full."""
-        stored = {} if self.storage is None else {"storage": dict(self.storage)}
-        return {"model": dict(self.model), "options": dict(self.options), **stored}
+        """The entries that the catalogue of a collection would have: model, options, and storage unless it is full."""
+        storage = {} if self.storage is None else {"storage": dict(self.storage)}
+        return {"model": dict(self.model), "options": dict(self.options), **storage}
 
     def entry(self, name: str) -> SegmentEntry | None:
-        """The segment of a name, or None."""
-        return next((one for one in self.segments if one.name == name), None)
+        """The segment with a name, or None."""
+        return next((entry for entry in self.segments if entry.name == name), None)
 
     def next(self, **changes: Any) -> Manifest:
-        """The next version, with other values of some fields."""
+        """The next version of it, with some fields changed."""
         return replace(self, version=self.version + 1, **changes)
 
     def to_json(self) -> bytes:
-        """As it is written."""
+        """The content of its file."""
         return json.dumps({"format": FORMAT, **asdict(self)}, sort_keys=True, separators=(",", ":")).encode()
 
     @classmethod
     def from_json(cls, data: bytes, where: str) -> Manifest:
-        """Read back what `to_json` wrote. where: the address of the store, for messages.
+        """Read what `to_json` wrote. where: the address of the store, for messages.
 
         Raises:
             CollectionError: it is damaged, or of a newer format.
         """
         try:
-            said = json.loads(data)
-            written = said.pop("format")
+            fields = json.loads(data)
+            written = fields.pop("format")
             if type(written) is int and written > FORMAT:
                 raise CollectionError(f"the store {where} has format {written}, which is newer than this version of "
                                       f"delf reads ({FORMAT}); upgrade delf-retrieval")
-            manifest = cls(**{**said, "shared": tuple(StoredFile(**one) for one in said["shared"]),
-                              "segments": tuple(map(entry_of, said["segments"])),
-                              "dropped": tuple(Dropped(**one) for one in said["dropped"])})
+            manifest = cls(**{**fields, "shared": tuple(StoredFile(**file) for file in fields["shared"]),
+                              "segments": tuple(map(entry_of, fields["segments"])),
+                              "dropped": tuple(Dropped(**path) for path in fields["dropped"])})
             _require_sense(manifest)
         except CollectionError:
             raise
@@ -166,10 +166,10 @@ class Manifest:
         return manifest
 
 
-def entry_of(said: Mapping[str, Any]) -> SegmentEntry:
-    """A segment as JSON says it. Raises `ValueError`, `TypeError` or `KeyError` where that cannot be."""
-    return SegmentEntry(**{**said, "files": tuple(StoredFile(**one) for one in said["files"]),
-                           "facts": StoredFile(**said["facts"])})
+def entry_of(fields: Mapping[str, Any]) -> SegmentEntry:
+    """A segment from its fields in JSON. Raises `ValueError`, `TypeError` or `KeyError` if they do not describe one."""
+    return SegmentEntry(**{**fields, "files": tuple(StoredFile(**file) for file in fields["files"]),
+                           "facts": StoredFile(**fields["facts"])})
 
 
 def _require_sense(manifest: Manifest) -> None:

@@ -1,4 +1,4 @@
-"""How a cluster searches."""
+"""Options of a search on several machines."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ def _cache() -> str:
 
 @dataclass(frozen=True)
 class FleetOptions:
-    """How a cluster searches.
+    """How a cluster holds and searches a store.
 
-    replicas: machines that have each segment. seconds: that an answer of all machines may take. patience: seconds in
-    which a worker is to answer, before another one that has the same segments is asked in its place. loading_seconds:
-    in which a new state, or a segment after its machine has died, is to be loaded before that counts as failed.
-    watching: seconds between two looks whether all workers live. cache: the folder, on each machine, in which segments
-    are kept. best: images that each worker answers at first; more are asked for where they are needed. photo_bytes: of
-    a photo that a machine reads for another one, at most.
+    replicas: number of machines that hold each segment.
+    seconds: time limit of an answer that needs all machines.
+    patience: seconds that a worker has to answer, before another worker with the same segments is asked instead.
+    loading_seconds: time limit for loading a new state, or a segment whose machine has died.
+    watching: seconds between two checks that all workers are alive.
+    cache: the folder on each machine in which segments are kept.
+    best: number of images in the first answer of each worker; the search asks for more if it needs them.
+    photo_bytes: largest photo, in bytes, that one machine reads for another.
     """
 
     replicas: int = 2

@@ -1,6 +1,6 @@
-"""What lies on a machine of a cluster: segments, opened to be searched.
+"""The segments on a machine of a cluster, opened to be searched.
 
-All is told by ordinals of the whole store. A part has the images of one segment, from its `base` on.
+Requests and answers use ordinals of the whole store: the images of a segment have those from its `base` on.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ _VERIFIERS = 16  # sets of options whose verifiers a part keeps
 
 @dataclass(frozen=True)
 class Slice:
-    """A segment among all of a state of a store.
+    """A segment of a state of a store, with its place among all segments.
 
-    id: of the segment and of what is known of its images. name: of its folder. base, row: the ordinals of its first
-    image and of its first feature. images, alive: how many it holds, and how many of them can be found.
+    id: identifies the segment and the facts of its images. name: of its folder. base, row: the ordinals of its first
+    image and of its first feature. images, alive: how many images it holds, and how many of them can be found.
     """
 
     id: str
@@ -55,15 +55,17 @@ class Findable:
     exclude: tuple[int, ...] = ()
     where: str | None = None
 
-    def mask(self, snapshot: Snapshot, there: Slice) -> Mask:
+    def mask(self, snapshot: Snapshot, segment: Slice) -> Mask:
         """(n,) of the images of a segment."""
-        return snapshot.findable(there.inside(np.asarray(self.exclude, np.int64)).tolist(), self.where)
+        return snapshot.findable(segment.inside(np.asarray(self.exclude, np.int64)).tolist(), self.where)
 
 
 @dataclass(frozen=True)
 class WordsKey:
-    """By which words images are compared: the fingerprint of a codebook, the options, and a name for the weights of its
-    words, which are those of all images of a state; none where all weigh the same.
+    """Identifies visual words and how images are compared by them.
+
+    codebook: its fingerprint. weights: a name for the weights of its words (idf), which are counted over all images of
+    a state; empty if all words weigh the same.
     """
 
     codebook: str
@@ -83,7 +85,9 @@ class Verifying:
 
 @dataclass(frozen=True)
 class PartFacts:
-    """What a machine says of a segment that it has opened. features: that are searched; kept: that are stored."""
+    """What a machine reports of a segment that it has opened. features, kept: how many are searched and stored. width:
+    dimensions of the global descriptors, 0 if there are none.
+    """
 
     images: int
     alive: int
@@ -175,9 +179,9 @@ class MissingWordsError(Exception):
 class Shelf:
     """What requests to a machine work with.
 
-    parts: by the ids of their slices. words: what is known by a `WordsKey`, and the weights of words where they are not
-    all the same. pool: for candidates beside one another. kept: candidates of recent queries, so that a second look at
-    them is cheap; whatever is not kept any more is found again.
+    pool: threads that compute. parts: the opened segments, by the ids of their slices. words: the visual words, and
+    the weight of each (W,) or None if all weigh the same. kept: candidates of recent queries, so that a second request
+    for them is cheap; candidates that are not kept any more are computed again.
     """
 
     pool: Pool
@@ -185,20 +189,20 @@ class Shelf:
     words: dict[WordsKey, tuple[Asmk, FloatArray | None]] = field(default_factory=dict)
     kept: Kept = field(default_factory=lambda: Kept())
 
-    def part(self, there: Slice) -> Part:
+    def part(self, segment: Slice) -> Part:
         """The segment of a slice. Raises `MissingPartError` where it is not here."""
         try:
-            return self.parts[there.id]
+            return self.parts[segment.id]
         except KeyError:
-            raise MissingPartError(there.name) from None
+            raise MissingPartError(segment.name) from None
 
-    def index(self, there: Slice, key: WordsKey) -> AsmkIndex:
+    def index(self, segment: Slice, key: WordsKey) -> AsmkIndex:
         """The lists of a segment by some words. Raises as `part`, and `MissingWordsError` where these are not known."""
         try:
             asmk, weights = self.words[key]
         except KeyError:
             raise MissingWordsError(key) from None
-        return self.part(there).index(key, asmk, weights)
+        return self.part(segment).index(key, asmk, weights)
 
     def asmk(self, key: WordsKey) -> Asmk:
         """What makes lists by some words. Raises `MissingWordsError` where they are not known here."""
@@ -209,7 +213,7 @@ class Shelf:
 
 
 class Kept:
-    """Values by keys, of which the oldest go where there are too many bytes. Several threads may use it at once."""
+    """A cache that drops its oldest values when they take too many bytes. Several threads may use it at once."""
 
     def __init__(self, most: int = 256_000_000) -> None:
         self._most, self._bytes = most, 0
@@ -217,7 +221,7 @@ class Kept:
         self._lock = Lock()
 
     def get(self, key: Any, make: Callable[[], Any], size: Callable[[Any], int]) -> Any:
-        """The value of a key; made where it is not kept. size: how many bytes it takes."""
+        """The value of a key, made if it is not kept. size: how many bytes a value takes."""
         with self._lock:
             if key in self._values:
                 self._values[key] = self._values.pop(key)  # it is the newest now
@@ -236,21 +240,21 @@ def require_same(version: str, versions: Mapping[str, str]) -> None:
     """Make sure that all machines have this version of delf.
 
     Args:
-        versions: by the names of the machines.
+        versions: the version of each machine, by its name.
 
     Raises:
-        CollectionError: one has another one.
+        CollectionError: a machine has another version.
     """
-    other = {name: one for name, one in versions.items() if one != version}
-    if other:
-        said = ", ".join(f"{name} has {one}" for name, one in sorted(other.items()))
+    different = {name: other for name, other in versions.items() if other != version}
+    if different:
+        listed = ", ".join(f"{name} has {other}" for name, other in sorted(different.items()))
         raise CollectionError(f"all machines of the cluster need the same version of delf-retrieval: this one has "
-                              f"{version}, and {said}; install {version} there")
+                              f"{version}, and {listed}; install {version} there")
 
 
 def in_range(slices: Sequence[Slice], ordinals: IntArray) -> list[Slice]:
-    """Those of some slices, rising, that have any of some ordinals."""
-    bases = np.array([one.base for one in slices], np.int64)
+    """The slices, in the order of their bases, that contain any of some ordinals."""
+    bases = np.array([segment.base for segment in slices], np.int64)
     places = np.unique(np.searchsorted(bases, ordinals, side="right") - 1)
     return [slices[place] for place in places.tolist()
             if place >= 0 and len(slices[place].inside(np.asarray(ordinals, np.int64)))]

@@ -1,8 +1,9 @@
-"""Pieces of a job: a few hundred photos each, so that a piece that is lost is soon done again.
+"""Pieces of a job: a few hundred photos each, so that a lost piece is soon done again.
 
-Where a piece ends depends on the names of its photos alone: behind those whose hash says so. Photos that come or go
-change the piece that they are in, and no other one. A piece is known by what is in it, so that whoever begins the job
-anew finds what is done: `pieces/<id>.json` in the store, which is written when the segment of a piece is there.
+Where a piece ends depends only on the names of its photos: behind a photo whose hash is a multiple of the size. So a
+photo that is added or removed changes its own piece and no other. The id of a piece is a hash of its photos, by which
+a job that is started again finds the finished pieces: the report `pieces/<id>.json` in the store is written after the
+segment of the piece.
 """
 
 from __future__ import annotations
@@ -30,14 +31,14 @@ class Piece:
 
     @property
     def id(self) -> str:
-        """What is another one whenever a photo of it is another one, or has changed."""
+        """A hash of the paths, sizes and times of its photos: 32 hexadecimal digits."""
         digest = hashlib.sha256()
         for photo in self.photos:
             digest.update(f"{len(photo.path)} {photo.size} {photo.mtime_ns} ".encode() + photo.path)
         return digest.hexdigest()[:32]
 
     def halves(self) -> tuple[Piece, Piece]:
-        """The first and the second half of it."""
+        """Its first and its second half."""
         middle = len(self.photos) // 2
         return Piece(self.photos[:middle]), Piece(self.photos[middle:])
 
@@ -46,9 +47,9 @@ class Piece:
 class PieceReport:
     """What became of a piece.
 
-    entry: its segment; None where no photo could be read. read: photos that are in it, and copies: further files of the
-    same content. skipped: (where, why) of each that could not be read. node: where it was done. seconds: that took.
-    split: it was lost so often that its halves are done in its place.
+    entry: its segment; None if no photo could be read. read: images in the segment. copies: further files with the
+    content of one of these images. skipped: (photo, reason) of each photo that could not be read. node: where it was
+    done. seconds: how long that took. split: it was lost so often that its halves are done instead.
     """
 
     id: str
@@ -62,40 +63,40 @@ class PieceReport:
 
     @property
     def name(self) -> str:
-        """Of its file in the store."""
+        """The name of its file in the store."""
         return report_name(self.id)
 
     def to_json(self) -> bytes:
-        """As it is written."""
+        """The content of its file."""
         return json.dumps(asdict(self), sort_keys=True).encode()
 
     @classmethod
     def from_json(cls, data: bytes, where: str) -> PieceReport:
-        """Read back what `to_json` wrote. Raises `CollectionError` where it is damaged."""
+        """Read what `to_json` wrote. Raises `CollectionError` if it is damaged; where: the file, for the message."""
         try:
-            said: dict[str, Any] = json.loads(data)
-            entry = said.pop("entry")
-            skipped = tuple((str(source), str(why)) for source, why in said.pop("skipped"))
-            return cls(**said, entry=None if entry is None else entry_of(entry), skipped=skipped)
+            fields: dict[str, Any] = json.loads(data)
+            entry = fields.pop("entry")
+            skipped = tuple((str(source), str(why)) for source, why in fields.pop("skipped"))
+            return cls(**fields, entry=None if entry is None else entry_of(entry), skipped=skipped)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise CollectionError(f"{where} is damaged ({error}); delete it, and its photos are read again") from error
 
 
 def report_name(piece: str) -> str:
-    """The name, in the store, of what became of a piece."""
+    """The name, in the store, of the report of the piece with an id."""
     return f"{PIECES}/{piece}.json"
 
 
 def piece_of(name: str) -> str | None:
-    """The id of the piece whose file in `pieces/` has this name; None for others, as for what is half written."""
+    """The id of the piece whose report has this name in `pieces/`; None for other files, such as half-written ones."""
     return name.removesuffix(".json") if _NAME.fullmatch(name) else None
 
 
 def cut(photos: Iterable[FileRecord], size: int) -> Iterator[Piece]:
-    """The pieces of some photos, lazily: of `size` on average, and of twice as many at most.
+    """Cut photos into pieces, lazily: of `size` photos on average, and of `LARGEST` times as many at most.
 
     Raises:
-        OptionError: the size is none.
+        OptionError: the size is not a whole number of 1 or more.
     """
     if type(size) is not int or size < 1:
         raise OptionError(f"a piece has 1 photo or more, not {size!r}")

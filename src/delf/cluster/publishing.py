@@ -1,4 +1,4 @@
-"""An ordinary collection as a store."""
+"""Makes a store of an ordinary collection."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from delf.models import PACKAGED
 
 
 def publish(collection: Collection, place: str | os.PathLike[str], *, progress: Progress = silent) -> Store:
-    """Make a store of a collection, at a path or an address where there is none: its images, features and words.
+    """Make a new store of a collection, at a path or an address, with its images, features and visual words.
 
-    The collection is left as it is. Removed images go along, as removed ones, until `delf compact`. Indexes and lists,
-    which are made from the features, do not.
+    The collection does not change. Removed images are copied as removed images, until `delf compact`. Indexes and lists
+    are not copied, since they are made from the features.
 
     Args:
         progress: called with (segments done, segments to do).
 
     Raises:
-        CollectionError: there is a store already, the collection is half converted or of an old format, or the place
+        CollectionError: there is a store already, the collection is half converted or has an old format, or the place
             cannot be written.
     """
     snapshot = collection.snapshot
@@ -51,7 +51,7 @@ def publish(collection: Collection, place: str | os.PathLike[str], *, progress: 
 
 
 def publish_segment(store: Store, segment: Segment, facts: list[ImageFacts]) -> SegmentEntry:
-    """Copy a segment of a collection into a store; a manifest may name it then."""
+    """Copy a segment of a collection into a store, which a manifest may then name."""
     name = segment.folder.name
     with store.location.writing_segment(SEGMENTS, name) as folder:
         for path in arrays_of(segment.folder):
@@ -61,7 +61,7 @@ def publish_segment(store: Store, segment: Segment, facts: list[ImageFacts]) -> 
 
 
 def written_segment(folder: Path, name: str, images: int, features: int, facts: list[ImageFacts]) -> SegmentEntry:
-    """What a manifest is to say of a segment whose arrays lie in a folder. The file of its facts is put beside them."""
+    """Write the facts of a segment beside its arrays. Returns the entry of the segment for a manifest."""
     file, data = facts_file(facts)
     files = tuple(stored_file(path) for path in arrays_of(folder))
     temporary = folder / file.name  # of a folder that is published whole
@@ -71,7 +71,7 @@ def written_segment(folder: Path, name: str, images: int, features: int, facts: 
 
 
 def arrays_of(segment: Path) -> list[Path]:
-    """The files of a segment that are its content: not those that indexes and searches have put beside them."""
+    """The files with the content of a segment, without those that indexes and searches have put beside them."""
     return sorted(path for path in segment.iterdir() if path.suffix == ".npy" or path.name in (MANIFEST, WHOLE))
 
 
@@ -80,7 +80,7 @@ def _has_identities(segment: Segment) -> bool:
 
 
 def _words(collection: Collection) -> list[Path]:
-    """The words that the collection is stored by, unless they are packaged, and those that it has learnt."""
-    said, model = collection.about.get("storage"), str(collection.about["model"]["name"])
-    stored = [words_of(said, collection.folder, model)[0]] if said else []
+    """The words by which the collection is stored, unless they are packaged, and the words that it has learnt."""
+    storage, model = collection.about.get("storage"), str(collection.about["model"]["name"])
+    stored = [words_of(storage, collection.folder, model)[0]] if storage else []
     return [path for path in stored if path.parent != PACKAGED] + sorted(collection.folder.glob("words-*.words"))

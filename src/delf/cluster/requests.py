@@ -1,7 +1,7 @@
-"""What a machine of a cluster is asked: each request says what is wanted of some segments, and computes it there.
+"""Requests of a search to the machines of a cluster. A machine answers a request for some of its segments.
 
-A request says all that its answer depends on, beside its payloads, which are sent once and may be large. So any machine
-that has the segments gives the same answer: after one has died, another one is asked.
+A request and its payloads contain everything that the answer depends on; payloads may be large, and are sent to each
+machine once. So every machine with the segments gives the same answer, and another one can be asked if one dies.
 """
 
 from __future__ import annotations
@@ -27,18 +27,19 @@ Check = Callable[[], None]
 
 
 class Request(Protocol):
-    """Something that is asked of machines."""
+    """Something that machines can be asked."""
 
     def answer(self, shelf: Shelf, slices: Sequence[Slice], check: Check, *payloads: Any) -> Any:
-        """The answer for some segments. check: raises where nobody waits for it any more."""
+        """The answer for some segments. check: raises an error when nobody waits for the answer any more."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class Best:
-    """The best of the images that were found, in their order.
+    """The best candidates, in order.
 
-    images: (k,) ordinals. scores: (k,) as they were found. count: how many there are. spread: of all their scores.
+    images: (k,) ordinals. scores: (k,), in the precision in which they were computed. count: how many candidates there
+    are in all. spread: of the scores of all.
     """
 
     images: IntArray
@@ -48,31 +49,35 @@ class Best:
 
     @classmethod
     def of(cls, parts: Sequence[tuple[int, Candidates]], most: int | None, *, spread: bool = False) -> Best:
-        """Of the candidates of several segments, each with its base. most: how many; None for all."""
-        counts = [len(one) for _, one in parts]
-        chosen = [(base, one.leading(len(one) if most is None else min(most, len(one)))) for base, one in parts]
+        """The best of the candidates of several segments, each with its base. most: how many; None for all."""
+        counts = [len(candidates) for _, candidates in parts]
+        chosen = [(base, candidates.leading(count if most is None else min(most, count)))
+                  for (base, candidates), count in zip(parts, counts, strict=True)]
         merged = cls.first([cls(images + base, scores, 0) for base, (images, scores) in chosen], most)
-        spreads = [Spread.of(one.scores_without([])) for _, one in parts if spread and len(one)]
+        spreads = [Spread.of(candidates.scores_without([])) for _, candidates in parts if spread and len(candidates)]
         return cls(merged.images, merged.scores, sum(counts), Spread.sum_of(spreads))
 
     @classmethod
     def first(cls, parts: Sequence[Best], most: int | None) -> Best:
         """The best of several parts, in the order that they would have in one collection."""
-        images = np.concatenate([np.zeros(0, np.int64), *(one.images for one in parts)])
-        scores = np.concatenate([one.scores for one in parts]) if parts else np.zeros(0, np.float32)
+        images = np.concatenate([np.zeros(0, np.int64), *(part.images for part in parts)])
+        scores = np.concatenate([part.scores for part in parts]) if parts else np.zeros(0, np.float32)
         count = len(images) if most is None else min(most, len(images))
         images, scores = in_order(images, scores).leading(count) if count else (images[:0], scores[:0])
-        return cls(images, scores, sum(one.count for one in parts), Spread.sum_of(one.spread for one in parts))
+        return cls(images, scores, sum(part.count for part in parts), Spread.sum_of(part.spread for part in parts))
 
 
 class Scored(Protocol):
-    """A request whose candidates may be looked at again. most: how many are answered; None for all."""
+    """A request for candidates, which other requests can refer to.
+
+    token: by which machines keep the candidates for a while. most: how many of them are sent; None for all.
+    """
 
     token: str
     most: int | None
 
-    def candidates(self, shelf: Shelf, there: Slice, *payloads: Any) -> Candidates:
-        """Those of one segment, by positions in it."""
+    def candidates(self, shelf: Shelf, segment: Slice, *payloads: Any) -> Candidates:
+        """The candidates in one segment, by their positions in it."""
         ...
 
 
@@ -89,21 +94,24 @@ class ByWords:
         """As `Request` has it."""
         return Best.of(_each(self, shelf, slices, check, query), self.most, spread=True)
 
-    def candidates(self, shelf: Shelf, there: Slice, query: Aggregate) -> Candidates:
+    def candidates(self, shelf: Shelf, segment: Slice, query: Aggregate) -> Candidates:
         """As `Scored` has it."""
         def make() -> Candidates:
-            part = shelf.part(there)
-            images = part.images(shelf.index(there, self.words))
-            alive = self.findable.mask(part.snapshot, there)
+            part = shelf.part(segment)
+            images = part.images(shelf.index(segment, self.words))
+            alive = self.findable.mask(part.snapshot, segment)
             return _none() if images is None else images.found(query, alive)
 
-        found: Candidates = shelf.kept.get((self.token, there.id), make, lambda one: 12 * len(one) + 100)
+        found: Candidates = shelf.kept.get((self.token, segment.id), make, lambda one: 12 * len(one) + 100)
         return found
 
 
 @dataclass(frozen=True)
 class Supported:
-    """The same images, with what confirmed ones say added. Payloads: the aggregate of the query, and what is said."""
+    """The candidates of `found`, with the support of confirmed images added to their scores (`delf.ranking.support`).
+
+    Payloads: the aggregate of the query, and the support (`Said`).
+    """
 
     token: str
     found: ByWords
@@ -113,23 +121,23 @@ class Supported:
         """As `Request` has it."""
         return Best.of(_each(self, shelf, slices, check, query, said), self.most)
 
-    def candidates(self, shelf: Shelf, there: Slice, query: Aggregate, said: Said) -> Candidates:
+    def candidates(self, shelf: Shelf, segment: Slice, query: Aggregate, said: Said) -> Candidates:
         """As `Scored` has it."""
         def make() -> Candidates:
-            part = shelf.part(there)
+            part = shelf.part(segment)
             if not part.snapshot.rows:
                 return _none()
-            alive = self.found.findable.mask(part.snapshot, there)
-            found = self.found.candidates(shelf, there, query)
-            return said.supported(found, shelf.index(there, self.found.words), alive, there.base)
+            alive = self.found.findable.mask(part.snapshot, segment)
+            found = self.found.candidates(shelf, segment, query)
+            return said.supported(found, shelf.index(segment, self.found.words), alive, segment.base)
 
-        found: Candidates = shelf.kept.get((self.token, there.id), make, lambda one: 16 * len(one) + 100)
+        found: Candidates = shelf.kept.get((self.token, segment.id), make, lambda one: 16 * len(one) + 100)
         return found
 
 
 @dataclass(frozen=True)
 class ScoresOf:
-    """The scores of some images of what was found, (ordinals, scores). Payloads: those of `found`."""
+    """The scores of some images among the candidates of a request, by ordinal. Payloads: those of `found`."""
 
     found: Any
     images: tuple[int, ...]
@@ -137,15 +145,15 @@ class ScoresOf:
     def answer(self, shelf: Shelf, slices: Sequence[Slice], check: Check, *payloads: Any) -> dict[int, float]:
         """As `Request` has it."""
         scores: dict[int, float] = {}
-        for base, one in _each(self.found, shelf, slices, check, *payloads):
+        for base, candidates in _each(self.found, shelf, slices, check, *payloads):
             scores |= {base + place: score for place, score in
-                       one.scores_of([image - base for image in self.images]).items()}
+                       candidates.scores_of([image - base for image in self.images]).items()}
         return scores
 
 
 @dataclass(frozen=True)
 class Within:
-    """All scores of what was found in the bins from one to another. Payloads: those of `found`."""
+    """All scores in the bins from `low` to `high`, among the candidates of a request. Payloads: those of `found`."""
 
     found: Any
     low: int
@@ -153,28 +161,30 @@ class Within:
 
     def answer(self, shelf: Shelf, slices: Sequence[Slice], check: Check, *payloads: Any) -> FloatArray:
         """As `Request` has it."""
-        scores = [one.scores_without([]) for _, one in _each(self.found, shelf, slices, check, *payloads)]
-        bins = [bins_of(one) for one in scores]
-        return np.concatenate([np.zeros(0, np.float32), *(one[(at >= self.low) & (at <= self.high)]
-                                                          for one, at in zip(scores, bins, strict=True))])
+        scores = [np.zeros(0, np.float32)]
+        for _, candidates in _each(self.found, shelf, slices, check, *payloads):
+            part = candidates.scores_without([])
+            bins = bins_of(part)
+            scores.append(part[(bins >= self.low) & (bins <= self.high)])
+        return np.concatenate(scores)
 
 
 @dataclass(frozen=True)
 class StoredWords:
-    """The words that some images are stored with, by ordinal."""
+    """The stored visual words of some images, by ordinal."""
 
     words: WordsKey
     images: tuple[int, ...]
 
     def answer(self, shelf: Shelf, slices: Sequence[Slice], check: Check) -> dict[int, Aggregate]:
         """As `Request` has it."""
-        return {there.base + place: shelf.index(there, self.words).stored(place)
-                for there, place in places(slices, self.images)}
+        return {segment.base + place: shelf.index(segment, self.words).stored(place)
+                for segment, place in places(slices, self.images)}
 
 
 @dataclass(frozen=True)
 class WordCounts:
-    """(W,) in how many images each word is."""
+    """In how many images each word occurs: (W,), int64."""
 
     words: WordsKey
 
@@ -182,9 +192,9 @@ class WordCounts:
         """As `Request` has it."""
         asmk = shelf.asmk(self.words)
         counts = np.zeros(len(asmk.codebook), np.int64)
-        for there in slices:
+        for segment in slices:
             check()
-            part = shelf.part(there)
+            part = shelf.part(segment)
             if part.snapshot.rows:
                 counts += images_with_words(opened_lists(asmk, part.snapshot, part), len(counts))
         return counts
@@ -192,7 +202,10 @@ class WordCounts:
 
 @dataclass(frozen=True)
 class Nearest:
-    """The nearest stored features. Payload: the descriptors. Answers with them and the ordinals of their images."""
+    """The `count` nearest stored features of each descriptor, and the ordinals of their images.
+
+    Payload: the descriptors (Q, D).
+    """
 
     count: int
     findable: Findable
@@ -200,12 +213,12 @@ class Nearest:
     def answer(self, shelf: Shelf, slices: Sequence[Slice], check: Check,
                descriptors: FloatArray) -> tuple[Neighbours, IntArray]:
         """As `Request` has it."""
-        def nearest(there: Slice) -> tuple[Neighbours, IntArray]:
+        def nearest(segment: Slice) -> tuple[Neighbours, IntArray]:
             check()
-            part = shelf.part(there)
-            found, images = part.features.nearest(descriptors, self.count, self.findable.mask(part.snapshot, there))
-            ids = np.where(found.ids < 0, -1, found.ids + there.row)
-            return Neighbours(ids, found.similarities), images + there.base
+            part = shelf.part(segment)
+            found, images = part.features.nearest(descriptors, self.count, self.findable.mask(part.snapshot, segment))
+            ids = np.where(found.ids < 0, -1, found.ids + segment.row)
+            return Neighbours(ids, found.similarities), images + segment.base
 
         return merged_neighbours(side_by_side(shelf.pool, nearest, slices), len(descriptors), self.count)
 
@@ -225,17 +238,18 @@ def merged_neighbours(parts: Sequence[tuple[Neighbours, IntArray]], queries: int
 
 @dataclass(frozen=True)
 class Similar:
-    """The images whose global descriptors are most similar. Payload: a vector."""
+    """The `count` images with the most similar global descriptors. Payload: the global descriptor of the query."""
 
     count: int
     findable: Findable
 
     def answer(self, shelf: Shelf, slices: Sequence[Slice], check: Check, vector: FloatArray) -> Best:
         """As `Request` has it."""
-        def similar(there: Slice) -> tuple[int, Candidates]:
+        def similar(segment: Slice) -> tuple[int, Candidates]:
             check()
-            part = shelf.part(there)
-            return there.base, part.pooled.similar(vector, self.findable.mask(part.snapshot, there)).best(self.count)
+            part = shelf.part(segment)
+            alive = self.findable.mask(part.snapshot, segment)
+            return segment.base, part.pooled.similar(vector, alive).best(self.count)
 
         return Best.of(side_by_side(shelf.pool, similar, slices), self.count)
 
@@ -250,12 +264,12 @@ class SimilaritiesOf:
     def answer(self, shelf: Shelf, slices: Sequence[Slice], check: Check, vector: FloatArray) -> dict[int, float]:
         """As `Request` has it."""
         scores: dict[int, float] = {}
-        for there in slices:
+        for segment in slices:
             check()
-            part, places = shelf.part(there), there.inside(np.asarray(self.images, np.int64))
+            part, places = shelf.part(segment), segment.inside(np.asarray(self.images, np.int64))
             if len(places):
-                similar = part.pooled.similar(vector, self.findable.mask(part.snapshot, there))
-                scores |= dict(zip((places + there.base).tolist(), similar.of(places).tolist(), strict=True))
+                similar = part.pooled.similar(vector, self.findable.mask(part.snapshot, segment))
+                scores |= dict(zip((places + segment.base).tolist(), similar.of(places).tolist(), strict=True))
         return scores
 
 
@@ -267,15 +281,15 @@ class PooledRows:
 
     def answer(self, shelf: Shelf, slices: Sequence[Slice], check: Check) -> dict[int, FloatArray]:
         """As `Request` has it."""
-        return {there.base + place: shelf.part(there).pooled.rows(np.array([place], np.int64))[0]
-                for there, place in places(slices, self.images)}
+        return {segment.base + place: shelf.part(segment).pooled.rows(np.array([place], np.int64))[0]
+                for segment, place in places(slices, self.images)}
 
 
 @dataclass(frozen=True)
 class Looks:
-    """What geometry says of some images, each alone, by ordinal. Payload: the features of the query.
+    """Verifies some images, each alone, by ordinal. Payload: the features of the query.
 
-    thorough: which have no quick look first. glance: as for `Verifier.look_at`.
+    thorough: images that are matched with all features at once. glance: as for `Verifier.look_at`.
     """
 
     options: Verifying
@@ -285,10 +299,10 @@ class Looks:
 
     def answer(self, shelf: Shelf, slices: Sequence[Slice], check: Check, query: Features) -> dict[int, Sent]:
         """As `Request` has it."""
-        def look(one: tuple[Slice, int]) -> tuple[int, Sent]:
+        def look(image: tuple[Slice, int]) -> tuple[int, Sent]:
             check()
-            there, place = one
-            verifier, ordinal = shelf.part(there).verifier(self.options, shelf.pool), there.base + place
+            segment, place = image
+            verifier, ordinal = shelf.part(segment).verifier(self.options, shelf.pool), segment.base + place
             seen = verifier.look_at(query, place, thorough=ordinal in self.thorough, glance=self.glance)
             return ordinal, Sent.of(seen, ordinal)
 
@@ -297,18 +311,18 @@ class Looks:
 
 def _each(request: Any, shelf: Shelf, slices: Sequence[Slice], check: Check,
           *payloads: Any) -> list[tuple[int, Candidates]]:
-    """The candidates of each segment, with its base; segments are looked through beside one another."""
-    def candidates(there: Slice) -> tuple[int, Candidates]:
+    """The candidates of each segment, with its base; segments are searched in parallel."""
+    def candidates(segment: Slice) -> tuple[int, Candidates]:
         check()
-        return there.base, request.candidates(shelf, there, *payloads)
+        return segment.base, request.candidates(shelf, segment, *payloads)
 
     return side_by_side(shelf.pool, candidates, slices)
 
 
 def places(slices: Sequence[Slice], images: Sequence[int]) -> list[tuple[Slice, int]]:
-    """Which segment each of some images is in, and where, of those that are in any."""
-    return [(there, image - there.base) for image in images for there in slices
-            if there.base <= image < there.base + there.images]
+    """The segment of each image and its position there, without images that are in none of the segments."""
+    return [(segment, image - segment.base) for image in images for segment in slices
+            if segment.base <= image < segment.base + segment.images]
 
 
 def _none() -> Candidates:

@@ -1,9 +1,9 @@
-"""Pieces given out to the nodes of a cluster, and what is done where one is lost.
+"""Gives the pieces of a job to the nodes of a cluster, and deals with pieces that are lost.
 
-Tasks of Ray, each of which says as it goes how far it is (a generator): so one place knows which node has which piece,
-how many photos are done, and which piece stands still. Ray Data would move the photos or the features through its
-object store between its steps; here a piece is read, extracted and written by one process, and only what is said of
-it comes back. No more pieces are given out than there are cores for, so that memory does not grow with the job.
+Each piece is a task of Ray that reports its progress as it runs (a generator). So the driver knows which node has
+which piece, how many photos are done, and which piece hangs. Ray Data would move the photos or the features through
+its object store between its steps; here one process reads, extracts and writes a piece, and only a report comes back.
+No more pieces are given out than there are cores, so that memory does not grow with the job.
 """
 
 from __future__ import annotations
@@ -21,21 +21,23 @@ from delf.cluster.pieces import Piece, PieceReport
 from delf.cluster.work import Job, UnreachableError, index_piece
 from delf.errors import DelfError, OptionError
 
-TOLD_EVERY = 1.0  # seconds between what a worker says
-HOPELESS = 24  # failures without a piece that was done, after which it is not the photos
-ENOUGH = 3  # pieces that say how long one takes
+TOLD_EVERY = 1.0  # seconds between two reports of progress by a worker
+HOPELESS = 24  # failures before the first finished piece, after which the photos cannot be the cause
+ENOUGH = 3  # finished pieces from which the usual time of a piece is known
 
 
 @dataclass(frozen=True)
 class ClusterOptions:
-    """How a job is spread over a cluster.
+    """How a job is distributed over a cluster.
 
-    piece: photos in a piece, on average. cores: that each worker takes, and the threads that it computes with. gpus:
-    of a node that each worker takes, which may be a part of one; 0 for none. device: on which workers compute the
-    network of a model, such as cuda. batch: photos of one size that are computed together there; None leaves it to the
-    extractor. attempts: how often a piece is tried before its halves
-    are. patience: seconds without a sign of life after which a piece is taken to stand still. slow: how many times as
-    long as usual a piece takes until another worker begins it too, when there is nothing else to do.
+    piece: photos in a piece, on average.
+    cores: cores that each worker takes, and threads with which it computes.
+    gpus: GPUs that each worker takes, which may be a fraction of one; 0 for none.
+    device: the device on which workers compute the network of a model, such as `cuda`.
+    batch: photos of one size that are computed together on it; None leaves the number to the extractor.
+    attempts: how often a piece is tried before it is halved.
+    patience: seconds without a sign of life after which a piece counts as hanging.
+    slow: how many times as long as usual a piece may take before an idle worker starts it as well.
     """
 
     piece: int = 512
@@ -60,7 +62,11 @@ class ClusterOptions:
 
 @dataclass
 class _Run:
-    """One attempt at a piece. photos: done by now. node, and its id in the cluster: once they are known."""
+    """One attempt at a piece.
+
+    began, heard: when it began and when its worker last reported (`time.monotonic`). node, node_id: its node, for
+    people and for Ray; empty until the worker has said it. photos: photos done by now.
+    """
 
     piece: Piece
     task: Any
@@ -74,8 +80,10 @@ class _Run:
 
 @dataclass
 class Faults:
-    """What went wrong and was made good, to be told at the end: by node, pieces that were lost there, that stood still,
-    or that were slow; and why a node could not do its part.
+    """Faults that the job has made good, to be reported at its end.
+
+    lost, still, slow: by node, how many pieces were lost, hung or were slow there. unreachable: by node, why it could
+    not do its part.
     """
 
     lost: Counter[str] = field(default_factory=Counter)
@@ -84,7 +92,7 @@ class Faults:
     unreachable: dict[str, str] = field(default_factory=dict)
 
     def sentences(self) -> list[str]:
-        """One for each node and kind of fault."""
+        """One sentence for each node and kind of fault."""
         return [*(f"{node} lost {_pieces(count)}, which {_were(count)} done elsewhere" for node, count in
                   sorted(self.lost.items())),
                 *(f"{_pieces(count)} stood still on {node}, and {_were(count)} begun anew" for node, count in
@@ -95,29 +103,30 @@ class Faults:
 
 
 class Runner:
-    """Does the pieces of a job; `reports` gives what became of each as it is done."""
+    """Does the pieces of a job; `reports` yields the report of each piece when it is done."""
 
     def __init__(self, ray: Any, job: Job, options: ClusterOptions,
                  progress: Callable[[int], None] = lambda photos: None) -> None:
-        """progress: called with the number of photos done by now."""
+        """progress: called with the number of photos that are done by now."""
         self._ray, self._options, self._progress = ray, options, progress
         self._job = ray.put(job)
         self._task = ray.remote(**_needs(options))(_work)
         self._running: dict[Any, _Run] = {}
         self._again: deque[Piece] = deque()
-        self._bad: defaultdict[str, set[str]] = defaultdict(set)  # nodes that had a piece, by its id, and lost it
-        self._good: Counter[str] = Counter()  # nodes that have done pieces
-        self._failures: Counter[str] = Counter()  # by the id of a piece
+        self._bad: defaultdict[str, set[str]] = defaultdict(set)  # by the id of a piece: the nodes that have lost it
+        self._good: Counter[str] = Counter()  # by node: how many pieces it has done
+        self._failures: Counter[str] = Counter()  # by the id of a piece: its failed attempts
         self._done: set[str] = set()
         self._seconds: list[float] = []
         self._photos, self._since = 0, time.monotonic()
         self.faults = Faults()
 
     def reports(self, pieces: Iterable[Piece]) -> Iterator[PieceReport]:
-        """Do pieces, which are asked for as there is room for them. A piece that is split is told of before its halves.
+        """Do pieces, taken lazily as workers become free, and yield their reports. The report of a piece that is split
+        comes before those of its halves.
 
         Raises:
-            DelfError: the work cannot go on, as where the store cannot be written; what is done stays.
+            DelfError: the work cannot go on, for example because the store cannot be written; finished pieces stay.
         """
         waiting = iter(pieces)
         try:
@@ -125,14 +134,14 @@ class Runner:
                 more = self._fill(waiting)
                 if not self._running and not more:
                     return
-                yield from self._heard()
+                yield from self._new_reports()
                 self._look_after(idle=not more)
         finally:
             for run in self._running.values():
                 self._cancel(run)
 
     def _fill(self, waiting: Iterator[Piece]) -> bool:
-        """Give out pieces as long as there is room; whether there may be more."""
+        """Give out pieces as long as there is room. Returns whether there may be more pieces."""
         room = self._room()
         while len(self._running) < room:
             piece = self._again.popleft() if self._again else next(waiting, None)
@@ -142,11 +151,11 @@ class Runner:
         return True
 
     def _room(self) -> int:
-        """How many pieces the cluster can do at once, by what it has now; one more, so that a new node finds work."""
-        there = self._ray.cluster_resources()
-        rooms = [there.get("CPU", 0) / self._options.cores]
+        """How many pieces the present nodes can do at once, and one more, so that a new node finds work."""
+        resources = self._ray.cluster_resources()
+        rooms = [resources.get("CPU", 0) / self._options.cores]
         if self._options.gpus:
-            rooms.append(there.get("GPU", 0) / self._options.gpus)
+            rooms.append(resources.get("GPU", 0) / self._options.gpus)
         return int(min(rooms)) + 1
 
     def _begin(self, piece: Piece) -> None:
@@ -155,15 +164,15 @@ class Runner:
         self._running[task] = _Run(piece, task, now, now)
 
     def _elsewhere(self, bad: set[str]) -> Any:
-        """The task, for a node that has done pieces and not lost this one, if there is any and it has room."""
+        """The task, preferably for a node that has done pieces and has not lost this one."""
         good = [node for node, _ in self._good.most_common() if node not in bad]
         if not good:
             return self._task
         strategy = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
         return self._task.options(scheduling_strategy=strategy(node_id=good[0], soft=True))
 
-    def _heard(self) -> Iterator[PieceReport]:
-        """What workers have said, after a second at most."""
+    def _new_reports(self) -> Iterator[PieceReport]:
+        """The reports that workers have sent; waits for `TOLD_EVERY` seconds at most."""
         tasks = list(self._running)
         self._ray.wait(tasks, num_returns=1, timeout=TOLD_EVERY)
         ready, _ = self._ray.wait(tasks, num_returns=len(tasks), timeout=0)
@@ -176,22 +185,22 @@ class Runner:
         self._progress(self._photos + sum(under_way.values()))
 
     def _said(self, run: _Run) -> PieceReport | None:
-        """The next thing that a worker says; what became of its piece, if that is it."""
+        """Take the next message of a worker. Returns the report of its piece, if the message is that."""
         try:
-            said = self._ray.get(next(run.task))
+            message = self._ray.get(next(run.task))
         except StopIteration:
             self._running.pop(run.task, None)
             return None
         except Exception as error:  # the worker's own, or one of Ray's many
             return self._failed(run, error)
         run.heard = time.monotonic()
-        if isinstance(said, tuple):
-            run.node, run.node_id = said
-        elif isinstance(said, int):
-            run.photos = said
-        elif isinstance(said, PieceReport):
+        if isinstance(message, tuple):
+            run.node, run.node_id = message
+        elif isinstance(message, int):
+            run.photos = message
+        elif isinstance(message, PieceReport):
             self._running.pop(run.task, None)
-            return self._finished(run, said)
+            return self._finished(run, message)
         return None
 
     def _finished(self, run: _Run, report: PieceReport) -> PieceReport | None:
@@ -201,12 +210,12 @@ class Runner:
         self._seconds.append(time.monotonic() - run.began)
         self._good[run.node_id] += 1
         self._photos += len(run.piece.photos)
-        for other in [one for one in self._running.values() if one.piece.id == run.piece.id]:
+        for other in [other for other in self._running.values() if other.piece.id == run.piece.id]:
             self._cancel(other)
         return report
 
     def _failed(self, run: _Run, error: BaseException) -> PieceReport | None:
-        """An attempt that did not come to its end: the piece is tried again, or in halves, or its photo is left out."""
+        """Deal with a failed attempt: the piece is tried again, or halved, or its only photo is left out."""
         self._running.pop(run.task, None)
         piece, cause = run.piece, getattr(error, "cause", None) or error
         alike = any(other.piece.id == piece.id for other in self._running.values())
@@ -214,11 +223,11 @@ class Runner:
             return None
         node = run.node or "a node that had not begun"
         self._bad[piece.id].add(run.node_id)
-        self._good.pop(run.node_id, None)  # until it has done another one
+        self._good.pop(run.node_id, None)  # until it has done another piece
         if isinstance(cause, UnreachableError):
             self.faults.unreachable[node] = str(cause)
         elif isinstance(cause, DelfError) and self._failures[piece.id] + 1 >= self._options.attempts:
-            raise cause  # the store, or the model: what no other piece will do better
+            raise cause  # of the store or the model, so that no other piece would fare better
         elif not run.cancelled:
             self.faults.lost[node] += 1
         self._failures[piece.id] += 1
@@ -241,7 +250,7 @@ class Runner:
             return PieceReport(piece.id, skipped=tuple((source_of(one), str(cause)) for one in piece.photos), node=node)
         if len(piece.photos) > 1:
             for half in piece.halves():
-                self._failures[half.id] = self._options.attempts - 1  # one attempt, and then its halves
+                self._failures[half.id] = self._options.attempts - 1  # a half has one attempt before it is halved
                 self._again.append(half)
             return PieceReport(piece.id, split=True, node=node)
         self._photos += 1
@@ -250,7 +259,7 @@ class Runner:
                                                           f"too long ({_reason(cause)}): leave it out."),))
 
     def _look_after(self, *, idle: bool) -> None:
-        """End what stands still; begin what is slow a second time where there is nothing else to do."""
+        """Cancel pieces that hang. If there is nothing else to do, start slow pieces a second time."""
         now, begun = time.monotonic(), [run for run in self._running.values() if run.node and not run.cancelled]
         for run in begun:
             if now - run.heard > self._options.patience:
@@ -268,7 +277,7 @@ class Runner:
                 self._begin(run.piece)
 
     def _is_feasible(self) -> bool:
-        """Whether there is a node that could do a piece, if it had nothing else to do."""
+        """Whether any node has the resources for a piece, idle or not."""
         needs = {"CPU": self._options.cores, "GPU": self._options.gpus}
         return any(node["Alive"] and all(node["Resources"].get(name, 0) >= least for name, least in needs.items())
                    for node in self._ray.nodes())
@@ -282,16 +291,16 @@ class Runner:
 
 
 def _work(job: Job, piece: Piece) -> Iterator[tuple[str, str] | int | PieceReport]:
-    """What a worker does, and says: its node, how many photos are done, and at last what became of the piece."""
+    """The task of a worker. Yields its node, then now and then how many photos are done, and at last the report."""
     import ray
 
     node = ray.get_runtime_context().get_node_id()
     yield f"{ray.util.get_node_ip_address()} ({node[:8]})", node
-    told = time.monotonic()
-    for said in index_piece(job, piece):
-        if isinstance(said, PieceReport) or time.monotonic() - told >= TOLD_EVERY:
-            told = time.monotonic()
-            yield said
+    reported = time.monotonic()
+    for message in index_piece(job, piece):
+        if isinstance(message, PieceReport) or time.monotonic() - reported >= TOLD_EVERY:
+            reported = time.monotonic()
+            yield message
 
 
 def _needs(options: ClusterOptions) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""One piece of work on a state of a store: each segment is asked of one worker, and of another one when that dies."""
+"""One piece of work on a state of a store: one worker answers for each segment, and another one if the first dies."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ _POLL = 0.05  # seconds between two looks whether the client still waits
 
 
 def unchecked() -> None:
-    """Where nobody may end the work."""
+    """The check of work that nobody may end."""
 
 
 class SegmentsLostError(CollectionError):
-    """No living worker has a segment any more that this piece of work has begun with; it is to be begun anew."""
+    """No living worker holds a segment any more with which the work began, so that the work has to begin again."""
 
 
 @dataclass(frozen=True)
 class _Asked:
-    """A call that has not ended. name: by which its worker knows it. since: when it began."""
+    """A call in progress. name: by which its worker knows it. since: when it began (`time.monotonic`)."""
 
     worker: Worker
     slices: list[Slice]
@@ -39,45 +39,45 @@ class _Asked:
 
     @property
     def ids(self) -> set[str]:
-        """Of its slices."""
-        return {one.id for one in self.slices}
+        """The ids of its segments."""
+        return {segment.id for segment in self.slices}
 
 
 class Session:
-    """Asks the workers of a fleet for a state of a store.
+    """Sends requests for a state of a store to the workers of a fleet.
 
-    It works with the segments that somebody has when it begins. slices: these. missing: how many images the others
-    have. So an answer is that of the same photos in one collection, whole or, where something is missing, of a part.
+    It works with the segments that some worker holds when it begins, `slices`. `missing` is the number of images in all
+    other segments. So an answer is that of one collection with the photos of `slices`.
     """
 
     def __init__(self, fleet: Fleet, edition: Edition, check: Check = unchecked, seconds: float | None = None) -> None:
-        """check: called now and then; what it raises ends the work. seconds: that the work may take."""
+        """check: called now and then; an error that it raises ends the work. seconds: time limit of the work."""
         self.fleet, self.edition, self._check = fleet, edition, check
         self._seconds = fleet.options.seconds if seconds is None else seconds
         self._end = time.monotonic() + self._seconds
         self._routes: dict[str, Worker] = {}
         self._slow: set[Worker] = set()
-        self.keeps: object = None  # what is to live as long as the work: the words that it compares by
-        held = [bool(fleet.holders(one)) for one in edition.slices]
-        self.slices = [one for one, there in zip(edition.slices, held, strict=True) if there]
-        self.missing = sum(one.alive for one, there in zip(edition.slices, held, strict=True) if not there)
+        self.keeps: object = None  # holds the lease of the words that the work compares by
+        held = {segment.id: bool(fleet.holders(segment)) for segment in edition.slices}
+        self.slices = [segment for segment in edition.slices if held[segment.id]]
+        self.missing = sum(segment.alive for segment in edition.slices if not held[segment.id])
 
     def token(self) -> str:
-        """A new name, for what is found in the course of the work, or for a call."""
+        """A new name, for a call or for the candidates that a request finds."""
         return uuid.uuid4().hex
 
     def put(self, value: Any) -> Any:
-        """A payload of requests, which is sent to each machine once."""
+        """Make a value a payload of requests, which is sent to each machine once."""
         return self.fleet.transport.put(value)
 
     def ask(self, request: Request, *payloads: Any, slices: Sequence[Slice] | None = None) -> list[Any]:
-        """What workers answer to a request, in no order; together they have all segments, or those that are given.
+        """The answers of workers to a request, in no order. Together they cover `slices`, by default all segments.
 
         Raises:
-            SegmentsLostError: nobody has some of them any more. CollectionError: the time is over, or no machine that
-                has them can be given the words that they are searched by. What `check` and the request raise.
+            SegmentsLostError: no worker holds one of the segments any more. CollectionError: the time is over, or no
+                machine with a segment can be given the words of the search. Also what `check` and the request raise.
         """
-        wanted = {one.id: one for one in (self.slices if slices is None else slices)}
+        wanted = {segment.id: segment for segment in (self.slices if slices is None else slices)}
         pending, done, answers = list(wanted.values()), set[str](), []
         calls: dict[Any, _Asked] = {}
         try:
@@ -87,93 +87,98 @@ class Session:
                     calls[self.fleet.transport.call(worker.handle, "ask", request, parts, asked.name, self._left(),
                                                     *payloads)] = asked
                 for call in self.fleet.transport.wait(list(calls), _POLL):
-                    one = calls.pop(call)
-                    answer = self._answer(call, one)
-                    if answer is not None and done.isdisjoint(one.ids):  # another worker may have been quicker
+                    asked = calls.pop(call)
+                    answer = self._answer(call, asked)
+                    if answer is not None and done.isdisjoint(asked.ids):  # another worker may have been quicker
                         answers.append(answer)
-                        done |= one.ids
+                        done |= asked.ids
                 self._drop({call: calls.pop(call) for call in list(calls) if calls[call].ids <= done})
-                under_way = done.union(*(one.ids for one in calls.values()))
-                pending = [one for one in wanted.values() if one.id not in under_way] + self._late_ones(calls, done)
+                under_way = done.union(*(asked.ids for asked in calls.values()))
+                pending = [segment for segment in wanted.values() if segment.id not in under_way]
+                pending += self._late_segments(calls, done)
                 self._check()
                 self._left()
         finally:
             self._drop(calls)
         return answers
 
-    def _answer(self, call: Any, one: _Asked) -> Any:
-        """What a call that has ended gave; None where its worker has died, or has not what it was asked for."""
+    def _answer(self, call: Any, asked: _Asked) -> Any:
+        """The result of a call that has ended; None if its worker has died, or lacks the segments or words."""
         try:
             return self.fleet.transport.result(call)
         except WorkerLostError:
-            self.fleet.lost(one.worker)
+            self.fleet.lost(asked.worker)
         except MissingPartError:
-            self.fleet.dropped(one.worker, one.slices)
+            self.fleet.dropped(asked.worker, asked.slices)
         except MissingWordsError as error:
-            self._taught_again(one, error.key)
+            self._taught_again(asked, error.key)
         except TooLateError:
             raise self._late() from None
         return None
 
     def _taught_again(self, asked: _Asked, key: WordsKey) -> None:
-        """See that a worker that did not know some words knows them, or that others are asked; it has its segments."""
+        """Give a worker the words that it lacks; if that fails, ask other workers from now on."""
         if self.fleet.teach_again(asked.worker, key):
             return
         self._slow.add(asked.worker)
-        for there in asked.slices:
-            if all(who in self._slow for who in self.fleet.holders(there)):
-                raise CollectionError(f"no machine that has the segment {there.name} can be given the visual words "
+        for segment in asked.slices:
+            if all(worker in self._slow for worker in self.fleet.holders(segment)):
+                raise CollectionError(f"no machine that has the segment {segment.name} can be given the visual words "
                                       "that it is to be searched by; ask again when one has been started anew")
 
     def of(self, request: Request, images: IntArray, *payloads: Any) -> dict[int, Any]:
-        """What workers answer of some images, by ordinal. Only those are asked who have any of them.
+        """The answers of workers for some images, by ordinal. Only workers that have such an image are asked.
 
         Raises:
-            SegmentsLostError: nobody has some of them any more; and as `ask`.
+            As `ask`.
         """
-        there = in_range(self.slices, images)
-        if not there:
+        segments = in_range(self.slices, images)
+        if not segments:
             return {}
         answer: dict[int, Any] = {}
-        for part in self.ask(request, *payloads, slices=there):
+        for part in self.ask(request, *payloads, slices=segments):
             answer |= part
         return answer
 
-    def _late_ones(self, calls: dict[Any, _Asked], done: Set[str]) -> list[Slice]:
-        """What is to be asked of others as well, since a worker has not answered for long; who is first counts."""
+    def _late_segments(self, calls: dict[Any, _Asked], done: Set[str]) -> list[Slice]:
+        """Segments whose worker has not answered for `patience` seconds, and that another worker holds: the latter is
+        asked as well, and the first answer counts.
+        """
         late = time.monotonic() - self.fleet.options.patience
-        others: list[Slice] = []
-        for one in calls.values():
-            if one.since < late and one.worker not in self._slow:
-                self._slow.add(one.worker)
-                others += [there for there in one.slices if there.id not in done
-                           and any(who not in self._slow for who in self.fleet.holders(there))]
-        return others
+        segments: list[Slice] = []
+        for asked in calls.values():
+            if asked.since < late and asked.worker not in self._slow:
+                self._slow.add(asked.worker)
+                segments += [segment for segment in asked.slices if segment.id not in done
+                             and any(worker not in self._slow for worker in self.fleet.holders(segment))]
+        return segments
 
     def _drop(self, calls: dict[Any, _Asked]) -> None:
-        """Nobody waits any more for what is still computed."""
+        """End calls whose answers are not needed any more."""
         if calls:
             self.fleet.transport.cancel(list(calls))
-        for one in calls.values():
-            self.fleet.transport.call(one.worker.handle, "drop", one.name)
+        for asked in calls.values():
+            self.fleet.transport.call(asked.worker.handle, "drop", asked.name)
 
     def _routed(self, slices: Sequence[Slice]) -> dict[Worker, list[Slice]]:
-        """Whom to ask for what: a worker that was asked before, which may remember, else the one with least to do."""
+        """The worker to ask for each segment: the one that was asked before, since it may have kept candidates, or else
+        the one with the fewest images to search.
+        """
         load: dict[Worker, int] = {}
         routed: dict[Worker, list[Slice]] = {}
-        for one in slices:
-            holders = self.fleet.holders(one)
-            holders = [who for who in holders if who not in self._slow] or holders
+        for segment in slices:
+            holders = self.fleet.holders(segment)
+            holders = [worker for worker in holders if worker not in self._slow] or holders
             if not holders:
-                self._routes.pop(one.id, None)
-                raise SegmentsLostError(f"no machine of the cluster has the segment {one.name} at the moment; ask "
+                self._routes.pop(segment.id, None)
+                raise SegmentsLostError(f"no machine of the cluster has the segment {segment.name} at the moment; ask "
                                         "again when it is loaded elsewhere")
-            worker = self._routes.get(one.id)
+            worker = self._routes.get(segment.id)
             if worker not in holders:
-                worker = self._routes[one.id] = min(holders, key=lambda who: load.get(who, 0))
+                worker = self._routes[segment.id] = min(holders, key=lambda holder: load.get(holder, 0))
             assert worker is not None, "one of the holders"
-            load[worker] = load.get(worker, 0) + one.images
-            routed.setdefault(worker, []).append(one)
+            load[worker] = load.get(worker, 0) + segment.images
+            routed.setdefault(worker, []).append(segment)
         return routed
 
     def _left(self) -> float:

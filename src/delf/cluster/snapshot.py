@@ -1,4 +1,4 @@
-"""A state of a store as an engine sees it: what `delf.collection.Snapshot` is of a collection on one machine."""
+"""A state of a store as an engine sees it; the counterpart of `delf.collection.Snapshot` for a cluster."""
 
 from __future__ import annotations
 
@@ -36,36 +36,37 @@ from delf.index.words import Codebook
 from delf.retrieval.words import FoundCodebook, WordOptions, given_codebook, require_words
 from delf.types import Features
 
-_REMEMBERED = 65536  # images of which it is kept what is known
+_REMEMBERED = 65536  # most images whose records a snapshot keeps
 
 
 class ClusterSnapshot(MadeBy):
     """A state of a store, held by the machines of a cluster. Ordinals are those of one collection of its segments.
 
-    folder: where the store lies, to be shown. about: as of a collection.
+    folder: the place of the store, to be shown. about: model, options and storage, as for a collection. rows, kept: how
+    many features are searched and stored. width: dimensions of the global descriptors, 0 if there are none.
     """
 
     def __init__(self, fleet: Fleet, edition: Edition, store: Store) -> None:
         self.fleet, self.edition, self.url, self._store = fleet, edition, store.url, store
         self.folder, self.about = Path(self.url), edition.manifest.about
         self._known: dict[int, StoredImage] = {}
-        facts = [fleet.facts[one.id] for one in edition.slices]
-        self.rows, self.kept = (sum(getattr(one, name) for one in facts) for name in ("features", "kept"))
-        widths = {one.width for one in facts if one.images}
+        facts = [fleet.facts[segment.id] for segment in edition.slices]
+        self.rows, self.kept = sum(part.features for part in facts), sum(part.kept for part in facts)
+        widths = {part.width for part in facts if part.images}
         self.width = widths.pop() if len(widths) == 1 else 0
 
     @property
     def snapshot(self) -> ClusterSnapshot:
-        """Itself: whoever takes a collection or a snapshot asks for this."""
+        """Itself, for callers that take a collection or a snapshot."""
         return self
 
     @property
     def dimensions(self) -> int:
-        """Of the stored descriptors."""
+        """The dimensions of the stored descriptors."""
         return int(self.about["options"]["dimensions"])
 
     def __len__(self) -> int:
-        """How many images there are, removed ones left out, whether a machine has them at the moment or not."""
+        """How many images the state has without removed ones, whether or not a machine holds them at the moment."""
         return self.edition.manifest.images
 
     def __repr__(self) -> str:
@@ -77,18 +78,18 @@ class ClusterSnapshot(MadeBy):
 
     @property
     def missing(self) -> int:
-        """How many images no machine has at the moment."""
+        """How many images no machine holds at the moment."""
         return self.session().missing
 
     def session(self, check: Check = unchecked) -> Session:
-        """A piece of work on this state."""
+        """Begin a piece of work on this state."""
         return Session(self.fleet, self.edition, check)
 
     def codebook(self, model: Path | None, options: WordOptions) -> FoundCodebook:
-        """The visual words that the store is searched with: those of the options, of the model, or its own.
+        """The visual words by which the store is searched: those of the options, of the model, or of the store.
 
         Raises:
-            CollectionError: there are none, or they are of another model.
+            CollectionError: there are none, or they belong to another model.
         """
         found, own = given_codebook(cast(Snapshot, self), model, options), self.edition.manifest.words
         if found is not None:
@@ -103,14 +104,14 @@ class ClusterSnapshot(MadeBy):
         return FoundCodebook(codebook, learnt=True)
 
     def findable(self, exclude: Sequence[int] = (), where: str | None = None) -> Findable:
-        """Which images a search may find. Raises `OptionError` where the condition is not understood."""
+        """Which images a search may find. Raises `OptionError` if the condition is not understood."""
         if where is not None:
             parse_where(where)
         return Findable(tuple(map(int, exclude)), where)
 
     def images_at(self, ordinals: Sequence[int]) -> list[StoredImage]:
-        """What is known of some images. Raises `CollectionError` where no machine has one at the moment."""
-        new = np.array([one for one in ordinals if one not in self._known], np.int64)
+        """The records of some images. Raises `CollectionError` if no machine holds one of them at the moment."""
+        new = np.array([ordinal for ordinal in ordinals if ordinal not in self._known], np.int64)
         if len(new):
             found = self.session().of(Known(tuple(new.tolist())), new)
             for old in list(self._known)[: max(0, len(self._known) + len(found) - _REMEMBERED)]:
@@ -119,7 +120,7 @@ class ClusterSnapshot(MadeBy):
         return [self._one(self._known, ordinal) for ordinal in ordinals]
 
     def image(self, ordinal: int) -> StoredImage:
-        """What is known of an image. Raises as `images_at`."""
+        """The record of an image. Raises as `images_at`."""
         return self.images_at([ordinal])[0]
 
     def key_of(self, ordinal: int) -> str:
@@ -151,12 +152,12 @@ class ClusterSnapshot(MadeBy):
         return [ordinal for _, ordinal in found[:limit]]
 
     def count_matching(self, where: str) -> int:
-        """Of how many images a condition is true. Raises `OptionError` where it is not understood."""
+        """For how many images a condition is true. Raises `OptionError` if it is not understood."""
         parse_where(where)
         return sum(self.session().ask(Matching(where)))
 
     def matching(self, where: str) -> NDArray[np.bool_]:
-        """(n,) of which images a condition is true. Raises `OptionError` where it is not understood."""
+        """For which images a condition is true: (n,) bool. Raises `OptionError` if it is not understood."""
         parse_where(where)
         mask = np.zeros(self.edition.images, np.bool_)
         for part in self.session().ask(MatchingImages(where)):
@@ -165,15 +166,15 @@ class ClusterSnapshot(MadeBy):
         return mask
 
     def ordered(self, order: str) -> Ordered:
-        """The images in an order of `delf.collection.ordering.ORDERS`; without those that no machine has."""
+        """The images in an order of `delf.collection.ordering.ORDERS`, without those that no machine holds."""
         return arranged([one for part in self.session().ask(Listings()) for one in part], order)
 
     def has_known(self, key: str) -> bool:
-        """Whether there is an image with a key; what has been removed is not asked for."""
+        """Whether there is an image with a key. Removed images do not count."""
         return self.ordinal_of_key(key) is not None
 
     def photo(self, ordinal: int) -> bytes | None:
-        """The content of a photo, from a machine that has a file with it; None where none has."""
+        """The content of a photo, from a machine that has a file with it; None if no machine has one."""
         request = PhotoBytes(int(ordinal), self.fleet.options.photo_bytes)
         return next((one for part in self.session().ask(request) for one in part), None)
 

@@ -1,7 +1,8 @@
-"""How scores are spread over several machines: counts that add up exactly, and so an exact quantile of all of them.
+"""An exact quantile of scores that lie on several machines.
 
-Positive numbers of single precision are in the order of their bits. Each machine counts its scores by the upper half of
-these; from the sums it is known in which one or two of such bins a quantile lies, and only what is in these is fetched.
+Positive numbers of single precision have the order of their bits. Each machine counts its scores in bins by the upper
+half of these bits. The sum of all counts shows in which one or two bins the quantile lies, and only the scores of these
+bins are fetched.
 """
 
 from __future__ import annotations
@@ -18,32 +19,32 @@ _SHIFT = 16
 
 
 def bins_of(scores: FloatArray) -> IntArray:
-    """(n,) the bin of each score, which is above 0."""
+    """The bin of each score: (n,), int64. Scores are above 0."""
     return (np.ascontiguousarray(scores, np.float32).view(np.uint32) >> _SHIFT).astype(np.int64)
 
 
 @dataclass(frozen=True, eq=False)
 class Spread:
-    """How many scores are in each bin. bins: (B,) rising. counts: (B,)."""
+    """Counts of scores by bins. bins: (B,), sorted. counts: (B,), the number of scores in each bin."""
 
     bins: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))
     counts: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))
 
     @classmethod
     def of(cls, scores: FloatArray) -> Spread:
-        """Of scores above 0."""
+        """The counts of some scores, which are above 0."""
         counts = np.bincount(bins_of(scores))
         bins = np.flatnonzero(counts)
         return cls(bins, counts[bins])
 
     @classmethod
     def sum_of(cls, parts: Iterable[Spread]) -> Spread:
-        """Of all parts together."""
+        """The counts of all parts together."""
         listed = list(parts)
         if not listed:
             return cls()
-        bins, inverse = np.unique(np.concatenate([one.bins for one in listed]), return_inverse=True)
-        counts = np.bincount(inverse, np.concatenate([one.counts for one in listed]), minlength=len(bins))
+        bins, inverse = np.unique(np.concatenate([part.bins for part in listed]), return_inverse=True)
+        counts = np.bincount(inverse, np.concatenate([part.counts for part in listed]), minlength=len(bins))
         return cls(bins, counts.astype(np.int64))
 
     def __len__(self) -> int:
@@ -52,10 +53,11 @@ class Spread:
 
     def quantile_without(self, gone: FloatArray, share: float,
                          within: Callable[[int, int], FloatArray]) -> tuple[int, float]:
-        """As `Candidates.quantile_without`, of all scores but some.
+        """As `Candidates.quantile_without`: the number of scores that count, and their quantile.
 
         Args:
-            gone: scores that do not count. within: fetches all scores in the bins from one to another.
+            gone: scores that do not count. share: which quantile, from 0 to 1. within: fetches all scores in the bins
+                from the first argument to the second.
         """
         lost = Spread.of(gone)
         counts = self.counts.copy()
@@ -73,7 +75,7 @@ class Spread:
 
 
 def _without(scores: FloatArray, gone: FloatArray) -> FloatArray:
-    """Scores in their order, without some of them, each once."""
+    """Scores, sorted, without the scores in `gone`, each of which is left out once."""
     values, counts = np.unique(scores, return_counts=True)
     lost, times = np.unique(gone, return_counts=True)
     counts[np.searchsorted(values, lost)] -= times

@@ -1,7 +1,7 @@
 """A store: segments with one published manifest, in a folder or in object storage.
 
-Features are never read from it in place: a part of it, or all of it, is fetched into a local folder, which is an
-ordinary collection. So what works on a collection works on a part of a store.
+Features are never read from a store in place: `Store.place` fetches a part of it, or all of it, into a local folder,
+which is an ordinary collection. So everything that works on a collection works on a part of a store.
 
     store = Store.open("s3://photos/places.store")
     with store.as_collection("cache/places.delf") as collection:
@@ -36,12 +36,12 @@ from delf.images import display_path
 from delf.pools import Pool
 
 _FETCHED_AT_ONCE = 8
-_BUILDING = ".placing-"  # a folder beside, in which the catalogue of a new state is made
-_KNOWN_BY = "store"  # what the catalogue of a part says of where it came from
+_BUILDING = ".placing-"  # begins the name of a hidden folder in which the catalogue of a new state is made
+_KNOWN_BY = "store"  # the entry of a part's catalogue that says from which store and state it came
 
 
 class Store:
-    """A store, opened: it answers for one `manifest`, until `refresh` or `publish`."""
+    """An open store. It works with one `manifest`, until `refresh` or `publish`."""
 
     def __init__(self, location: Location, manifest: Manifest) -> None:
         self.location, self._manifest = location, manifest
@@ -51,17 +51,17 @@ class Store:
         """Open the store at a path or an address.
 
         Raises:
-            CollectionError: there is none, it is damaged or of a newer format, or its place does not answer.
+            CollectionError: there is no store, it is damaged or of a newer format, or its place does not answer.
         """
         location = location_of(place)
         return cls(location, _read(location))
 
     @classmethod
     def create(cls, place: str | os.PathLike[str], about: Mapping[str, Any]) -> Store:
-        """Make a store without any photo. about: what a catalogue says: model, options, and the storage if any.
+        """Make a store without photos. about: model, options and storage, as in the catalogue of a collection.
 
         Raises:
-            CollectionError: there is something already, or it cannot be written.
+            CollectionError: something is at the place already, or it cannot be written.
         """
         location, path = location_of(place), local_path(place)
         if cls.exists(place) or (path is not None and path.exists() and not (path.is_dir() and is_unused(path))):
@@ -83,24 +83,24 @@ class Store:
 
     @property
     def url(self) -> str:
-        """Where it is."""
+        """Its path or address."""
         return self.location.url
 
     @property
     def manifest(self) -> Manifest:
-        """The state that it answers for."""
+        """The state that it works with."""
         return self._manifest
 
     def refresh(self) -> Manifest:
-        """Look at the manifest anew."""
+        """Read the newest manifest."""
         self._manifest = _read(self.location)
         return self._manifest
 
     def publish(self, manifest: Manifest) -> None:
-        """Make a manifest the state of the store, in one write. What it names must be there.
+        """Make a manifest the state of the store, in one write. All files that it names must exist.
 
         Raises:
-            CollectionError: another process has published meanwhile: nothing is lost, since its manifest stays.
+            CollectionError: another process has published meanwhile; its manifest stays.
         """
         with self.location.alone():
             self.require_newest(manifest.version - 1)
@@ -113,16 +113,16 @@ class Store:
         Raises:
             CollectionError: another process has.
         """
-        there = _read(self.location).version
-        if there != (self.manifest.version if version is None else version):
+        newest = _read(self.location).version
+        if newest != (self.manifest.version if version is None else version):
             raise CollectionError(f"another process has changed the store {display_path(self.url)} meanwhile "
-                                  f"(version {there}); run the same command again, which goes on from there")
+                                  f"(version {newest}); run the same command again, which goes on from there")
 
     def facts(self, entry: SegmentEntry) -> list[ImageFacts]:
-        """What is known of the images of a segment, in the order of their positions.
+        """The facts of the images of a segment, in the order of their positions.
 
         Raises:
-            CollectionError: they are gone or damaged.
+            CollectionError: their file is gone or damaged.
         """
         name = f"{SEGMENTS}/{entry.name}/{entry.facts.name}"
         where = f"{name} of the store {display_path(self.url)}"
@@ -130,26 +130,26 @@ class Store:
         if data is None or hashlib.sha256(data).hexdigest() != entry.facts.sha256:
             raise CollectionError(f"{where} is {'not there' if data is None else 'not what was written'}; put it back "
                                   "from a copy, or index the photos again into a new store")
-        found = facts_from_bytes(data, where)
-        if len(found) != entry.images:
-            raise CollectionError(f"{where} is of {len(found):,} images, and the manifest says {entry.images:,}; put "
+        facts = facts_from_bytes(data, where)
+        if len(facts) != entry.images:
+            raise CollectionError(f"{where} is of {len(facts):,} images, and the manifest says {entry.images:,}; put "
                                   "it back from a copy")
-        return found
+        return facts
 
     def write_facts(self, segment: str, images: Iterable[ImageFacts]) -> StoredFile:
-        """Write what is known of the images of a segment as a new file of it, which a manifest may name then."""
+        """Write the facts of the images of a segment to a new file, which a manifest may then name."""
         file, data = facts_file(images)
         self.location.write(f"{SEGMENTS}/{segment}/{file.name}", data)
         return file
 
     def share(self, path: Path, name: str) -> StoredFile:
-        """Put a local file beside the segments, which a manifest may name then as `shared`."""
+        """Copy a local file into the store, which a manifest may then name in `shared`."""
         data = path.read_bytes()
         self.location.write(f"{SHARED}/{name}", data)
         return StoredFile(name, hashlib.sha256(data).hexdigest(), len(data))
 
     def fetch_shared(self, file: StoredFile, folder: Path) -> Path:
-        """A shared file in a local folder, compared with its digest. Raises as `place`."""
+        """Fetch a shared file into a local folder, and compare it with its digest. Raises as `place`."""
         path = folder / file.name
         if not path.is_file() or path.stat().st_size != file.bytes:
             with whole_file(path) as temporary:
@@ -158,19 +158,19 @@ class Store:
         return path
 
     def as_collection(self, folder: str | Path, *, progress: Progress = silent) -> Collection:
-        """All segments in a local folder, as a collection; as `place`."""
+        """Fetch all segments into a local folder, as a collection. Arguments and errors as for `place`."""
         return self.place([entry.name for entry in self.manifest.segments], folder, progress=progress)
 
     def place(self, names: Iterable[str], folder: str | Path, *, progress: Progress = silent) -> Collection:
-        """Fetch segments into a local folder, which is then a collection of them, and open it to be read.
+        """Fetch segments into a local folder, which is then a collection of them, and open it for reading.
 
-        What is there already stays, and segments that are not asked for go: the folder never holds more. Each file is
-        compared with its digest when it comes; work that is cut short goes on at the segment where it was. Who has the
-        collection open reads on in the old state until `refresh`.
+        Segments that the folder already has are kept, and segments that were not asked for are deleted. Each file is
+        compared with its digest when it arrives. An interrupted call continues at the segment where it was. Processes
+        that have the collection open read the old state until `refresh`.
 
         Args:
-            names: of segments of the `manifest`. folder: new, empty, or from an earlier call.
-            progress: called with (segments there, segments asked for).
+            names: names of segments of the `manifest`. folder: new, empty, or from an earlier call.
+            progress: called with (segments fetched, segments asked for).
 
         Raises:
             CollectionError: there is no such segment, something is damaged or cannot be fetched, or the folder holds
@@ -179,7 +179,7 @@ class Store:
         folder, wanted = Path(folder), [self._entry(name) for name in dict.fromkeys(names)]
         state = _state(self.manifest, wanted)
         if has_catalogue(folder) and _placed_state(folder) == state and all(
-                _is_there(folder / SEGMENTS / entry.name, entry) for entry in wanted):
+                _is_complete(folder / SEGMENTS / entry.name, entry) for entry in wanted):
             progress(len(wanted), len(wanted))
             return Collection.open(folder)
         try:
@@ -210,15 +210,15 @@ class Store:
                 for entry in wanted:
                     facts = self.facts(entry)
                     _publish_entry(new, entry, facts)
-                    # What is said of content outlives a change of segments, and so is not taken over with them.
-                    catalogue.describe({one.image.sha256: one.metadata for one in facts if one.files})
+                    # Metadata belong to contents and outlive a change of segments: `take_over` leaves them alone.
+                    catalogue.describe({known.image.sha256: known.metadata for known in facts if known.files})
                 catalogue.take_over(new)
                 catalogue.say({_KNOWN_BY: about[_KNOWN_BY]})
                 remove_leftovers(folder, catalogue)
             self._forget_words(folder)
 
     def _forget_words(self, folder: Path) -> None:
-        """Delete learnt words of a state before, which a collection might take for its own still."""
+        """Delete words that an earlier state has learnt, or the collection could use them instead of the new ones."""
         named = {file.name for file in self.manifest.shared}
         for path in folder.glob("words-*.words") if self.manifest.words else ():
             if path.name not in named:
@@ -232,7 +232,7 @@ class Store:
         return entry
 
     def _fetch_segment(self, entry: SegmentEntry, folder: Path) -> None:
-        if _is_there(place := folder / SEGMENTS / entry.name, entry):
+        if _is_complete(place := folder / SEGMENTS / entry.name, entry):
             return
         for torn in (place, place.with_name(f".{entry.name}")):
             shutil.rmtree(torn, ignore_errors=True)
@@ -241,7 +241,7 @@ class Store:
                 self._fetch(f"{SEGMENTS}/{entry.name}/{file.name}", file, temporary / file.name)
 
     def _fetch(self, name: str, file: StoredFile, temporary: Path) -> None:
-        """One file, compared with its digest and brought to the disk."""
+        """Fetch a file, compare it with its digest, and flush it to the disk."""
         self.location.fetch(name, temporary)
         if replace(stored_file(temporary), name=file.name) != file:
             raise CollectionError(f"{name} of the store {display_path(self.url)} is not what was written; put it back "
@@ -250,13 +250,13 @@ class Store:
 
 
 def stored_file(path: Path) -> StoredFile:
-    """A local file, as a manifest is to say it."""
+    """The entry of a local file in a manifest."""
     with path.open("rb") as file:
         return StoredFile(path.name.lstrip("."), hashlib.file_digest(file, "sha256").hexdigest(), path.stat().st_size)
 
 
 def facts_file(images: Iterable[ImageFacts]) -> tuple[StoredFile, bytes]:
-    """The file that says what is known of images, by the digest of its content, and that content."""
+    """The file of the facts of some images, named for the digest of its content, and that content."""
     data = facts_to_bytes(images)
     digest = hashlib.sha256(data).hexdigest()
     return StoredFile(f"facts-{digest[:16]}.jsonl", digest, len(data)), data
@@ -271,28 +271,28 @@ def _read(location: Location) -> Manifest:
 
 
 def _state(manifest: Manifest, entries: list[SegmentEntry]) -> str:
-    """What is another text whenever a part would be another one."""
-    said = repr((manifest.model, manifest.options, manifest.storage, manifest.shared, entries))
-    return hashlib.sha256(said.encode()).hexdigest()
+    """A digest of all that a part of the store is made of."""
+    content = repr((manifest.model, manifest.options, manifest.storage, manifest.shared, entries))
+    return hashlib.sha256(content.encode()).hexdigest()
 
 
 def _placed_state(folder: Path) -> str | None:
     with Catalogue.open(folder) as catalogue:
-        said = catalogue.about().get(_KNOWN_BY)
-    if not isinstance(said, dict):
+        origin = catalogue.about().get(_KNOWN_BY)
+    if not isinstance(origin, dict):
         raise CollectionError(f"{display_path(folder)} is a collection of its own, which no store has put there: give "
                               "the name of a new folder")
-    return str(said.get("state"))
+    return str(origin.get("state"))
 
 
 def _is_ours(folder: Path) -> bool:
-    """Whether a folder without a catalogue has no more than what a call that was cut short has left."""
+    """Whether a folder without a catalogue has only what an interrupted call has left."""
     return all(entry.name in (SEGMENTS, "writer.lock") or entry.name.startswith(".") or entry.suffix == ".words"
                for entry in folder.iterdir())
 
 
-def _is_there(folder: Path, entry: SegmentEntry) -> bool:
-    """Whether a segment has been fetched: its folder has its name when all of its files have come."""
+def _is_complete(folder: Path, entry: SegmentEntry) -> bool:
+    """Whether a segment has been fetched: its folder gets its name when all files have arrived."""
     try:
         return all((folder / file.name).stat().st_size == file.bytes for file in entry.files)
     except OSError:
@@ -300,17 +300,17 @@ def _is_there(folder: Path, entry: SegmentEntry) -> bool:
 
 
 def _publish_entry(catalogue: Catalogue, entry: SegmentEntry, facts: list[ImageFacts]) -> None:
-    """Make a segment known to the catalogue of a part, with images that have gone as removed ones."""
+    """Add a segment to the catalogue of a part. Images without files are added as removed images."""
     images, gone = list[tuple[ImageRecord, list[FileRecord]]](), list[bytes]()
-    for position, one in enumerate(facts):
-        if one.files:
-            images.append((one.image, list(one.files)))
+    for position, known in enumerate(facts):
+        if known.files:
+            images.append((known.image, list(known.files)))
             continue
-        # Its content may be that of an image elsewhere, and content is known once: it gets a digest of its own. The
-        # catalogue counts as removed what has had a file.
+        # A catalogue has each content once, and another segment may have this one: so the image gets a digest of its
+        # own. It also gets a file, which is then removed, since a catalogue counts only such images as removed.
         path = f"gone:{entry.name}:{position}".encode()
         digest = hashlib.sha256(path).digest()
-        images.append((ImageRecord(digest, one.image.width, one.image.height, None, None, None),
+        images.append((ImageRecord(digest, known.image.width, known.image.height, None, None, None),
                        [FileRecord(path, path, 0, 0)]))
         gone.append(path)
     catalogue.publish(entry.name, entry.features, images)

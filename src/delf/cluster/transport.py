@@ -1,6 +1,6 @@
 """How workers are started on machines and called there.
 
-Two ways: by Ray (`delf.cluster.rays`), and by threads of this process, which is for trying things out and for tests.
+There are two ways: Ray (`delf.cluster.rays`), and threads of this process, for experiments and tests.
 """
 
 from __future__ import annotations
@@ -28,34 +28,34 @@ class WorkerLostError(Exception):
 
 
 class Transport(Protocol):
-    """What starts workers, calls them, and knows whether they live."""
+    """Starts workers, calls them, and knows whether they are alive."""
 
     def machines(self) -> list[Machine]:
-        """Those that live."""
+        """The machines that are alive."""
         ...
 
     def start(self, machine: Machine, url: str, cache: str) -> Any:
-        """Begin to start a worker on a machine; what is returned can be called at once."""
+        """Begin to start a worker on a machine. Returns its handle, which can be called at once."""
         ...
 
     def put(self, value: Any) -> Any:
-        """Something large, to be given in calls of any number of workers, and sent to each machine once."""
+        """Make a large value an argument for calls of any number of workers, which is sent to each machine once."""
         ...
 
     def call(self, worker: Any, method: str, *arguments: Any) -> Any:
-        """Begin a call of a worker; what `result` takes."""
+        """Begin to call a method of a worker. Returns the call, for `wait` and `result`."""
         ...
 
     def wait(self, calls: Sequence[Any], seconds: float) -> list[Any]:
-        """Those of some calls that have ended, as soon as one has, or after so many seconds."""
+        """Wait until a call has ended, or for some seconds. Returns the calls that have ended."""
         ...
 
     def result(self, call: Any) -> Any:
-        """What a call that has ended gave. Raises `WorkerLostError`, or what the worker has raised."""
+        """The result of a call that has ended. Raises `WorkerLostError`, or the error that the worker has raised."""
         ...
 
     def cancel(self, calls: Sequence[Any]) -> None:
-        """Nobody waits for these any more."""
+        """Give up calls that nobody waits for any more."""
         ...
 
     def stop(self, worker: Any) -> None:
@@ -63,7 +63,7 @@ class Transport(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of the cluster."""
+        """Disconnect from the cluster."""
         ...
 
 
@@ -88,7 +88,7 @@ class _Thread:
 
 
 class Threads:
-    """Workers as threads of this process, on machines that are only names. `kill` lets a machine die."""
+    """Workers as threads of this process, on machines that are only names. `kill` simulates the death of a machine."""
 
     def __init__(self, machines: int = 2) -> None:
         self._machines = [Machine(f"machine-{number}", f"machine-{number}") for number in range(machines)]
@@ -136,7 +136,7 @@ class Threads:
         worker.dead.set()
 
     def kill(self, machine: Machine, *, worker_only: bool = False) -> None:
-        """Let all workers of a machine die, and the machine with them unless only the workers are to."""
+        """Kill all workers of a machine, and the machine itself unless `worker_only`."""
         if not worker_only:
             self._machines.remove(machine)
         for worker in self._workers:
@@ -144,7 +144,7 @@ class Threads:
                 worker.dead.set()
 
     def join(self, machine: Machine) -> None:
-        """Let a machine come (back)."""
+        """Add a machine, possibly one that was killed."""
         self._machines.append(machine)
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
-"""Keeping a store in order: photos taken out, small segments merged, and what nothing names any more deleted.
+"""Keeps a store in order: removes photos, merges small segments, and deletes files that no manifest names.
 
-What a manifest named may be in use by whoever reads by that manifest, and what none has named may be a piece that is
-being written. So both are deleted only when they have been so for a grace period.
+Files that only an earlier manifest names may still be in use by its readers, and files that no manifest has named may
+belong to a piece that is being written. So both are deleted only after a grace period.
 """
 
 from __future__ import annotations
@@ -26,13 +26,15 @@ from delf.collection.records import FileRecord
 from delf.errors import CollectionError
 from delf.images import display_path
 
-GRACE = 24 * 3600.0  # seconds: longer than a piece takes, and than who serves a store goes on with an old manifest
+GRACE = 24 * 3600.0  # seconds: longer than a piece takes, and than a service uses an old manifest
 
 
 @dataclass(frozen=True)
 class CompactReport:
-    """What `compact` did. images: removed ones that were dropped. segments: less than before. deleted: files and
-    folders that nothing had named for the grace period; waiting: those whose time has not come.
+    """What `compact` did.
+
+    images: removed images that were dropped. segments: by how many there are fewer. deleted: files and folders that no
+    manifest had named for the grace period. waiting: those whose grace period is not over.
     """
 
     images: int
@@ -42,7 +44,7 @@ class CompactReport:
 
 
 def remove(store: Store, paths: Iterable[str | os.PathLike[str]], *, progress: Progress = silent) -> int:
-    """Forget files, and all files below folders and addresses, whether they still exist or not; how many there were.
+    """Forget files, and all files below folders and addresses, whether they still exist or not. Returns their number.
 
     Their features stay in the store until `compact`. progress: called with (segments done, segments to do).
 
@@ -67,17 +69,17 @@ def remove(store: Store, paths: Iterable[str | os.PathLike[str]], *, progress: P
 
 
 def _key_of(path: str | os.PathLike[str]) -> bytes:
-    """By what files are known: absolute paths, and addresses of object storage."""
+    """The key of a file in the facts: its absolute path, or its address in object storage."""
     local = local_path(path)
     return os.fsencode(path).rstrip(b"/") if local is None else file_key(local)
 
 
 def compact(store: Store, *, grace: float = GRACE, images_per_segment: int = IMAGES_PER_MERGED_SEGMENT,
             progress: Progress = silent) -> CompactReport:
-    """Merge small segments without their removed images, and delete what nothing has named for the grace period.
+    """Merge small segments, drop their removed images, and delete what no manifest has named for the grace period.
 
-    It may be interrupted at any instant: each merged segment is published as a whole. It needs room on this machine for
-    the segments that become one.
+    It may be interrupted at any time: each merged segment is published as a whole. It needs local disk space for the
+    segments that become one.
 
     Args:
         grace: in seconds. progress: called with (segments done, segments to do).
@@ -109,7 +111,7 @@ def _groups(entries: Sequence[SegmentEntry], images: int) -> Iterator[list[Segme
 
 
 def _merge(store: Store, group: Sequence[SegmentEntry], images: int) -> None:
-    """Put one segment in the place of a group: as a collection of these, which is compacted as any other."""
+    """Replace a group of segments by one: they are fetched as a collection, which is compacted."""
     with tempfile.TemporaryDirectory(prefix="delf-compact-") as scratch, \
             store.place([entry.name for entry in group], Path(scratch, "part")) as part:
         part.compact(images_per_segment=images)
@@ -130,14 +132,14 @@ def _without(manifest: Manifest, gone: Iterable[str], segments: tuple[SegmentEnt
 
 
 def _delete(store: Store, until: float) -> int:
-    """Delete what has been unnamed since before a time; how much that was."""
+    """Delete files and folders that no manifest has named since a time. Returns how many."""
     manifest, location = store.manifest, store.location
     due = [one for one in manifest.dropped if one.since <= until]
     for one in due:
         location.delete(one.path)
     count, begun = len(due), set[str]()
     pieces = [f"{PIECES}/{name}" for name in location.names(PIECES)]
-    # A job may take longer than the grace period: as long as it goes on, what it did first is not left over.
+    # A job may take longer than the grace period: its first pieces are not left over as long as it writes new ones.
     left_over = location.changed(PIECES) <= until
     if left_over:
         location.delete_files(pieces)

@@ -1,4 +1,4 @@
-"""The work of one piece, on whatever machine: read, extract, write a segment, and say that it is there."""
+"""The work of one piece, on any machine: read its photos, extract features, write a segment, and report it."""
 
 from __future__ import annotations
 
@@ -38,15 +38,16 @@ _GIVEN = "The given image"  # what a picture from memory is called in messages
 
 
 class UnreachableError(DelfError):
-    """None of the photos of a piece is there on this machine: a folder that it does not share with the others."""
+    """A machine sees none of the photos of a piece, probably because it does not share their folder."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What all pieces have in common. store: its address. manifest: of the store when the job began.
+    """What all pieces of a job have in common.
 
-    device: on which workers compute a model; the machine that gave out the job need not have it. batch: photos of one
-    size that are computed together, where the extractor can; None leaves it to that.
+    store: the address of the store. manifest: its manifest when the job began. device: the device on which workers
+    compute a model; the driver need not have such a device. batch: photos of one size that are computed together, if
+    the extractor can do that; None leaves the number to the extractor.
     """
 
     store: str
@@ -56,17 +57,17 @@ class Job:
     batch: int | None = None
 
     def here(self) -> Job:
-        """With its model on the device of this machine."""
-        one = self.extractor
-        if self.device == "cpu" or not isinstance(one, Delf):
+        """The same job with its model on the device of this machine."""
+        model = self.extractor
+        if self.device == "cpu" or not isinstance(model, Delf):
             return self
-        return replace(self, extractor=Delf.load(one.source, device=self.device, threads=one.threads,
-                                                 **asdict(one.options)))
+        return replace(self, extractor=Delf.load(model.source, device=self.device, threads=model.threads,
+                                                 **asdict(model.options)))
 
 
 @dataclass
 class _Content:
-    """Of one image: the record, the features, and the files that have it."""
+    """One image: its record, the files that contain it, and its packed features once they are extracted."""
 
     record: ImageRecord
     files: list[FileRecord]
@@ -75,7 +76,7 @@ class _Content:
 
 @dataclass
 class _Work:
-    """One piece under way. Memory is bounded by its packed features and a few pictures."""
+    """A piece in progress. It holds the packed features of the piece and a few pictures."""
 
     job: Job
     packing: Packing
@@ -83,7 +84,7 @@ class _Work:
     skipped: list[tuple[str, str]] = field(default_factory=list)
 
     def images(self, photos: tuple[FileRecord, ...]) -> Iterator[int]:
-        """Read and extract, each content once; yields how many photos are done by then."""
+        """Read and extract the photos, each content once. Yields how many photos are done by now."""
         in_flight: deque[str] = deque()
         extractor = self.job.extractor
 
@@ -99,11 +100,11 @@ class _Work:
         options: dict[str, Any] = {} if self.job.batch is None else {"batch_size": self.job.batch}
         for features in extractor.extract_many(pixels(), **options):
             self.contents[in_flight.popleft()].packed = self.packing.pack(features)
-            yield sum(len(one.files) for one in self.contents.values()) + len(self.skipped) - len(in_flight)
+            yield sum(len(content.files) for content in self.contents.values()) + len(self.skipped) - len(in_flight)
         yield len(photos)
 
     def _loaded(self, photos: tuple[FileRecord, ...]) -> Iterator[tuple[FileRecord, LoadedImage]]:
-        """A few photos ahead of the consumer, in their order; of others more, since they are waited for."""
+        """Decode photos in their order, a few ahead of the consumer; more if they come over the network."""
         ahead = max(2, self.job.extractor.threads) if not any(map(is_remote, photos)) else 8
         waiting: deque[tuple[FileRecord, Any]] = deque()
         with Pool(ahead, "delf-decode") as pool:
@@ -121,23 +122,23 @@ class _Work:
             self.skipped.append((source_of(photo), str(error)))
 
     def written(self, location: Location) -> SegmentEntry | None:
-        """Write the segment; None where there is nothing in it."""
+        """Write the segment. Returns None if it would be empty."""
         made = [(content, content.packed) for content in self.contents.values() if content.packed is not None]
         if not made:
             return None
-        name = uuid.uuid4().hex  # of this attempt: another one may be writing the same piece
+        name = uuid.uuid4().hex  # for this attempt alone: another attempt may be writing the same piece
         with location.writing_segment(SEGMENTS, name) as folder:
-            write_segment(folder, [(_identity(one), packed) for one, packed in made],
+            write_segment(folder, [(_identity(content), packed) for content, packed in made],
                           fingerprint=self.job.manifest.model["fingerprint"], packing=self.packing)
-            facts = [ImageFacts(one.record, tuple(one.files)) for one, _ in made]
+            facts = [ImageFacts(content.record, tuple(content.files)) for content, _ in made]
             return written_segment(folder, name, len(made), sum(len(packed) for _, packed in made), facts)
 
 
 def index_piece(job: Job, piece: Piece) -> Iterator[int | PieceReport]:
-    """Do a piece: yields how many photos are done, now and then, and at last what became of it, which is in the store.
+    """Do a piece. Yields how many photos are done, now and then, and at last its report, which is then in the store.
 
     Raises:
-        UnreachableError: no photo is there on this machine. CollectionError: the store cannot be written.
+        UnreachableError: this machine sees none of the photos. CollectionError: the store cannot be written.
     """
     began = time.monotonic()
     location = location_of(job.store)
@@ -146,7 +147,7 @@ def index_piece(job: Job, piece: Piece) -> Iterator[int | PieceReport]:
         work = _Work(job.here(), _packing(job.manifest, location, Path(scratch)))
         yield from work.images(piece.photos)
         entry = work.written(location)
-    copies = sum(len(one.files) - 1 for one in work.contents.values())
+    copies = sum(len(content.files) - 1 for content in work.contents.values())
     report = PieceReport(piece.id, entry, len(work.contents), copies, tuple(work.skipped), platform.node(),
                          round(time.monotonic() - began, 3))
     location.write(report.name, report.to_json())
@@ -154,27 +155,27 @@ def index_piece(job: Job, piece: Piece) -> Iterator[int | PieceReport]:
 
 
 def described(extractor: Extractor, photos: tuple[FileRecord, ...], each: int) -> Codes:
-    """At most `each` descriptors of every photo, as they would be stored: those whose scores are highest."""
-    found = [np.zeros((0, extractor.dimensions), np.int8)]
+    """The descriptors with the highest scores, at most `each` of every photo, as 8-bit codes (N, D), int8."""
+    codes = [np.zeros((0, extractor.dimensions), np.int8)]
     for photo in photos:
         try:
             loaded = _load(photo, extractor.longest_side)
-        except ImageError:  # which is told when the photo is indexed
+        except ImageError:  # reported when the photo is indexed
             continue
         features = extractor.extract(loaded.pixels, image_size=loaded.size)
-        found.append(encode(features.descriptors[:each]))
-    return np.concatenate(found)
+        codes.append(encode(features.descriptors[:each]))
+    return np.concatenate(codes)
 
 
 def _packing(manifest: Manifest, location: Location, scratch: Path) -> Packing:
-    """What packs features, with the words of the store where the model brings none."""
+    """The packing of the store's features, with the visual words of the store if the model brings none."""
     for file in manifest.shared if manifest.storage else ():
         location.fetch(f"{SHARED}/{file.name}", scratch / file.name)
     return packing_of(manifest.about, scratch)
 
 
 def _require_reachable(piece: Piece) -> None:
-    """A photo may be gone; where all of them are, the folder that they lie in is not there."""
+    """Raise if no local photo of a piece exists: one photo may be gone, but if all are, their folder is missing."""
     local = [photo for photo in piece.photos if not is_remote(photo)]
     if local and not any(Path(source_of(photo)).exists() for photo in local):
         raise UnreachableError(f"none of the {len(local):,} photos of a piece is there, such as "

@@ -1,4 +1,4 @@
-"""What runs on a machine of a cluster: it holds segments, fetched into a folder of its own, and answers for them."""
+"""The process on a machine of a cluster that holds segments, in a local folder of its own, and answers requests."""
 
 from __future__ import annotations
 
@@ -23,23 +23,22 @@ from delf.pools import Pool, available_cores
 from delf.types import FloatArray
 
 _FOLDERS = 64  # of workers of one store on one machine
-_DROPPED = 1024  # calls of which it is remembered that nobody waits for them
+_DROPPED = 1024  # most dropped calls that a worker remembers
 
 
 class TooLateError(Exception):
-    """Nobody waits for an answer any more."""
+    """The time for an answer is over, or nobody waits for it any more."""
 
 
 class Worker:
     """Holds segments of a store and answers requests for them. Several threads may call it at once."""
 
     def __init__(self, url: str, cache: str, threads: int | None = None) -> None:
-        """Take a folder for what is fetched.
+        """Take a folder for the segments.
 
         Args:
-            url: of the store. cache: the folder in which workers of this machine have their folders, of which each is
-                one worker's as long as it lives, and another one's after it. threads: that compute; as many as there
-                are cores by default.
+            url: the address of the store. cache: the folder in which each worker of this machine takes a folder that no
+                living worker has. threads: number of threads that compute; by default one for each core.
         """
         self._url, self._folder = url, _own_folder(Path(cache))
         self._shelf = Shelf(Pool(threads or available_cores(), "delf-part"))
@@ -49,43 +48,48 @@ class Worker:
         self._lock = threading.Lock()
 
     def about(self) -> dict[str, Any]:
-        """The version of delf, the process, and what it has done: for health and metrics."""
+        """The version of delf, the process, and counts of segments and requests, for health and metrics."""
         with self._lock:
             return {"version": version("delf-retrieval"), "process": os.getpid(), "folder": str(self._folder[0]),
                     "segments": len(self._shelf.parts), "asked": self._asked, "answered": self._answered,
                     "seconds": self._seconds, "words": len(self._shelf.words)}
 
-    def hold(self, manifest: Manifest, there: Slice, asked_by: str) -> PartFacts:
+    def hold(self, manifest: Manifest, segment: Slice, asked_by: str) -> PartFacts:
         """Fetch a segment and open it.
 
         Args:
-            asked_by: the version of delf of who asks, which must be that of this machine.
+            asked_by: the version of delf of the caller, which must be that of this machine.
 
         Raises:
-            CollectionError: it is damaged, or cannot be fetched or read; or the version is another one.
+            CollectionError: the segment is damaged, or cannot be fetched or read, or the versions differ.
         """
         require_same(asked_by, {f"process {os.getpid()} on {platform.node()}": version("delf-retrieval")})
-        if there.id not in self._shelf.parts:
+        if segment.id not in self._shelf.parts:
             store = Store(location_of(self._url), manifest)
-            part = Part(store.place([there.name], self._folder[0] / there.name))
+            part = Part(store.place([segment.name], self._folder[0] / segment.name))
             for asmk, _ in list(self._shelf.words.values()):
                 part.prepare(asmk)
-            self._shelf.parts[there.id] = part
-        return self._shelf.parts[there.id].facts
+            self._shelf.parts[segment.id] = part
+        return self._shelf.parts[segment.id].facts
 
-    def prepare(self, there: Slice, words: Sequence[WordsKey]) -> None:
-        """Have the lists of a segment by some words, which are known here. Raises as opening them does."""
+    def prepare(self, segment: Slice, words: Sequence[WordsKey]) -> None:
+        """Make the lists of a segment for visual words that this worker knows.
+
+        Raises:
+            MissingPartError, MissingWordsError: the segment or the words are not here. CollectionError: the lists
+                cannot be made.
+        """
         for key in words:
-            self._shelf.part(there).prepare(self._shelf.asmk(key))
+            self._shelf.part(segment).prepare(self._shelf.asmk(key))
 
     def learn(self, key: WordsKey, asmk: Asmk, weights: FloatArray | None) -> None:
-        """Be able to compare by some words from now on."""
+        """Keep visual words, and the weight of each (W,) unless all weigh the same, to search by them from now on."""
         self._shelf.words[key] = asmk, weights
 
     def release(self, kept: Mapping[str, str], words: Sequence[WordsKey]) -> None:
-        """Let go of all segments but some, and of all words but some. kept: the names of slices, by their ids."""
-        for one in set(self._shelf.parts) - set(kept):
-            self._shelf.parts.pop(one, None)
+        """Release all other segments and words. kept: the names of the segments to keep, by their ids."""
+        for segment in set(self._shelf.parts) - set(kept):
+            self._shelf.parts.pop(segment, None)
         gone = set(self._shelf.words) - set(words)
         for part in list(self._shelf.parts.values()):
             part.forget(gone)
@@ -96,12 +100,12 @@ class Worker:
         """The answer to a request for some segments.
 
         Args:
-            call: a name by which it can be dropped. seconds: in which it is wanted. No time of day is sent, so that
-                clocks may differ.
+            call: a name by which the call can be dropped. seconds: the time that is left for the answer; a duration,
+                since the clocks of machines may differ.
 
         Raises:
-            MissingPartError: a segment is not here. MissingWordsError: the words are not. TooLateError: the time is
-                over, or nobody waits.
+            MissingPartError: a segment is not here. MissingWordsError: the words are not here. TooLateError: the time
+                is over, or the call was dropped.
         """
         end = time.monotonic() + seconds
 
@@ -113,15 +117,15 @@ class Worker:
             return request.answer(self._shelf, slices, check, *payloads)
 
     def drop(self, call: str) -> None:
-        """Nobody waits for a call any more: what is computed for it ends."""
+        """End the computation of a call that nobody waits for any more."""
         self._dropped[call] = None
         for old in list(self._dropped)[:-_DROPPED]:
             self._dropped.pop(old, None)
 
     def close(self) -> None:
-        """Let go of all segments, and of the folder."""
-        for one in list(self._shelf.parts):
-            self._shelf.parts.pop(one).close()
+        """Release all segments, and the folder."""
+        for segment in list(self._shelf.parts):
+            self._shelf.parts.pop(segment).close()
         self._shelf.pool.shutdown()
         self._folder[1].__exit__(None, None, None)
 
@@ -139,7 +143,7 @@ class Worker:
 
 
 class _Counted:
-    """Tells that something has begun and has ended."""
+    """A context that calls `begun` at its start and `ended` with the seconds that it took."""
 
     def __init__(self, begun: Callable[[], None], ended: Callable[[float], None]) -> None:
         self._begun, self._ended = begun, ended
