@@ -50,7 +50,7 @@ def _(shown: Match, query: Photo | None = None, database: Photo | None = None) -
     known = shown.images or (None, None)
     first, second = (given if given is not None else path for given, path in zip((query, database), known, strict=True))
     if first is None or second is None:
-        raise OptionError("the images of this match were no files: give both, as in match.plot(image0, image1)")
+        raise OptionError("the images of this match were not files: give both, as in match.plot(image0, image1)")
     return _matches(shown, first, second, None)
 
 

@@ -144,7 +144,7 @@ class SearchEngine:
         if not newest.is_of(self.extractor):
             raise CollectionError(f"{display_path(newest.folder)} was renewed with another model "
                                   f"({newest.about['model']['name']}) or with other options, which this engine cannot "
-                                  "search: it goes on with the state that it has. Make a new one, "
+                                  "search: it still searches the previous state. Make a new engine, "
                                   "SearchEngine(collection), to search the new state")
         self._state = self._opened(newest, progress)
         return True

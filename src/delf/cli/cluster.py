@@ -1,4 +1,4 @@
-"""What commands do with a store, which several machines make and read."""
+"""What the commands do with a store, which several machines make and read."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def index_into_store(place: str, photos: Sequence[str], exclude: Sequence[str], 
     from delf.errors import OptionError
 
     for name in [name for name, was_given in refused.items() if was_given]:
-        raise OptionError(f"{name} is of collections, and {place} is a store: leave it out")
+        raise OptionError(f"{name} applies to collections only, and {place} is a store: leave it out")
     if ray is None:
-        raise OptionError(f"{place} is a store: say by which cluster it is written, such as --ray local")
+        raise OptionError(f"{place} is a store: say which cluster indexes into it, such as --ray local")
     require_address(ray)
     extraction, options = _options(settings, loaded_by, named)
     own, model, runtime, device, _ = loaded_by
-    # A model is loaded here to be looked at, and on the device by the workers: this machine need not have it.
+    # The workers load the model on the device, which this machine need not have: here it is loaded for its options.
     extractor = _extractor(place, (own, model, runtime, device if own else "cpu", options.cores), quiet or json,
                            extraction)
     with progress("Extracting", "photos", quiet or json) as update, stdout_for_results():
@@ -60,13 +60,13 @@ def index_into_store(place: str, photos: Sequence[str], exclude: Sequence[str], 
         say(f"{sentence}.", quiet)
     report_skipped(report.skipped, strict and not report.interrupted)
     if report.interrupted:
-        say("What is listed above is published; run the same command to go on.")
+        say("The photos listed above are published; run the same command to continue.")
         raise typer.Exit(130)
 
 
 def _options(settings: list[str] | None, loaded_by: _LoadedBy,
              named: dict[str, Any]) -> tuple[dict[str, Any], ClusterOptions]:
-    """The options of extraction, and those of the cluster. With a device that is no CPU, each worker takes a GPU."""
+    """The options of extraction, and those of the cluster. Unless the device is the CPU, each worker takes a GPU."""
     from delf.cluster.running import ClusterOptions
     from delf.errors import OptionError
     from delf.settings import part_of, with_settings
@@ -77,14 +77,14 @@ def _options(settings: list[str] | None, loaded_by: _LoadedBy,
         extraction["details"] = details or None
     cluster, others = part_of(others, "cluster")
     if others:
-        raise OptionError(f"there is no option {next(iter(others))} here: this command has those of extraction, such "
-                          "as extraction.max_image_size=640, and of the cluster, such as cluster.piece=256")
+        raise OptionError(f"there is no option {next(iter(others))} here: this command takes options of extraction, "
+                          "such as extraction.max_image_size=640, and of the cluster, such as cluster.piece=256")
     known = ClusterOptions(cores=loaded_by[4] or 1, gpus=float(loaded_by[3] != "cpu"), device=loaded_by[3])
     return extraction, with_settings(known, cluster)
 
 
 def _extractor(place: str, loaded_by: _LoadedBy, quiet: bool, extraction: dict[str, Any]) -> Extractor:
-    """What the user names; else that of the store, with its options."""
+    """The extractor that the user names, or else that of the store, with its options."""
     from delf.cluster import Store
     from delf.features import EXTRACTORS, load_shipped, load_stored
 

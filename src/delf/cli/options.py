@@ -115,7 +115,7 @@ def _require_no_model(own: str, model: str | None, runtime: str) -> None:
     if model not in (None, MODEL):
         raise OptionError(f"name a model or an extractor, not both: --model {model} and --extractor {own}")
     if runtime != "auto":
-        raise OptionError(f"a runtime computes the network of a model, and {own} is none: leave --runtime out")
+        raise OptionError(f"a runtime computes the network of a model, and {own} is not a model: leave --runtime out")
 
 
 def extraction_options(settings: list[str] | None, **named: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -156,8 +156,8 @@ def only_extraction(settings: list[str] | None, **named: Any) -> dict[str, Any]:
 
     options, others = extraction_options(settings, **named)
     if others:
-        raise OptionError(f"there is no option {next(iter(others))} here: this command has those of extraction, such "
-                          "as extraction.max_image_size=640")
+        raise OptionError(f"there is no option {next(iter(others))} here: this command takes options of extraction, "
+                          "such as extraction.max_image_size=640")
     return options
 
 

@@ -70,7 +70,8 @@ def compact(
 
     if is_store(collection):
         if to is not None or model is not None:
-            raise OptionError(f"--to and --model are of collections, and {collection} is a store: leave them out")
+            raise OptionError(f"--to and --model apply to collections only, and {collection} is a store: leave them "
+                              "out")
         compact_store(collection, grace, json, quiet)
         return
     with Collection.open(collection) as opened:

@@ -95,7 +95,7 @@ class Fleet:
             CollectionError: the cluster has no machine, or one has another version of delf.
         """
         if not self.transport.machines():
-            raise CollectionError("the cluster has no machine that lives; start one with 'ray start'")
+            raise CollectionError("the cluster has no living machine; start one with 'ray start'")
         self._man()
         versions = {worker.machine.name: str(self._wait_for(self.transport.call(worker.handle, "about"))["version"])
                     for worker in self._living()}

@@ -112,7 +112,7 @@ def read_header(path: Path) -> dict[str, Any]:
     except RecursionError as error:
         raise ValueError("its header is nested too deep") from error
     if not isinstance(header, dict) or not isinstance(header.get("arrays"), dict):
-        raise ValueError("its header is none")
+        raise ValueError("it has no valid header")
     return header
 
 
@@ -164,7 +164,7 @@ def bytes_of(path: Path) -> dict[str, int]:
 def _places(path: Path, dtypes: Mapping[str, tuple[np.dtype[Any], int]]) -> dict[str, _Place]:
     said, start, places = read_header(path)["arrays"], PAGE, {}
     if set(said) != set(dtypes):
-        raise ValueError("it is not of the arrays that such a file has")
+        raise ValueError("it does not have the arrays that such a file has")
     for name, (dtype, axes) in dtypes.items():
         entry = said[name]
         place = _Place(start, dtype, _shape(entry, axes), str(entry.get("sha256")))
@@ -180,7 +180,7 @@ def _shape(entry: Any, axes: int | None) -> tuple[int, ...]:
     if (not isinstance(shape, list) or len(shape) != (len(shape) if axes is None else axes)
             or not all(type(side) is int and 0 <= side <= _LARGEST for side in shape)
             or math.prod(shape) > _LARGEST):
-        raise ValueError("its header says shapes that cannot be")
+        raise ValueError("its header has impossible shapes")
     return tuple(shape)
 
 

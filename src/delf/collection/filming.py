@@ -28,8 +28,8 @@ def filming_options(catalogue: Catalogue, asked: VideoOptions | bool) -> VideoOp
     try:
         return VideoOptions(**(before or {})) if asked is True else asked
     except (TypeError, OptionError) as error:
-        raise CollectionError(f"the catalogue says nonsense of the frames of videos ({error}); say which to take, by "
-                              "--set video.longest=10 or in Python by videos=VideoOptions()") from error
+        raise CollectionError(f"the catalogue has invalid options for the frames of videos ({error}); give them by "
+                              "--set video.longest=10, or in Python by videos=VideoOptions()") from error
 
 
 class Filming:

@@ -71,8 +71,8 @@ def from_memory(photos: Any, *, key: str | None, name: str | None, metadata: Map
         return [NewPhoto(photos, key, name, metadata or {})]
     several = isinstance(photos, list | tuple) and any(isinstance(one, NewPhoto) or in_memory(one) for one in photos)
     if several and any(isinstance(one, str | os.PathLike) for one in photos):
-        raise OptionError("give paths and photos from memory apart: of paths the files are remembered, and looked at "
-                          "again")
+        raise OptionError("paths and photos from memory cannot be added by one call, since a collection remembers the "
+                          "files of paths alone: add them by two calls")
     if several and not said:
         return [one if isinstance(one, NewPhoto) else NewPhoto(one) for one in photos]
     if said:

@@ -77,8 +77,8 @@ def parse_where(text: str) -> Where:
     if len(text) > LONGEST:
         raise OptionError(f"a condition has at most {LONGEST:,} characters, not {len(text):,}")
     if any("\ud800" <= letter <= "\udfff" for letter in text):
-        raise OptionError("a condition is text that UTF-8 can express, and this has bytes that are none; leave them "
-                          "out, and say 'contains' of the rest")
+        raise OptionError("a condition is text that UTF-8 can express, and this one has other bytes; leave them out, "
+                          "and compare the rest with 'contains'")
     parser = _Parser(text)
     sql = parser.condition()
     parser.require_end()

@@ -78,9 +78,9 @@ def _move(row: Sequence[str]) -> Move:
     source, target, size, key = row
     inside = PurePosixPath(target)
     if inside.is_absolute() or not inside.parts or ".." in inside.parts or "\0" in source + target:
-        raise ValueError(f"{target!r} is no name inside of the folder")
+        raise ValueError(f"{target!r} does not lie in the folder")
     if not Path(source).is_absolute() or ".." in Path(source).parts:
-        raise ValueError(f"{source!r} is no absolute path")
+        raise ValueError(f"{source!r} is not an absolute path")
     if not re.fullmatch(r"[0-9]{1,18}", size) or not re.fullmatch(r"[0-9a-f]{64}", key):
-        raise ValueError(f"the size or the SHA-256 of {target!r} is none")
+        raise ValueError(f"the size or the SHA-256 of {target!r} is not valid")
     return Move(Path(source), Path(target), int(size), key)

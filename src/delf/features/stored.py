@@ -65,7 +65,7 @@ def load_shipped(about: Mapping[str, Any], folder: Path, *, threads: int | None 
         if side is not None and side > math.isqrt(MOST_PIXELS):
             raise OptionError(f"a photo would be looked at in more than {MOST_PIXELS:,} pixels")
         if set(stored) & {"threads", "device", "probability"}:  # the last is a file, and the user's to name
-            raise OptionError("threads, device and probability are none")
+            raise OptionError("a collection cannot set threads, device and probability")
         load_named(about["model"]["name"], **stored)
     except (OptionError, ModelError, TypeError, OverflowError) as error:
         raise CollectionError(_NO_OPTIONS.format(display_path(folder), error)) from error

@@ -135,12 +135,12 @@ class PairMatches:
         if rows is None or rows.ndim != 1 or rows.dtype.kind not in "iu":
             raise ValueError(f"{key!r} has no list of whole numbers 'matches0'")
         if rows.size and not -1 <= rows.min() <= rows.max() < 2**31:
-            raise ValueError(f"{key!r} has matches with features that there cannot be")
+            raise ValueError(f"{key!r} has matches with impossible numbers of features")
         scores = np.ones(len(rows), np.float32) if scores is None else finite("scores", scores, axes=1)
         if matrix is not None and (matrix.shape != (3, 3) or not np.isfinite(matrix).all()):
-            raise ValueError(f"{key!r} has a fundamental matrix that is none")
+            raise ValueError(f"{key!r} has a fundamental matrix that is not 3 x 3 finite numbers")
         if scores.shape != rows.shape:
-            raise ValueError(f"{key!r} has not one score for each of its matches")
+            raise ValueError(f"{key!r} has more or fewer scores than matches")
         return Partners(rows.astype(np.int32), scores, None if matrix is None else matrix.astype(np.float64))
 
 

@@ -60,8 +60,8 @@ class VideoOptions:
     def __post_init__(self) -> None:
         if not (0 < self.change <= 2 and 0 < self.shortest <= self.longest < math.inf and self.most >= 1
                 and 8 <= self.side <= 512):
-            raise OptionError("of a video, change lies between 0 and 2, shortest is above 0 and at most longest, most "
-                              f"is 1 or more, and side is 8 to 512, not {self}")
+            raise OptionError("the video options must satisfy 0 < change <= 2, 0 < shortest <= longest, most >= 1 and "
+                              f"8 <= side <= 512, unlike {self}")
 
 
 @dataclass(frozen=True, eq=False)

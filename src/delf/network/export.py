@@ -127,7 +127,8 @@ def export_trunk(model: DelfModel, path: Path) -> int:
         ModelError: the trunk is none that torchvision has.
     """
     if not model.config.trunk.startswith("resnet"):
-        raise ModelError(f"the trunk of {model.config.name!r} is a {model.config.trunk}, and torchvision has none such")
+        raise ModelError(f"the trunk of {model.config.name!r} is a {model.config.trunk}, which torchvision does not "
+                         "have")
     state = {key: tensor.detach().clone().contiguous() for key, tensor in model.trunk.state_dict().items()}
     with replacing(path) as temporary:
         if path.suffix == ".safetensors":
