@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from inspect import cleandoc
 from io import TextIOWrapper
 from pathlib import Path
 from typing import TextIO
@@ -60,6 +61,16 @@ app.add_typer(colmap)
 app.add_typer(dataset)
 app.add_typer(weights)
 
+
+def _help(docstring: str) -> str:
+    """Paragraphs of one line each: rich keeps the line ends of a docstring, which do not fit a terminal."""
+    return "\n\n".join(part if "\n " in part else part.replace("\n", " ") for part in cleandoc(docstring).split("\n\n"))
+
+
+for group in (app, colmap, dataset, weights):
+    for registered in group.registered_commands:
+        if registered.callback is not None:
+            registered.help = _help(registered.callback.__doc__ or "")
 
 def main() -> None:
     """Run the command line; the entry point of the `delf` script."""
