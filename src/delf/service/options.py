@@ -85,6 +85,9 @@ class ServiceOptions:
             if folder is not None and not (folder.is_dir() and os.access(folder, os.W_OK)):
                 raise OptionError(f"the folder for {what} {str(folder)!r} is not there or may not be written to; make "
                                   "it first")
+        hosts: object = self.hosts
+        if isinstance(hosts, str):  # of which the letters would be taken
+            raise OptionError(f"hosts are names in a tuple, such as ({hosts[:200]!r},), not a text")
         if self.workers < 1 or self.waiting < 0 or self.top < 1 or self.upload_bytes < 1 or self.pixels < 1:
             raise OptionError("workers, top, upload_bytes and pixels must be 1 or more, and waiting 0 or more")
         if min(self.jobs, self.batch_photos, self.spool_bytes) < 1:
