@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
+from delf.cli.options import extraction_options
 from delf.errors import OptionError
+from delf.features.options import ExtractionOptions
 from delf.looks import TurningOptions
 from delf.methods import METHODS, method_options
-from delf.settings import parse_settings, part_of
+from delf.settings import parse_settings, part_of, with_settings
 
 
 def test_words_become_values() -> None:
@@ -66,3 +69,34 @@ def test_every_method_can_be_set() -> None:
         assert method_options(method, {"candidates": 3, "verification.seed": 4}).candidates == 3
     with pytest.raises(OptionError, match="unknown method 'nosuch'"):
         method_options("nosuch")
+
+
+@dataclass(frozen=True)
+class _Listed:
+    scales: tuple[float, ...] = ()
+    names: tuple[str, ...] = ()
+    either: tuple[int, int] | None = None
+    text: str = ""
+
+
+@pytest.mark.parametrize(("word", "found"), [
+    ("scales=0.25,0.5", (0.25, 0.5)), ("scales=[0.25, 0.5]", (0.25, 0.5)), ("scales=0.5", (0.5,)),
+    ("scales=1, 2,", (1, 2)), ("names=a, b", ("a", "b")), ("names=a", ("a",)), ("either=3,4", (3, 4)),
+    ("either=null", None), ("text=1,2", "1,2")])
+def test_lists_are_given_with_commas(word: str, found: Any) -> None:
+    name = word.partition("=")[0]
+    assert getattr(with_settings(_Listed(), parse_settings([word])), name) == found
+
+
+@pytest.mark.parametrize(("word", "said"), [("scales=wide", r"scales is tuple, a list such as .*, not 'wide'"),
+                                            ("scales=true", "not True"), ("text=[1]", "is str")])
+def test_a_text_is_no_list(word: str, said: str) -> None:
+    with pytest.raises(OptionError, match=said):
+        with_settings(_Listed(), parse_settings([word]))
+
+
+def test_scales_are_given_with_commas_and_no_letters() -> None:
+    assert extraction_options(["extraction.scales=0.25,0.5", "extraction.max_features=9", "candidates=1"]) == (
+        {"scales": [0.25, 0.5], "max_features": 9}, {"candidates": 1})
+    with pytest.raises(OptionError, match=r"such as \[0.25, 0.5\], not '0.25'"):
+        ExtractionOptions(scales="0.25")  # type: ignore[arg-type]

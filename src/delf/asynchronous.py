@@ -11,6 +11,7 @@ cancelled ends.
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from types import TracebackType
@@ -20,7 +21,7 @@ from delf.calling import Call
 from delf.client import Client, Photo, Query
 from delf.images import ImageSource
 from delf.pools import Pool
-from delf.remote import RemoteImage, RemoteResult, RemoteSection, SharedQuery
+from delf.remote import RemoteImage, RemotePlaces, RemoteResult, RemoteSection, SharedQuery
 from delf.search import Check, SearchEngine
 from delf.types import Box, Features, ImageMatch, SearchResult
 from delf.uploading import UploadReport
@@ -126,6 +127,11 @@ class AsyncClient:
         """As `Client.sections`."""
         return await self._run(lambda: self._client.sections(order, where))
 
+    async def places(self, where: str | None = None, *, box: tuple[float, float, float, float] | None = None,
+                     zoom: int = 0) -> RemotePlaces:
+        """As `Client.places`."""
+        return await self._run(lambda: self._client.places(where, box=box, zoom=zoom))
+
     async def thumbnail(self, photo: str | RemoteImage | RemoteResult, *, side: int = 320) -> bytes:
         """As `Client.thumbnail`."""
         return await self._run(lambda: self._client.thumbnail(photo, side=side))
@@ -150,6 +156,12 @@ class AsyncClient:
                        progress: Callable[[int, int], None] = lambda done, total: None) -> UploadReport:
         """As `Client.add_many`; `progress` is called on a thread of the pool. If it is cancelled, its jobs end."""
         return await self._run(lambda: self._client.add_many(photos, metadata=metadata, progress=progress))
+
+    async def add_paths(self, paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], *,
+                        metadata: Mapping[str, Any] | None = None,
+                        progress: Callable[[int, int], None] = lambda done, total: None) -> UploadReport:
+        """As `Client.add_paths`; `progress` is called on a thread of the pool. If it is cancelled, the job ends."""
+        return await self._run(lambda: self._client.add_paths(paths, metadata=metadata, progress=progress))
 
     async def share(self, photo: Photo) -> SharedQuery:
         """As `Client.share`."""

@@ -24,11 +24,13 @@ from delf.calling import Call, Connections, multipart
 from delf.errors import DelfError, OptionError
 from delf.remote import (
     RemoteImage,
+    RemotePlaces,
     RemoteResult,
     RemoteSection,
     SharedQuery,
     points_of,
     remote_image,
+    remote_places,
     remote_result,
     transform_of,
 )
@@ -174,6 +176,19 @@ class Client:
         return [RemoteSection(one["label"], one["start"], one["count"])
                 for one in self._json("GET", f"/images/sections?{urlencode(asked)}")["sections"]]
 
+    def places(self, where: str | None = None, *, box: tuple[float, float, float, float] | None = None,
+               zoom: int = 0) -> RemotePlaces:
+        """Where photos were taken, counted by the cells of a map: all, or those that a condition is true of.
+
+        Args:
+            box: (south, west, north, east) in degrees: only what lies there is counted. zoom: of the map, from 0 (the
+                world, 256 pixels wide) to 22.
+        """
+        asked = {"zoom": str(int(zoom))} | ({} if where is None else {"where": where})
+        if box is not None:
+            asked["box"] = ",".join(repr(float(side)) for side in box)
+        return remote_places(self._json("GET", f"/images/places?{urlencode(asked)}"))
+
     def thumbnail(self, photo: str | RemoteImage | RemoteResult, *, side: int = 320) -> bytes:
         """A small picture of a photo, as the bytes of a JPEG file."""
         return self._ask("GET", f"/images/{_key_of(photo)}/thumbnail?side={int(side)}")
@@ -220,6 +235,26 @@ class Client:
 
         form = {} if metadata is None else {"metadata": json.dumps(dict(metadata))}
         return Upload(self._ask_of_jobs, form, self.info()["limits"], progress).run(photos)
+
+    def add_paths(self, paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], *,
+                  metadata: Mapping[str, Any] | None = None,
+                  progress: Callable[[int, int], None] = lambda done, total: None) -> UploadReport:
+        """Have the service add photos that lie on its computer, where they lie: files, and folders with all below.
+
+            report = client.add_paths("/photos/2024")
+
+        Args:
+            paths: absolute, or below a folder that the service was started with (`delf serve --root`).
+            metadata, progress: as for `add_many`.
+
+        Raises:
+            ServiceError: the service adds nothing by paths, or nothing from there. DelfError: as for `add_many`.
+        """
+        from delf.uploading import Upload
+
+        named = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+        form = {} if metadata is None else {"metadata": json.dumps(dict(metadata))}
+        return Upload(self._ask_of_jobs, form, {}, progress).present([os.fspath(path) for path in named])
 
     def share(self, photo: Photo) -> SharedQuery:
         """Have the service keep a photo for a while, so that others can search with it.

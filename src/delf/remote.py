@@ -48,6 +48,30 @@ class RemoteSection:
     count: int
 
 
+@dataclass(frozen=True)
+class RemoteCell:
+    """Photos that were taken near one another. at: (latitude, longitude) to draw them at. box: (south, west, north,
+    east) around them, in degrees.
+    """
+
+    count: int
+    at: tuple[float, float]
+    box: tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class RemotePlaces:
+    """Where photos were taken. total: how many photos there are. placed: how many of them say where they were taken,
+    and lie in `box`. inside: how many of these lie where was asked for; they are counted by `cells`, most photos first.
+    """
+
+    total: int
+    placed: int
+    box: tuple[float, float, float, float] | None
+    inside: int
+    cells: tuple[RemoteCell, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class RemoteResult(Result):
     """A result, with what is known of the photo. Its files lie on the computer of the service."""
@@ -80,6 +104,13 @@ def remote_image(one: Mapping[str, Any]) -> RemoteImage:
     return RemoteImage(one["key"], one["name"], one["image"], (one["size"][0], one["size"][1]),
                        None if gps is None else (gps[0], gps[1]), one["taken"], one["camera"], tuple(one["keys"]),
                        one["metadata"], one.get("second"))
+
+
+def remote_places(said: Mapping[str, Any]) -> RemotePlaces:
+    """Places from the JSON that the service gives."""
+    cells = tuple(RemoteCell(one["count"], tuple(one["at"]), tuple(one["box"])) for one in said["cells"])
+    box = None if said["box"] is None else tuple(said["box"])
+    return RemotePlaces(said["total"], said["placed"], box, said["inside"], cells)
 
 
 def remote_result(one: Mapping[str, Any]) -> RemoteResult:

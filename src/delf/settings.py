@@ -29,10 +29,7 @@ def parse_settings(words: Iterable[str]) -> dict[str, Any]:
             raise OptionError(f"a setting is KEY=VALUE, such as verification.threshold=10, not {word!r}")
         if key in found:
             raise OptionError(f"the setting {key} is given twice")
-        try:
-            found[key] = json.loads(text)
-        except (ValueError, RecursionError):
-            found[key] = text
+        found[key] = _json(text)
     return found
 
 
@@ -62,9 +59,7 @@ def _with(options: Any, path: list[str], value: Any, key: str) -> Any:
         raise OptionError(f"there is no option {key}: {type(options).__name__} has {', '.join(sorted(known))}")
     if len(path) > 1:
         return replace(options, **{path[0]: _with(getattr(options, path[0]), path[1:], value, key)})
-    if isinstance(value, list):
-        value = _frozen(value)
-    _require_kind(options, path[0], value, key)
+    value = fitted(type(options), path[0], value, key)
     try:
         return replace(options, **{path[0]: value})
     except OptionError:
@@ -73,15 +68,44 @@ def _with(options: Any, path: list[str], value: Any, key: str) -> Any:
         raise OptionError(f"the option {key} cannot be {value!r}: {error}") from error
 
 
-def _require_kind(options: Any, name: str, value: Any, key: str) -> None:
-    """Raise an `OptionError` where a value is not of the kind that a field says it has."""
-    wanted = typing.get_type_hints(type(options))[name]
+def fitted(kind: type, name: str, value: Any, key: str) -> Any:
+    """A value as a field of a dataclass has it: a list is a tuple, and so is a text with commas where the field is one.
+
+    key: what the option is called in the sentence of an `OptionError`, where the value is of another kind.
+    """
+    wanted = typing.get_type_hints(kind)[name]
     kinds = typing.get_args(wanted) if isinstance(wanted, types.UnionType) else (wanted,)
-    kinds = tuple(typing.get_origin(kind) or kind for kind in kinds)
-    if Any in kinds or any(_is(value, kind) for kind in kinds):
-        return
-    names = " or ".join("nothing (null)" if kind is type(None) else kind.__name__ for kind in kinds)
-    raise OptionError(f"the option {key} is {names}, not {value!r}")
+    origins = tuple(typing.get_origin(one) or one for one in kinds)
+    value = _frozen(_listed(value, kinds))
+    if Any in origins or any(_is(value, one) for one in origins):
+        return value
+    names = " or ".join("nothing (null)" if one is type(None) else "tuple, a list such as [0.25, 0.5] or 0.25,0.5,"
+                        if one is tuple else one.__name__ for one in origins)
+    raise OptionError(f"the option {key} is {names.removesuffix(',')}, not {value!r}")
+
+
+def with_lists(kind: type, settings: Settings) -> dict[str, Any]:
+    """Settings in which texts with commas, and single numbers, are lists where a dataclass has a tuple of that name."""
+    hints = typing.get_type_hints(kind)
+    return {name: _listed(value, (hints.get(name),)) for name, value in settings.items()}
+
+
+def _listed(value: Any, kinds: tuple[Any, ...]) -> Any:
+    """`0.25,0.5` as a list, and a number as one of one, where a tuple of numbers or texts is wanted, and no text."""
+    members = next((typing.get_args(one)[0] for one in kinds if typing.get_origin(one) is tuple), None)
+    if members not in (int, float, str) or str in kinds or isinstance(value, bool):
+        return value
+    if isinstance(value, str) and (members is str or "," in value):
+        return [_json(part) if members is not str else part.strip() for part in value.split(",") if part.strip()]
+    return [value] if isinstance(value, int | float) and members is not str else value
+
+
+def _json(text: str) -> Any:
+    """What a text says as JSON, and where that is none, the text as it stands."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
 
 
 def _is(value: Any, kind: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections import deque
@@ -85,6 +86,18 @@ class Upload:
         errors = tuple(self.errors[place] for place in sorted(self.errors))
         return UploadReport(tuple(self.keys), self.added, self.known, errors)
 
+    def present(self, paths: Sequence[str]) -> UploadReport:
+        """Have a service add photos that lie on its computer, and wait until they are added. Raises as `run`."""
+        job = self.ask("POST", "/images/paths", {**self.form, "paths": json.dumps(list(paths))})
+        self.total = job["total"]
+        self.open.append(_Sent(job, []))
+        try:
+            job = self._ended(self.open[0])
+        finally:
+            self.cancel()
+        return UploadReport(tuple(job["keys"]), job["added"], job["known"],
+                            tuple(error["message"] for error in job["errors"]))
+
     def cancel(self) -> None:
         """End the jobs that are not done."""
         for sent in self.open:
@@ -119,6 +132,17 @@ class Upload:
 
     def _finish(self, sent: _Sent) -> None:
         """Wait for the end of a job, and note what became of its photos."""
+        job = self._ended(sent)
+        self.added, self.known = self.added + job["added"], self.known + job["known"]
+        for place, key in zip(sent.places, job["keys"], strict=True):
+            self.keys[place] = key
+        for error in job["errors"]:
+            place = sent.places[error["photo"] - 1]
+            self.errors[place] = f"{self.names[place]}: {error['message']}"
+        self._tell()
+
+    def _ended(self, sent: _Sent) -> dict[str, Any]:
+        """A job that is done. Raises `DelfError` where the service has ended it early."""
         pause = _SHORTEST
         while sent.job["state"] in _UNFINISHED:
             time.sleep(pause)
@@ -130,13 +154,7 @@ class Upload:
         if job["state"] != "done":
             raise DelfError(f"{job['sentence']} What was added stays: send the photos again, and only the others are "
                             "added")
-        self.added, self.known = self.added + job["added"], self.known + job["known"]
-        for place, key in zip(sent.places, job["keys"], strict=True):
-            self.keys[place] = key
-        for error in job["errors"]:
-            place = sent.places[error["photo"] - 1]
-            self.errors[place] = f"{self.names[place]}: {error['message']}"
-        self._tell()
+        return job
 
     def _tell(self) -> None:
         refused = sum(place >= 0 for place in self.errors)

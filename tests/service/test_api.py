@@ -277,7 +277,8 @@ def test_the_description(service: Any) -> None:
     paths = described["paths"]
     assert {"/api/v1/search", "/api/v1/matches", "/api/v1/attention", "/api/v1/images", "/api/v1/images/{id}",
             "/api/v1/images/{id}/thumbnail", "/api/v1/images/{id}/picture", "/api/v1/images/{id}/original",
-            "/api/v1/images/{id}/folder", "/api/v1/images/sections", "/api/v1/shared", "/api/v1/shared/{key}",
+            "/api/v1/images/{id}/folder", "/api/v1/images/sections", "/api/v1/images/places",
+            "/api/v1/images/paths", "/api/v1/shared", "/api/v1/shared/{key}",
             "/api/v1/shared/{key}/picture", "/api/v1/collection", "/api/v1/work", "/healthz", "/readyz",
             "/metrics", "/api/v1/images/batch", "/api/v1/jobs", "/api/v1/jobs/{id}"} == set(paths)
     form = paths["/api/v1/search"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]
@@ -290,7 +291,7 @@ def test_the_description(service: Any) -> None:
                                     "get_picture", "add_image", "remove_image", "get_collection", "get_work",
                                     "is_alive", "is_ready", "get_metrics", "list_sections", "get_original",
                                     "show_folder", "share_query", "get_shared_query", "get_shared_picture",
-                                    "add_images", "list_jobs", "get_job", "cancel_job"])
+                                    "add_images", "add_paths", "count_places", "list_jobs", "get_job", "cancel_job"])
     text = json.dumps(described)
     for reference in set(re.findall(r'"#/components/schemas/(\w+)"', text)):
         assert reference in described["components"]["schemas"]

@@ -23,7 +23,8 @@ OPERATIONS = ("GET /api/v1/collection", "POST /api/v1/search", "POST /api/v1/mat
               "GET /metrics", "GET /api/v1/work", "POST /api/v1/images/batch", "GET /api/v1/jobs",
               "GET /api/v1/jobs/{id}", "DELETE /api/v1/jobs/{id}", "GET /api/v1/images/sections",
               "GET /api/v1/images/{id}/original", "POST /api/v1/images/{id}/folder", "POST /api/v1/shared",
-              "GET /api/v1/shared/{key}", "GET /api/v1/shared/{key}/picture")
+              "GET /api/v1/shared/{key}", "GET /api/v1/images/places", "POST /api/v1/images/paths",
+              "GET /api/v1/shared/{key}/picture")
 
 
 @pytest.fixture(scope="module")

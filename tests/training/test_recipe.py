@@ -257,6 +257,7 @@ def test_no_photo_can_be_read(trunk_file: Path, tmp_path: Path) -> None:
     ("[[stage]]\nkind = 'attention'\nsteps = 0", "steps and batch are 1 or more"),
     ("[model", "cannot be read as a recipe"),
     ("[[stage]]\nkind = 'attention'\nsteps = 'many'", "makes no sense"), ("[[stage]]\nkind='joint'\nkeep=2", "keep is"),
+    ("[[stage]]\nkind='distillation'\nscales='0.25'", "scales is tuple, a list"),
     ("[finish]\nprojection = 'both'", "'pca', 'keep' or 'fixed'"), ("stage = 3", "makes no sense"),
     ("[photos]\nminimum = 0", "minimum is 1 or more"),
 ])

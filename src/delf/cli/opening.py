@@ -54,7 +54,7 @@ def open(
         images = len(opened)
     uploads = place / "uploads"
     uploads.mkdir(exist_ok=True)
-    options = ServiceOptions(token=secrets.token_urlsafe(24), uploads=uploads, local=True,
+    options = ServiceOptions(token=secrets.token_urlsafe(24), uploads=uploads, roots=tuple(photos), local=True,
                              watch_seconds=1.0)
     library = Library(place, own, told=say)
     indexing = Indexing(place, own, photos, changed=library.refresh,

@@ -121,10 +121,11 @@ def _require_no_model(own: str, model: str | None, runtime: str) -> None:
 def extraction_options(settings: list[str] | None, **named: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """The options of extraction that were given, by --set and by name, and the other settings."""
     from delf.errors import OptionError
-    from delf.settings import parse_settings, part_of
+    from delf.features.options import ExtractionOptions
+    from delf.settings import parse_settings, part_of, with_lists
 
     below, others = part_of(parse_settings(settings or ()), "extraction")
-    options = given(**named)
+    below, options = with_lists(ExtractionOptions, below), given(**named)
     twice = sorted(set(options) & set(below))
     if twice:
         raise OptionError(f"{twice[0]} is given twice, once by --set extraction.{twice[0]}")

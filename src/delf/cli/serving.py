@@ -35,6 +35,9 @@ def serve(
         "Let clients that show this token add and remove photos. Without a token nobody may.")] = None,
     uploads: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Keep photos that clients add in "
                                                                         "this folder.")] = None,
+    root: Annotated[list[Path] | None, typer.Option(
+        metavar="FOLDER", help="Let programs on this computer that show the token add photos in this folder by their "
+                               "paths. You may repeat this.")] = None,
     allow_host: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Answer to this host name as well, such "
                                                                               "as that of a proxy. You may repeat "
                                                                               "this.")] = None,
@@ -148,8 +151,8 @@ def serve(
         own = _token(name, token)
         folder = uploads if own is None else _below(uploads, name)
         all_options[name] = ServiceOptions(
-            token=own, uploads=folder, share_folder=_below(share_folder, name), hosts=tuple(allow_host or ()),
-            local=host in LOOPBACK and not allow_host, originals=originals, **limits)
+            token=own, uploads=folder, roots=tuple(root or ()), share_folder=_below(share_folder, name),
+            hosts=tuple(allow_host or ()), local=host in LOOPBACK and not allow_host, originals=originals, **limits)
         with Collection.open(place) as opened:
             found = load_stored_extractor(opened, extractor, model, runtime, device, threads, quiet, **extraction)
         with progress("Preparing", "segments", quiet):

@@ -12,6 +12,7 @@ from delf.cluster.parts import Findable, Shelf, Slice
 from delf.cluster.requests import Check, places
 from delf.collection import StoredImage
 from delf.collection.ordering import Listing, listings
+from delf.collection.positions import Placed, positions
 from delf.types import Features, IntArray
 
 
@@ -124,6 +125,19 @@ class Listings:
             check()
             found += [listing._replace(ordinal=segment.base + listing.ordinal)
                       for listing in listings(shelf.part(segment).snapshot)]
+        return found
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where images were taken, of each that says so."""
+
+    def answer(self, shelf: Shelf, slices: Sequence[Slice], check: Check) -> list[Placed]:
+        """As `Request` has it."""
+        found = []
+        for there in slices:
+            check()
+            found += [one._replace(ordinal=there.base + one.ordinal) for one in positions(shelf.part(there).snapshot)]
         return found
 
 

@@ -20,6 +20,7 @@ from delf.cluster.lookups import (
     MatchingImages,
     OrdinalOf,
     PhotoBytes,
+    Places,
     StoredFeatures,
 )
 from delf.cluster.manifest import SHARED
@@ -29,6 +30,7 @@ from delf.cluster.store import Store
 from delf.collection import Snapshot, StoredImage
 from delf.collection.made_by import MadeBy
 from delf.collection.ordering import Ordered, arranged
+from delf.collection.positions import Positions
 from delf.collection.where import parse_where
 from delf.errors import CollectionError
 from delf.images import display_path
@@ -168,6 +170,10 @@ class ClusterSnapshot(MadeBy):
     def ordered(self, order: str) -> Ordered:
         """The images in an order of `delf.collection.ordering.ORDERS`, without those that no machine holds."""
         return arranged([one for part in self.session().ask(Listings()) for one in part], order)
+
+    def positions(self) -> Positions:
+        """Where the images were taken; without those that no machine has."""
+        return Positions.of([one for part in self.session().ask(Places()) for one in part])
 
     def has_known(self, key: str) -> bool:
         """Whether there is an image with a key. Removed images do not count."""

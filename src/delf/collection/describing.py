@@ -67,6 +67,14 @@ class Describing:
                           "segment = segments.id JOIN files ON image = images.id GROUP BY images.id",
                           (bytes, str, int, str | None, bytes, bytes))
 
+    def placed(self) -> list[tuple[bytes, str, int, float, float]]:
+        """(SHA-256, folder of the segment, position in it, latitude, longitude) of each image that says where it was
+        taken.
+        """
+        return self._rows("SELECT sha256, folder, position, latitude, longitude FROM images JOIN segments ON segment = "
+                          "segments.id WHERE latitude IS NOT NULL AND longitude IS NOT NULL",
+                          (bytes, str, int, float, float))
+
     def describe(self, metadata: Mapping[bytes, str | None]) -> None:
         """Keep what callers say of images, by the SHA-256 of each, as JSON; None forgets it."""
         with self._transaction() as connection:

@@ -53,10 +53,14 @@ class ExtractionOptions:
     details: int | None = None
 
     def __post_init__(self) -> None:
+        given: object = self.scales
         try:
+            if isinstance(given, str):  # of which the letters would be taken
+                raise TypeError
             object.__setattr__(self, "scales", tuple(self.scales))  # JSON and TOML have lists
         except TypeError as error:
-            raise OptionError(f"scales must be numbers above 0 and at most 8, not {self.scales!r}") from error
+            raise OptionError("scales must be numbers above 0 and at most 8, such as [0.25, 0.5], not "
+                              f"{self.scales!r}") from error
         if not self.scales or any(not _is_number(scale) or not 0 < scale <= 8 for scale in self.scales):
             raise OptionError(f"scales must be numbers above 0 and at most 8, not {self.scales!r}")
         if len(self.scales) > MOST_SCALES:

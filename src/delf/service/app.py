@@ -34,12 +34,13 @@ come back."""
 
 # What a client that is generated of the description calls its functions; all others have their own names.
 OPERATIONS = {"collection": "get_collection", "work": "get_work", "matches": "match", "images": "list_images",
-              "sections": "list_sections", "image": "get_image", "thumbnail": "get_thumbnail", "picture": "get_picture",
-              "original": "get_original", "folder": "show_folder", "share": "share_query",
-              "shared": "get_shared_query", "shared_picture": "get_shared_picture",
+              "sections": "list_sections", "places": "count_places", "image": "get_image",
+              "thumbnail": "get_thumbnail", "picture": "get_picture", "original": "get_original",
+              "folder": "show_folder", "share": "share_query", "shared": "get_shared_query",
+              "shared_picture": "get_shared_picture",
               "add": "add_image", "attention": "get_attention", "remove": "remove_image",
-              "add_batch": "add_images", "jobs": "list_jobs", "job": "get_job", "cancel": "cancel_job",
-              "healthz": "is_alive", "readyz": "is_ready", "metrics": "get_metrics"}
+              "add_batch": "add_images", "add_paths": "add_paths", "jobs": "list_jobs", "job": "get_job",
+              "cancel": "cancel_job", "healthz": "is_alive", "readyz": "is_ready", "metrics": "get_metrics"}
 
 health = APIRouter(tags=["health"])
 looked_at = APIRouter()  # the page, whose parameters say what is shown

@@ -6,10 +6,14 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
+from delf.errors import OptionError
 from delf.service import schemas
 from delf.service.core import API, Shared
 from delf.service.forms import parsed_metadata, read_batch
-from delf.service.schemas import BatchJob, BatchJobs, JobId, errors
+from delf.service.job_schemas import BatchJob, BatchJobs, JobId, PathsForm
+from delf.service.present import listed
+from delf.service.problems import Problem
+from delf.service.schemas import errors
 
 router = APIRouter(prefix=API, tags=["jobs"])
 
@@ -29,6 +33,28 @@ async def add_batch(request: Request, response: Response, service: Shared) -> An
         metadata = None if form.metadata is None else parsed_metadata(form.metadata)
         job = service.jobs.begin(incoming, metadata)
     response.headers["Location"] = f"../jobs/{job.id}"  # relative, so that it holds below any prefix
+    return BatchJob.of(job)
+
+
+@router.post("/images/paths", response_model=BatchJob, status_code=202,
+             openapi_extra=schemas.json_of(PathsForm) | schemas.TOKEN,
+             responses=errors(400, 401, 403, 408, 413, 415, 422, 429, 503))
+async def add_paths(request: Request, response: Response, service: Shared) -> Any:
+    """Add photos that lie on the computer of the service, where they lie: files, and folders with all below them.
+
+    Only programs on that computer may ask for it, and only the folders that the service was started with are added
+    from. A job adds the photos one after another, as of a batch.
+    """
+    service.require_token(request)
+    if not service.options.roots or not service.options.local:
+        raise Problem(403, "no_paths", "this service adds no photos by their paths: start it on this computer with "
+                                       "--root FOLDER, and without --host and --allow-host")
+    form, data = await service.form(service.drawing, request, PathsForm)
+    if data is not None:
+        raise OptionError("paths are added where they lie; send photos to /api/v1/images/batch")
+    photos = await service.read(service.drawing, request, lambda _, __: listed(service.options, form.paths))
+    job = service.jobs.begin_present(photos, form.metadata)
+    response.headers["Location"] = f"../jobs/{job.id}"
     return BatchJob.of(job)
 
 

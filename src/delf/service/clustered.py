@@ -12,6 +12,7 @@ from delf.cluster.engine import ClusterEngine, is_spread
 from delf.cluster.snapshot import ClusterSnapshot
 from delf.collection import Snapshot
 from delf.collection.ordering import Ordered
+from delf.collection.positions import Positions
 from delf.errors import CollectionError, OptionError
 from delf.extractors import Extractor, Own, as_extractor
 from delf.methods import DEFAULT_METHOD, METHODS
@@ -27,14 +28,17 @@ class ClusterState(State):
         """As `State` has it."""
         return ClusterEngine(self._shown, self.extractor, method=method)
 
-    def listed(self, order: str, where: str | None = None) -> Ordered:
+    def version(self) -> int:
+        """As `State` has it; what no machine has at the moment may be there in the next one."""
+        return self._shown.missing
+
+    def ordered(self, order: str) -> Ordered:
         """As `State` has it; without photos that no machine has at the moment."""
-        with self._ordering:
-            version = self._shown.missing
-            known = self._orders.get(order)
-            if known is None or known[0] != version:
-                known = self._orders[order] = version, self._shown.ordered(order)
-        return known[1] if where is None else known[1].only(self._shown.matching(where))
+        return self._shown.ordered(order)
+
+    def positions(self) -> Positions:
+        """As `State` has it; without photos that no machine has at the moment."""
+        return self._shown.positions()
 
     def elsewhere(self, ordinal: int) -> Callable[[], bytes | None]:
         """As `State` has it."""

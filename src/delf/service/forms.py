@@ -28,7 +28,7 @@ F = TypeVar("F", bound=BaseModel)
 PHOTO = "image"  # the field of the photo
 FIELDS = 12  # of one form
 FIELD_BYTES = 1024  # of one field that is no photo, unless it may be longer
-LONGER = {"where": 4 * LONGEST, "metadata": METADATA_BYTES}
+LONGER = {"where": 4 * LONGEST, "metadata": METADATA_BYTES, "paths": 1 << 16}
 HEADER_BYTES = 8192  # of one part
 OVERHEAD = 1 << 17  # bytes of a form beside the photo
 SPOOLED = 1 << 20  # bytes of a photo that are kept in memory while it comes in

@@ -7,7 +7,7 @@ import contextlib
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -15,10 +15,12 @@ from delf.errors import BeingWrittenError, DelfError
 from delf.service.adding import Outcome, add_waiting
 from delf.service.library import Library
 from delf.service.options import ServiceOptions
+from delf.service.present import add_present
 from delf.service.problems import Problem, not_found, too_many
 from delf.service.spool import Incoming, Spool, Waiting
 from delf.service.workers import Workers
 
+Add = Callable[[Sequence[Waiting], Mapping[str, Any] | None, Callable[[int], bool]], list[Outcome]]
 State = Literal["waiting", "running", "cancelling", "done", "cancelled", "failed"]
 
 AT_ONCE = 32  # photos that become one segment; other changes get their turn between two of these
@@ -30,9 +32,12 @@ _PHOTO = 1.0  # seconds that a photo takes, before any has been added
 class Batch:
     """A job: photos that are added one after another. What is added stays, whatever becomes of the rest."""
 
-    def __init__(self, photos: Sequence[Waiting], metadata: Mapping[str, Any] | None) -> None:
+    def __init__(self, photos: Sequence[Waiting], metadata: Mapping[str, Any] | None, add: Add,
+                 drop: Callable[[Waiting], None] = lambda photo: None) -> None:
+        """add: adds some of the photos. drop: is called with each that does not wait any more."""
         self.id = secrets.token_hex(16)
         self.left, self.metadata, self.total = list(photos), metadata, len(photos)
+        self.add, self.drop = add, drop
         self.state: State = "waiting"
         self.sentence = ""
         self.outcomes: list[Outcome] = []
@@ -56,7 +61,7 @@ class Batch:
     def settle(self, outcomes: Sequence[Outcome]) -> None:
         """So far it has come."""
         self._counted = 0
-        self.outcomes = sorted([*self.outcomes, *outcomes], key=lambda one: one.number)
+        self.outcomes += sorted(outcomes, key=lambda one: one.number)  # which follow those that were there
         self.sentence = ""
 
     def cancel(self) -> None:
@@ -100,9 +105,7 @@ class Jobs:
         """
         if self.spool is None:
             raise Problem(403, "read_only", "this service takes no photos: start it with --uploads FOLDER")
-        if self.unfinished >= self._options.jobs:
-            raise too_many(f"{self.unfinished} batches of photos are being added already, and no more may be at once; "
-                           "send this one again later", self._seconds())
+        self._require_room()
         self.spool.open()
         self._coming += 1
         incoming = Incoming(self.spool)
@@ -116,13 +119,29 @@ class Jobs:
         """Make a job of a batch that has come in. Raises `Problem` where it has no photo."""
         if not incoming.photos:
             raise Problem(422, "option", "give photos in the field 'image', which may be repeated")
-        job = Batch(incoming.photos, metadata)
-        self._jobs[job.id] = job
+        assert self.spool is not None, "photos came in"
+        job = Batch(incoming.photos, metadata, partial(add_waiting, self._library, self._options), self.spool.drop)
         incoming.photos = []
+        return self._begun(job)
+
+    def begin_present(self, photos: Sequence[Waiting], metadata: Mapping[str, Any] | None) -> Batch:
+        """Make a job of photos that stay where they lie. Raises `Problem` where there are none, or too many jobs."""
+        if not photos:
+            raise Problem(422, "path", "there are no photos at these paths")
+        self._require_room()
+        return self._begun(Batch(photos, metadata, partial(add_present, self._library)))
+
+    def _begun(self, job: Batch) -> Batch:
+        self._jobs[job.id] = job
         self._forget()
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._work())
         return job
+
+    def _require_room(self) -> None:
+        if self.unfinished >= self._options.jobs:
+            raise too_many(f"{self.unfinished} batches of photos are being added already, and no more may be at once; "
+                           "send this one again later", self._seconds())
 
     def find(self, id: str) -> Batch:
         """A job. Raises `Problem` where there is none of this name (any more)."""
@@ -188,16 +207,15 @@ class Jobs:
             self._end(job, "done")
 
     def _added(self, job: Batch, some: Sequence[Waiting], _: object) -> list[Outcome]:
-        return add_waiting(self._library, self._options, some, job.metadata, job.count)
+        return job.add(some, job.metadata, job.count)
 
     def _end(self, job: Batch, state: State, sentence: str = "") -> None:
         self._drop(job, job.left)
         job.end(state, sentence)
 
     def _drop(self, job: Batch, photos: Sequence[Waiting]) -> None:
-        assert self.spool is not None, "photos came in"
         for photo in photos:
-            self.spool.drop(photo)
+            job.drop(photo)
         job.left = job.left[len(photos):]
 
     def _forget(self) -> None:

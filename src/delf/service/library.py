@@ -16,6 +16,7 @@ from delf.collection import Collection, Snapshot
 from delf.collection.catalogue import NAME
 from delf.collection.given import preview_path
 from delf.collection.ordering import Ordered, ordered
+from delf.collection.positions import Positions, positions
 from delf.errors import CollectionError, DelfError, OptionError
 from delf.extractors import Extractor, Own, as_extractor
 from delf.features import Delf, load_stored
@@ -74,6 +75,7 @@ class State:
         self._making: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
         self._orders: dict[str, tuple[int, Ordered]] = {}  # by name, with the version of the catalogue they are of
+        self._positions: tuple[int, Positions] | None = None  # and again with the version
         self._ordering = threading.Lock()
 
     @property
@@ -129,18 +131,43 @@ class State:
         """
         return self.snapshot.after(key, limit, where)
 
+    def version(self) -> int:
+        """By which what is kept of the catalogue is known to be of now."""
+        return self.snapshot.lookup.version()
+
+    def ordered(self, order: str) -> Ordered:
+        """All photos in an order, looked up anew."""
+        return ordered(self.snapshot, order)
+
+    def positions(self) -> Positions:
+        """Where the photos were taken, looked up anew."""
+        return Positions.of(positions(self.snapshot))
+
     def listed(self, order: str, where: str | None = None) -> Ordered:
         """The photos in an order of `delf.collection.ordering.ORDERS`: all, or those that a condition is true of.
 
         Raises:
             OptionError: `where` is no condition.
         """
-        version = self.snapshot.lookup.version()
+        version = self.version()
         with self._ordering:  # of those who ask at once one makes it
             known = self._orders.get(order)
             if known is None or known[0] != version:
-                known = self._orders[order] = version, ordered(self.snapshot, order)
+                known = self._orders[order] = version, self.ordered(order)
         return known[1] if where is None else known[1].only(self.snapshot.matching(where))
+
+    def placed(self, where: str | None = None) -> Positions:
+        """Where the photos were taken: all that say so, or those of them that a condition is true of.
+
+        Raises:
+            OptionError: `where` is no condition.
+        """
+        version = self.version()
+        with self._ordering:
+            if self._positions is None or self._positions[0] != version:
+                self._positions = version, self.positions()
+            found = self._positions[1]
+        return found if where is None else found.only(self.snapshot.matching(where))
 
     def _missing(self, key: str) -> Problem:
         if not re.match(KEY, key):

@@ -21,7 +21,8 @@ class ServiceOptions:
     """How a service is run.
 
     token: what a client must show to add and remove photos; without one nobody may. uploads: the folder that added
-        photos are kept in.
+        photos are kept in. roots: folders on this computer that clients may name photos of, to be added where they
+        lie, where it is local.
     local: whether those who ask sit at this computer, so that a photo can be shown in its folder there. originals:
         whether files of photos are given out as they are, with all that is in them; None: where it is local.
     hosts: names beside the loopback ones under which the service may be asked for; any_address: whether every numeral
@@ -44,6 +45,7 @@ class ServiceOptions:
 
     token: str | None = None
     uploads: Path | None = None
+    roots: tuple[Path, ...] = ()
     local: bool = False
     originals: bool | None = None
     hosts: tuple[str, ...] = ()
@@ -81,10 +83,19 @@ class ServiceOptions:
         if self.uploads is not None and self.token is None:
             raise OptionError("a folder for uploads is of no use without a token, which clients show to add photos: "
                               "give --token or set DELF_TOKEN")
+        if self.roots and not (self.token is not None and self.local):
+            raise OptionError("folders to add photos from are for programs on this computer that show a token: give "
+                              "--token or set DELF_TOKEN, and leave out --host and --allow-host, or leave out --root")
+        for root in self.roots:
+            if not root.exists():
+                raise OptionError(f"there is no folder {str(root)!r} to add photos from: check the path")
         for folder, what in ((self.uploads, "uploads"), (self.share_folder, "queries that are shared")):
             if folder is not None and not (folder.is_dir() and os.access(folder, os.W_OK)):
                 raise OptionError(f"the folder for {what} {str(folder)!r} is not there or may not be written to; make "
                                   "it first")
+        hosts: object = self.hosts
+        if isinstance(hosts, str):  # of which the letters would be taken
+            raise OptionError(f"hosts are names in a tuple, such as ({hosts[:200]!r},), not a text")
         if self.workers < 1 or self.waiting < 0 or self.top < 1 or self.upload_bytes < 1 or self.pixels < 1:
             raise OptionError("workers, top, upload_bytes and pixels must be 1 or more, and waiting 0 or more")
         if min(self.jobs, self.batch_photos, self.spool_bytes) < 1:

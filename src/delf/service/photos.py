@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import FileResponse
 
+from delf.collection.positions import WORLD, parsed_box
 from delf.errors import OptionError
 from delf.service import pictures, schemas, writing
 from delf.service.core import API, Service, Shared
@@ -21,6 +22,7 @@ from delf.service.queries import require_file
 from delf.service.schemas import (
     Added,
     After,
+    BoxOfMap,
     Id,
     Image,
     Images,
@@ -30,6 +32,7 @@ from delf.service.schemas import (
     SectionsOrder,
     Side,
     Where,
+    Zoom,
     errors,
 )
 from delf.service.workers import Job
@@ -81,6 +84,28 @@ async def sections(request: Request, service: Shared, order: SectionsOrder = "ne
         found = state.listed(order, where)
         return Sections(total=len(found.ordinals),
                         sections=[schemas.Section(**asdict(one)) for one in found.sections()])
+
+    return await service.read(service.drawing, request, work)
+
+
+@router.get("/places", response_model=schemas.Places, responses=errors(422, 429, 503))
+async def places(request: Request, service: Shared, box: BoxOfMap = None, zoom: Zoom = 0, where: Where = None) -> Any:
+    """Count the photos on a map: those that say where they were taken, by the cells of a grid.
+
+    The photos of a cell are those of the condition `latitude >= SOUTH and latitude <= NORTH and longitude >= WEST and
+    longitude <= EAST` with its `box`.
+    """
+    try:
+        seen = WORLD if box is None else parsed_box(box)
+    except ValueError as error:
+        raise OptionError(str(error)) from None
+
+    def work(_: Job, state: State) -> schemas.Places:
+        found = state.placed(where)
+        inside = found.within(seen)
+        total = len(state.snapshot) if where is None else state.snapshot.count_matching(where)
+        return schemas.Places(total=total, placed=len(found), box=found.box, inside=len(inside),
+                              cells=[schemas.MapCell(**asdict(one)) for one in inside.cells(zoom)])
 
     return await service.read(service.drawing, request, work)
 

@@ -6,14 +6,14 @@ transforms are 3x3, act on columns (x, y, 1), and map the query to the photo of 
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
 
 from fastapi import Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 
+from delf.collection.positions import CLOSEST
 from delf.collection.where import LONGEST
 from delf.images import display_path
-from delf.service.jobs import Batch, State
 from delf.service.library import KEY, Photo
 from delf.types import ImageMatch, Result
 from delf.verdicts import NO_MATCH, NOT_EXAMINED, PERHAPS, SAME, Verdicts
@@ -40,6 +40,7 @@ Verdict = Annotated[str, Field(description="In words.", json_schema_extra={
 Size = Annotated[list[int], Field(min_length=2, max_length=2, examples=[[1024, 768]])]
 Points = list[Annotated[list[float], Field(min_length=4, max_length=4)]]
 Position = Annotated[list[float], Field(min_length=2, max_length=2)]
+MapBox = Annotated[list[float], Field(min_length=4, max_length=4)]
 BoxText = Annotated[str | None, Field(
     max_length=200,
     description="The part of the query to search for: x1,y1,x2,y2 in pixels of the upright photo.",
@@ -47,7 +48,6 @@ BoxText = Annotated[str | None, Field(
 MethodName = Annotated[str | None, Field(
     max_length=64, description="How to search: a method that /api/v1/collection lists, by default the first.")]
 Id = Annotated[str, Path(max_length=200, description="The key of a photo of the collection.")]
-JobId = Annotated[str, Path(max_length=200, description="What the service calls a job.")]
 KeyText = Annotated[str | None, Field(pattern=KEY, description="The key of a photo of the collection, not `image`.")]
 WHERE = ("Which photos are meant: a condition such as `folder = holidays and date >= 2019-06 and not camera contains "
          "iphone`.")
@@ -60,6 +60,11 @@ OrderName = Annotated[Literal["newest", "oldest", "name", "folder", "added"] | N
 SectionsOrder = Annotated[Literal["newest", "oldest", "name", "folder", "added"], Query(
     description="The order of the photos.")]
 Offset = Annotated[int | None, Query(ge=0, le=2**53, description="How many photos of the order are passed over.")]
+BoxOfMap = Annotated[str | None, Query(
+    max_length=200, description="The part of the map that is looked at: south,west,north,east in degrees, by default "
+                                "all of it.", examples=["41.8,12.4,42.0,12.6"])]
+Zoom = Annotated[int, Query(
+    ge=0, le=CLOSEST, description="Of the map, whose world is 256 pixels wide at 0 and twice as wide with each step.")]
 Side = Annotated[int, Query(ge=16, le=2048, description="The longer side, in pixels.")]
 
 
@@ -170,6 +175,24 @@ class Sections(BaseModel):
 
     total: int
     sections: list[Section]
+
+
+class MapCell(BaseModel):
+    """Photos that were taken near one another. at: where to draw them; box: south, west, north, east around them."""
+
+    count: int
+    at: Position
+    box: MapBox
+
+
+class Places(BaseModel):
+    """Where photos were taken, counted by the cells of a map, those with most photos first."""
+
+    total: int = Field(description="How many photos are meant.")
+    placed: int = Field(description="How many of them say where they were taken.")
+    box: MapBox | None = Field(description="South, west, north and east of all of these; null where there are none.")
+    inside: int = Field(description="How many of them lie in the part of the map that is looked at.")
+    cells: list[MapCell] = Field(description="Cells of 64 pixels, or larger, so that there are at most 1,500.")
 
 
 class FoundImage(Image):
@@ -299,46 +322,6 @@ class Added(BaseModel):
     added: bool
 
 
-class JobError(BaseModel):
-    """A photo that could not be added. photo: its place in the form, from 1. message: a sentence."""
-
-    photo: int
-    message: str
-
-
-class BatchJob(BaseModel):
-    """A batch of photos that is being added, or was. sentence: a remark on the batch as a whole, or empty."""
-
-    id: str
-    state: Annotated[str, Field(description="`done`, `cancelled` and `failed` are final.",
-                                json_schema_extra={"enum": list(get_args(State))})]
-    done: int = Field(description="How many photos have been processed.")
-    total: int = Field(description="How many photos the batch has.")
-    added: int = Field(description="How many photos were added.")
-    known: int = Field(description="How many photos the collection had already.")
-    errors: list[JobError]
-    sentence: str
-    keys: list[str | None] = Field(description="When it has ended: the key of each photo, in the order of the form; "
-                                   "null for those that were not added.")
-
-    @classmethod
-    def of(cls, job: Batch, keys: bool = True) -> BatchJob:
-        """keys: whether to tell them."""
-        outcomes = job.outcomes
-        keyed = {one.number: one.key for one in outcomes} if keys and job.ended else {}
-        return cls(id=job.id, state=job.state, done=job.done, total=job.total, added=sum(one.added for one in outcomes),
-                   known=sum(one.key is not None and not one.added for one in outcomes),
-                   errors=[JobError(photo=one.number, message=one.problem) for one in outcomes if one.problem],
-                   sentence=job.sentence,
-                   keys=[keyed.get(number) for number in range(1, job.total + 1)] if keyed else [])
-
-
-class BatchJobs(BaseModel):
-    """Batches of photos, the oldest first; without their keys."""
-
-    jobs: list[BatchJob]
-
-
 class Work(BaseModel):
     """How far the indexing is that runs beside the service. sentence: the outcome, when it has ended."""
 
@@ -373,6 +356,11 @@ def form_of(form: type[BaseModel], required: bool = True) -> dict[str, Any]:
     if required:
         schema["required"] = [*schema.get("required", []), "image"]
     return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
+
+
+def json_of(form: type[BaseModel]) -> dict[str, Any]:
+    """How OpenAPI says what a form without a photo holds, which is sent as JSON."""
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": form.model_json_schema()}}}}
 
 
 def batch_of(form: type[BaseModel]) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from delf.models import ModelConfig
 from delf.network.model import DelfModel
 from delf.network.own import GivenTrunk, TrunkOptions, configured, digest_of
 from delf.network.trunks import known
+from delf.settings import fitted
 from delf.training.attention import AttentionOptions, AttentionStage
 from delf.training.calibration import calibrate, write_reliability
 from delf.training.classification import ClassificationOptions, ClassificationStage
@@ -126,7 +127,7 @@ def _options(kind: type[Options], values: Mapping[str, Any]) -> Options:
         if isinstance(value, dict) and isinstance(factory, type) and is_dataclass(factory):
             given[key] = _options(factory, value)
         else:
-            given[key] = tuple(value) if isinstance(value, list) else value
+            given[key] = fitted(kind, key, value, key)
     return kind(**given)
 
 

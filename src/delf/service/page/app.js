@@ -7,12 +7,12 @@ import { Detail } from "./detail.js";
 import { $, announce, arrowKeys, h } from "./dom.js";
 import { dropping } from "./dropping.js";
 import { offer } from "./files.js";
-import { Gallery } from "./gallery.js";
 import { background, pointPlaces } from "./map.js";
 import { Queries, refusal } from "./query.js";
 import { answered, countdown, headline, inOrder, stopped, waiting } from "./results.js";
 import { shareLink } from "./sharing.js";
-import { fromAddress, hasQuery, listing, queryState, toAddress } from "./state.js";
+import { Start } from "./start.js";
+import { fromAddress, hasQuery, queryState, toAddress } from "./state.js";
 import { themeButton } from "./theme-button.js";
 import { bytes, counted, names } from "./words.js";
 
@@ -24,13 +24,12 @@ let begun; // called once that is known
 const ready = new Promise((resolve) => { begun = resolve; });
 let state = fromAddress();
 let keeping = null; // until the place is kept
-let typing = null; // until the name is taken
 let work = null; // the search that runs
 let drawn = ""; // the search whose columns are on the screen
 const answers = new Map(); // by search
 const queries = new Queries();
 
-const gallery = new Gallery((id) => toAddress(queryState(state, { id })), fail);
+const start = new Start(() => state, go, keepAddress, fail);
 const adding = new Adding(recount, fail);
 const photo = new BoxPhoto($("query-photo"), (box) => {
   draw(false);
@@ -63,7 +62,13 @@ function go(next, { replace = false } = {}) {
 /** The address remembers where in the photos one was. The browser does that for answers, but not for what is drawn as one goes. */
 function keepPlace() {
   clearTimeout(keeping);
-  if (about && !hasQuery(state)) history.replaceState({ ...history.state, place: gallery.place() }, "");
+  if (about && !hasQuery(state)) history.replaceState({ ...history.state, place: start.place() }, "");
+}
+
+/** The address says what is seen by now; nothing else changes. */
+function keepAddress(next) {
+  state = next;
+  history.replaceState(history.state, "", toAddress(state));
 }
 
 function render(place = null) {
@@ -81,9 +86,7 @@ function render(place = null) {
     drawn = "";
     detail.close();
     document.title = `${about?.name ?? "delf"}: search by photo`;
-    if (document.activeElement !== $("name")) $("name").value = state.name ?? "";
-    $("order").value = listing(state).order;
-    gallery.show(listing(state), place);
+    start.show(place);
     return;
   }
   search();
@@ -288,11 +291,6 @@ function listen() {
     event.preventDefault();
     go({ ...state, where: $("where").value.trim() || null, open: null, top: null });
   });
-  $("name").addEventListener("input", () => {
-    clearTimeout(typing);
-    typing = setTimeout(() => hasQuery(state) || go({ ...state, name: $("name").value.trim() || null }, { replace: true }), 250);
-  });
-  $("order").addEventListener("change", () => go({ ...state, order: chosen("order", "newest") }));
   addEventListener("scroll", () => {
     clearTimeout(keeping);
     keeping = setTimeout(keepPlace, 250);
@@ -350,7 +348,7 @@ async function recount() {
   count();
   if (about.images === before) return;
   answers.clear();
-  await gallery.refresh();
+  await start.refresh();
 }
 
 function count() {

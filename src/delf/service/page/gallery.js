@@ -3,6 +3,7 @@
 import { ask, isCancelled, thumbnail, whyNot } from "./api.js";
 import { $, h, pictured } from "./dom.js";
 import { Rows, readable } from "./rows.js";
+import { condition } from "./state.js";
 import { copies, counted, names } from "./words.js";
 
 const AT_ONCE = 100; // photos that one request lists
@@ -19,7 +20,7 @@ export class Gallery {
     this.link = link;
     this.fail = fail;
     this.element = $("gallery");
-    this.wish = null; // {where, name, order}: what is listed
+    this.wish = null; // {where, name, area, order}: what is listed
     this.found = null; // {total, sections} of it
     this.rows = new Rows([], 1, 1);
     this.lists = new Map(); // of photos, by their number: those from `number * AT_ONCE` on
@@ -35,7 +36,7 @@ export class Gallery {
     $("jump").addEventListener("change", () => this.jump(Number($("jump").value)));
   }
 
-  /** wish: {where, name, order}; place: what `place` gave, to go back to. */
+  /** wish: {where, name, area, order}; place: what `place` gave, to go back to. */
   async show(wish, place = null) {
     const same = JSON.stringify(wish) === JSON.stringify(this.wish);
     if (same && this.found && !this.stale) {
@@ -110,11 +111,10 @@ export class Gallery {
     }
   }
 
-  parameters({ where, name, order }, more = {}) {
-    const asked = new URLSearchParams({ order, ...more });
-    const quoted = name ? `name contains "${name.replace(/["\\]/g, "\\$&")}"` : "";
-    const both = [quoted, where && quoted ? `(${where})` : where].filter(Boolean).join(" and ");
-    if (both) asked.set("where", both);
+  parameters(wish, more = {}) {
+    const asked = new URLSearchParams({ order: wish.order, ...more });
+    const where = condition(wish);
+    if (where) asked.set("where", where);
     return asked;
   }
 

@@ -51,8 +51,8 @@ function plot(placed, link, called) {
     else if (element.clientWidth && !begun) {
       begun = true;
       try {
-        const [L, world] = await load();
-        if (element.isConnected) map = draw(L, world, element, placed, link, called);
+        const loaded = await load();
+        if (element.isConnected) map = draw(loaded, element, placed, link, called);
       } catch {
         element.append(h("p", { class: "quiet" }, "The map did not come. The places are listed all the same."));
       }
@@ -62,7 +62,8 @@ function plot(placed, link, called) {
   return element;
 }
 
-function load() {
+/** Leaflet, and the outline where nothing else is the background. */
+export function load() {
   parts ??= Promise.all([library(), source ? null : fetch(WORLD).then((response) => response.json())])
     .catch((error) => {
       parts = null; // so that the next map tries again
@@ -79,20 +80,29 @@ function library() {
   });
 }
 
-function draw(L, world, element, placed, link, called) {
+/** An empty map in an element. options: of Leaflet. bounds: [[south, west], [north, east]] that are seen at first. */
+export function ground([L, world], element, bounds, options = {}) {
   const touch = matchMedia("(hover: none)").matches;
   const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
   // One finger, and the wheel, scroll the page, unless one has begun to use the map.
-  const map = L.map(element, { maxZoom: CLOSEST, minZoom: 1, dragging: !touch, scrollWheelZoom: false, attributionControl: false, zoomControl: false,
-    zoomAnimation: !still, fadeAnimation: !still, inertia: !still, maxBounds: [[-89, -200], [89, 200]], zoomSnap: 0.5 });
+  const map = L.map(element, { maxZoom: CLOSEST, minZoom: 0, zoomSnap: 0.5, dragging: !touch, scrollWheelZoom: false, attributionControl: false, zoomControl: false,
+    zoomAnimation: !still, fadeAnimation: !still, inertia: !still, maxBounds: [[-89, -200], [89, 200]], ...options });
   map.on("focus", () => map.scrollWheelZoom.enable()).on("blur", () => map.scrollWheelZoom.disable());
-  map.fitBounds(L.latLngBounds(placed.map(({ gps }) => gps)), { padding: [36, 36], maxZoom: CLOSEST, animate: false });
-  if (placed.length === 1) map.setZoom(source ? 14 : 5, { animate: false });
+  map.fitBounds(bounds, { padding: [36, 36], maxZoom: CLOSEST, animate: false });
+  const [south, west, north, east] = bounds.flat();
+  if (south === north && west === east) map.setZoom(source ? 14 : 5, { animate: false });
   if (source) L.tileLayer(source.url, { maxZoom: CLOSEST }).addTo(map);
   else outline(L, world, map);
   L.control.attribution({ prefix: false }).addAttribution(said(source?.attribution ?? "Outline: Natural Earth")).addTo(map);
   L.control.zoom({ position: "topright" }).addTo(map);
   L.control.scale({ imperial: false, position: "bottomright" }).addTo(map);
+  return map;
+}
+
+function draw(loaded, element, placed, link, called) {
+  const [L] = loaded;
+  const around = L.latLngBounds(placed.map(({ gps }) => gps));
+  const map = ground(loaded, element, [[around.getSouth(), around.getWest()], [around.getNorth(), around.getEast()]]);
   for (const result of [...placed].reverse()) L.marker(result.gps, { interactive: false, keyboard: false, icon: pin(L, result, link, called) }).addTo(map);
   return map;
 }
@@ -152,7 +162,7 @@ function graticule(L, map, grid) {
   const perDegree = map.getSize().x / (map.getBounds().getEast() - map.getBounds().getWest());
   const step = STEPS.find((one) => one * perDegree >= APART) ?? STEPS.at(-1);
   const digits = Math.max(0, -Math.floor(Math.log10(step) + 1e-9));
-  const corner = map.containerPointToLatLng([44, 8]);
+  const [corner, controls] = [[44, 8], [map.getSize().x - 96, 8]].map((place) => map.containerPointToLatLng(place));
   const line = (from, to, at, text) => {
     L.polyline([from, to], { weight: 1, interactive: false, className: "degrees" }).addTo(grid);
     L.marker(at, { interactive: false, keyboard: false, icon: L.divIcon({ className: "degree", iconSize: null, html: said(text) }) }).addTo(grid);
@@ -163,6 +173,6 @@ function graticule(L, map, grid) {
     line([k * step, west], [k * step, east], [k * step, Math.max(west, map.getBounds().getWest())], `${Math.abs(k * step).toFixed(digits)}° ${k < 0 ? "S" : "N"}`);
   }
   for (let k = Math.ceil(west / step); k * step <= east; k += 1) {
-    if (k * step > corner.lng) line([south, k * step], [north, k * step], [corner.lat, k * step], `${Math.abs(k * step).toFixed(digits)}° ${k < 0 ? "W" : "E"}`);
+    if (k * step > corner.lng && k * step < controls.lng) line([south, k * step], [north, k * step], [corner.lat, k * step], `${Math.abs(k * step).toFixed(digits)}° ${k < 0 ? "W" : "E"}`);
   }
 }

@@ -44,8 +44,8 @@ export function clock(text) {
   return taken(new Date(time - 60_000 * time.getTimezoneOffset()).toISOString());
 }
 
-export function degrees([latitude, longitude]) {
-  const one = (value, plus, minus) => `${Math.abs(value).toFixed(5)}° ${value < 0 ? minus : plus}`;
+export function degrees([latitude, longitude], digits = 5) {
+  const one = (value, plus, minus) => `${Math.abs(value).toFixed(digits)}° ${value < 0 ? minus : plus}`;
   return `${one(latitude, "N", "S")}, ${one(longitude, "E", "W")}`;
 }
 
