@@ -23,7 +23,7 @@ from delf.verification import single_threaded_products
 pytestmark = [pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks on this system"),
               pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning"),
               pytest.mark.usefixtures("network_is_asked")]
-SECONDS = 60  # until a child counts as hanging; none takes more than two
+SECONDS = 180  # until a child counts as hanging; none takes more than two
 
 
 @pytest.fixture(autouse=True)

@@ -37,7 +37,7 @@ try:
     assert Client(address).search(photo).match
 finally:
     served.terminate()
-    served.wait(20)
+    served.wait(120)
 """
 
 

@@ -122,7 +122,7 @@ def test_index_interrupted_and_finished(shell: Run, many: Path, tmp_path: Path, 
         assert b"Extracting" in shown, "a terminal gets a progress bar"
         process.send_signal(signal.SIGINT)
         shown += read_until(terminal, rb"delf: interrupted\r?\n")
-        out, _ = process.communicate(timeout=60)
+        out, _ = process.communicate(timeout=300)
     finally:
         process.kill()
         os.close(terminal)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from whole_store import opened, store, whole  # noqa: F401 (fixtures)
 
-SECONDS = 120  # of one test, on a machine that has other things to do as well
+SECONDS = 300  # of one test, on a machine that has other things to do as well
 NODE = {"num_cpus": 4, "object_store_memory": 100 << 20, "node_ip_address": "127.0.0.1", "include_dashboard": False}
 QUIET = {"RAY_AUTH_MODE": "disabled", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # looked at when it is imported
          "RAY_enable_worker_prestart": "0", "RAY_prestart_worker_first_driver": "0"}

@@ -82,11 +82,12 @@ def test_words_are_learnt_once_and_are_those_of_one_machine(pictures: Path, tmp_
 
 def test_a_node_that_dies_in_the_middle_stops_nothing(cluster: Any, node_options: dict[str, Any], pictures: Path,
                                                       tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    said, nodes = Runner._said, set[str]()
+    """It dies while it holds a piece of which the driver has heard that it began there, so that it can name it."""
+    said, heard = Runner._said, set[str]()
 
     def noted(self: Runner, run: Any) -> Any:
         report = said(self, run)
-        nodes.add(run.node)
+        heard.add(run.node_id)
         return report
 
     monkeypatch.setattr(Runner, "_said", noted)
@@ -97,13 +98,14 @@ def test_a_node_that_dies_in_the_middle_stops_nothing(cluster: Any, node_options
         index_photos([pictures], tmp_path / "places.store", held, options=ClusterOptions(
             piece=1, cores=2, slow=1e6))))  # it is to die, and not to be slow
     work.start()
-    while work.is_alive() and not (list(tmp_path.glob("held-*")) and node.node_id[:8] in "".join(nodes)):
+    while work.is_alive() and not (list(tmp_path.glob("held-*")) and node.node_id in heard):
         time.sleep(0.05)
+    assert work.is_alive(), (done, heard)
     cluster.remove_node(node, allow_graceful=False)
     work.join()
     [report] = done
     assert report.added == 10
-    assert any("lost" in sentence and node.node_id[:8] in sentence for sentence in report.faults)
+    assert any("lost" in sentence and node.node_id[:8] in sentence for sentence in report.faults), report.faults
     with Store.open(tmp_path / "places.store").as_collection(tmp_path / "part.delf") as part, \
             Collection.create(tmp_path / "made.delf", Grid()) as made:
         made.add([pictures])

@@ -19,7 +19,7 @@ from delf.collection import Collection
 from delf.search import SearchEngine
 from delf.types import Features, SearchResult
 
-PATIENCE = 60  # seconds, for Ray to see that a node has died and for segments to be loaded
+PATIENCE = 120  # seconds, for Ray to see that a node has died and for segments to be loaded
 
 
 class Searching(threading.Thread):

@@ -21,9 +21,20 @@ PIECES = [Piece(tuple(FileRecord(f"/{piece}-{photo}.jpg".encode(), b"", 1, 1) fo
           for piece in range(6)]
 
 
+class Clock:
+    """A hundredth of a second later whenever it is looked at, however busy this computer is."""
+
+    now = 0.0
+
+    def monotonic(self) -> float:
+        self.now += 0.01
+        return self.now
+
+
 def all_of(work: Callable[..., Iterator[Any]], monkeypatch: pytest.MonkeyPatch, options: ClusterOptions | None = None,
            cores: int = 2) -> tuple[list[PieceReport], Runner, Inline]:
     monkeypatch.setattr(running, "_work", work)
+    monkeypatch.setattr(running, "time", Clock())
     ray = Inline(cores)
     runner = Runner(ray, None, options or ClusterOptions())  # type: ignore[arg-type]
     return list(runner.reports(PIECES)), runner, ray

@@ -102,7 +102,7 @@ def handler_of(web: Web) -> type[BaseHTTPRequestHandler]:
                 self.wfile.write(sent[:web.hold])
                 self.wfile.flush()
                 web.held.set()
-                web.go.wait(20)
+                web.go.wait(120)
                 return
             if web.chunked:
                 sent = f"{len(sent):x}\r\n".encode() + sent + (b"\r\n0\r\n\r\n" if whole else b"")

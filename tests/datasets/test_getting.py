@@ -10,6 +10,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import time
 from collections import namedtuple
 from collections.abc import Callable
 from dataclasses import replace
@@ -399,8 +400,9 @@ def test_killed_in_the_middle_it_goes_on(serve: Any, make_tar: Any, web: Any, ge
     assert web.held.wait(60)
     while not partial.is_file() or partial.stat().st_size < 100_000:
         assert process.poll() is None
+        time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
-    assert process.wait(10) == -signal.SIGKILL
+    assert process.wait(60) == -signal.SIGKILL
     web.go.set()
     web.hold = None
     kept = partial.stat().st_size

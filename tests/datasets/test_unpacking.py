@@ -339,7 +339,11 @@ def test_the_system_stops_a_file_of_a_rar_that_grows_too_fast(saved: Any, out: P
                                                               monkeypatch: pytest.MonkeyPatch) -> None:
     """Before the next look at what has been written."""
     monkeypatch.setattr(unpacking, "_PAUSE", 600)
-    program("unrar", "import time\ntime.sleep(0.3)\nfor _ in range(1000):\n"
+    program("unrar", "import resource, time\n"
+                     "for _ in range(6000):  # until the limit is set\n"
+                     "    if resource.getrlimit(resource.RLIMIT_FSIZE)[0] != resource.RLIM_INFINITY: break\n"
+                     "    time.sleep(0.01)\n"
+                     "for _ in range(1000):\n"
                      "    with (folder / 'a.jpg').open('ab') as file: file.write(bytes(65536))\n"
                      "    Path(archive).with_name('reached').write_text(str((folder / 'a.jpg').stat().st_size))")
     with pytest.raises(DatasetError, match=r"as it holds more than 300.0 kB of data"):

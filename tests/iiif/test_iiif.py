@@ -21,14 +21,14 @@ from delf.iiif.presentation import canvases
 from delf.images import load
 from delf.places import links_of
 
-OPTIONS = IiifOptions(delay=0.0, seconds=2.0, manifest_bytes=100_000, image_bytes=100_000)
+OPTIONS = IiifOptions(delay=0.0, seconds=30.0, manifest_bytes=100_000, image_bytes=100_000)
 JPEG = "image/jpeg"
 
 
 @pytest.fixture(autouse=True)
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """No waiting for what fails."""
-    quick = DownloadOptions(timeout=2.0, retries=1, backoff=0.0, chunk=1024)
+    quick = DownloadOptions(timeout=30.0, retries=1, backoff=0.0, chunk=1024)
     monkeypatch.setattr("delf.iiif.fetching._PATIENCE", quick)
 
 

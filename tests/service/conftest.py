@@ -32,7 +32,7 @@ TOKEN = "a-token-that-nobody-guesses"
 T = TypeVar("T")
 EMPTY = [("method", (None, "delf"))]  # httpx makes no form of nothing
 MODEL, FEATURES = "delf-r18-int8", 500  # the quickest, with few features of a photo: what is tried is the service
-SECONDS = 60  # after which a service that does not start, or end, has failed
+SECONDS = 120  # after which a service that does not start, or end, has failed
 
 
 @dataclass

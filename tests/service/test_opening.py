@@ -32,7 +32,7 @@ def pictures(tmp_path: Path, draw: Callable[..., Path]) -> Path:
 
 def until(condition: Callable[[], bool]) -> None:
     """Wait for something that is to become true."""
-    end = time.monotonic() + 60
+    end = time.monotonic() + 120
     while not condition():
         assert time.monotonic() < end, "it did not become true"
         time.sleep(0.02)

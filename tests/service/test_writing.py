@@ -163,7 +163,7 @@ def test_what_keeps_it_from_starting(service: Any, collection: Any, tmp_path: Pa
                                      words: list[str]) -> None:
     values = {"PLACES": str(collection.folder), "TAKEN": service.url.rpartition(":")[2]}
     done = subprocess.run([sys.executable, "-m", "delf", "serve", *(values.get(one, one) for one in arguments)],
-                          cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+                          cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
     assert (done.returncode, done.stdout) == (code, "")
     assert done.stderr.startswith("delf: ") and "Traceback" not in done.stderr
     for word in words:

@@ -13,7 +13,7 @@ import numpy as np
 
 from delf.types import Features, ImageArray
 
-LOST = 60.0  # seconds, before which the node is to be lost
+LOST = 240.0  # seconds, before which the node is to be lost
 
 
 class Grid:
@@ -40,7 +40,9 @@ class Grid:
 
 
 class Held(Grid):
-    """On one node it says that it has begun a piece, and goes no further for a while."""
+    """On one node it says that it has begun a piece, and goes no further. Other nodes wait for that: else they would
+    have done all pieces by then, where it takes longer to start a process than to do a piece.
+    """
 
     def __init__(self, folder: Path, node: str) -> None:
         self.folder, self.node = folder, node
@@ -48,9 +50,10 @@ class Held(Grid):
     def extract_many(self, images: Iterable[Any]) -> Iterator[Features]:
         import ray
 
-        here = ray.get_runtime_context().get_node_id()
+        here, end = ray.get_runtime_context().get_node_id(), time.monotonic() + LOST
         for pixels, size in images:
             if here == self.node:
                 (self.folder / f"held-{os.getpid()}").touch()
-                time.sleep(LOST)
+            while time.monotonic() < end and (here == self.node or not any(self.folder.glob("held-*"))):
+                time.sleep(0.05)
             yield self.extract(pixels, image_size=size)
