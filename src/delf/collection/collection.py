@@ -208,7 +208,7 @@ class Collection(Reading):
         listed = [Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
         present = [path for path in listed if not (prune and self._is_forgotten(path))]
         patterns = [exclude] if isinstance(exclude, str) else list(exclude)
-        find_images(present, exclude=patterns)  # a missing one is told before anything is done
+        find_images(present, exclude=patterns)  # raises for a missing path before anything is done
         with self._adding(images_per_segment, videos) as (catalogue, adding):
             report = adding.run(present, progress, patterns)
             return upkeep.pruned(catalogue, listed, report) if prune and not report.interrupted else report
