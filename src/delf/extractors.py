@@ -1,6 +1,6 @@
-"""What a feature extractor promises to search, collections, evaluation and the service: `Extractor`.
+"""The contract of feature extractors for searches, collections, evaluations and the service: `Extractor`.
 
-Two members are needed, and a class that has them needs no base class:
+An extractor of your own needs two members, and no base class:
 
     class Mine:
         identity = {"model": {"name": "mine", "fingerprint": "v1"}, "options": {"dimensions": 64}}
@@ -9,8 +9,8 @@ Two members are needed, and a class that has them needs no base class:
             ...
             return Features(keypoints, scales, scores, descriptors, image_size or (width, height))
 
-It may have more (`OPTIONAL`); what it lacks of that is filled in by `as_extractor`, through which whatever takes an
-extractor goes. What an extractor gives is looked at there, and what is wrong with it is said in a sentence.
+It may have more (`OPTIONAL`). Every function that takes an extractor passes it to `as_extractor`, which fills in what
+is missing and checks what the extractor returns; an error says in a sentence what is wrong.
 """
 
 from __future__ import annotations
@@ -30,31 +30,31 @@ from delf.types import Features, FloatArray, ImageArray
 OPTIONAL: Mapping[str, str] = {
     "extract_many": "(images) -> the features of (pixels, (width, height) of the original) pairs, in their order; by "
                     "default one after the other",
-    "threads": "how many images it computes at once; an extractor that does not say is called by one thread at a time",
-    "longest_side": "in pixels, of the pictures that it makes use of: larger ones are reduced when they are read",
-    "global_dimensions": "length of the global descriptor; 0 by default: it has none",
+    "threads": "how many images it computes at once; without it, only one thread at a time calls the extractor",
+    "longest_side": "longest side in pixels of the pictures that it uses: larger ones are reduced when they are read",
+    "global_dimensions": "length of the global descriptor; 0 by default, for none",
     "attention_map": "(image) -> (H, W) float32, where attention is high",
     "words": "the file of visual words that were learnt for it (delf codebook); by default a collection learns its own",
-    "knows_turns": "whether turning a picture leaves its descriptors as they are: a query is not looked at turned then",
-    "weights": "(by_words) -> what a probability is judged by (delf.training.calibration); by default a fit of the "
-               "number of inliers alone",
+    "knows_turns": "whether turning a picture leaves its descriptors as they are, so that queries need not be turned",
+    "weights": "(by_words) -> the weights of the evidence for a probability (delf.training.calibration); by default a "
+               "fit of the number of inliers alone",
 }
-"""What an extractor may have beside `identity` and `extract`."""
+"""Members that an extractor may have in addition to `identity` and `extract`."""
 
-STRIDE = 16  # pixels for which a cell is taken where an extractor has none, in the quick looks at a turned query
+STRIDE = 16  # pixels of a cell in the quick looks at a turned query, for extractors without cells
 UNIT = 1e-3  # by how much the length of a descriptor may differ from one
 Sized = tuple[ImageArray, tuple[int, int]]
 
 
 class Own(Protocol):
-    """What anyone's extractor has at least. It may have what `OPTIONAL` names as well."""
+    """The members that every extractor has. It may also have those that `OPTIONAL` names."""
 
     @property
     def identity(self) -> Mapping[str, Any]:
         """`{"model": {"name": str, "fingerprint": str}, "options": {"dimensions": int, ...}}`.
 
-        What must be equal for features to be comparable: the fingerprint changes whenever weights or code do that
-        features depend on. All of it is stored with a collection, as JSON.
+        Features are comparable only if all of it is equal: the fingerprint changes whenever weights or code change on
+        which features depend. A collection stores it as JSON.
         """
         ...
 
@@ -69,14 +69,14 @@ class Own(Protocol):
 
 @runtime_checkable
 class Extractor(Protocol):
-    """What search, collections, evaluation and the service need of an extractor: `Delf`, or `as_extractor(...)`.
+    """All members that searches, collections, evaluations and the service use: `Delf`, or `as_extractor(...)`.
 
-    Who has a local feature of their own writes what `Own` has, and of `OPTIONAL` what it knows.
+    For a local feature of your own, write the members of `Own`, and those of `OPTIONAL` that apply.
     """
 
     @property
     def name(self) -> str:
-        """Of the model."""
+        """The name of the model."""
         ...
 
     @property
@@ -86,17 +86,17 @@ class Extractor(Protocol):
 
     @property
     def dimensions(self) -> int:
-        """Of the descriptors."""
+        """The dimensions of the descriptors."""
         ...
 
     @property
     def global_dimensions(self) -> int:
-        """Of the global descriptor; 0 where there is none."""
+        """The dimensions of the global descriptor; 0 if there is none."""
         ...
 
     @property
     def max_features(self) -> int | None:
-        """That are kept at most; None where that is not known."""
+        """The most features of an image; None if that is not known."""
         ...
 
     @property
@@ -106,17 +106,17 @@ class Extractor(Protocol):
 
     @property
     def longest_side(self) -> int | None:
-        """In pixels, of what is looked at: larger pictures are reduced. None where there is no limit."""
+        """The longest side of the pictures that it uses, in pixels; larger ones are reduced. None for no limit."""
         ...
 
     @property
     def model_file(self) -> Path | None:
-        """Beside which NAME.words may lie; None where there is none."""
+        """The file of the model, beside which NAME.words may lie; None if there is none."""
         ...
 
     @property
     def knows_attention(self) -> bool:
-        """Whether `attention_map` has an answer."""
+        """Whether it has an attention map."""
         ...
 
     @property
@@ -126,7 +126,7 @@ class Extractor(Protocol):
 
     @property
     def asked_by(self) -> tuple[str, str]:
-        """The option, and its value, by which a command is told to use it."""
+        """The option of a command and its value that choose this extractor."""
         ...
 
     def extract(self, image: ImageArray, *, image_size: tuple[int, int] | None = None) -> Features:
@@ -138,37 +138,38 @@ class Extractor(Protocol):
         ...
 
     def attention_map(self, image: ImageArray) -> FloatArray:
-        """(H, W) float32, where attention is high. Raises `OptionError` where there is none."""
+        """The attention at each pixel: (H, W) float32. Raises `OptionError` if it has no attention."""
         ...
 
     def weights(self, by_words: bool = False) -> Mapping[str, float]:
-        """What a probability is judged by, as for `delf.ranking.probability`; by_words: with their evidence as well,
-        empty where the model was not calibrated with it.
+        """The weights for `delf.ranking.probability`. by_words: those that include the evidence of visual words, which
+        are empty if the model was not calibrated with it.
         """
         ...
 
     def glancing(self, share: float, cells: int, side: int) -> tuple[Extractor, int | None]:
-        """What takes a quick look at a picture: an extractor, and to which longest side the picture is reduced first.
+        """An extractor for a quick look at a picture, and the longest side in pixels to which the picture is first
+        reduced (None for no reduction).
 
         Args:
-            share: of the largest scale that is looked at otherwise. cells: of the longest side of the feature map, at
-                most. side: the longest of the picture, in pixels.
+            share: the largest scale of the quick look, as a share of the usual largest scale. cells: the most cells
+                along the longest side of the feature map. side: the longest side of the picture, in pixels.
         """
         ...
 
     def keeping(self, count: int) -> Extractor:
-        """The same extractor, which keeps so many features at most, where it has a say in that."""
+        """The same extractor with `count` features at most, if it can limit them."""
         ...
 
 
 def as_extractor(own: Own, *, source: str = "", threads: int | None = None) -> Extractor:
-    """Complete an extractor with all that `Extractor` has; a complete one is returned as it is.
+    """Fill in the members of `Extractor` that an extractor lacks; a complete one is returned as it is.
 
     Args:
-        source: how it was named, for messages. threads: how many searches use, where the extractor does not say.
+        source: how the user named it, for messages. threads: used if the extractor does not give its own.
 
     Raises:
-        OptionError: it lacks what every extractor needs; the text says what.
+        OptionError: it lacks a member of `Own`; the message says which.
     """
     if isinstance(own, Extractor):
         return own
@@ -183,10 +184,10 @@ def as_extractor(own: Own, *, source: str = "", threads: int | None = None) -> E
 
 
 def judged_by(extractor: Extractor, weights: Callable[[bool], Mapping[str, float]]) -> Extractor:
-    """The same extractor of someone's own, whose probability is judged by other weights (`Extractor.weights`).
+    """The same extractor with other weights for its probability (`Extractor.weights`).
 
     Raises:
-        OptionError: it is none that `as_extractor` has completed, and so knows by itself.
+        OptionError: `as_extractor` has not completed it, so that it has weights of its own.
     """
     if not isinstance(extractor, _Completed):
         raise OptionError(f"{extractor.name!r} knows by itself how sure it may be, so leave the probability out")
@@ -196,7 +197,7 @@ def judged_by(extractor: Extractor, weights: Callable[[bool], Mapping[str, float
 
 
 class _Completed:
-    """An extractor of someone's own, with what it lacks filled in, and a look at what it gives."""
+    """An extractor whose missing members are filled in and whose results are checked."""
 
     judged: Callable[[bool], Mapping[str, float]] | None = None
 

@@ -11,7 +11,7 @@ from delf.extractors import Extractor, Own, as_extractor
 from delf.features import Delf
 from delf.images import ImageSource, read_reduced, source_name
 from delf.ranking import DETAILS, detail_evidence, evidence, probability
-from delf.types import Features, ImageMatch, Matches, Verification
+from delf.types import Features, ImageMatch, Verification
 from delf.verification import DetailOptions, MatchingOptions, VerificationOptions, match_and_verify, verify_details
 
 
@@ -62,12 +62,6 @@ def image_match(query: Features, database: Features, verification: Verification,
     return ImageMatch(inlier_points=np.concatenate(points), transform=shown[0][2].transform,
                       inliers=sum(len(one) for _, _, one in shown), tentative=sum(one.tentative for _, _, one in shown),
                       probability=probability(found, weights), evidence=found)
-
-
-def no_match(query: Features, images: int = 1, weights: Mapping[str, float] | None = None) -> ImageMatch:
-    """The evidence of a pair that was not looked at."""
-    nothing = Verification(np.zeros((0, 2), np.int64), None, Matches.none())
-    return image_match(query, query, nothing, images=images, weights=weights)
 
 
 def _extract(extractor: Extractor, image: ImageSource) -> Features:

@@ -30,20 +30,20 @@ from delf.types import Box, Features, ImageMatch, IntArray, Result, Results, Sea
 from delf.verification import single_threaded_products
 from delf.verifying import Verified, Verifier
 
-LOOKED_UP = 1000  # results, of more of which each is looked up when it is looked at; that takes a tenth of a second
+LOOKED_UP = 1000  # most results that are looked up at once, in a tenth of a second; beyond that, each when it is read
 NO_POINTS = np.zeros((0, 4), np.float32)
 Check = Callable[[], None]
 
 
 def unchecked() -> None:
-    """What is called between the steps of a search where nobody may end it."""
+    """The check of a search that nobody may end."""
 
 
 @dataclass(frozen=True, eq=False)
 class SearchState:
     """What an engine works with until it is refreshed.
 
-    missing: says how many images could not be looked at, where they lie on other machines.
+    missing: returns how many images could not be searched, because no machine of a cluster has them.
     """
 
     snapshot: Snapshot
@@ -56,7 +56,7 @@ class SearchState:
 class _Ranked:
     """Images in the order of the results.
 
-    ordinals: (R,) int64. scores: (R,) float64. matches: of those that geometry looked at, by ordinal.
+    ordinals: (R,) int64. scores: (R,) float64. matches: by ordinal, of the images that geometry examined.
     """
 
     ordinals: IntArray
@@ -68,7 +68,7 @@ class _Ranked:
 
 
 class SearchEngine:
-    """Searches a collection in the state that it had when the engine was made, or refreshed. Several threads may search
+    """Searches a collection in the state that it had when the engine was made or refreshed. Several threads may search
     at once.
 
         engine = SearchEngine(Collection.open("places.delf"))
@@ -78,23 +78,23 @@ class SearchEngine:
     def __init__(self, collection: Stored, extractor: Own | None = None, *,
                  method: str = DEFAULT_METHOD, options: SearchOptions | None = None,
                  progress: Callable[[int, int], None] = lambda done, total: None) -> None:
-        """Open the index of a collection; what the method needs beside the features is made where it is missing.
+        """Open the index of a collection, and make the files that the method needs if they are missing.
 
         Args:
-            extractor: of the very model and options that the collection was made with, `Delf` or any other
-                (`delf.extractors`); loaded by name if not given.
-            method: a key of `METHODS`. options: instead of those of the method.
-            progress: called with (segments done, segments to do) while something is made.
+            extractor: `Delf` or any other (`delf.extractors`), with the model and the options with which the collection
+                was made; by default it is loaded by the name that the collection gives.
+            method: a key of `METHODS`. options: replace those of the method.
+            progress: called with (segments done, segments to do) while files are made.
 
         Raises:
-            OptionError: unknown method. CollectionError, ModelError: the model of the collection is not to be had.
+            OptionError: unknown method. CollectionError, ModelError: the model of the collection cannot be loaded.
         """
         self.collection = collection
         self.method = method
-        usual = method_options(method)  # an unknown one is told
+        usual = method_options(method)  # raises for an unknown method
         self.options = options or usual
         self.extractor = load_extractor(collection) if extractor is None else as_extractor(extractor)
-        # Where features are the same at any angle, a turned query is nothing new.
+        # If features are the same at any angle, turning the query finds nothing new.
         self._turning = TurningOptions() if self.extractor.knows_turns else self.options.turning
         self._pool = Pool(self.extractor.threads, "delf-verify")
         self._state = self._opened(collection.snapshot, progress)
@@ -109,7 +109,7 @@ class SearchEngine:
             screening=options.screening, details=options.details))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """By its collection, extractor, method and options; the other one searches the state that is there then."""
+        """Pickle collection, extractor, method and options; unpickling opens the state that is on the disk by then."""
         return _reopened, (self.collection, self.extractor, self.method, self.options)
 
     def __repr__(self) -> str:
@@ -119,18 +119,18 @@ class SearchEngine:
 
     @property
     def snapshot(self) -> Snapshot:
-        """The state of the collection that it searches, in which the ordinals of its results are."""
+        """The state of the collection that it searches, to which the ordinals of its results belong."""
         return self._state.snapshot
 
     @property
     def retriever(self) -> Retriever:
-        """What finds the candidates."""
+        """The retriever, which finds the candidates."""
         return self._state.retriever
 
     def refresh(self, *, progress: Callable[[int, int], None] = lambda done, total: None) -> bool:
-        """Search the newest state of the collection from now on; whether that is another one.
+        """Search the newest state of the collection from now on. Returns whether the state is a new one.
 
-        Searches that are under way end with the state that they began with. Segments that are open stay open.
+        Searches that have begun finish with the state with which they began. Segments that are open stay open.
 
         Raises:
             CollectionError: the collection was renewed with another model or other options. The engine still searches
@@ -157,35 +157,35 @@ class SearchEngine:
             image: a path, the bytes of a file, a binary file object, a Pillow image, or an (H, W, 3) array.
             box: the part of the query to search for, in pixels of the upright query; it is cut out before anything
                 else. Transforms and points are in pixels of the whole query all the same.
-            top: how many results at most; None gives every image that got a vote: of more than a thousand, each is
-                looked up in the catalogue when it is looked at, while the collection is open (`delf.types.Results`).
-            exclude: ordinals of images to leave out, as if they were not there.
+            top: most results; None gives all candidates. Of more than a thousand results, each is looked up in the
+                catalogue when it is read, for which the collection must be open (`delf.types.Results`).
+            exclude: ordinals of images that are not searched.
             where: a condition on the images that may be found, such as `"folder = holidays and date >= 2019-06"`
-                (`delf.collection.where`). What a visual word is worth does not depend on it.
+                (`delf.collection.where`). The weights of visual words do not depend on it.
 
         Raises:
-            ImageError: the query cannot be read. OptionError: the box or the condition makes no sense.
+            ImageError: the query cannot be read. OptionError: the box or the condition is not valid.
         """
         return self.answer(self.query(image, box=box), top=top, exclude=exclude, where=where)
 
     def query(self, image: ImageSource, *, box: Box | None = None) -> Query:
-        """A query for `answer`, which several engines of one model can share."""
+        """Make a query for `answer`, which several engines with the same model can share."""
         return Query.of_photo(self.extractor, image, box=box)
 
     def search_features(self, features: Features, *, name: str = "", top: int | None = 10,
                         exclude: Sequence[int] = (), where: str | None = None) -> SearchResult:
-        """As `search`, for features that are extracted already; nothing else is known of the query, so that it is not
-        looked at turned.
+        """As `search`, for features that were extracted before. The query is not tried at other angles, since that
+        needs its photo.
         """
         return self.answer(Query.of_features(features, name), top=top, exclude=exclude, where=where)
 
     def retrieve(self, query: Features, *, exclude: Sequence[int] = (), where: str | None = None) -> Candidates:
-        """The candidates of a query: the second step of a search, which methods of the same retrieval can share."""
+        """The candidates of a query: the second step of a search, which methods with the same retrieval can share."""
         state = self._at_work()
         return state.retriever.candidates(query, state.snapshot.findable(exclude, where))
 
     def verify(self, query: Features, candidates: Candidates) -> list[Verified]:
-        """What geometry says of the best candidates: the third step of a search."""
+        """Verify the best candidates by geometry: the third step of a search."""
         return self._at_work().verifier.verify(query, candidates.best(self.options.candidates).images.tolist(),
                                                thorough=self.options.thorough)
 
@@ -195,7 +195,7 @@ class SearchEngine:
 
         Args:
             candidates: of this query, from `retrieve` with the same `exclude` and `where`. check: called between the
-                steps; what it raises ends the search.
+                steps; an error that it raises ends the search.
         """
         require_top(top)
         state, options = self._at_work(check), self.options
@@ -214,7 +214,7 @@ class SearchEngine:
         if self._turning.angles:
             with timed(seconds, "turn"):
                 if not self._is_match(ranked) or first.turn_by_details is not None:
-                    # Products so small gain nothing by two threads, which spin while they wait for the next one.
+                    # Two threads gain nothing on such small products, and spin while they wait for the next one.
                     with single_threaded_products():
                         looks = looking.turned(query, first, partial(self._probability, state))
                     ranked = self._ranked(state, looks, top) if len(looks) > 1 else ranked
@@ -225,15 +225,15 @@ class SearchEngine:
                             missing=state.missing())
 
     def _at_work(self, check: Check = unchecked) -> SearchState:
-        """What one piece of work is done with, from its beginning to its end. check: as for `answer`."""
+        """The state for one piece of work, from its beginning to its end. check: as for `answer`."""
         return self._state
 
     def extract(self, image: ImageSource, *, box: Box | None = None) -> Features:
-        """The features of a query, which lie in pixels of all of it."""
+        """The features of a query, in pixels of the whole query even if `box` selects a part."""
         return self.query(image, box=box).features
 
     def match(self, query: Query | Features, ordinal: int, *, check: Check = unchecked) -> ImageMatch:
-        """The evidence that one image shows what a query does, looked at as one of the best."""
+        """The evidence that one image shows the same thing as a query, examined like the best candidates."""
         query = Query.of_features(query) if isinstance(query, Features) else query
         state, turning = self._at_work(check), self._turning
         looked = state.verifier.look_at(query.features, ordinal)

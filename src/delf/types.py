@@ -37,7 +37,6 @@ Box = tuple[float, float, float, float]
 Photo = ImageArray | str | PathLike[str]
 
 
-
 def require_top(top: object) -> None:
     """Refuse anything that is not a number of results.
 

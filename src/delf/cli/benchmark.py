@@ -54,20 +54,20 @@ def benchmark(
     machine = describe()
     extractor = load_extractor(model, runtime, device, threads, quiet or json)
     with progress("Measuring", "stages", quiet or json) as update:
-        found = list(run_benchmark(photos or data_folder(), extractor, options, progress=update))
-    content = {**to_json(found, machine), "model": extractor.runtime.config.name, "runtime": extractor.runtime.name,
+        results = list(run_benchmark(photos or data_folder(), extractor, options, progress=update))
+    content = {**to_json(results, machine), "model": extractor.runtime.config.name, "runtime": extractor.runtime.name,
                "device": device, "threads": extractor.threads}
     if output is not None:
         with replacing(output) as temporary:
             temporary.write_text(_dumped(content), encoding="utf-8")
     if plot is not None:
-        draw(found, plot)
-    compared = [] if before is None else changes(found, before)
+        draw(results, plot)
+    compared = [] if before is None else changes(results, before)
     if json:
         print_json({**content, "changes": compared})
         return
     print(_machine_line(machine))
-    head, *rows = table(found)
+    head, *rows = table(results)
     for row in (head, ("---",) * len(head), *rows):
         print(f"| {' | '.join(row)} |")
     for name, change, verdict in compared:

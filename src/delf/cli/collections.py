@@ -66,14 +66,14 @@ def search(
 
     region = parse_box(box) if box is not None else None
     extraction, others = extraction_options(settings)
-    said = search_settings(others, verifier, candidates, turns)
-    options = method_options(method, said)
+    changes = search_settings(others, verifier, candidates, turns)
+    options = method_options(method, changes)
     with Collection.open(collection) as opened:
         if where is not None:
-            opened.snapshot.matching(where)  # a wrong one is told before the work
-        found = load_stored_extractor(opened, extractor, model, runtime, device, threads, quiet or json, **extraction)
+            opened.snapshot.matching(where)  # raises for a wrong condition before the work
+        loaded = load_stored_extractor(opened, extractor, model, runtime, device, threads, quiet or json, **extraction)
         with progress("Preparing", "segments", quiet or json) as update:
-            engine = SearchEngine(opened, found, method=method, options=options, progress=update)
+            engine = SearchEngine(opened, loaded, method=method, options=options, progress=update)
         answers, skipped = [], []
         for path in query:
             try:
@@ -84,7 +84,7 @@ def search(
             except OptionError as error:  # the box is not in this picture
                 skipped.append(f"{display_path(path)}: {error}")
                 continue
-            print_json(result_json(answers[-1], said)) if json else _print_answer(answers[-1])
+            print_json(result_json(answers[-1], changes)) if json else _print_answer(answers[-1])
         if html is not None and answers:
             _write_report(html, answers, region, opened)
             say(f"The matched points are drawn in {display_path(html)}", quiet or json)

@@ -102,17 +102,17 @@ def check(
     from delf.datasets import check_dataset
 
     with download_progress(quiet or json, "images") as update:
-        found = check_dataset(name, folder, decode=decode, progress=update)
+        report = check_dataset(name, folder, decode=decode, progress=update)
     if json:
-        print_json(found.to_json())
+        print_json(report.to_json())
     else:
-        for sentence in found.problems:
+        for sentence in report.problems:
             print(f"wrong: {sentence}")
-        for sentence in found.remarks:
+        for sentence in report.remarks:
             print(f"note: {sentence}")
-        numbers = ", ".join(f"{what} {count:,}" for what, count in found.numbers.items())
-        print(f"{folder}: {'complete' if not found.problems else counted(len(found.problems), 'problem')}; {numbers}")
-    if found.problems:
+        numbers = ", ".join(f"{what} {count:,}" for what, count in report.numbers.items())
+        print(f"{folder}: {'complete' if not report.problems else counted(len(report.problems), 'problem')}; {numbers}")
+    if report.problems:
         raise typer.Exit(1)
 
 

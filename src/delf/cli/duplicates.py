@@ -76,22 +76,22 @@ def duplicates(
         own = None if copies and not page else load_stored_extractor(
             opened, extractor, model, "auto", "cpu", threads, silent, **only_extraction(settings))
         with progress("Preparing", "segments", silent) as preparing, progress("Matching", "photos", silent) as matching:
-            found = find_duplicates(opened, own, near=not copies, progress=matching, preparing=preparing)
+            result = find_duplicates(opened, own, near=not copies, progress=matching, preparing=preparing)
     if csv is not None:
-        found.write_csv(csv)
-    if page and own is not None and not found.interrupted:
-        _show(found, own, move, port, browser, silent)
+        result.write_csv(csv)
+    if page and own is not None and not result.interrupted:
+        _show(result, own, move, port, browser, silent)
         return
-    print_json(found.to_json()) if json else _print(found)
-    report_skipped(found.left_out, strict and not found.interrupted)
-    if found.interrupted:
-        say(f"{found.done:,} of {found.images:,} photos were looked at; run the same command to continue.")
+    print_json(result.to_json()) if json else _print(result)
+    report_skipped(result.left_out, strict and not result.interrupted)
+    if result.interrupted:
+        say(f"{result.done:,} of {result.images:,} photos were looked at; run the same command to continue.")
         raise typer.Exit(130)
-    if move is not None and found.groups:
-        _move(found, move, yes, strict, silent)
+    if move is not None and result.groups:
+        _move(result, move, yes, strict, silent)
 
 
-def _show(found: Duplicates, own: Extractor, into: Path | None, port: int, browser: bool, silent: bool) -> None:
+def _show(result: Duplicates, own: Extractor, into: Path | None, port: int, browser: bool, silent: bool) -> None:
     import secrets
 
     from delf.cli.opening import open_browser
@@ -103,11 +103,11 @@ def _show(found: Duplicates, own: Extractor, into: Path | None, port: int, brows
 
     host = "127.0.0.1"
     options = ServiceOptions(token=secrets.token_urlsafe(24), hosts=(host,))
-    app = create_duplicates_app(found, into, Library(found.folder, own, methods=(), told=say), options)
+    app = create_duplicates_app(result, into, Library(result.folder, own, methods=(), told=say), options)
 
     def started(address: str) -> None:
         page = f"{address}#token={options.token}"
-        print(f"{display_path(found.folder)}: {counted(len(found.groups), 'group')} at {page}", flush=True)
+        print(f"{display_path(result.folder)}: {counted(len(result.groups), 'group')} at {page}", flush=True)
         say("Press Ctrl-C to end this command.", silent)
         if browser:
             open_browser(page)
@@ -115,13 +115,13 @@ def _show(found: Duplicates, own: Extractor, into: Path | None, port: int, brows
     run(app, options, host, port, started=started)
 
 
-def _print(found: Duplicates) -> None:
+def _print(result: Duplicates) -> None:
     from delf.images import display_path
 
-    for group in found.groups:
+    for group in result.groups:
         _print_group(group)
-    print(f"{display_path(found.folder)}: {counted(len(found.groups), 'group')}, {counted(found.spare, 'file')} to "
-          f"spare, {found.bytes:,} bytes")
+    print(f"{display_path(result.folder)}: {counted(len(result.groups), 'group')}, {counted(result.spare, 'file')} to "
+          f"spare, {result.bytes:,} bytes")
 
 
 def _print_group(group: DuplicateGroup) -> None:
@@ -133,19 +133,19 @@ def _print_group(group: DuplicateGroup) -> None:
         print(f"  {word:<4}  {f'{file.width} x {file.height}':>13}  {file.size:>13,} bytes  {display_path(file.path)}")
 
 
-def _move(found: Duplicates, folder: Path, yes: bool, strict: bool, silent: bool) -> None:
+def _move(result: Duplicates, folder: Path, yes: bool, strict: bool, silent: bool) -> None:
     from delf.duplicates import move_duplicates
     from delf.images import display_path
 
-    if not yes and not _agreed(f"Move {counted(found.spare, 'file')} to {display_path(folder)}?"):
+    if not yes and not _agreed(f"Move {counted(result.spare, 'file')} to {display_path(folder)}?"):
         say("Nothing was moved.")
         raise typer.Exit(1)
     with progress("Moving", "files", silent) as moving:
-        report = move_duplicates(found, folder, progress=moving)
+        report = move_duplicates(result, folder, progress=moving)
     shown = display_path(folder)
     say(f"{counted(len(report.moved), 'file')} moved to {shown}, {report.bytes:,} bytes; 'delf duplicates "
-        f"{display_path(found.folder)} --undo {shown}' moves them back, and 'delf index PHOTOS -o "
-        f"{display_path(found.folder)} --prune' has the collection forget them.", silent and not report.interrupted)
+        f"{display_path(result.folder)} --undo {shown}' moves them back, and 'delf index PHOTOS -o "
+        f"{display_path(result.folder)} --prune' has the collection forget them.", silent and not report.interrupted)
     _end(report.left, strict, report.interrupted)
 
 

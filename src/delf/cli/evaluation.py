@@ -90,18 +90,18 @@ def evaluate(
             say(f"{page}: the page of {observed.evaluation.method}", quiet or json)
 
     options, others = extraction_options(settings, dimensions=dimensions)
-    said = search_settings(others, verifier, candidates, turns)
+    changes = search_settings(others, verifier, candidates, turns)
     own = load_any(extractor, model, runtime, device, threads, quiet or json, **options)
     with progress("Extracting", "photos", quiet or json) as extracting, \
             progress("Searching", "queries", quiet or json) as searching:
         if protocol == "landmarks":
             from delf.recognition import recognise_methods
 
-            _show_recognition(recognise_methods(folder, own, methods, settings=said, collection=collection, limit=limit,
-                                                distractors=distractors or (), extracting=extracting,
+            _show_recognition(recognise_methods(folder, own, methods, settings=changes, collection=collection,
+                                                limit=limit, distractors=distractors or (), extracting=extracting,
                                                 searching=searching), plot, json, quiet)
             return
-        results = evaluate_methods(folder, own, methods, settings=said, collection=collection, limit=limit,
+        results = evaluate_methods(folder, own, methods, settings=changes, collection=collection, limit=limit,
                                    distractors=distractors or (), save_predictions=predictions,
                                    extracting=extracting, searching=searching, observe=observe)
     result = results[methods[0]]
@@ -115,8 +115,8 @@ def evaluate(
         return
     print(f"{result.dataset}: {counted(result.images, 'image')}, "
           f"{'1 query' if result.queries == 1 else f'{result.queries:,} queries'}, model {result.model}")
-    if said:
-        print("with " + ", ".join(f"{key}={value}" for key, value in said.items()))
+    if changes:
+        print("with " + ", ".join(f"{key}={value}" for key, value in changes.items()))
     for name, one in results.items():
         print(f"{name}: {one.seconds['query']:.2f} s a query (median), {one.bytes_per_image / 1000:,.1f} kB an image")
         _print_scores(one.to_json())
@@ -136,23 +136,23 @@ def _require_protocol(protocol: str, plot: Path | None, html: Path | None, predi
         require_picture(plot)
 
 
-def _show_recognition(found: dict[str, Recognition], plot: Path | None, json: bool, quiet: bool) -> None:
+def _show_recognition(results: dict[str, Recognition], plot: Path | None, json: bool, quiet: bool) -> None:
     """Print the scores of each method, and draw the curves of all."""
     from delf.recognition import draw_recognition
 
     if plot is not None:
-        draw_recognition(plot, found)
+        draw_recognition(plot, results)
         say(f"{plot}: the curves", quiet or json)
     if json:
-        for one in found.values():
+        for one in results.values():
             print_json(one.to_json())
         return
-    about = next(iter(found.values())).about
+    about = next(iter(results.values())).about
     print(f"{about['dataset']}: {counted(about['images'], 'image')}, {about['queries']:,} queries, model "
           f"{about['model']}. In percent: GAP, top-1, mAP@100; right landmarks in all, and where so many percent are "
           "right.")
-    width = max(map(len, found))
-    for name, one in found.items():
+    width = max(map(len, results))
+    for name, one in results.items():
         scores = one.scores
         numbers = "  ".join(_number(scores[key]) for key in ("gap", "top1", "map"))
         recall = "; ".join(f"by {rule}: " + ", ".join(f"{count} {at if at == 'found' else f'at {float(at):.0%}'}"

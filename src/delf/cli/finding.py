@@ -67,15 +67,15 @@ def describe(
                           "delf describe COLLECTION --from FILE")
     with Collection.open(collection) as opened:
         if table is not None:
-            said = _from_lines(table)
+            metadata = _from_lines(table)
         else:
             changes = dict(_setting(one) for one in settings or ())
-            said = {one: _changed(opened[one].metadata, changes) for one in photo or ()}
-        opened.describe(said)
+            metadata = {one: _changed(opened[one].metadata, changes) for one in photo or ()}
+        opened.describe(metadata)
     if json:
-        print_json({"collection": str(collection), "described": len(said)})
+        print_json({"collection": str(collection), "described": len(metadata)})
     else:
-        print(f"{display_path(collection)}: {counted(len(said), 'photo')} described")
+        print(f"{display_path(collection)}: {counted(len(metadata), 'photo')} described")
 
 
 def photo_json(photo: StoredImage) -> dict[str, Any]:
@@ -120,7 +120,7 @@ def _from_lines(path: Path) -> dict[str | Path, dict[str, Any] | None]:
     from delf.errors import DelfError
     from delf.images import display_path
 
-    said: dict[str | Path, dict[str, Any] | None] = {}
+    metadata: dict[str | Path, dict[str, Any] | None] = {}
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -130,13 +130,13 @@ def _from_lines(path: Path) -> dict[str | Path, dict[str, Any] | None]:
         if not line.strip():
             continue
         try:
-            found = json.loads(line)
-            photo = found.pop("photo")
+            record = json.loads(line)
+            photo = record.pop("photo")
         except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
             raise DelfError(f"line {number} of {display_path(path)} is no JSON object with 'photo', such as "
                             '{"photo": "photos/a.jpg", "album": "Rome"}; nothing was changed') from error
         if not isinstance(photo, str):
             raise DelfError(f"line {number} of {display_path(path)} names no photo by its path or key; nothing was "
                             "changed")
-        said[photo] = found or None
-    return said
+        metadata[photo] = record or None
+    return metadata

@@ -77,18 +77,18 @@ def _match_two(image0: Path, image1: Path, output: Path | None, extractor: Extra
     from delf.report.drawing import save_matches
     from delf.verdicts import Verdicts
 
-    found = match_images(image0, image1, extractor)
+    pair = match_images(image0, image1, extractor)
     if output is not None:
-        save_matches(output, read_image(image0), read_image(image1), found, names=(image0.name, image1.name))
+        save_matches(output, read_image(image0), read_image(image1), pair, names=(image0.name, image1.name))
         say(f"The matched points are drawn in {display_path(output)}", quiet or json)
     if json:
-        print_json({"images": [str(image0), str(image1)], "match": found.probability >= MATCH_PROBABILITY,
-                    "probability": found.probability, "inliers": found.inliers, "tentative": found.tentative,
-                    "transform": None if found.transform is None else found.transform.tolist(),
-                    "points": found.inlier_points.tolist()})
+        print_json({"images": [str(image0), str(image1)], "match": pair.probability >= MATCH_PROBABILITY,
+                    "probability": pair.probability, "inliers": pair.inliers, "tentative": pair.tentative,
+                    "transform": None if pair.transform is None else pair.transform.tolist(),
+                    "points": pair.inlier_points.tolist()})
     else:
-        print(f"{counted(found.inliers, 'inlier')} of {counted(found.tentative, 'tentative match', 'es')}, "
-              f"probability {found.probability:.1%}: {Verdicts(same=MATCH_PROBABILITY).word(found.probability)}")
+        print(f"{counted(pair.inliers, 'inlier')} of {counted(pair.tentative, 'tentative match', 'es')}, "
+              f"probability {pair.probability:.1%}: {Verdicts(same=MATCH_PROBABILITY).word(pair.probability)}")
 
 
 def _match_pairs(pairs: Path, features: Path, output: Path, verified: bool, threads: int | None, strict: bool,

@@ -108,7 +108,7 @@ def index(
     from delf.images import find_images
     from delf.indexing import IndexOptions
 
-    IndexOptions(kind=kind or "auto")  # an unknown one is told before anything is made
+    IndexOptions(kind=kind or "auto")  # raises for an unknown kind before anything is made
     if storage not in (None, *STORAGES):
         raise OptionError(f"the storage of a collection is {' or '.join(STORAGES)}, not {storage!r}")
     paths, addresses = paths_and_addresses(photos or [])
@@ -121,28 +121,28 @@ def index(
         return
     folder = Path(output)
     if renew or not Collection.exists(folder):
-        find_images(paths, exclude=exclude or ())  # a missing one is told before anything is made
+        find_images(paths, exclude=exclude or ())  # raises for a missing file before anything is made
     settings, videos = video_settings(settings)
     settings, iiif = iiif_settings(settings)
     options = only_extraction(settings, dimensions=dimensions, max_features=max_features)
     if details is not None:
         options["details"] = details or None
     if renew:
-        found = load_any(extractor, model, runtime, device, threads, quiet or json, **options)
+        loaded = load_any(extractor, model, runtime, device, threads, quiet or json, **options)
         opened = Collection.open(folder)
     else:
-        found = extractor_as_before(folder, extractor, model, runtime, device, threads, quiet or json, options)
-        opened = Collection.open_or_create(folder, found, storage=storage)
+        loaded = extractor_as_before(folder, extractor, model, runtime, device, threads, quiet or json, options)
+        opened = Collection.open_or_create(folder, loaded, storage=storage)
     with opened as collection:
-        renewed = _renewed(collection, found, prune, storage, json, quiet) if renew else None
+        renewed = _renewed(collection, loaded, prune, storage, json, quiet) if renew else None
         report = _added(collection, paths, prune, exclude or (), videos, json or quiet)
         if addresses and not report.interrupted:
             report = fetched(collection, addresses, iiif, report, json or quiet)
         if not report.interrupted:
-            _prepare(collection, found, kind, json or quiet)
+            _prepare(collection, loaded, kind, json or quiet)
         _print_added(collection, report, renewed, json)
         if watch and not report.interrupted:
-            _watch(collection, paths, found, kind, exclude or (), json, quiet)
+            _watch(collection, paths, loaded, kind, exclude or (), json, quiet)
     report_passed_over(report.passed_over, quiet)
     report_skipped((*(renewed.skipped if renewed else ()), *report.skipped), strict and not report.interrupted)
     if report.interrupted:
@@ -158,9 +158,9 @@ def _require_photos(photos: Sequence[object], renew: bool) -> None:
 
 def extractor_as_before(output: Path, own: str | None, model: str | None, runtime: str, device: str,
                         threads: int | None, quiet: bool, options: dict[str, Any]) -> Extractor:
-    """The extractor by which a collection is added to: where none is named its own, if that comes with the package, so
-    that a later version of delf, with another default, goes on with it. One that was made with other options than the
-    extractor has now goes on with those. options: given now.
+    """The extractor that adds to a collection: if the user names none, the collection's own, provided that it comes
+    with the package, so that a later version of delf with another default still uses it. A collection that was made
+    with other options than the extractor now has keeps its options. options: those that the user gives now.
     """
     from dataclasses import asdict
 
@@ -211,7 +211,7 @@ def _added(collection: Collection, photos: list[Path], prune: bool, exclude: Seq
 
 def _watch(collection: Collection, photos: list[Path], extractor: Extractor, kind: str | None, exclude: Sequence[str],
            json: bool, quiet: bool) -> None:
-    """Go on until Ctrl-C."""
+    """Follow the folders until Ctrl-C."""
     from delf.watching import watch
 
     say("The folders are watched; press Ctrl-C to end this command.", quiet)
@@ -237,7 +237,7 @@ def _prepare(collection: Collection, extractor: Extractor, kind: str | None, qui
 
 
 def _print_added(collection: Collection, report: AddReport, renewed: AddReport | None, json: bool) -> None:
-    """renewed: with --renew, what that did, which is told before."""
+    """renewed: the report of --renew, which is printed first."""
     from delf.images import display_path
 
     copies = f"{report.duplicates:,} exact {'copy' if report.duplicates == 1 else 'copies'}"

@@ -35,8 +35,8 @@ def _settings_of(place: str, options: _Options, settings: list[str] | None) -> t
     from delf.settings import parse_settings, part_of, with_settings
 
     words = [word for word in settings or () if word.strip().startswith(f"{place}.")]
-    said, _ = part_of(parse_settings(words), place)
-    return [word for word in settings or () if word not in words], with_settings(options, said)
+    values, _ = part_of(parse_settings(words), place)
+    return [word for word in settings or () if word not in words], with_settings(options, values)
 
 
 def paths_and_addresses(words: list[str]) -> tuple[list[Path], list[str]]:

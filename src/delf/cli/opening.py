@@ -47,7 +47,7 @@ def open(
 
     if output is None and len(photos) == 1 and Collection.exists(photos[0]):
         output, photos = photos[0], []
-    find_images(photos)  # a missing one is told before anything is made
+    find_images(photos)  # raises for a missing file before anything is made
     place = output or _beside(photos[0])
     own = extractor_as_before(place, extractor, model, runtime, device, threads, quiet, only_extraction(settings))
     with Collection.open_or_create(place, own) as opened:

@@ -84,12 +84,13 @@ def reject(
     elif len(places) == 1:
         methods, files = _methods(method, save_predictions)
         options, rest = extraction_options(settings, dimensions=dimensions)
-        said = search_settings(rest, verifier, candidates, turns)
+        changes = search_settings(rest, verifier, candidates, turns)
         own = load_any(extractor, model, runtime, device, threads, quiet or json, **options)
         with progress("Extracting", "photos", quiet or json) as extracting, \
                 progress("Searching", "queries", quiet or json) as searching:
-            known = reject_methods(places[0], own, methods, settings=said, others=others or (), collection=collection,
-                                   limit=limit, save_predictions=files, extracting=extracting, searching=searching)
+            known = reject_methods(places[0], own, methods, settings=changes, others=others or (),
+                                   collection=collection, limit=limit, save_predictions=files, extracting=extracting,
+                                   searching=searching)
     else:
         raise OptionError("name one benchmark folder, or only files of saved predictions")
     scores = {name: score_rejection(one, by or telling_quantity(one)) for name, one in known.items()}

@@ -154,9 +154,9 @@ def serve(
             token=own, uploads=folder, roots=tuple(root or ()), share_folder=_below(share_folder, name),
             hosts=tuple(allow_host or ()), local=host in LOOPBACK and not allow_host, originals=originals, **limits)
         with Collection.open(place) as opened:
-            found = load_stored_extractor(opened, extractor, model, runtime, device, threads, quiet, **extraction)
+            loaded = load_stored_extractor(opened, extractor, model, runtime, device, threads, quiet, **extraction)
         with progress("Preparing", "segments", quiet):
-            libraries[name] = Library(place, found, wanted, told=say)
+            libraries[name] = Library(place, loaded, wanted, told=say)
 
     def started(address: str) -> None:
         for name, library in libraries.items():

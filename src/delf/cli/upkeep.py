@@ -89,8 +89,8 @@ def compact(
         print_json({"collection": collection, "images": images, "segments": segments, "freed": freed,
                     "storage": storage, "converted": converted})
     else:
-        said = "" if to is None else f"{counted(converted, 'image')} converted to {storage} storage, "
-        print(f"{display_path(collection)}: {said}{counted(images, 'removed image')} dropped, "
+        conversion = "" if to is None else f"{counted(converted, 'image')} converted to {storage} storage, "
+        print(f"{display_path(collection)}: {conversion}{counted(images, 'removed image')} dropped, "
               f"{counted(segments, 'segment')} less, {freed:,} bytes freed")
 
 

@@ -31,12 +31,12 @@ Progress = Callable[[int, int], None]
 
 
 def silent(done: int, total: int) -> None:
-    """The progress that nobody looks at."""
+    """A progress callback that does nothing."""
 
 
 class Collection(Reading):
-    """Photos and their features, which can be changed. What it says is of one `snapshot`, until it is changed or
-    `refresh` is called; a snapshot itself, and an engine that searches it, stay as they are.
+    """Photos and their features, which can be changed. A collection answers for one `snapshot`, until it is changed or
+    `refresh` is called. A snapshot never changes, and neither does the answer of an engine that searches it.
 
         collection = Collection.create("places.delf", Delf.load())
         collection.add(["photos/"])
@@ -55,11 +55,11 @@ class Collection(Reading):
         """Make a new, empty collection in a folder that does not exist or is empty.
 
         Args:
-            storage: "full", or "compact" (`delf.collection.compact`), which may be given by its options.
+            storage: "full", "compact", or the options of compact storage (`delf.collection.compact.CompactOptions`).
 
         Raises:
-            CollectionError: there is something in the folder already, or it cannot be written; or the storage needs
-                visual words of the model, and there are none.
+            CollectionError: the folder is not empty or cannot be written, or the storage needs visual words of the
+                model, and there are none.
         """
         folder, extractor = Path(folder), as_extractor(extractor)
         stored = chosen(storage, extractor.identity, extractor.model_file)
@@ -81,15 +81,17 @@ class Collection(Reading):
         """Open a collection; an extractor is only needed to add to it.
 
         Raises:
-            CollectionError: there is none, it is damaged, or it was made with another model or other options than
-                the extractor's.
+            CollectionError: there is no collection, it is damaged, or it was made with another model or other options
+                than the extractor's.
         """
         folder = Path(folder)
         return cls(folder, Catalogue.open(folder), extractor)
 
     @classmethod
     def open_or_create(cls, folder: str | Path, extractor: Own, *, storage: Storage | None = None) -> Collection:
-        """Open the collection in a folder, which must have a storage that is given, or make a new one there."""
+        """Open the collection in a folder, or make a new one there. A collection that is opened must have the storage,
+        if one is given. Errors as for `open` and `create`.
+        """
         if not cls.exists(folder):
             return cls.create(folder, extractor, storage=storage or "full")
         opened = cls.open(folder, extractor)
@@ -102,7 +104,7 @@ class Collection(Reading):
         return exists(Path(folder))
 
     def close(self) -> None:
-        """Let go of the catalogue. The arrays are unmapped when nothing uses them any more."""
+        """Close the catalogue. The arrays are unmapped when nothing uses them any more."""
         self._catalogue.close()
 
     def __enter__(self) -> Collection:
@@ -112,11 +114,11 @@ class Collection(Reading):
         self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """By its folder and its extractor; the other one opens the state that is there then."""
+        """Pickle the folder and the extractor; unpickling opens the state that is on the disk by then."""
         return Collection.open, (self.folder.resolve(), self._extractor)
 
     def refresh(self) -> None:
-        """Look at the state on disk anew. Segments that were open already are not opened again."""
+        """Read the newest state from the disk. Segments that are open already are not opened again."""
         while True:
             try:
                 with self._catalogue.pinned():
@@ -124,31 +126,31 @@ class Collection(Reading):
                     self._snapshot = read_snapshot(self.folder, self._catalogue, before, self._snapshot)
                     return
             except CollectionError:
-                # A segment that another process merged into a new one goes when that one is there.
+                # Another process may have merged a segment into a new one, and then deleted it.
                 with self._catalogue.pinned():
                     if self._catalogue.segments() == before:
                         raise
 
     @property
     def snapshot(self) -> Snapshot:
-        """The state that it answers for."""
+        """The state for which the collection answers."""
         assert self._snapshot is not None, "it is read when the collection is opened"
         return self._snapshot
 
     @property
     def catalogue(self) -> Catalogue:
-        """The catalogue, to be read: it answers for what is there now."""
+        """The catalogue, for reading: it knows the present state of the disk, not that of `snapshot`."""
         return self._catalogue
 
     @contextmanager
     def writing(self) -> Iterator[Catalogue]:
-        """The catalogue, to be written: the only way to change a collection.
+        """The catalogue, for writing: the only way to change a collection.
 
-        One process at a time has it. What a torn run left behind is removed first, and the state on disk is looked at
-        anew before and after.
+        One process at a time may write. The leftovers of an interrupted process are removed first, and the collection
+        is refreshed before and after.
 
         Raises:
-            CollectionError: another process is writing, and the text says which and since when; or the folder cannot
+            CollectionError: another process is writing (the message says which, and since when), or the folder cannot
                 be written.
         """
         with WriterLock(self.folder), Catalogue.open(self.folder) as catalogue:
@@ -158,14 +160,14 @@ class Collection(Reading):
             self.refresh()
 
     def files(self) -> int:
-        """How many files the images have; copies of one image count each."""
+        """How many files the images have; each copy of an image counts."""
         return self._catalogue.counts()[1]
 
     def bytes_by_kind(self) -> dict[str, int]:
-        """Bytes on disk: the catalogue, each kind of array, the indexes, and what else searches were prepared with.
+        """Bytes on disk by kind: the catalogue, each kind of array, the indexes, and files of search methods.
 
-        The last go by what the names of their files begin with: `asmk-0123.lists` counts as "asmk". What a renewal has
-        by now counts as "renewal".
+        The latter are named for the beginning of their file names: `asmk-0123.lists` counts as "asmk". The files of an
+        unfinished renewal count as "renewal".
         """
         return upkeep.bytes_by_kind(self.folder)
 
@@ -173,28 +175,29 @@ class Collection(Reading):
             images_per_segment: int = IMAGES_PER_SEGMENT, prune: bool = False, exclude: Iterable[str] = (),
             key: str | None = None, name: str | None = None, metadata: Mapping[str, Any] | None = None,
             preview: int | None = None, videos: VideoOptions | bool = True) -> AddReport:
-        """Add the photos in files and folders, what is new or changed of them; or photos from memory.
+        """Add the photos in files and folders that are new or have changed, or photos from memory.
 
             collection.add(["photos/", "more/a.jpg"])
             collection.add(pixels, key="42", name="shop/42", metadata={"price": 12}, preview=1024)
 
-        Each batch of photos is published as a segment by one transaction, so that whatever ends the work, what was
-        published stays, and the next call goes on from there. Ctrl-C publishes what is done and returns. Where small
-        segments have become many, they are merged, without their removed images, as by `compact`.
+        Each batch of photos is published as a segment by one transaction. Whatever ends the call, published photos
+        stay, and the next call continues. Ctrl-C publishes the photos that are done, and returns. If there are many
+        small segments, they are merged as by `compact`.
 
         Args:
-            photos: files and folders, or one of them; or the bytes of a file, a binary file object, a Pillow image, an
-                (H, W, 3) array or a `NewPhoto`, which are added as by `add_photos`.
+            photos: one or several files and folders; or a photo from memory, which is added as by `add_photos`: the
+                bytes of a file, a binary file object, a Pillow image, an (H, W, 3) array or a `NewPhoto`.
             progress: called with (files done, files to do) now and then.
-            prune: forget the files at or below `photos` that are gone, also where a path itself is gone. Where nothing
-                is left of a folder and of what is beside it, its disk may not be there: then only those files are
-                forgotten of which the collection has a copy elsewhere, and that is told.
-            exclude: patterns of names, or of paths relative to those of `photos`, that are passed over beside what
-                programs keep among photos (`delf.images.find_images`). What the collection has of them stays.
-            key, name, metadata, preview: of one photo from memory (also of a path, which is then read once, and is not
-                known as a file): as for `NewPhoto` and `add_photos`.
-            videos: which of their frames are photos of the collection, from now on; True asks for them as before, which
-                is `VideoOptions()` at first, and False passes videos over. The extra `video` reads them.
+            images_per_segment: images in a batch.
+            prune: forget files at or below `photos` that are gone, even if a path itself is gone. If nothing is left of
+                a folder and of its siblings, its disk may be unplugged: then only files are forgotten of which the
+                collection has a copy elsewhere, and the report says so.
+            exclude: patterns of names, or of paths relative to `photos`, that are passed over in addition to the files
+                of photo programs (`delf.images.find_images`). Photos that the collection already has stay.
+            key, name, metadata, preview: of one photo from memory, as for `NewPhoto` and `add_photos`. With them, a
+                path is read once and is not remembered as a file.
+            videos: which frames of videos are photos, from now on. True keeps the options of the collection, at first
+                `VideoOptions()`, and False passes videos over. Reading videos needs the extra `video`.
 
         Raises:
             CollectionError: the collection was opened without an extractor, or the disk cannot be written.
@@ -208,7 +211,7 @@ class Collection(Reading):
         listed = [Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
         present = [path for path in listed if not (prune and self._is_forgotten(path))]
         patterns = [exclude] if isinstance(exclude, str) else list(exclude)
-        find_images(present, exclude=patterns)  # a missing one is told before anything is done
+        find_images(present, exclude=patterns)  # raises for a missing path before anything is done
         with self._adding(images_per_segment, videos) as (catalogue, adding):
             report = adding.run(present, progress, patterns)
             return upkeep.pruned(catalogue, listed, report) if prune and not report.interrupted else report
@@ -216,22 +219,20 @@ class Collection(Reading):
     def add_photos(self, photos: Iterable[NewPhoto], *, total: int = 0, preview: int | None = None,
                    progress: Progress = silent,
                    images_per_segment: int = IMAGES_PER_SEGMENT) -> AddReport:
-        """Add photos from memory, which need not be files; features are kept, and pixels only as previews.
+        """Add photos from memory, which need not be files. Features are stored, and pixels only as previews.
 
             collection.add_photos((NewPhoto(row.pixels, key=row.id) for row in shop), total=len(shop), preview=1024)
 
-        A photo under a key that is there takes the place of the one before. It is known by that key from then on
-        (`collection["42"]`), stays until it is forgotten (`forget("42")`), and cannot be read again: `renew` needs it
-        to be added anew.
+        A photo with a known key replaces the earlier photo. `collection["42"]` returns the photo with a key, and
+        `forget("42")` removes it. Such a photo cannot be read again: forget it before `renew`, and add it again.
 
         Args:
-            photos: of which a few at a time are asked for. total: how many, for `progress`.
-            preview: the longest side, in pixels, of a reduced copy that is kept, so that the evidence can be drawn;
-                None keeps none.
+            photos: an iterable, from which a few photos are taken at a time. total: their number, for `progress`.
+            preview: the longest side, in pixels, of reduced copies on which evidence can be drawn; None stores none.
 
         Raises:
-            CollectionError: as `add`. OptionError: a key or metadata are not what they should be. What cannot be read
-                as an image is listed in the report.
+            CollectionError: as `add`. OptionError: a key or metadata are not valid. Photos that cannot be read as
+                images are listed in the report.
         """
         if preview is not None and (type(preview) is not int or preview < 16):
             raise OptionError(f"a preview has a longest side of 16 pixels or more, not {preview!r}")
@@ -239,33 +240,33 @@ class Collection(Reading):
             return adding.add_given(photos, total, progress, preview=preview)
 
     def describe(self, photos: Mapping[str | Path, Mapping[str, Any] | None]) -> None:
-        """Keep a JSON object with each of some images, in the place of what was kept before; None forgets it.
+        """Store a JSON object as the metadata of each image, replacing earlier metadata; None removes them.
 
             collection.describe({"photos/a.jpg": {"album": "Rome", "tags": ["sea", "night"]}})
 
-        It belongs to the content: copies have it too, and a file whose content changes takes it along.
+        Metadata belong to a content: exact copies share them, and a file whose content changes keeps them.
 
         Args:
-            photos: by the key of an image, or the path of a file (what `[]` takes).
+            photos: metadata by the key of an image, or by the path of a file, as `[]` takes them.
 
         Raises:
-            MissingImageError: an image is not there. OptionError: an object is not JSON, or too large. Nothing is kept
-                then.
+            MissingImageError: there is no such image. OptionError: an object is not JSON, or too large. Nothing is
+                stored then.
         """
-        said = {which: None if value is None else metadata_text(value) for which, value in photos.items()}
+        texts = {which: None if value is None else metadata_text(value) for which, value in photos.items()}
         with self.writing() as catalogue:
-            catalogue.describe({bytes.fromhex(self[which].key): text for which, text in said.items()})
+            catalogue.describe({bytes.fromhex(self[which].key): text for which, text in texts.items()})
 
     def add_files(self, files: Iterable[tuple[Path, bytes]], total: int, progress: Progress,
                   images_per_segment: int = IMAGES_PER_SEGMENT) -> AddReport:
-        """As `add`, for photos whose paths come with how they are shown. total: how many there are."""
+        """As `add`, for files given as (path, the path as it is to be shown). total: how many there are."""
         with self._adding(images_per_segment) as (_, adding):
             return adding.add(files, total, progress)
 
     @contextmanager
     def _adding(self, images_per_segment: int,
                 videos: VideoOptions | bool = False) -> Iterator[tuple[Catalogue, Adding]]:
-        """The catalogue, to be written, and what adds photos to it."""
+        """The catalogue, for writing, and the run that adds photos to it."""
         if self._extractor is None:
             raise CollectionError("to add photos, open the collection with an extractor: "
                                   "Collection.open(folder, Delf.load())")
@@ -285,25 +286,25 @@ class Collection(Reading):
 
     def renew(self, extractor: Own, *, progress: Progress = silent, images_per_segment: int = IMAGES_PER_SEGMENT,
               prune: bool = False, storage: Storage | None = None) -> AddReport:
-        """Extract all images anew, with another model or other options, in the place of the features that there are.
+        """Extract the features of all images again, with another model or other options.
 
-        All files are read again; one that has changed counts as what it is now. The collection answers as before until
-        all is done, and then changes in one step: who has it open goes on with the old state until `refresh`. Whatever
-        ends the work, the next call with the same extractor goes on from there; after Ctrl-C, `interrupted` says so.
-        About twice the room is needed meanwhile. Indexes are to be built anew (`build_index`). Where the collection has
-        that model and those options already, nothing is done.
+        All files are read again; a file that has changed gets its present content. The collection answers as before
+        until all files are done, and then changes in one step; whoever has it open keeps the old state until `refresh`.
+        Whatever ends the call, the next one with the same extractor continues; after Ctrl-C, `interrupted` is true. The
+        work takes about as much disk space as the collection. Build the index afterwards (`build_index`). If the
+        collection already has the model and the options, nothing happens.
 
         Args:
-            extractor: by which photos are added from now on, too. progress: as for `add`.
-            prune: forget images whose files are gone, except where nothing is left of their folder (a disk not there).
-            storage: another one than the collection has, as for `create`.
+            extractor: used from now on, also to add photos. progress, images_per_segment: as for `add`.
+            prune: forget images whose files are gone, unless their whole folder is gone, as with an unplugged disk.
+            storage: a new storage, as for `create`; by default the collection keeps its own.
 
         Returns:
-            what was done now, in numbers of files: `added` were read now, and `unchanged` by a call before.
+            the report, in numbers of files: `added` were read by this call, and `unchanged` by an earlier one.
 
         Raises:
-            CollectionError: the files of some images are gone or cannot be read, and the text says which and what to
-                do; or the disk cannot be written. What was extracted is kept.
+            CollectionError: the files of some images are gone or cannot be read (the message says which, and what to
+                do), or the disk cannot be written. Features that were extracted are kept.
         """
         with self._disk(), self.writing() as catalogue:
             report = renewed(self, catalogue, whole := as_extractor(extractor), progress, images_per_segment, prune,
@@ -313,18 +314,18 @@ class Collection(Reading):
             return report
 
     def _is_forgotten(self, root: Path) -> bool:
-        """Whether a root is gone of which the collection has files: there is nothing to add, and something to prune."""
+        """Whether a root is gone below which the collection has files: nothing to add, but something to prune."""
         return is_gone(file_key(root)) and self._catalogue.has_below(file_key(root))
 
     def _merge_newest(self, catalogue: Catalogue) -> None:
-        """Merge the newest segments where there are many small ones."""
+        """Merge the newest segments if there are many small ones."""
         count = upkeep.crowd(catalogue.segment_sizes(), IMAGES_PER_MERGED_SEGMENT)
         if count:
             self.refresh()
             upkeep.merge_newest(self.snapshot, catalogue, count)
 
     def remove(self, paths: str | Path | Iterable[str | Path]) -> int:
-        """Forget files, and all files below folders, whether they still exist or not; how many there were.
+        """Forget files, and all files below folders, whether they still exist or not. Returns how many they were.
 
         Their features stay on the disk until `compact`, and an image that has another file stays in the collection.
 
@@ -332,41 +333,40 @@ class Collection(Reading):
             CollectionError: the collection has no file at or below one of the paths; nothing is removed then.
         """
         with self.writing() as catalogue:
-            found: dict[bytes, None] = {}
+            files: dict[bytes, None] = {}
             for path in [paths] if isinstance(paths, str | Path) else paths:
                 below = catalogue.files_below(file_key(Path(path)))
                 if not below:
                     raise CollectionError(f"{display_path(self.folder)} has no photo at or below {display_path(path)}; "
                                           "nothing was removed")
-                found |= dict.fromkeys(below)
-            catalogue.remove(found)
-        return len(found)
+                files |= dict.fromkeys(below)
+            catalogue.remove(files)
+        return len(files)
 
     def forget(self, keys: str | Iterable[str]) -> list[Path]:
-        """Remove images by their keys, with all files that they have; the files, which themselves stay as they are.
+        """Remove images by their keys, with all of their files. Returns these files, which are not touched.
 
-        By a key that a caller gave, what was added under that key is forgotten, and the image with it unless it is
-        there by another key or file.
+        A caller's own key removes the photo that was added under it; the image stays if it has another key or file.
 
         Raises:
             CollectionError: the collection has no image with one of the keys; nothing is removed then.
         """
         with self.writing() as catalogue:
-            found: dict[bytes, None] = {}
+            files: dict[bytes, None] = {}
             for key in [keys] if isinstance(keys, str) else keys:
                 paths = self.snapshot.paths_of(key)
                 if not paths:
                     raise CollectionError(f"{display_path(self.folder)} has no image {key}; nothing was removed")
-                found |= dict.fromkeys(paths)
-            catalogue.remove(found)
-        return [Path(os.fsdecode(path)) for path in found if key_of_path(path) is None and as_frame(path) is None]
+                files |= dict.fromkeys(paths)
+            catalogue.remove(files)
+        return [Path(os.fsdecode(path)) for path in files if key_of_path(path) is None and as_frame(path) is None]
 
     def compact(self, *, progress: Progress = silent,
                 images_per_segment: int = IMAGES_PER_MERGED_SEGMENT) -> tuple[int, int]:
-        """Merge small segments and drop what belongs to removed images; (images dropped, segments less).
+        """Merge small segments, and drop removed images. Returns (images dropped, segments less).
 
-        It may be interrupted at any instant: each merged segment takes the place of its parts in one transaction.
-        Indexes of merged segments are to be built anew (`build_index`).
+        It may be interrupted at any time: each merged segment replaces its parts in one transaction. Build the index
+        afterwards (`build_index`), since merged segments have none.
         """
         with self.writing() as catalogue:
             before = self.snapshot
@@ -377,17 +377,17 @@ class Collection(Reading):
 
     def convert(self, storage: Storage = "compact", *, model_file: Path | None = None,
                 progress: Progress = silent) -> int:
-        """Store the features that there are in another way (`delf.collection.conversion`); how many images that were.
+        """Convert the features to another storage (`delf.collection.conversion`). Returns how many images it converted.
 
-        It may be interrupted at any instant, and the next call, or `compact`, goes on from there. Searches work
-        meanwhile. Indexes are to be built anew.
+        It may be interrupted at any time, and the next call, or `compact`, continues. Searches work meanwhile. Build
+        the index afterwards.
 
         Args:
-            storage: as for `create`. model_file: of the collection's model, beside which its words may lie; packaged
-                or learnt ones are found without. progress: called with (images done, images to do).
+            storage: as for `create`. model_file: the file of the model, if its visual words lie beside it; packaged and
+                learnt words are found without it. progress: called with (images done, images to do).
 
         Raises:
-            CollectionError: there are no words of the model; or the collection is compact, and is to become full.
+            CollectionError: the model has no visual words, or a compact collection cannot become full.
         """
         with self.writing() as catalogue, self._disk("nothing was lost"):
             own = getattr(self._extractor, "model_file", None)

@@ -19,7 +19,6 @@ from delf.files import write_atomically
 from delf.images import ImageSource, LoadedImage, in_memory, preview
 
 PREVIEWS = "previews"  # the folder of reduced copies
-PREVIEW_SIDE = 1024  # pixels
 LONGEST_KEY = 1000  # characters
 METADATA_BYTES = 65_536  # of one photo, as JSON
 _SCHEME = b"key:"  # an absolute path begins otherwise

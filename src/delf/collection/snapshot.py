@@ -36,12 +36,17 @@ _MASKS = 8  # conditions whose images a snapshot keeps
 class StoredImage:
     """An image of a collection.
 
-    key: the SHA-256 of its content, as 64 hexadecimal digits: the same for ever. path: as it was indexed, to be shown.
-    file: absolute, one that exists where any does. files: all with this very content that are there, absolute; where
-    none is there, those that the collection knows; none where the image was removed since. keys: what callers know it
-    by who added it from memory; without another file, `file` is then its preview, whether one was kept or not. size:
-    (width, height), upright. metadata: what callers have said of it. second: of the frame of a video, from its
-    beginning; `file` and `files` are then the video. The rest is from the photo's EXIF data.
+    key: the SHA-256 of its content, 64 hexadecimal digits, which never changes.
+    path: the path from which it was indexed, to be shown.
+    file: an absolute path; a file that exists, if the image has one.
+    files: absolute paths of all existing files with exactly this content; if none exists, those that the collection
+        knows; empty if the image was removed meanwhile.
+    captured_at, latitude, longitude, camera: from the metadata of the file.
+    size: (width, height), upright.
+    keys: the keys under which callers have added it from memory. If it has no other file, `file` is the path of its
+        preview, whether a preview is stored or not.
+    metadata: the JSON object that callers have stored.
+    second: of a frame, its time in the video; `file` and `files` are then the video.
     """
 
     key: str
@@ -59,22 +64,25 @@ class StoredImage:
 
     @property
     def source(self) -> str:
-        """What it is read from: its file, or the name of the frame."""
+        """The name by which it can be read: its file, or the name of the frame."""
         return source_of(self.file, self.second)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Snapshot(MadeBy, Container):
-    """A collection as it was at one instant. It never changes, and what it refers to stays readable while it lives.
+    """A collection as it was at one instant. It never changes, and its arrays stay readable as long as it lives.
 
-    Images are numbered by ordinals 0 to n - 1 in the order in which they were added, removed ones included; features
-    by rows, image after image. An ordinal means nothing outside of its snapshot: what stays is the key of an image.
+    Images have ordinals 0 to n - 1 in the order in which they were added, including removed images. Features have rows,
+    image after image. An ordinal means nothing outside of its snapshot; the key of an image is permanent.
 
-    about: what is stored of the model, the options and the index. segment_ids: the number of each segment in the
-    catalogue. bases: (S + 1,) ordinal of the first image of each segment, and the number of all. starts: (n + 1,) first
-    row of each image, and the number of all. alive: (n,) whether the image still had a file. indexes: which segments
-    had a built index, its kind and the name of its quantiser. lookup: the catalogue as it is now, in which the files of
-    an image are looked up. packing: what features are packed by now.
+    about: the model, the options, the storage and the index, as the catalogue has them.
+    segment_ids: the number of each segment in the catalogue.
+    bases: (S + 1,) the ordinal of the first image of each segment, and the number of all images.
+    starts: (n + 1,) the first row of each image, and the number of all rows.
+    alive: (n,) whether the image still had a file.
+    indexes: the segments with a built index, by number: its kind and the name of its quantiser.
+    lookup: the catalogue as it is now, in which the files of an image are looked up.
+    packing: the way in which features are stored.
     """
 
     folder: Path
@@ -95,22 +103,22 @@ class Snapshot(MadeBy, Container):
 
     @property
     def snapshot(self) -> Snapshot:
-        """Itself: whoever takes a collection or a snapshot asks for this."""
+        """Itself, for callers that take a collection or a snapshot."""
         return self
 
     @property
     def rows(self) -> int:
-        """How many features are searched, those of removed images included."""
+        """How many features are searched, including those of removed images."""
         return int(self.starts[-1])
 
     @property
     def kept(self) -> int:
-        """How many features are stored, those included that only verify."""
+        """How many features are stored, including those that only verify."""
         return sum(int(segment.ranges[-1]) for segment in self.segments)
 
     @property
     def dimensions(self) -> int:
-        """Of the stored descriptors."""
+        """The dimensions of the stored descriptors."""
         return int(self.about["options"]["dimensions"])
 
     def images_of(self, rows: IntArray) -> IntArray:
@@ -134,45 +142,45 @@ class Snapshot(MadeBy, Container):
         return self.segments[segment].key(position).hex()
 
     def image(self, ordinal: int) -> StoredImage:
-        """What is known of an image: where its files are now, or where it was indexed if it was removed since."""
+        """The record of an image, with its present files, or the path from which it was indexed if it was removed."""
         segment, position = self._place(ordinal)
         key = self.key_of(ordinal)
         facts = self.lookup.facts_of(bytes.fromhex(key)) or StoredFacts((), None, None, None)
         given = [(os.fsdecode(shown), own) for shown, path in facts.files if (own := key_of_path(path)) is not None]
         known = [(os.fsdecode(shown), path) for shown, path in facts.files if key_of_path(path) is None]
-        frames = [one for one in known if as_frame(one[1])]
-        placed = [(shown, *_placed(path)) for shown, path in frames or known]  # a video as a whole is no photo
-        there = [one for one in placed if _exists(one[1])]
-        if given and not there:
-            there = [(given[0][0], preview_path(self.folder, key), None)]
-        there = there or placed
-        if not there:
+        frames = [(shown, path) for shown, path in known if as_frame(path)]
+        placed = [(shown, *_placed(path)) for shown, path in frames or known]  # a whole video is not a photo
+        existing = [place for place in placed if _exists(place[1])]
+        if given and not existing:
+            existing = [(given[0][0], preview_path(self.folder, key), None)]
+        places = existing or placed
+        if not places:
             shown, path = self.segments[segment].path(position)
-            there = [(shown, *_placed(os.fsencode(path)))]
-        shown, file, second = there[0]
-        files = tuple(path for _, path, _ in there) if facts.files else ()
+            places = [(shown, *_placed(os.fsencode(path)))]
+        shown, file, second = places[0]
+        files = tuple(path for _, path, _ in places) if facts.files else ()
         return StoredImage(key, shown, file, files, facts.captured_at, facts.latitude,
                            facts.longitude, facts.camera, self.size(ordinal), tuple(own for _, own in given),
                            _metadata(facts.metadata), second)
 
     def images_at(self, ordinals: Sequence[int]) -> list[StoredImage]:
-        """What is known of some images."""
+        """The records of some images."""
         return [self.image(ordinal) for ordinal in ordinals]
 
     def ordinal_of(self, path: str | Path) -> int | None:
-        """The ordinal of the image in a file, or None where the file is not in the collection."""
+        """The ordinal of the image in a file, or None if the file is not in the collection."""
         key = self.lookup.key_of(os.fsencode(os.path.abspath(path)))  # noqa: PTH100 (resolve would follow links)
         return None if key is None else self.ordinal_of_key(key.hex())
 
     def ordinal_of_key(self, key: str) -> int | None:
-        """The ordinal of the image with a key; None where it was not in the collection, or removed."""
+        """The ordinal of the image with a key, or None if the image was never in the collection, or was removed."""
         try:
             wanted = bytes.fromhex(key)
         except ValueError:
             return None
         if len(wanted) != 32:
             return None
-        place = self.lookup.place_of_key(wanted)  # where it is now, which is mostly where it was
+        place = self.lookup.place_of_key(wanted)  # its present place, which is mostly that of the snapshot
         for segment, base in zip(self.segments, self.bases.tolist(), strict=False):
             if place is not None and segment.folder.name == place[0]:
                 return base + place[1] if self.alive[base + place[1]] else None
@@ -183,7 +191,7 @@ class Snapshot(MadeBy, Container):
         return None
 
     def ordinal_of_own_key(self, key: str) -> int | None:
-        """The ordinal of the image that was added from memory under a key of the caller's; None where there is none."""
+        """The ordinal of the image that was added from memory under a caller's key, or None."""
         found = self.lookup.key_of(path_of_key(key))
         return None if found is None else self.ordinal_of_key(found.hex())
 
@@ -192,31 +200,31 @@ class Snapshot(MadeBy, Container):
         return self.lookup.facts_of(bytes.fromhex(key)) is not None
 
     def count_matching(self, where: str) -> int:
-        """Of how many images a condition is true. Raises as `matching`."""
+        """For how many images a condition is true. Raises as `matching`."""
         return int(self.matching(where).sum())
 
     def paths_of(self, key: str) -> list[bytes]:
-        """What the catalogue knows an image by, files that are gone included; by a caller's key only that."""
+        """The paths by which the catalogue knows an image, including gone files; for a caller's key only its path."""
         if self.ordinal_of_key(key) is None:
             return [] if self.ordinal_of_own_key(key) is None else [path_of_key(key)]
         facts = self.lookup.facts_of(bytes.fromhex(key))
         return [] if facts is None else [path for _, path in facts.files]
 
     def findable(self, exclude: Sequence[int] = (), where: str | None = None) -> NDArray[np.bool_]:
-        """(n,) which images a search may find: those that are there, without some, and of which a condition is true."""
+        """Which images a search may find: (n,) bool. They have files, are not excluded, and meet the condition."""
         wanted = self.alive if where is None else self.matching(where)
         if not len(exclude):
             return wanted
-        found = wanted.copy()
-        found[np.asarray(exclude, np.int64)] = False
-        return found
+        mask = wanted.copy()
+        mask[np.asarray(exclude, np.int64)] = False
+        return mask
 
     def matching(self, where: str) -> NDArray[np.bool_]:
-        """(n,) of which images a condition (`delf.collection.where`) is true, as the catalogue is now; of removed ones
-        of none.
+        """For which images a condition (`delf.collection.where`) is true by the present catalogue: (n,) bool, False for
+        removed images.
 
         Raises:
-            OptionError: it is not understood.
+            OptionError: the condition is not understood.
         """
         condition, version = parse_where(where), self.lookup.version()
         known = self._masks.get(where)
@@ -227,7 +235,7 @@ class Snapshot(MadeBy, Container):
         for folder, positions in self.lookup.matching(condition):
             if folder in bases:
                 mask[bases[folder] + np.array(positions.split(","), np.int64)] = True
-            else:  # it was merged, or added, since
+            else:  # the segment was merged or added after the snapshot
                 places = [self.ordinal_of_key(key.hex()) for key in self.lookup.keys_matching(condition, folder)]
                 mask[[place for place in places if place is not None]] = True
         mask &= self.alive
@@ -238,9 +246,10 @@ class Snapshot(MadeBy, Container):
         return mask
 
     def after(self, key: str | None, limit: int, where: str | None = None) -> list[int]:
-        """The ordinals of the images whose keys come next after one, in the order of their keys.
+        """The ordinals of the next `limit` images after a key, in the order of the keys.
 
-        That order is the same in every state. where: of which of them; `OptionError` where that is no condition.
+        That order is the same in every state. where: a condition that the images must meet; raises `OptionError` if it
+        is not understood.
         """
         order = self._by_key if where is None else self._by_key[self.matching(where)[self._by_key]]
         start, stop = 0, 0 if key is None else len(order)
@@ -254,7 +263,7 @@ class Snapshot(MadeBy, Container):
 
     @cached_property
     def _by_key(self) -> IntArray:
-        """The ordinals of the images that are there, in the order of their keys."""
+        """The ordinals of the images that have files, in the order of their keys."""
         keys = [np.ascontiguousarray(segment.keys) for segment in self.segments]
         if not keys:
             return np.zeros(0, np.int64)
@@ -275,7 +284,7 @@ class Snapshot(MadeBy, Container):
                 and self.about == other.about)
 
     def _place(self, ordinal: int) -> tuple[int, int]:
-        """Raises `CollectionError` for an ordinal that there is not."""
+        """The segment of an ordinal, and the position there. Raises `CollectionError` if there is no such ordinal."""
         if not 0 <= ordinal < len(self.alive):
             raise CollectionError(f"{self.folder} has no image {ordinal}: it has {len(self.alive):,}")
         segment = int(np.searchsorted(self.bases, ordinal, side="right")) - 1
@@ -292,10 +301,10 @@ def _metadata(text: str | None) -> Mapping[str, Any]:
 
 def read_snapshot(folder: Path, catalogue: Catalogue, rows: Sequence[tuple[int, str]],
                   before: Snapshot | None) -> Snapshot:
-    """The state of a collection. rows: its segments in the catalogue. before: a state whose segments are open already.
+    """Read the state of a collection. rows: its segments in the catalogue. before: a state whose segments are open.
 
     Raises:
-        CollectionError: a segment is missing or damaged, or the words that the collection is stored by are.
+        CollectionError: a segment, or the visual words of the storage, are missing or damaged.
     """
     about = catalogue.about()
     packing = packing_of(about, folder)
@@ -314,7 +323,7 @@ def read_snapshot(folder: Path, catalogue: Catalogue, rows: Sequence[tuple[int, 
     ids = tuple(number for number, _ in rows)
     ordinals = {number: range(start, stop) for number, start, stop in zip(ids, bases, bases[1:], strict=False)}
     for segment, position in catalogue.removed():
-        places = ordinals.get(segment, range(0))  # a damaged catalogue may say anything
+        places = ordinals.get(segment, range(0))  # a damaged catalogue may have any numbers
         if 0 <= position < len(places):
             alive[places[position]] = False
     for array in (alive, bases):
@@ -324,7 +333,7 @@ def read_snapshot(folder: Path, catalogue: Catalogue, rows: Sequence[tuple[int, 
 
 
 def _placed(path: bytes) -> tuple[Path, float | None]:
-    """The file that a photo is in, and its second there."""
+    """The file that contains a photo, and its second in it, if that is a video."""
     frame = as_frame(path) if containing_file(path) != path else None
     return (Path(os.fsdecode(path)), None) if frame is None else (Path(os.fsdecode(frame[0])), frame[1])
 

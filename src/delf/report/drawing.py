@@ -91,7 +91,7 @@ def save_matches(
     options: DrawingOptions = DrawingOptions(),
 ) -> None:
     """`draw_matches` into a file; see `save_picture`."""
-    picture_format(path)  # a wrong suffix is told before the work is done
+    picture_format(path)  # raises for a wrong suffix before the work is done
     save_picture(path, draw_matches(image0, image1, match, names=names, box=box, options=options))
 
 

@@ -56,7 +56,7 @@ def read(checkpoint: Checkpoint, options: ImportOptions, name: str) -> ImportedM
         arrays["pooling.p"] = np.ones((), np.float32)  # the mean is the generalised one of the exponent 1
     elif kind == "gem":
         arrays["pooling.p"] = checkpoint.read("pool.p", (1,))[0]
-    whitening = None if whitened else learnt_afterwards(checkpoint, meta, options, channels)
+    whitening = None if whitened else learnt_afterwards(checkpoint, options, channels)
     mean, std = (pixels(checkpoint, meta.get(key), key) for key in ("mean", "std"))
     sizes = _SIZES if whitened else (1.0,)
     config = ModelConfig(
@@ -100,19 +100,27 @@ def pixels(checkpoint: Checkpoint, found: Any, what: str) -> tuple[float, float,
     return red, green, blue
 
 
-def learnt_afterwards(checkpoint: Checkpoint, meta: Mapping[str, Any], options: ImportOptions,
-                      channels: int) -> Whitening | None:
-    """The whitening of a name in `Lw`, for one size of a photo; None where there is none, or none is wanted."""
-    known = meta.get("Lw")
-    known = known if isinstance(known, dict) else {}
+def chosen_whitening(checkpoint: Checkpoint, known: Mapping[str, Any], options: ImportOptions, usual: str) -> str:
+    """The name of the whitening that the options ask for: by default the usual one, or else the first. Empty if there
+    is none, or none is wanted.
+
+    Raises:
+        ModelError: the checkpoint has no whitening of the name.
+    """
     wanted = options.whitening
     if wanted is None:
-        wanted = _USUAL if _USUAL in known else next(iter(known), "")
-    if not wanted:
-        return None
-    if wanted not in known:
+        wanted = usual if usual in known else next(iter(known), "")
+    if wanted and wanted not in known:
         raise ModelError(f"{str(checkpoint.path)!r} has no whitening {wanted!r}; it has "
                          f"{', '.join(map(repr, known)) or 'none'}")
+    return wanted
+
+
+def learnt_afterwards(checkpoint: Checkpoint, options: ImportOptions, channels: int) -> Whitening | None:
+    """The whitening of a name in `Lw`, for one size of a photo; None if there is none, or none is wanted."""
+    wanted = chosen_whitening(checkpoint, checkpoint.table("meta", "Lw"), options, _USUAL)
+    if not wanted:
+        return None
     parts = checkpoint.table("meta", "Lw", wanted, "ss") or checkpoint.table("meta", "Lw", wanted)
     mean = checkpoint.numbers(parts.get("m"), f"the mean of the whitening {wanted!r}").ravel()
     projection = checkpoint.numbers(parts.get("P"), f"the projection of the whitening {wanted!r}")

@@ -16,7 +16,7 @@ import numpy as np
 from delf.errors import ModelError
 from delf.models import TRUNKS, ModelConfig, Whitening
 from delf.weights.checkpoint import Checkpoint
-from delf.weights.cirtorch import pixels
+from delf.weights.cirtorch import chosen_whitening, pixels
 from delf.weights.imported import ImportedModel, ImportOptions
 from delf.weights.torchpickle import Unknown
 from delf.weights.torchvision import of_globals, trunk_of
@@ -80,14 +80,9 @@ def _require_known(checkpoint: Checkpoint, said: Mapping[str, Any]) -> str:
 def _whitening(checkpoint: Checkpoint, options: ImportOptions, channels: int) -> Whitening | None:
     """The PCA of a name; None where there is none, or none is wanted."""
     known = checkpoint.table("pca")
-    wanted = options.whitening
-    if wanted is None:
-        wanted = _USUAL if _USUAL in known else next(iter(known), "")
+    wanted = chosen_whitening(checkpoint, known, options, _USUAL)
     if not wanted:
         return None
-    if wanted not in known:
-        raise ModelError(f"{str(checkpoint.path)!r} has no whitening {wanted!r}; it has "
-                         f"{', '.join(map(repr, known)) or 'none'}")
     found, what = known[wanted], f"of the whitening {wanted!r}"
     state = found.state if isinstance(found, Unknown) else found
     if not isinstance(state, dict):

@@ -154,7 +154,7 @@ def test_names_are_filtered_as_they_are_typed(leaf: Any) -> None:
     assert one.page.locator("#gallery a").first.get_attribute("aria-label") == "IMG_9999.jpg"
     assert "name=_9999" in one.page.url
     one.page.get_by_label("Photos whose name contains").fill('"')
-    expect(one.page.get_by_text("No photo is like that.")).to_be_visible()
+    expect(one.page.get_by_text("No photo meets this condition.")).to_be_visible()
     one.at_rest()
     one.accessible()
     one.page.get_by_label("Photos whose name contains").fill("")

@@ -89,8 +89,8 @@ export async function whyNot(url) {
     if (response.ok) return "This picture cannot be shown.";
     const { code } = (await response.json()).error;
     return { file_gone: "Gone from the disk.", removed: "Removed from the collection.", image: "The file cannot be read.",
-      not_found: "Not in the collection.", expired: "The photo of this link is not kept any more." }[code] ?? "This picture did not come.";
+      not_found: "Not in the collection.", expired: "The photo of this link is not kept any more." }[code] ?? "This picture could not be loaded.";
   } catch {
-    return "This picture did not come.";
+    return "This picture could not be loaded.";
   }
 }

@@ -4,7 +4,7 @@ import { $, h } from "./dom.js";
 
 const SMALLEST = 16; // pixels of the query: less has nothing to find
 const CORNERS = ["nw", "ne", "sw", "se"];
-const HELP = "Arrow keys move it, Shift and arrow keys change its size, Enter searches, Delete takes it away.";
+const HELP = "Arrow keys move it, Shift and arrow keys change its size, Enter searches, Delete removes it.";
 
 export class BoxPhoto {
   /** onchange(box or null): a box was drawn or taken away. */

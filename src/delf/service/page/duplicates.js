@@ -23,7 +23,7 @@ async function load(offset = 0, limit = 40) {
 
 function draw() {
   $("view").replaceChildren(state.groups.length ? h("ul", { class: "sets" }, state.groups.map(drawnGroup))
-    : h("p", { class: "nothing" }, "No photo is there more than once."));
+    : h("p", { class: "nothing" }, "The collection has no photo more than once."));
   $("more").hidden = state.next === null;
   $("undo").hidden = state.into === null;
   $("undo").disabled = !state.moved.length;

@@ -54,7 +54,7 @@ function plot(placed, link, called) {
         const loaded = await load();
         if (element.isConnected) map = draw(loaded, element, placed, link, called);
       } catch {
-        element.append(h("p", { class: "quiet" }, "The map did not come. The places are listed all the same."));
+        element.append(h("p", { class: "quiet" }, "The map could not be loaded. The places are listed below."));
       }
     }
   });

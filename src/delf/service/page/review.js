@@ -88,7 +88,7 @@ function split() {
   }
   const first = state.items[0];
   const others = meant().filter((photo) => photo.key !== first.key);
-  if (!others.length) return tell("Choose a photo that is to leave the group, which is known by its first photo.");
+  if (!others.length) return tell("Choose another photo than the first one, by which the group is known.");
   return decide(others.map((photo) => ["split", first.key, photo.key]), `${counted(others.length, "photo")} kept apart from the first.`);
 }
 
