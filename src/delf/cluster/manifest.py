@@ -13,6 +13,7 @@ what it names stays for as long as `delf compact` is told to leave it (`delf.clu
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -26,6 +27,7 @@ FORMAT = 1
 SEGMENTS, SHARED, PIECES = "segments", "shared", "pieces"
 _SEGMENT = re.compile(r"[0-9a-f]{32}")
 _FILE = re.compile(r"\w[\w.-]{0,99}")  # no separators: a manifest must not lead out of the store
+_SEAL = "sha256"  # of all that a manifest says else
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -124,6 +126,13 @@ class Manifest:
         return max(learnt or words, key=lambda file: file.bytes, default=None)
 
     @property
+    def paths(self) -> set[str]:
+        """The paths, in the store, of what it names: shared files, facts, and the folders of segments."""
+        return {f"{SHARED}/{file.name}" for file in self.shared} | {
+            path for one in self.segments for path in (f"{SEGMENTS}/{one.name}",
+                                                       f"{SEGMENTS}/{one.name}/{one.facts.name}")}
+
+    @property
     def about(self) -> dict[str, Any]:
         """What the catalogue of a collection says: model, options, and the storage where it is not full."""
         stored = {} if self.storage is None else {"storage": dict(self.storage)}
@@ -138,12 +147,14 @@ class Manifest:
         return replace(self, version=self.version + 1, **changes)
 
     def to_json(self) -> bytes:
-        """As it is written."""
-        return json.dumps({"format": FORMAT, **asdict(self)}, sort_keys=True, separators=(",", ":")).encode()
+        """As it is written: with a digest of all that it says."""
+        said = {"format": FORMAT, **asdict(self)}
+        return _dumped({**said, _SEAL: _seal(said)})
 
     @classmethod
     def from_json(cls, data: bytes, where: str) -> Manifest:
-        """Read back what `to_json` wrote. where: the address of the store, for messages.
+        """Read back what `to_json` wrote; without its digest, as who changes it by hand leaves it, it is looked at as
+        closely. where: the address of the store, for messages.
 
         Raises:
             CollectionError: it is damaged, or of a newer format.
@@ -154,6 +165,8 @@ class Manifest:
             if type(written) is int and written > FORMAT:
                 raise CollectionError(f"the store {where} has format {written}, which is newer than this version of "
                                       f"delf reads ({FORMAT}); upgrade delf-retrieval")
+            if said.pop(_SEAL, None) not in (None, _seal({"format": written, **said})):
+                raise ValueError(f"it is not what was written, as its {_SEAL} says")
             manifest = cls(**{**said, "shared": tuple(StoredFile(**one) for one in said["shared"]),
                               "segments": tuple(map(entry_of, said["segments"])),
                               "dropped": tuple(Dropped(**one) for one in said["dropped"])})
@@ -170,6 +183,14 @@ def entry_of(said: Mapping[str, Any]) -> SegmentEntry:
     """A segment as JSON says it. Raises `ValueError`, `TypeError` or `KeyError` where that cannot be."""
     return SegmentEntry(**{**said, "files": tuple(StoredFile(**one) for one in said["files"]),
                            "facts": StoredFile(**said["facts"])})
+
+
+def _dumped(said: Mapping[str, Any]) -> bytes:
+    return json.dumps(said, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _seal(said: Mapping[str, Any]) -> str:
+    return hashlib.sha256(_dumped(said)).hexdigest()
 
 
 def _require_sense(manifest: Manifest) -> None:
