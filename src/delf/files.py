@@ -50,8 +50,14 @@ def replacing(path: Path, *, locked: bool = True, error: type[DelfError] = DelfE
         raise
     except (OSError, ValueError) as problem:
         reason = getattr(problem, "strerror", None) or str(problem)
-        raise error(f"{str(path)!r} could not be written ({reason}): choose a folder that exists and that you "
-                    "may write to.") from problem
+        raise error(f"{str(path)!r} could not be written ({reason}): {cure_of(problem)}.") from problem
+
+
+def cure_of(problem: Exception) -> str:
+    """What to do where a file could not be written."""
+    full = getattr(problem, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return ("free some space on the disk, or choose another one" if full else
+            "choose a folder that exists and that you may write to")
 
 
 @contextlib.contextmanager

@@ -85,6 +85,36 @@ def test_a_store_there_is_what_a_folder_gives(prefix: str, uploaded: str, pictur
         store.manifest.segments[0].files) + 1
 
 
+def test_names_there_are_no_patterns_and_no_other_places(prefix: str, pictures: Path, tmp_path: Path,
+                                                         stub: Any) -> None:
+    """`::` and `*` mean something to fsspec, and nothing to us; what lies below two roots is found once."""
+    import s3fs
+
+    files, names = s3fs.S3FileSystem(), ["a::file:__b.png", "b*.png", "[c].png", "d?.png", "e#.png", "100%25.png"]
+    for number, name in enumerate(names):
+        files.put_file(str(pictures / f"{number}.png"), f"{prefix}/odd/{name}")
+    photos = list(find_photos([f"{prefix}/odd/b*.png", f"{prefix}/odd", f"{prefix}/odd/"], on_error=pytest.fail))
+    assert sorted(os.fsdecode(photo.path) for photo in photos) == sorted(f"{prefix}/odd/{name}" for name in names)
+    store = Store.create(f"{prefix}/[1]*.store", stub.identity)
+    *_, report = index_piece(Job(store.url, store.manifest, stub), Piece(tuple(photos)))
+    assert isinstance(report, PieceReport) and report.entry is not None
+    assert (report.read, report.skipped) == (len(names), ())
+    store.publish(folded(store, Known.of([]), [report.entry])[0])
+    store.location.write("segments/" + "f" * 32 + "/scores.npy", b"left by a job that was cut short")
+    assert compact(store, grace=-10.0).deleted == 2
+    assert (store.location.names("pieces"), store.location.names("segments")) == ([], [report.entry.name])
+    with store.as_collection(tmp_path / "part.delf") as part:
+        assert len(part) == len(names)
+
+
+@pytest.mark.parametrize(("address", "told"), [
+    ("s3://", "no bucket"), ("s3:///", "no bucket"), ("ftp://127.0.0.1:1/x", "does not answer"),
+    ("no://x", "no storage")])
+def test_addresses_that_lead_nowhere_are_told(address: str, told: str) -> None:
+    with pytest.raises(CollectionError, match=told):
+        Store.open(address)
+
+
 def test_an_ordinary_collection_is_published_there(prefix: str, pictures: Path, tmp_path: Path, stub: Any) -> None:
     with Collection.create(tmp_path / "made.delf", stub) as made:
         made.add([pictures], images_per_segment=4)

@@ -133,6 +133,9 @@ class _Indexing:
             yield piece
             return
         report = PieceReport.from_json(data, f"{report_name(piece.id)} of {display_path(self._store.url)}")
+        if report.entry is not None and not self._store.holds(report.entry):
+            yield piece
+            return
         if report.split:
             for half in piece.halves():
                 yield from self._left_of(half)
@@ -172,7 +175,7 @@ class _Indexing:
             data = None if piece in self._reports else self._store.location.read(report_name(piece))
             report = None if data is None else PieceReport.from_json(
                 data, f"{report_name(piece)} of {display_path(self._store.url)}")
-            if report is not None and report.entry is not None:
+            if report is not None and report.entry is not None and self._store.holds(report.entry):
                 yield report
 
     def _tidy(self, interrupted: bool) -> None:

@@ -25,7 +25,7 @@ from delf.cluster.store import Store
 from delf.cluster.work import described
 from delf.codes import Codes
 from delf.collection.records import FileRecord
-from delf.collection.storage import Chosen, Storage, chosen, own_name, require_storage
+from delf.collection.storage import Chosen, Storage, chosen, kind_of, own_name, require_storage
 from delf.errors import CollectionError, DelfError
 from delf.extractors import Extractor
 from delf.images import display_path
@@ -48,7 +48,7 @@ def opened_store(ray: Any, place: str | os.PathLike[str], extractor: Extractor, 
     if Store.exists(place):
         store = Store.open(place)
         _require_same(store, extractor)
-        require_storage(storage, store.manifest.about, Path(store.url))
+        _require_storage(store, storage)
         return store
     with tempfile.TemporaryDirectory(prefix="delf-words-") as scratch:
         stored = _chosen(ray, storage or "full", extractor, roots, exclude, options, Path(scratch))
@@ -87,6 +87,9 @@ def learnt_from_photos(ray: Any, photos: Iterable[FileRecord], extractor: Extrac
     """
     words = words or WordOptions()
     sample = heapq.nsmallest(PHOTOS, photos, key=lambda photo: hash_of(photo.path))
+    if not sample:
+        raise CollectionError("there is no photo from which visual words could be learnt, by which features are stored "
+                              "in compact form: give some photos, or full storage")
     each = -(-words.sample // max(len(sample), 1))
     task = ray.remote(num_cpus=options.cores, num_gpus=options.gpus, scheduling_strategy="SPREAD")(described)
     sent = ray.put(extractor)
@@ -152,6 +155,14 @@ def _gathered(ray: Any, tasks: list[Any]) -> list[Codes]:
         raise ClusterError(f"no worker could draw a sample of the photos, and the last one failed with {lost[-1]}: see "
                            "that delf is installed on all nodes as it is here, and has memory there") from lost[-1]
     return [codes for codes in found if len(codes)] or found
+
+
+def _require_storage(store: Store, storage: Storage | None) -> None:
+    try:
+        require_storage(storage, store.manifest.about, Path(store.url))
+    except CollectionError as error:  # whose cure is one for collections
+        raise CollectionError(f"{display_path(store.url)} has {kind_of(store.manifest.about)} storage, and what is "
+                              "added to it is stored so: leave --storage out, or make a new store") from error
 
 
 def _require_same(store: Store, extractor: Extractor) -> None:

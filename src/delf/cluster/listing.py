@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ def find_photos(roots: Iterable[str | os.PathLike[str]], *, exclude: Iterable[st
     """The photos in files, folders and below addresses, lazily.
 
     A local one is known by its absolute path, which must be the same on all machines that read it; others by their
-    address. The time of a file in object storage is that of its last change.
+    address. The time of a file in object storage is that of its last change. What lies below two roots is found once.
 
     Args:
         exclude: as for `find_images`. on_error: is told of folders that cannot be read.
@@ -38,7 +39,8 @@ def find_photos(roots: Iterable[str | os.PathLike[str]], *, exclude: Iterable[st
     """
     listed, passed = [os.fspath(root) for root in roots], passed_over or PassedOver()
     patterns = [exclude] if isinstance(exclude, str) else list(exclude)
-    walks = [_remote(root, Exclusion(patterns), on_error, passed) for root in listed if local_path(root) is None]
+    seen = _Seen()
+    walks = [_remote(root, Exclusion(patterns), on_error, passed, seen) for root in listed if local_path(root) is None]
     local = [path for path in map(local_path, listed) if path is not None]
     found = find_images(local, extensions=IMAGE_EXTENSIONS, exclude=patterns, on_error=on_error,
                         passed_over=passed)  # says what is missing at once
@@ -60,7 +62,22 @@ def _recorded(path: Path) -> FileRecord:
     return FileRecord(file_key(path), os.fsencode(path), size, time)
 
 
-def _remote(url: str, exclusion: Exclusion, on_error: _OnError, passed: PassedOver) -> Iterator[FileRecord]:
+@dataclass
+class _Seen:
+    """In object storage: files that were given as roots, and folders that are walked, by their names there."""
+
+    files: set[str] = field(default_factory=set)
+    folders: set[str] = field(default_factory=set)
+
+    def is_new(self, folder: str) -> bool:
+        """Whether a folder is met for the first time, which is noted."""
+        known = folder in self.folders
+        self.folders.add(folder)
+        return not known
+
+
+def _remote(url: str, exclusion: Exclusion, on_error: _OnError, passed: PassedOver,
+            seen: _Seen) -> Iterator[FileRecord]:
     """What is below an address, or the file there. Raises at once where there is nothing."""
     files, root = filesystem_of(url)
     scheme = url.partition("://")[0]
@@ -70,19 +87,24 @@ def _remote(url: str, exclusion: Exclusion, on_error: _OnError, passed: PassedOv
         raise ImageError(f"There is nothing at {display_path(url)} ({type(error).__name__}: {error}): check the "
                          "address, your rights there and the network.") from error
     if about["type"] != "directory":
-        return iter([_remote_record(scheme, about)])
-    return _walk(files, scheme, root, exclusion, on_error, passed)
+        known = about["name"] in seen.files
+        seen.files.add(about["name"])
+        return iter([] if known else [_remote_record(scheme, about)])
+    return _walk(files, scheme, root, exclusion, on_error, passed, seen)
 
 
-def _walk(files: Any, scheme: str, root: str, exclusion: Exclusion, on_error: _OnError,
-          passed: PassedOver) -> Iterator[FileRecord]:
-    above = [_entries(files, root, root, exclusion, on_error)]
+def _walk(files: Any, scheme: str, root: str, exclusion: Exclusion, on_error: _OnError, passed: PassedOver,
+          seen: _Seen) -> Iterator[FileRecord]:
+    above = [_entries(files, root, root, exclusion, on_error)] if seen.is_new(root) else []
     while above:
         about = next(above[-1], None)
         if about is None:
             above.pop()
         elif about["type"] == "directory":
-            above.append(_entries(files, about["name"].rstrip("/"), root, exclusion, on_error))
+            if seen.is_new(folder := about["name"].rstrip("/")):
+                above.append(_entries(files, folder, root, exclusion, on_error))
+        elif about["name"] in seen.files:
+            continue
         elif (extension := Path(about["name"]).suffix.lower()) not in IMAGE_EXTENSIONS:
             passed.count(extension)
         else:

@@ -12,16 +12,18 @@ import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime
+from glob import has_magic
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from delf.collection.segment import new_segment
 from delf.errors import CollectionError, DelfError, MissingDependencyError, missing_dependency
 from delf.files import locked_folder, write_atomically
 from delf.images import display_path
 
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://.+")
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://.*", re.DOTALL)
+_CHECK = "check the permissions, and that the disk is whole and not full"
 _S3 = ("s3", "s3a")
 _OTHERS = {"gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs"}  # which no extra brings
 
@@ -75,13 +77,19 @@ def is_url(text: str | os.PathLike[str]) -> bool:
 
 
 def local_path(text: str | os.PathLike[str]) -> Path | None:
-    """The path that an address or a path means on this machine; None for object storage."""
+    """The path that an address or a path means on this machine; None for object storage.
+
+    Raises:
+        CollectionError: it is the address of a file, without a path.
+    """
     if not is_url(text):
         return Path(text)
-    parts = urlsplit(str(text))
-    if parts.scheme.lower() in ("file", "local"):
-        return Path(unquote(parts.netloc + parts.path))
-    return None
+    scheme, _, rest = str(text).partition("://")
+    if scheme.lower() not in ("file", "local"):
+        return None
+    if not rest:
+        raise CollectionError(f"the address {text} has no path: file:///data/places.store has one")
+    return Path(unquote(rest))
 
 
 def location_of(text: str | os.PathLike[str]) -> Location:
@@ -97,13 +105,19 @@ def location_of(text: str | os.PathLike[str]) -> Location:
 
 def filesystem_of(url: str) -> tuple[Any, str]:
     """The file system of fsspec that an address belongs to, and the path in it. Raises as `location_of`."""
-    scheme = urlsplit(url).scheme.lower()
+    scheme, _, rest = url.partition("://")
+    scheme = scheme.lower()
+    if not rest.strip("/"):
+        raise CollectionError(f"the address {url} names no bucket and no server: one is {scheme}://BUCKET/FOLDER")
     try:
         import fsspec
     except ImportError as error:
         raise missing_dependency("fsspec", "ray", f"the address {url}") from error
+    address = f"{scheme}://{rest}"
     try:
-        filesystem, path = fsspec.core.url_to_fs(url, use_listings_cache=False)
+        # Not by `url_to_fs`, for which `::` in the name of a photo would lead into another file system.
+        kind = fsspec.get_filesystem_class(scheme)
+        filesystem = kind(**kind._get_kwargs_from_urls(address), use_listings_cache=False)
     except ImportError as error:
         if scheme in _S3:
             raise missing_dependency("s3fs", "s3", f"the address {url}") from error
@@ -113,7 +127,10 @@ def filesystem_of(url: str) -> tuple[Any, str]:
     except ValueError as error:
         raise CollectionError(f"there is no storage of the kind {scheme}:// ({error}); give a path, or an address "
                               "such as s3://BUCKET/FOLDER or gs://BUCKET/FOLDER") from error
-    return filesystem, str(path).rstrip("/")
+    except Exception as error:  # some connect at once, and raise errors of many classes
+        raise CollectionError(f"the address {url} does not answer ({type(error).__name__}: {error}); check it, your "
+                              "rights there and the network") from error
+    return filesystem, str(kind._strip_protocol(address)).rstrip("/")
 
 
 class LocalLocation:
@@ -188,19 +205,23 @@ class LocalLocation:
 
     @contextmanager
     def _failures(self) -> Iterator[None]:
+        """A sentence that names the file, where the system says which."""
         try:
             yield
         except OSError as error:
-            raise CollectionError(f"the store {display_path(self.folder)} cannot be used ({error.strerror or error}); "
-                                  "check the path, the permissions and the disk") from error
+            what = self.folder if error.filename is None else error.filename
+            gone = isinstance(error, (FileNotFoundError, IsADirectoryError, NotADirectoryError))
+            raise CollectionError(f"the store {display_path(self.folder)} cannot be used: {display_path(what)} "
+                                  f"({error.strerror or error}); {'put it back from a copy' if gone else _CHECK}"
+                                  ) from error
 
 
 class RemoteLocation:
     """A prefix in object storage."""
 
     def __init__(self, url: str) -> None:
+        self._files, self._root = filesystem_of(url)
         self.url = url.rstrip("/")
-        self._files, self._root = filesystem_of(self.url)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return RemoteLocation, (self.url,)
@@ -256,7 +277,7 @@ class RemoteLocation:
         """As `Location.delete`."""
         with self._failures():
             try:
-                self._files.rm(f"{self._root}/{name}", recursive=True)
+                self._remove([f"{self._root}/{name}"], recursive=True)
             except FileNotFoundError:
                 return
 
@@ -271,9 +292,18 @@ class RemoteLocation:
             with self._failures():
                 try:
                     if there:
-                        self._files.rm(there)
+                        self._remove(there)
                 except FileNotFoundError:  # another process has deleted one, and what is left does no harm
                     return
+
+    def _remove(self, paths: list[str], *, recursive: bool = False) -> None:
+        """Delete what has these very names. `rm` takes some characters for patterns, so that `*` would delete all."""
+        plain = [path for path in paths if not has_magic(path)]
+        if plain:
+            self._files.rm(plain, recursive=recursive)
+        for path in (path for path in paths if has_magic(path)):
+            for file in self._files.find(path) if recursive else [path]:
+                self._files.rm_file(file)
 
     @contextmanager
     def _failures(self) -> Iterator[None]:

@@ -13,6 +13,7 @@ files that it names stay for the grace period of `delf compact` (`delf.cluster.u
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -26,6 +27,7 @@ FORMAT = 1
 SEGMENTS, SHARED, PIECES = "segments", "shared", "pieces"
 _SEGMENT = re.compile(r"[0-9a-f]{32}")
 _FILE = re.compile(r"\w[\w.-]{0,99}")  # no separators: a manifest must not lead out of the store
+_SEAL = "sha256"  # of all that a manifest says else
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -124,6 +126,13 @@ class Manifest:
         return max(learnt or words, key=lambda file: file.bytes, default=None)
 
     @property
+    def paths(self) -> set[str]:
+        """The paths, in the store, of what it names: shared files, facts, and the folders of segments."""
+        return {f"{SHARED}/{file.name}" for file in self.shared} | {
+            path for one in self.segments for path in (f"{SEGMENTS}/{one.name}",
+                                                       f"{SEGMENTS}/{one.name}/{one.facts.name}")}
+
+    @property
     def about(self) -> dict[str, Any]:
         """The entries that the catalogue of a collection would have: model, options, and storage unless it is full."""
         storage = {} if self.storage is None else {"storage": dict(self.storage)}
@@ -138,12 +147,14 @@ class Manifest:
         return replace(self, version=self.version + 1, **changes)
 
     def to_json(self) -> bytes:
-        """The content of its file."""
-        return json.dumps({"format": FORMAT, **asdict(self)}, sort_keys=True, separators=(",", ":")).encode()
+        """The content of its file, with a digest of it."""
+        fields = {"format": FORMAT, **asdict(self)}
+        return _dumped({**fields, _SEAL: _seal(fields)})
 
     @classmethod
     def from_json(cls, data: bytes, where: str) -> Manifest:
-        """Read what `to_json` wrote. where: the address of the store, for messages.
+        """Read what `to_json` wrote. A manifest without its digest, as people leave it who change it by hand, is
+        checked as closely otherwise. where: the address of the store, for messages.
 
         Raises:
             CollectionError: it is damaged, or of a newer format.
@@ -154,6 +165,8 @@ class Manifest:
             if type(written) is int and written > FORMAT:
                 raise CollectionError(f"the store {where} has format {written}, which is newer than this version of "
                                       f"delf reads ({FORMAT}); upgrade delf-retrieval")
+            if fields.pop(_SEAL, None) not in (None, _seal({"format": written, **fields})):
+                raise ValueError(f"it is not what was written, as its {_SEAL} says")
             manifest = cls(**{**fields, "shared": tuple(StoredFile(**file) for file in fields["shared"]),
                               "segments": tuple(map(entry_of, fields["segments"])),
                               "dropped": tuple(Dropped(**path) for path in fields["dropped"])})
@@ -170,6 +183,14 @@ def entry_of(fields: Mapping[str, Any]) -> SegmentEntry:
     """A segment from its fields in JSON. Raises `ValueError`, `TypeError` or `KeyError` if they do not describe one."""
     return SegmentEntry(**{**fields, "files": tuple(StoredFile(**file) for file in fields["files"]),
                            "facts": StoredFile(**fields["facts"])})
+
+
+def _dumped(fields: Mapping[str, Any]) -> bytes:
+    return json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _seal(fields: Mapping[str, Any]) -> str:
+    return hashlib.sha256(_dumped(fields)).hexdigest()
 
 
 def _require_sense(manifest: Manifest) -> None:

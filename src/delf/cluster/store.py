@@ -64,10 +64,12 @@ class Store:
             CollectionError: something is at the place already, or it cannot be written.
         """
         location, path = location_of(place), local_path(place)
-        if cls.exists(place) or (path is not None and path.exists() and not (path.is_dir() and is_unused(path))):
-            raise CollectionError(f"{display_path(location.url)} is there already: give the name of a new store")
         manifest = Manifest(about["model"], about["options"], about.get("storage"))
-        location.write(NAME, manifest.to_json())
+        if path is not None:
+            _make(path)
+        with location.alone():  # two that make one at once do not overwrite each other's
+            _require_nothing(location, path)
+            location.write(NAME, manifest.to_json())
         return cls(location, manifest)
 
     @staticmethod
@@ -118,6 +120,11 @@ class Store:
             raise CollectionError(f"another process has changed the store {display_path(self.url)} meanwhile "
                                   f"(version {newest}); run the same command again, which goes on from there")
 
+    def holds(self, entry: SegmentEntry) -> bool:
+        """Whether all files of a segment that no manifest names yet are there."""
+        there = set(self.location.names(f"{SEGMENTS}/{entry.name}"))
+        return all(file.name in there for file in (*entry.files, entry.facts))
+
     def facts(self, entry: SegmentEntry) -> list[ImageFacts]:
         """The facts of the images of a segment, in the order of their positions.
 
@@ -151,7 +158,7 @@ class Store:
     def fetch_shared(self, file: StoredFile, folder: Path) -> Path:
         """Fetch a shared file into a local folder, and compare it with its digest. Raises as `place`."""
         path = folder / file.name
-        if not path.is_file() or path.stat().st_size != file.bytes:
+        if not path.is_file() or stored_file(path) != file:
             with whole_file(path) as temporary:
                 temporary.unlink()
                 self._fetch(f"{SHARED}/{file.name}", file, temporary)
@@ -199,10 +206,9 @@ class Store:
             with Pool(_FETCHED_AT_ONCE, "delf-fetch") as pool:
                 for done, _ in enumerate(pool.map(lambda entry: self._fetch_segment(entry, folder), wanted)):
                     progress(done + 1, len(wanted))
-            about = {**self.manifest.about, _KNOWN_BY: {"url": self.url, "version": self.manifest.version,
-                                                        "state": state}}
-            if not has_catalogue(folder):
-                Catalogue.create(folder, self.manifest.about).close()
+            known_by = {"url": self.url, "version": self.manifest.version, "state": state}
+            if not has_catalogue(folder):  # of no state yet, so that work that is cut short from now on goes on
+                Catalogue.create(folder, {**self.manifest.about, _KNOWN_BY: {**known_by, "state": ""}}).close()
             for old in folder.glob(f"{_BUILDING}*"):
                 shutil.rmtree(old, ignore_errors=True)
             with tempfile.TemporaryDirectory(prefix=_BUILDING, dir=folder) as scratch, \
@@ -213,7 +219,7 @@ class Store:
                     # Metadata belong to contents and outlive a change of segments: `take_over` leaves them alone.
                     catalogue.describe({known.image.sha256: known.metadata for known in facts if known.files})
                 catalogue.take_over(new)
-                catalogue.say({_KNOWN_BY: about[_KNOWN_BY]})
+                catalogue.say({_KNOWN_BY: known_by})
                 remove_leftovers(folder, catalogue)
             self._forget_words(folder)
 
@@ -260,6 +266,29 @@ def facts_file(images: Iterable[ImageFacts]) -> tuple[StoredFile, bytes]:
     data = facts_to_bytes(images)
     digest = hashlib.sha256(data).hexdigest()
     return StoredFile(f"facts-{digest[:16]}.jsonl", digest, len(data)), data
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise CollectionError(f"{display_path(folder)} is there already: give the name of a new store") from None
+    except (OSError, ValueError) as error:
+        raise CollectionError(f"{display_path(folder)} cannot be made ({getattr(error, 'strerror', None) or error}); "
+                              "give another name, or check the permissions and the disk") from error
+
+
+def _require_nothing(location: Location, path: Path | None) -> None:
+    """Make sure that no store, and nothing else, is at a place."""
+    url = display_path(location.url)
+    if path is not None and has_catalogue(path):
+        raise CollectionError(f"{url} is a collection, and no store: leave --ray out to add to it, or give the name of "
+                              "a new store")
+    if location.read(NAME) is None and location.names(SEGMENTS):
+        raise CollectionError(f"{url} has the segments of a store, and no {NAME}: put a copy of that back, or give the "
+                              "name of a new store")
+    if location.read(NAME) is not None or (path is not None and not is_unused(path)):
+        raise CollectionError(f"{url} is there already: give the name of a new store")
 
 
 def _read(location: Location) -> Manifest:

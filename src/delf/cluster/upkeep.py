@@ -7,6 +7,7 @@ belong to a piece that is being written. So both are deleted only after a grace 
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,8 +25,10 @@ from delf.collection.adding import file_key
 from delf.collection.collection import IMAGES_PER_MERGED_SEGMENT, Progress, silent
 from delf.collection.records import FileRecord
 from delf.errors import CollectionError
+from delf.files import TEMPORARY
 from delf.images import display_path
 
+_SEGMENT = re.compile(r"\.?[0-9a-f]{32}")  # also while it is written
 GRACE = 24 * 3600.0  # seconds: longer than a piece takes, and than a service uses an old manifest
 
 
@@ -133,12 +136,14 @@ def _without(manifest: Manifest, gone: Iterable[str], segments: tuple[SegmentEnt
 
 def _delete(store: Store, until: float) -> int:
     """Delete files and folders that no manifest has named since a time. Returns how many."""
-    manifest, location = store.manifest, store.location
-    due = [one for one in manifest.dropped if one.since <= until]
+    manifest, location = store.refresh(), store.location  # another process may have published meanwhile
+    named = manifest.paths  # words that were learnt again, or what somebody has changed by hand
+    due = [one for one in manifest.dropped if one.since <= until and one.path not in named]
     for one in due:
         location.delete(one.path)
     count, begun = len(due), set[str]()
-    pieces = [f"{PIECES}/{name}" for name in location.names(PIECES)]
+    # By the names that we give: what somebody else has put there is left alone.
+    pieces = [f"{PIECES}/{name}" for name in location.names(PIECES) if piece_of(name) or TEMPORARY.fullmatch(name)]
     # A job may take longer than the grace period: its first pieces are not left over as long as it writes new ones.
     left_over = location.changed(PIECES) <= until
     if left_over:
@@ -151,9 +156,10 @@ def _delete(store: Store, until: float) -> int:
     known = {entry.name for entry in manifest.segments} | begun
     known |= {one.path.split("/")[1] for one in manifest.dropped if one.since > until}
     for name in location.names(SEGMENTS):
-        if name not in known and location.changed(f"{SEGMENTS}/{name}") <= until:
+        if _SEGMENT.fullmatch(name) and name not in known and location.changed(f"{SEGMENTS}/{name}") <= until:
             location.delete(f"{SEGMENTS}/{name}")
             count += 1
-    if due:
-        store.publish(manifest.next(dropped=tuple(one for one in manifest.dropped if one.since > until)))
+    left = tuple(one for one in manifest.dropped if one.since > until and one.path not in named)
+    if left != manifest.dropped:
+        store.publish(manifest.next(dropped=left))
     return count

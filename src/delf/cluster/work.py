@@ -17,9 +17,10 @@ import numpy as np
 from delf.cluster.facts import ImageFacts
 from delf.cluster.listing import is_remote, source_of
 from delf.cluster.locations import Location, filesystem_of, location_of
-from delf.cluster.manifest import SEGMENTS, SHARED, Manifest, SegmentEntry
+from delf.cluster.manifest import SEGMENTS, Manifest, SegmentEntry
 from delf.cluster.pieces import Piece, PieceReport
 from delf.cluster.publishing import written_segment
+from delf.cluster.store import Store
 from delf.codes import Codes, encode
 from delf.collection.adding import image_record
 from delf.collection.packing import Packed, Packing
@@ -170,7 +171,7 @@ def described(extractor: Extractor, photos: tuple[FileRecord, ...], each: int) -
 def _packing(manifest: Manifest, location: Location, scratch: Path) -> Packing:
     """The packing of the store's features, with the visual words of the store if the model brings none."""
     for file in manifest.shared if manifest.storage else ():
-        location.fetch(f"{SHARED}/{file.name}", scratch / file.name)
+        Store(location, manifest).fetch_shared(file, scratch)
     return packing_of(manifest.about, scratch)
 
 
