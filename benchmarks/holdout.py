@@ -31,6 +31,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--manifest", type=Path, required=True, help="file,class,split")
     parser.add_argument("--pairs", type=Path, required=True, help="file0,file1 of verified pairs")
+    parser.add_argument("--most", type=int, help="photos of a held-out class, at most")
     parser.add_argument("--others", type=int, default=300, help="photos of other classes in the database")
     parser.add_argument("--turned", action="store_true")
     parser.add_argument("--street", type=Path, help="the points of verified pairs, as .npz")
@@ -39,6 +40,8 @@ def main() -> None:
     with arguments.manifest.open(newline="") as file:
         rows = list(csv.DictReader(file))
     labels = {row["file"]: row["class"] for row in rows if row["split"] == "holdout"}
+    kept = {name for names in by_class(labels).values() for name in names[: arguments.most]}
+    labels = {name: label for name, label in labels.items() if name in kept}
     others = [row["file"] for row in rows if row["split"] != "holdout"]
     others = sorted(others, key=number)[: arguments.others]
     queries = [name for names in by_class(labels).values() for name in names[::3]]
@@ -51,10 +54,10 @@ def main() -> None:
         cuts = {name: cut(photos / name, name) for name in database}
         points = points_of(arguments.street)
         truth = [in_view(query, one, database, points, cuts) for query, one in zip(queries, truth, strict=True)]
-    kept = [i for i, one in enumerate(truth) if one["easy"] or one["hard"]]
-    write(arguments.output, photos, database, [queries[i] for i in kept], [truth[i] for i in kept],
+    asked = [i for i, one in enumerate(truth) if one["easy"] or one["hard"]]
+    write(arguments.output, photos, database, [queries[i] for i in asked], [truth[i] for i in asked],
           turned=arguments.turned, cuts=cuts)
-    print(f"{arguments.output}: {len(database)} images, {len(kept)} queries")
+    print(f"{arguments.output}: {len(database)} images, {len(asked)} queries")
 
 
 def number(name: str) -> int:

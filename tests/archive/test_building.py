@@ -261,7 +261,9 @@ def test_what_cannot_be_a_data_set_is_told(stub: Any, draw: Callable[..., Path],
     (tmp_path / "new" / "state.json").unlink()
     (tmp_path / "new" / "photos.csv").write_text("file\n")
     with pytest.raises(DelfError, match="is damaged"):
-        build_dataset([], tmp_path / "new", stub)
+        read_photos(tmp_path / "new")
+    assert "is written anew" in build_dataset([], tmp_path / "new", stub).remarks[0]
+    assert len(read_photos(tmp_path / "new")) == 1
     (tmp_path / "new" / "photos.csv").unlink()
     (tmp_path / "new" / "pairs.npz").write_bytes(os.urandom(50))
     assert len(build_dataset([], tmp_path / "new", stub).photos) == 1, "pairs can be found again"

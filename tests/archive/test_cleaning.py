@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from delf.archive import CleanOptions, clean_photos, judge_labels
-from delf.errors import OptionError
+from delf.errors import DelfError, OptionError
 from delf.grouping import Pairs
-from delf.training.photos import LabelledPhoto, read_photos
+from delf.training.photos import LabelledPhoto, SplitOptions, read_photos
 
 
 def labelled(*labels: str) -> list[LabelledPhoto]:
@@ -65,3 +65,21 @@ def test_interrupted_nothing_is_judged(make_stub: Callable[..., Any], draw: Call
     photos = [LabelledPhoto(draw(f"a/{number}.png", number), "a") for number in range(3)]
     found = clean_photos(photos, tmp_path / "c.delf", make_stub(interrupt_after=1))
     assert found.interrupted and not found.judged
+
+
+def test_lists_as_people_have_them_are_judged(stub: Any, draw: Callable[..., Path], tmp_path: Path) -> None:
+    for number in range(3):
+        draw(f"in/{number}.png", number)
+    (tmp_path / "labels.csv").write_bytes(
+        "\ufeffFile;Class\r\nin/0.png;a\r\nin/0.png;a\r\nin/1.png;a\r\nin/1.png;b\r\nin/gone.png;a\r\nin;a\r\n"
+        "in/2.png;alone\r\n".encode())
+    labelled = read_photos(tmp_path / "labels.csv", options=SplitOptions(minimum=1))
+    cleaned = clean_photos(labelled, tmp_path / "c.delf", stub)
+    assert [(one.photo.path.name, one.photo.label, one.why) for one in cleaned.judged] == [
+        ("0.png", "a", "no other of its class verifies it"), ("1.png", "a", "a copy of it is in another class (b)"),
+        ("1.png", "b", "a copy of it is in another class (a)"), ("gone.png", "a", "there is no such file"),
+        ("in", "a", "there is no such file"), ("2.png", "alone", "it is alone in its class")]
+    assert cleaned.added.added == 3, "a folder in a list is no photo"
+    with pytest.raises(DelfError, match=r"gone\.png is no file.*--images"):
+        clean_photos([LabelledPhoto(tmp_path / "gone.png", "a")], tmp_path / "d.delf", stub)
+    assert not (tmp_path / "d.delf").exists()

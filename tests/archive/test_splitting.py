@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from delf.archive import LandmarkRow, PhotoRow, SplitOptions, split_dataset, write_split
+from delf.archive import LandmarkRow, PhotoRow, SplitOptions, publishing, split_dataset, write_split
 from delf.archive.splitting import components
 from delf.archive.tables import PAIRS, write_landmarks, write_photos
 from delf.errors import DelfError, OptionError
@@ -161,6 +161,26 @@ def test_a_folder_is_written_again_and_no_other_one(tmp_path: Path) -> None:
     (tmp_path / "set" / "in" / f"{int(split.queries[0].photo.file[-7:-4]):03}.jpg").unlink()
     with pytest.raises(DelfError, match="is gone"):
         write_split(split, tmp_path / "third")
+
+
+def test_cut_short_it_is_no_benchmark_and_is_written_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    split = split_dataset(made(tmp_path / "set"), HALF)
+    whole = write_split(split, tmp_path / "whole")
+    wanted = {path.name: path.read_bytes() for path in whole.iterdir() if path.is_file()}
+    for writer in ("_put", "_write_training", "_write_index", "_write_queries", "card_text", "_write_truth"):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(publishing, writer, interrupted)
+            write_split(split, tmp_path / "out")
+        assert not (tmp_path / "out" / "gnd.json").exists()
+    (tmp_path / "out" / "images" / "mine.jpg").write_bytes(b"somebody put it there")
+    (tmp_path / "out" / "images" / "more").mkdir()
+    write_split(split, tmp_path / "out")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir() if path.is_file()} == wanted
+    assert (tmp_path / "out" / "images" / "mine.jpg").exists(), "what is not ours stays"
+
+
+def interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_too_few_groups_and_no_pairs_are_told(tmp_path: Path) -> None:

@@ -114,6 +114,7 @@ def test_what_is_wrong_is_a_sentence(delf: Run, draw: Callable[..., Path], tmp_p
     delf("dataset", "build", photo, "-o", tmp_path / "out", "--set", "joining.enough=0").failed("enough", code=2)
     delf("dataset", "split", tmp_path / "in", "-o", tmp_path / "out").failed("no data set", "delf dataset build")
     delf("dataset", "clean", tmp_path / "in", "-o", tmp_path / "c.csv").failed("no folders")
+    delf("dataset", "clean", tmp_path / "c.csv", "-o", tmp_path / "c.csv").failed("another file with -o", code=2)
     delf("evaluate", tmp_path / "in", "--protocol", "revisited").failed("delf score", code=2)
     delf("evaluate", tmp_path / "in", "--protocol", "landmarks").failed("delf dataset split")
     delf("evaluate", tmp_path / "in", "--plot", tmp_path / "x.svg").failed("--protocol landmarks", code=2)

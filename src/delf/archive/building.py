@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from delf.archive.decisions import COLUMNS, read_decisions
+from delf.archive.edited import digest_of, keep_edited
 from delf.archive.numbering import Numbered
 from delf.archive.positions import PlaceOptions, Places, find_places, read_positions, with_places
-from delf.archive.resolving import Effects, resolve
+from delf.archive.resolving import Effects, reanchored, resolve
 from delf.archive.tables import (
     COLLECTION,
     DECISIONS,
@@ -26,6 +27,7 @@ from delf.archive.tables import (
     PhotoRow,
     State,
     collection_of,
+    groups_table,
     read_photos,
     read_state,
     write_bridges,
@@ -39,7 +41,8 @@ from delf.errors import DelfError
 from delf.extractors import Own, as_extractor
 from delf.files import locked_folder, write_atomically
 from delf.grouping import GroupOptions, PairOptions, Pairs, join_pairs, match_collection
-from delf.images import find_images
+from delf.grouping.carrying import load_carried
+from delf.images import display_path, find_images
 
 Progress = Callable[[int, int], None]
 NOTHING_ADDED = AddReport(0, 0, 0, (), False)
@@ -157,17 +160,31 @@ class _Known:
 
     @classmethod
     def read(cls, folder: Path, collection: Collection, positions: str | Path | None, options: BuildOptions) -> _Known:
-        before = read_photos(folder) if (folder / PHOTOS).exists() else []
+        before, remarks = _before(folder)
         state, snapshot, source = read_state(folder), collection.snapshot, folder / DECISIONS
-        effects = resolve(read_decisions(source), snapshot, state, before, source)
+        remarks += keep_edited(folder, before, state)
+        decisions = read_decisions(source)
+        state = reanchored(decisions, snapshot, state, before, load_carried(folder / PAIRS))
+        effects = resolve(decisions, snapshot, state, before, source)
         given: dict[str, tuple[float, float] | None] = {}
-        remarks: list[str] = []
         if positions is not None:
             state = replace(state, positions=os.path.abspath(positions))  # noqa: PTH100 (resolve would follow links)
         if state.positions is not None:
-            given, remarks = read_positions(Path(state.positions), snapshot)
+            given, told = read_positions(Path(state.positions), snapshot)
+            remarks += told
         places = find_places(collection, given, options.places)
-        return cls(state, effects, places, [*effects.remarks, *remarks, *places.remarks])
+        return cls(state, effects, places, [*remarks, *effects.remarks, *places.remarks])
+
+
+def _before(folder: Path) -> tuple[list[PhotoRow], list[str]]:
+    """The photos of the last build, and a sentence where its table cannot be read: it is written anew."""
+    if not (folder / PHOTOS).exists():
+        return [], []
+    try:
+        return read_photos(folder), []
+    except DelfError:
+        return [], [f"{display_path(folder / PHOTOS)} was damaged or changed, and is written anew: decisions on paths "
+                    "that photos had before have no effect"]
 
 
 def _written(folder: Path, added: AddReport, collection: Collection, pairs: Pairs, known: _Known,
@@ -180,8 +197,10 @@ def _written(folder: Path, added: AddReport, collection: Collection, pairs: Pair
     landmarks, rows, bridges = made.landmarks(), made.photos(), made.bridges()
     inside = collection.folder.absolute() == (folder / COLLECTION).absolute()
     place = None if inside else str(collection.folder.absolute())
-    write_state(folder, replace(made.state, collection=place))  # first, so that no number is ever given twice
-    write_photos(folder, rows, {row.group: row.label for row in landmarks})
+    labels = {row.group: row.label for row in landmarks}
+    written = (digest_of(groups_table(rows, labels)), *known.state.written[:1])
+    write_state(folder, replace(made.state, collection=place, written=written))  # first, so that no number is ever
+    write_photos(folder, rows, labels)  # given twice
     write_landmarks(folder, landmarks)
     write_places(folder, made.where())
     write_bridges(folder, bridges)

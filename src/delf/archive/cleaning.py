@@ -9,16 +9,17 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from delf.collection import AddReport, Collection
 from delf.duplicates.table import write_table
-from delf.errors import OptionError
+from delf.errors import DelfError, OptionError
 from delf.extractors import Own, as_extractor
 from delf.grouping import PairOptions, Pairs, match_collection
+from delf.images import display_path
 from delf.training.photos import LabelledPhoto, write_photos
 
 COLUMNS = ("file", "class", "why", "evidence", "partners", "likelier")
@@ -95,16 +96,22 @@ def clean_photos(photos: Sequence[LabelledPhoto], collection: str | Path, extrac
     Raises:
         DelfError: the collection is of another model, or cannot be written.
     """
-    whole = as_extractor(extractor)
+    whole, photos = as_extractor(extractor), tuple(dict.fromkeys(photos))
+    if not any(photo.path.is_file() for photo in photos):
+        raise DelfError("none of the labelled photos is there" + (
+            f": {display_path(photos[0].path)} is no file. Check what the names are relative to (--images)" if photos
+            else ""))
     with Collection.open_or_create(collection, whole) as opened:
-        added = opened.add([photo.path for photo in photos], progress=extracting)
+        added = opened.add([photo.path for photo in photos if photo.path.is_file()], progress=extracting)
         if added.interrupted:
             return Cleaned((), added, interrupted=True)
         pairs = match_collection(opened, whole, pair_options, progress=matching, preparing=preparing)
         if pairs.interrupted:
             return Cleaned((), added, interrupted=True)
         images = [opened.ordinal_of(photo.path) for photo in photos]
-        return Cleaned(judge_labels(photos, images, pairs, options), added)
+        judged = judge_labels(photos, images, pairs, options)
+        return Cleaned(tuple(one if one.photo.path.is_file() else replace(one, why="there is no such file")
+                             for one in judged), added)
 
 
 def judge_labels(photos: Sequence[LabelledPhoto], images: Sequence[int | None], pairs: Pairs,

@@ -27,6 +27,7 @@ from pathlib import Path
 from delf.errors import DelfError, OptionError
 from delf.files import write_atomically
 from delf.images import display_path
+from delf.spreadsheets import delimiter_of
 
 COLUMNS = ("action", "first", "second", "note")
 LINKS = ("merge", "split")
@@ -82,7 +83,7 @@ def append_decision(path: Path, decision: Decision) -> Decision:
     elif not text.endswith("\n"):
         text += "\n"
     row = io.StringIO(newline="")
-    csv.writer(row, delimiter=_delimiter(text), lineterminator="\n").writerow(
+    csv.writer(row, delimiter=delimiter_of(text), lineterminator="\n").writerow(
         (decision.action, decision.first, decision.second, decision.note))
     _write(path, text + row.getvalue())
     written = read_decisions(path)
@@ -111,7 +112,7 @@ def undo_decision(path: Path, line: int | None = None) -> Decision | None:
 
 def _parsed(path: Path, text: str) -> Iterator[tuple[Decision, range]]:
     """Each decision, and the lines that it takes (from 1)."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text), strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter_of(text), strict=True)
     header, start = None, 1
     try:
         for row in reader:
@@ -140,12 +141,6 @@ def _columns(path: Path, cells: Sequence[str]) -> list[int]:
     if not set(COLUMNS[:3]) <= set(names):
         raise DelfError(f"{display_path(path)} must begin with the line {','.join(COLUMNS)}, as docs/archive.md has it")
     return [names.index(name) if name in names else -1 for name in COLUMNS]
-
-
-def _delimiter(text: str) -> str:
-    """A comma, or the semicolon that spreadsheets write in some countries."""
-    first = next((line for line in text.splitlines() if line.strip() and not line.startswith("#")), "")
-    return ";" if first.count(";") > first.count(",") else ","
 
 
 def _text(path: Path) -> str:

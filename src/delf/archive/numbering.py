@@ -64,15 +64,15 @@ class Numbered:
     def names(self) -> tuple[dict[int, str], list[str]]:
         """The name of each group that has one, by its place, and a sentence for each that goes without.
 
-        Of several names for a group the last counts, and a name is of one group.
+        Of several names for a group the last counts, and a name is of the group that has it first.
         """
-        names = {self.group_of[image]: decision.second for image, decision in self.effects.names
-                 if image in self.group_of}
+        named = {self.group_of[image]: decision for image, decision in self.effects.names if image in self.group_of}
         owners: dict[str, int] = {}
         remarks = []
-        for at, name in sorted(names.items(), key=lambda one: self.numbers[one[0]]):
+        for at, decision in sorted(named.items(), key=lambda one: one[1].line):
             if at in self.thrown_out:
                 continue
+            name = decision.second
             if owners.setdefault(name, at) != at:
                 remarks.append(f"the groups {self.numbers[owners[name]]} and {self.numbers[at]} have one name, "
                                f"{name!r}, and the latter goes without: merge them, or give it another name")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from delf.collection import Collection, Snapshot
 from delf.errors import DelfError, OptionError
 from delf.grouping import Pairs
 from delf.images import display_path
+from delf.spreadsheets import read_sheet
 from delf.types import IntArray
 
 COLUMNS = ("file", "latitude", "longitude")
@@ -113,13 +113,14 @@ def with_places(pairs: Pairs, places: Places, options: PlaceOptions) -> Pairs:
 def read_positions(path: Path, snapshot: Snapshot) -> tuple[dict[str, tuple[float, float] | None], list[str]]:
     """Positions from a CSV by the key of an image, and sentences on what is wrong with some lines.
 
-    A file is named as it is found from here, or from the folder of the CSV; a photo without numbers has no position.
+    A file is named as it is found from here, or from the folder of the CSV; a photo without numbers has no position,
+    and of several lines on one photo the last counts.
 
     Raises:
         DelfError: the file cannot be read, or has no such columns.
     """
     found: dict[str, tuple[float, float] | None] = {}
-    absent, absurd = [], []
+    absent, absurd, contrary = [], [], []
     for line, name, latitude, longitude in _rows(path):
         key = next((snapshot.key_of(image) for place in (Path(name), path.parent / name)
                     if (image := snapshot.ordinal_of(place)) is not None), None)
@@ -129,25 +130,30 @@ def read_positions(path: Path, snapshot: Snapshot) -> tuple[dict[str, tuple[floa
         elif position is None and (latitude or longitude):
             absurd.append(line)
         else:
+            if found.get(key, position) != position:
+                contrary.append(line)
             found[key] = position
-    told = ((absent, "name no photo that is here"),
-            (absurd, "have a position that is none (zeros, or beyond 90 degrees of latitude or 180 of longitude)"))
-    return found, [f"{len(lines):,} line{'s' if len(lines) > 1 else ''} of {display_path(path)} {what}: line "
+    told = ((absent, "no photo that is here has the name in"),
+            (absurd, "a position that is none (no numbers, zeros, or beyond 90 degrees of latitude or 180 of "
+                     "longitude) is in"),
+            (contrary, "another position for the same photo, of which the last one counts, is in"))
+    return found, [f"{what} {len(lines):,} line{'s' if len(lines) > 1 else ''} of {display_path(path)}: line "
                    f"{', '.join(map(str, lines[:NAMED]))}{' and others' if len(lines) > NAMED else ''}"
                    for lines, what in told if lines]
 
 
 def _rows(path: Path) -> Iterator[tuple[int, str, str, str]]:
     try:
-        text = path.read_bytes().decode("utf-8-sig", "surrogateescape")
-        reader = csv.DictReader(io.StringIO(text, newline=""))
-        if not set(COLUMNS) <= set(reader.fieldnames or ()):
-            raise DelfError(f"{display_path(path)} needs the columns {','.join(COLUMNS)} in its first line")
-        for row in reader:
-            name, latitude, longitude = ((row[column] or "").strip() for column in COLUMNS)
-            yield reader.line_num, name, latitude, longitude
-    except (OSError, ValueError, csv.Error) as error:
-        raise DelfError(f"{display_path(path)} cannot be read as a CSV of positions ({error})") from error
+        sheet = read_sheet(path.read_bytes())
+    except (OSError, csv.Error) as error:
+        raise DelfError(f"{display_path(path)} cannot be read as a CSV of positions ({error}): mend it or put it back, "
+                        "or name another one with --positions; one with nothing but the line "
+                        f"{','.join(COLUMNS)} takes all positions of before away") from error
+    if not set(COLUMNS) <= sheet.columns:
+        raise DelfError(f"{display_path(path)} needs the columns {','.join(COLUMNS)} in its first line")
+    for line, row in zip(sheet.lines, sheet.rows, strict=True):
+        name, latitude, longitude = (row[column].strip() for column in COLUMNS)
+        yield line, name, latitude.replace(",", "."), longitude.replace(",", ".")
 
 
 def _position(latitude: str, longitude: str) -> tuple[float, float] | None:

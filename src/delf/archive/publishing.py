@@ -19,6 +19,7 @@ An ID is the first 16 hexadecimal digits of the SHA-256 of a photo, so that it i
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -33,8 +34,9 @@ from delf.errors import DelfError
 from delf.files import replacing, write_atomically
 from delf.images import display_path
 
-CARD = "card.json"
+CARD, TRUTH = "card.json", "gnd.json"
 SHORT = 16  # digits of an ID
+_ID = re.compile(r"[0-9a-f]{16,64}")
 PUBLIC = 3  # one query of so many is Public, the others are Private
 
 Progress = Callable[[int, int], None]
@@ -43,6 +45,8 @@ Progress = Callable[[int, int], None]
 def write_split(split: Split, folder: str | Path, *, copy: bool = False, about: Mapping[str, Any] | None = None,
                 progress: Progress = lambda done, total: None) -> Path:
     """Write a data set into a new folder, or over the one that was written there before.
+
+    The ground truth is written last: what was cut short is no benchmark, and the same call makes it whole.
 
     Args:
         copy: whether images/ has the photos themselves; else links to where they are. about: what the card says beside
@@ -57,13 +61,15 @@ def write_split(split: Split, folder: str | Path, *, copy: bool = False, about: 
         raise DelfError(f"{display_path(folder)} holds other files: name a new folder, or one that was split before")
     names = short_names(split)
     (folder / "images").mkdir(parents=True, exist_ok=True)
+    card = card_of(split, about or {})
+    write_atomically(folder / CARD, f"{json.dumps(card, indent=1)}\n".encode())  # which says that the folder is ours
+    (folder / TRUTH).unlink(missing_ok=True)
     _write_images(split, folder / "images", names, copy, progress)
     _write_training(split, folder, names)
     _write_index(split, folder, names)
     _write_queries(split, folder, names)
-    card = card_of(split, about or {})
     write_atomically(folder / "README.md", card_text(card).encode("utf-8", "surrogateescape"))
-    write_atomically(folder / CARD, f"{json.dumps(card, indent=1)}\n".encode())
+    _write_truth(split, folder, names)
     return folder
 
 
@@ -78,7 +84,8 @@ def _write_images(split: Split, folder: Path, names: Mapping[str, str], copy: bo
     rows = split.of("index", "query")
     wanted = {f"{names[row.key]}{Path(row.file).suffix.lower()}": Path(row.file) for row in rows}
     for path in folder.iterdir():
-        if path.name not in wanted or path.is_symlink():  # of another split, or of photos that have moved since
+        ours = path.is_symlink() or (path.is_file() and _ID.fullmatch(path.stem))
+        if ours and (path.name not in wanted or path.is_symlink()):  # of another split, or of photos that have moved
             path.unlink()
     for done, (name, source) in enumerate(wanted.items(), start=1):
         if not source.is_file():
@@ -125,7 +132,7 @@ def _write_index(split: Split, folder: Path, names: Mapping[str, str]) -> None:
                  for number, row in sorted(split.landmarks.items()) if number in asked))
 
 
-def _write_queries(split: Split, folder: Path, names: Mapping[str, str]) -> None:
+def _write_truth(split: Split, folder: Path, names: Mapping[str, str]) -> None:
     index = [names[row.key] for row in split.of("index")]
     places = {name: place for place, name in enumerate(index)}
 
@@ -135,13 +142,16 @@ def _write_queries(split: Split, folder: Path, names: Mapping[str, str]) -> None
     truth = {"imlist": index, "qimlist": [names[query.photo.key] for query in split.queries],
              "gnd": [{"easy": numbers(query.easy), "hard": numbers(query.hard), "junk": numbers(query.junk)}
                      for query in split.queries]}
-    write_atomically(folder / "gnd.json", f"{json.dumps(truth)}\n".encode())
+    write_atomically(folder / TRUTH, f"{json.dumps(truth)}\n".encode())
+
+
+def _write_queries(split: Split, folder: Path, names: Mapping[str, str]) -> None:
     ids = [(names[query.photo.key], query) for query in split.queries]
     write_table(folder / "test.csv", ("id", "url"), ((name, query.photo.file) for name, query in ids))
     write_table(folder / "recognition_solution.csv", ("id", "landmarks", "Usage"),
                 ((name, _cell(query.photo.group), _usage(query.photo.key)) for name, query in ids))
     write_table(folder / "retrieval_solution.csv", ("id", "images", "Usage"), (
-        (name, " ".join(index[place] for place in numbers((*query.easy, *query.hard))) or "None",
+        (name, " ".join(sorted(names[key] for key in (*query.easy, *query.hard))) or "None",
          _usage(query.photo.key) if query.easy or query.hard else "Ignored") for name, query in ids))
     write_table(folder / "queries.csv", ("id", "kind", "landmark_id", "latitude", "longitude", "file"),
                 ((name, query.kind, _cell(query.photo.group), _cell(query.photo.latitude),

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from delf.archive.decisions import Decision
 from delf.archive.tables import PhotoRow, State
 from delf.collection import Snapshot
 from delf.errors import DelfError
+from delf.grouping.carrying import Carried
 from delf.images import display_path
 
 DIGITS = 19  # more than any number of a group has
@@ -47,8 +48,7 @@ def resolve(decisions: Sequence[Decision], snapshot: Snapshot, state: State, bef
         DelfError: decisions contradict each other; the text names their lines.
     """
     known = _Photos(snapshot, state, before, decisions)
-    removed = {image for decision in decisions if decision.action == "remove"
-               and not known.is_group(decision.first) and (image := known.image(decision.first)) is not None}
+    removed = known.removed()
     remarks: list[str] = []
     links: dict[str, list[tuple[int, int, Decision]]] = {"merge": [], "split": []}
     groups: dict[str, list[tuple[int, Decision]]] = defaultdict(list)
@@ -74,6 +74,56 @@ def resolve(decisions: Sequence[Decision], snapshot: Snapshot, state: State, bef
                    frozenset(removed), tuple(groups["remove"]), tuple(told), tuple(groups["rename"]), tuple(remarks))
 
 
+def reanchored(decisions: Sequence[Decision], snapshot: Snapshot, state: State, before: Sequence[PhotoRow],
+               pairs: Carried | None) -> State:
+    """The state in which groups whose photo is gone, or thrown out, are known by another one of theirs.
+
+    It is the one that the lost photo made the surest pair with; where a person has merged groups, each needs one of its
+    own, so that their numbers mean what they did. Arguments as for `resolve`; pairs: those of the last build.
+    """
+    known = _Photos(snapshot, state, before, decisions)
+    removed = known.removed()
+
+    def is_there(key: str) -> bool:
+        return (image := snapshot.ordinal_of_key(key)) is not None and image not in removed
+
+    lost = {number: key for number, key in sorted(state.anchors.items()) if not is_there(key)}
+    group_of = {row.key: row.group for row in before if row.group is not None}
+    partners = _partners(pairs, set(lost.values()))
+    anchors, taken = dict(state.anchors), set(state.anchors.values())
+    for number, key in lost.items():
+        sure, group = partners.get(key, {}), group_of.get(key)
+        left = [one for one in known.members(group) if one not in taken and is_there(one)]
+        best = max(left, key=lambda one: sure.get(one, 0.0), default=None)  # without a pair the representative
+        if best is not None and (group == number or best in sure):
+            anchors[number] = best
+            taken.add(best)
+    return replace(state, anchors=anchors)
+
+
+def _partners(pairs: Carried | None, keys: set[str]) -> dict[str, dict[str, float]]:
+    """The photos that some photos make a pair with, and how sure that is."""
+    found: dict[str, dict[str, float]] = defaultdict(dict)
+    if pairs is not None and keys:
+        for (one, other), sure in zip(pairs.pairs.tolist(), pairs.probability.tolist(), strict=True):
+            for key, partner in ((pairs.keys[one], pairs.keys[other]), (pairs.keys[other], pairs.keys[one])):
+                if key in keys:
+                    found[key][partner] = sure
+    return found
+
+
+def _named(decisions: Sequence[Decision]) -> dict[str, str]:
+    """The number or photo that each name stands for, those of before included; it is of the group that had it first."""
+    known: dict[str, str] = {}
+    now: dict[str, str] = {}
+    for decision in (decision for decision in decisions if decision.action == "rename"):
+        group = known.get(decision.first, decision.first)
+        if now.get(known.get(decision.second, "")) != decision.second:
+            known[decision.second] = group
+        now[group] = decision.second
+    return known
+
+
 class _Photos:
     """Finds the photo that a reference means: of a group the one that it is known by, or another one of it."""
 
@@ -85,7 +135,16 @@ class _Photos:
         for row in sorted(before, key=lambda row: row.role != "representative"):
             if row.group is not None:
                 self._members[row.group].append(row.key)
-        self._names = {decision.second: decision.first for decision in decisions if decision.action == "rename"}
+        self._decisions, self._names = decisions, _named(decisions)
+
+    def members(self, group: int | None) -> Sequence[str]:
+        """The keys of the photos of a group in the last build, the representative first."""
+        return self._members.get(group or 0, ())
+
+    def removed(self) -> set[int]:
+        """The images of photos, not groups, that decisions throw out."""
+        return {image for decision in self._decisions if decision.action == "remove"
+                and not self.is_group(decision.first) and (image := self.image(decision.first)) is not None}
 
     def is_group(self, reference: str) -> bool:
         """Whether it is the number or the name of a group, and no photo."""

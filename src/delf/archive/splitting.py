@@ -138,7 +138,7 @@ def split_dataset(folder: str | Path, options: SplitOptions | None = None) -> Sp
     if not roles.test:
         raise DelfError(f"{display_path(folder)} has no group for an index and queries: of {len(landmarks):,} groups "
                         f"{len(roles.eligible):,} have {options.minimum} different photos or more. Add photos, or "
-                        "ask for less with --set minimum=2 --set test=0.5")
+                        "ask for less with --set minimum=2 --set test=0.5; near-duplicates and copies do not count")
     sets = _sets(photos, roles, options)
     for key, row in photos.items():
         if row.group is None and any(sets[partner] in ("train", "val", "holdout")

@@ -17,12 +17,12 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from delf.duplicates.table import write_table
+from delf.duplicates.table import table_bytes, write_table
 from delf.errors import DelfError
 from delf.files import write_atomically
 from delf.images import display_path
@@ -34,6 +34,7 @@ PLACES, BRIDGES, DECISIONS, PAIRS, STATE = "places.csv", "bridges.csv", "decisio
 ROLES = ("representative", "member", "duplicate", "copy", "alone", "removed")
 FORMAT = 1
 Row = Mapping[str, str]
+Meant = TypeVar("Meant")
 
 
 @dataclass(frozen=True)
@@ -135,20 +136,26 @@ class BridgeRow:
 @dataclass(frozen=True)
 class State:
     """By which photo each group is known: the key of the first one that stood for it. next: the number of a new one.
-    collection: where that is, if it is not in the folder. positions: the CSV that was given last.
+    collection: where that is, if it is not in the folder. positions: the CSV that was given last. written: digests of
+    groups.csv as the last builds wrote it, the newest first.
     """
 
     anchors: Mapping[int, str] = field(default_factory=dict)
     next: int = 1
     collection: str | None = None
     positions: str | None = None
+    written: tuple[str, ...] = ()
 
 
-def write_photos(folder: Path, rows: list[PhotoRow], labels: Mapping[int, str]) -> None:
-    """groups.csv and photos.csv. labels: what groups.csv calls each group."""
+def groups_table(rows: Sequence[PhotoRow], labels: Mapping[int, str]) -> bytes:
+    """groups.csv, as it is in a file. labels: what it calls each group."""
+    return table_bytes(("file", "group"), ((row.file, "" if row.group is None else labels[row.group]) for row in rows))
+
+
+def write_photos(folder: Path, rows: Sequence[PhotoRow], labels: Mapping[int, str]) -> None:
+    """groups.csv and photos.csv. labels: as for `groups_table`."""
     write_table(folder / PHOTOS, tuple(PhotoRow.__dataclass_fields__), (row.cells() for row in rows))
-    write_table(folder / GROUPS, ("file", "group"),
-                ((row.file, "" if row.group is None else labels[row.group]) for row in rows))
+    write_atomically(folder / GROUPS, groups_table(rows, labels))
 
 
 def write_landmarks(folder: Path, rows: list[LandmarkRow]) -> None:
@@ -168,32 +175,30 @@ def write_bridges(folder: Path, rows: list[BridgeRow]) -> None:
 
 def read_photos(folder: Path) -> list[PhotoRow]:
     """The photos of a data set. Raises `DelfError` where there is none, or its table is damaged."""
-    return [PhotoRow(row["file"], row["key"], _whole(row["group"]), row["role"], row["of"], int(row["partners"]),
-                     _whole(row["place"]), _number(row["latitude"]), _number(row["longitude"]),
-                     row["captured_at"] or None)
-            for row in _read(folder / PHOTOS, tuple(PhotoRow.__dataclass_fields__))]
+    return _read(folder / PHOTOS, tuple(PhotoRow.__dataclass_fields__), lambda row: PhotoRow(
+        row["file"], row["key"], _whole(row["group"]), row["role"], row["of"], int(row["partners"]),
+        _whole(row["place"]), _number(row["latitude"]), _number(row["longitude"]), row["captured_at"] or None))
 
 
 def read_landmarks(folder: Path) -> list[LandmarkRow]:
     """The groups of a data set. Errors as for `read_photos`."""
-    return [LandmarkRow(int(row["group"]), row["name"], row["landmark"], int(row["photos"]), int(row["distinct"]),
-                        row["representative"], _number(row["latitude"]), _number(row["longitude"]), int(row["places"]))
-            for row in _read(folder / LANDMARKS, tuple(LandmarkRow.__dataclass_fields__))]
+    return _read(folder / LANDMARKS, tuple(LandmarkRow.__dataclass_fields__), lambda row: LandmarkRow(
+        int(row["group"]), row["name"], row["landmark"], int(row["photos"]), int(row["distinct"]),
+        row["representative"], _number(row["latitude"]), _number(row["longitude"]), int(row["places"])))
 
 
 def read_bridges(folder: Path) -> list[BridgeRow]:
     """The bridges of a data set. Errors as for `read_photos`."""
-    return [BridgeRow(row["first"], row["second"], _whole(row["first_group"]), _whole(row["second_group"]),
-                      float(row["probability"]), int(row["inliers"]), float(row["evidence"]), float(row["needed"]),
-                      row["why"])
-            for row in _read(folder / BRIDGES, tuple(BridgeRow.__dataclass_fields__))]
+    return _read(folder / BRIDGES, tuple(BridgeRow.__dataclass_fields__), lambda row: BridgeRow(
+        row["first"], row["second"], _whole(row["first_group"]), _whole(row["second_group"]),
+        float(row["probability"]), int(row["inliers"]), float(row["evidence"]), float(row["needed"]), row["why"]))
 
 
 def write_state(folder: Path, state: State) -> None:
     """state.json."""
     groups = {str(number): key for number, key in sorted(state.anchors.items())}
     content = {"format": FORMAT, "collection": state.collection, "positions": state.positions, "next": state.next,
-               "groups": groups}
+               "written": list(state.written), "groups": groups}
     write_atomically(folder / STATE, f"{json.dumps(content, indent=1)}\n".encode())
 
 
@@ -205,8 +210,10 @@ def read_state(folder: Path) -> State:
         if content["format"] != FORMAT:
             raise DelfError(f"{display_path(path)} is of another version of delf: use that, or build into a new folder")
         anchors = {int(number): str(key) for number, key in content["groups"].items()}
-        places = [None if content.get(name) is None else str(content[name]) for name in ("collection", "positions")]
-        return State(anchors, max([int(content["next"]), *(number + 1 for number in anchors)]), *places)
+        collection, positions = (None if content.get(name) is None else str(content[name])
+                                 for name in ("collection", "positions"))
+        return State(anchors, max([int(content["next"]), *(number + 1 for number in anchors)]), collection, positions,
+                     tuple(map(str, content.get("written", ()))))
     except FileNotFoundError:
         return State()
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -221,7 +228,8 @@ def collection_of(folder: Path, given: str | Path | None = None) -> Path:
     return folder / COLLECTION if kept is None else Path(kept)
 
 
-def _read(path: Path, columns: tuple[str, ...]) -> Iterator[Row]:
+def _read(path: Path, columns: tuple[str, ...], meant: Callable[[Row], Meant]) -> list[Meant]:
+    found = []
     try:
         text = path.read_bytes().decode("utf-8", "surrogateescape")
         reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
@@ -230,7 +238,8 @@ def _read(path: Path, columns: tuple[str, ...]) -> Iterator[Row]:
         for row in reader:
             if None in row.values() or None in row:
                 raise ValueError(f"line {reader.line_num} has another number of cells than the first")
-            yield row
+            found.append(meant(row))
+        return found
     except FileNotFoundError as error:
         raise DelfError(f"{display_path(path.parent)} is no data set: it has no {path.name}. Make one with 'delf "
                         f"dataset build PHOTOS -o {display_path(path.parent)}'") from error

@@ -232,10 +232,14 @@ def clean(
     [bold]delf train cpu --data clean.csv --start resnet18.safetensors -o landmarks.safetensors[/bold]
     """
     from delf.archive import CleanOptions, clean_photos
+    from delf.errors import OptionError
     from delf.images import display_path
     from delf.settings import with_settings
     from delf.training.photos import SplitOptions, read_photos
 
+    if output.absolute() == photos.absolute():
+        raise OptionError(f"the photos that stay would take the place of the whole list {display_path(photos)}: name "
+                          "another file with -o")
     silent = quiet or json
     extraction, others = extraction_options(settings)
     options = with_settings(CleanOptions(), others)

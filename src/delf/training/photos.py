@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from delf.errors import DelfError, ImageError, OptionError
 from delf.files import replacing
 from delf.images import find_images, read_image, resize
+from delf.spreadsheets import read_sheet
 from delf.types import ImageArray
 
 SPLITS = ("train", "val", "holdout")
@@ -131,13 +132,14 @@ def _of_folder(folder: Path, report: Callable[[str], None]) -> Iterator[Labelled
 
 def _of_csv(path: Path, images: Path, report: Callable[[str], None]) -> Iterator[LabelledPhoto]:
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            columns, rows = set(reader.fieldnames or ()), list(reader)
+        data = path.read_bytes()
+        data.decode("utf-8")  # names of files that are no text are refused, as they could not be written again
+        sheet = read_sheet(data)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DelfError(f"{path} cannot be read as a CSV file ({error})") from error
+    columns, rows = sheet.columns, sheet.rows
     if {"file", "class"} <= columns:
-        fields = [(row["file"], row["class"], row.get("split") or "") for row in rows]
+        fields = [(row["file"], row["class"], row.get("split", "")) for row in rows]
     elif {"id", "landmark_id"} <= columns:
         place = _landmarks_file(images)
         fields = [(row["id"] and place(row["id"]), row["landmark_id"], "") for row in rows
@@ -146,7 +148,7 @@ def _of_csv(path: Path, images: Path, report: Callable[[str], None]) -> Iterator
             report(f"left out: {len(rows) - len(fields):,} photos of {path} whose landmark is {UNLABELLED!r}")
     elif {"landmark_id", "images"} <= columns:
         place = _landmarks_file(images)
-        fields = [(place(name), row["landmark_id"], "") for row in rows for name in (row["images"] or "").split()]
+        fields = [(place(name), row["landmark_id"], "") for row in rows for name in row["images"].split()]
     else:
         raise DelfError(f"{path} needs the columns 'file' and 'class' (and 'split', if there are splits), or those of "
                         "Google Landmarks: 'id' and 'landmark_id', or 'landmark_id' and 'images'")

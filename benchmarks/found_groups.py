@@ -1,0 +1,156 @@
+"""Training on groups that `delf dataset build` finds, beside training on the true labels of the same photos.
+
+    python benchmarks/holdout.py --manifest MANIFEST.csv --pairs verified.csv --most 18 --others 60 -o runs/judge
+    python benchmarks/found_groups.py MANIFEST.csv [MORE.csv] --start TRUNK.safetensors --judge runs/judge \\
+        [--without "ie_tower_*"] [--most 8] [--seeds 0 1] [--folder runs/found]
+
+A manifest has `file,class,split`. The photos of its held-out classes are left out: they judge. Of each other class at
+most so many photos are taken, by a hash of their names, and `build` gets them without a label. Then a model is trained
+by one recipe (`ablation/found.toml`: attention, on the frozen ImageNet trunk), in as many steps of as many photos,
+
+- on the groups that were found, each a class, of three different photos or more,
+- on the same photos with their true classes,
+- on all photos with their true classes,
+
+and the model without training chooses features by their norm. Judged is mAP Easy / Medium / Hard by votes, without
+verification, with 300 features of a photo, on the folder that `holdout.py` makes. "worse" is how often the mean over
+queries, drawn anew (1,000 times), is below that of the groups for Medium. What is there already is not done again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import fnmatch
+import sys
+import time
+from collections import Counter, defaultdict
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from holdout import number
+from numpy.typing import NDArray
+from quality import SHARED, progress
+
+from delf.archive import build_dataset, read_photos
+from delf.archive.splitting import POSITIVE
+from delf.evaluate import evaluate_folder
+from delf.evaluation import read_ground_truth, read_ranking, score_ranks
+from delf.features import Delf
+from delf.network.export import export_onnx
+from delf.network.model import DelfModel
+from delf.training.photos import LabelledPhoto, write_photos
+from delf.training.recipe import Recipe, train_model
+
+RECIPE = Path(__file__).parent / "ablation" / "found.toml"
+MINIMUM = 3  # different photos of a group that is learnt from, as `delf dataset split` has it
+FEATURES, SCALES = 300, (0.25, 0.3536, 0.5, 0.7071, 1.0)
+FOUND = "found groups"
+Labels = dict[Path, str]
+
+
+def main() -> None:
+    """Build, train and judge what is missing, and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("manifests", type=Path, nargs="+", metavar="MANIFEST.csv", help="file,class,split")
+    parser.add_argument("--start", type=Path, default=SHARED / "weights" / "resnet18_imagenet_to_layer3.safetensors")
+    parser.add_argument("--judge", type=Path, required=True, help="a folder that holdout.py has made")
+    parser.add_argument("--without", nargs="*", default=[], help="classes that are left out, with * for any letters")
+    parser.add_argument("--most", type=int, default=8, help="photos of a class")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--folder", type=Path, default=Path("runs/found"))
+    arguments = parser.parse_args()
+    labels = chosen(arguments.manifests, arguments.without, arguments.most)
+    start = time.process_time()
+    built = build_dataset(list(labels), arguments.folder / "landmarks", Delf.load("delf-r18-int8", threads=1),
+                          extracting=progress("extracting"), matching=progress("matching"))
+    if built.interrupted:
+        sys.exit("interrupted: the same command goes on")
+    print(f"built in {time.process_time() - start:.0f} s of a processor", file=sys.stderr)
+    found = groups_of(arguments.folder / "landmarks")
+    sets = {FOUND: found, "true classes of these photos": {path: labels[path] for path in found},
+            "true classes": labels}
+    print_groups(found, labels)
+    rankings = {"no training": [judged("untrained", {}, 0, arguments)]}
+    for name, some in sets.items():
+        rankings[name] = [judged(name.replace(" ", "-"), some, seed, arguments) for seed in arguments.seeds]
+    print_scores(rankings, sets, arguments.judge)
+
+
+def chosen(manifests: list[Path], without: list[str], most: int) -> Labels:
+    """Photos to learn from, with their true classes; a class of several manifests is one."""
+    by_class: dict[str, list[tuple[int, Path]]] = defaultdict(list)
+    for manifest in manifests:
+        with manifest.open(newline="") as file:
+            for row in csv.DictReader(file):
+                if row["split"] != "holdout" and not any(fnmatch.fnmatch(row["class"], one) for one in without):
+                    by_class[row["class"]].append((number(row["file"]), manifest.parent / row["file"]))
+    return {path: name for name, photos in sorted(by_class.items()) for _, path in sorted(photos)[:most]}
+
+
+def groups_of(folder: Path) -> Labels:
+    """The group of each photo of one that has enough, near-duplicates left out."""
+    rows = [row for row in read_photos(folder) if row.group is not None and row.role in POSITIVE]
+    sizes = Counter(row.group for row in rows)
+    return {Path(row.file): str(row.group) for row in rows if sizes[row.group] >= MINIMUM}
+
+
+def print_groups(found: Labels, labels: Labels) -> None:
+    """What `build` made of the photos."""
+    members: dict[str, Counter[str]] = defaultdict(Counter)
+    for path, group in found.items():
+        members[group][labels[path]] += 1
+    right = sum(count * (count - 1) for some in members.values() for count in some.values())
+    pairs = sum(some.total() * (some.total() - 1) for some in members.values())
+    print(f"{len(labels)} photos of {len(set(labels.values()))} classes; {len(found)} in {len(members)} groups of "
+          f"{MINIMUM} or more, with photos of {len({labels[path] for path in found})} classes; "
+          f"{sum(len(some) > 1 for some in members.values())} groups have several classes; {100 * right / pairs:.1f} % "
+          "of the pairs in a group are of one class")
+
+
+def judged(name: str, labels: Labels, seed: int, arguments: argparse.Namespace) -> Path:
+    """The file of rankings of a model, trained on labels (or not, where there are none)."""
+    model = Path(arguments.folder / f"{name}-{seed}.safetensors")
+    ranking, exact = model.with_suffix(".json"), model.with_suffix(".onnx")
+    if not model.is_file():
+        recipe, start = Recipe.read(RECIPE), time.process_time()
+        stages = tuple(replace(plan, loop=replace(plan.loop, seed=seed)) for plan in recipe.stages if labels)
+        photos = [LabelledPhoto(path, label) for path, label in labels.items()]
+        some = photos or [LabelledPhoto(path, "") for path in groups_of(arguments.folder / "landmarks")]
+        write_photos(photos, model.with_suffix(".csv"))
+        train_model(replace(recipe, stages=stages), some, model, start=arguments.start, validate=False)
+        print(f"{name}, seed {seed}: trained in {time.process_time() - start:.0f} s of a processor", file=sys.stderr)
+    if not exact.is_file():
+        export_onnx(DelfModel.from_pretrained(model), exact)
+    if not ranking.is_file():
+        extractor = Delf.load(exact, threads=1, max_features=FEATURES, scales=SCALES, details=None)
+        evaluate_folder(arguments.judge, extractor, method="delf-votes", save_predictions=ranking,
+                        extracting=progress(f"{name} photos"), searching=progress(f"{name} queries"))
+    return ranking
+
+
+def print_scores(rankings: dict[str, list[Path]], sets: dict[str, Labels], judge: Path) -> None:
+    """A line for each set of labels: the mean over seeds."""
+    truth = read_ground_truth(judge / "gnd.json")
+    scores = {name: [score_ranks(read_ranking(file, truth).ranks, truth) for file in files]
+              for name, files in rankings.items()}
+    medium = {name: np.array([one.ap["medium"] for one in some], np.float64).mean(axis=0)
+              for name, some in scores.items()}
+    print("learnt from                   photos  classes  E / M / H            each seed (M)  worse")
+    for name, some in scores.items():
+        labels = sets.get(name, {})
+        cells = " / ".join(f"{np.mean([one.map[kind] or 0.0 for one in some]):.1f}" for kind in ("easy", "medium", "hard"))
+        each = " ".join(f"{one.map['medium']:.1f}" for one in some)
+        print(f"{name:<28}  {len(labels):>6}  {len(set(labels.values())):>7}  {cells}  {each}  "
+              f"{100 * worse(medium[name], medium[FOUND]):.0f} %")
+
+
+def worse(some: NDArray[np.float64], others: NDArray[np.float64], draws: int = 1000) -> float:
+    """How often the mean of paired values is below that of others when they are drawn anew."""
+    rows = np.random.default_rng(0).integers(len(some), size=(draws, len(some)))
+    return float(((some - others)[rows].mean(axis=1) < 0).mean())
+
+
+if __name__ == "__main__":
+    main()
