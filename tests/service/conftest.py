@@ -266,8 +266,8 @@ def hosted_on(hosted: Any, extractor: Any) -> Callable[..., Hosted]:
         from delf.service.library import Library
         from delf.service.options import ServiceOptions
 
-        return hosted(create_app(
-            Library(folder, extractor, methods or ["delf-asmk"]), ServiceOptions(watch_seconds=0.05, **options)))
+        chosen = ServiceOptions(watch_seconds=0.05, **options)
+        return hosted(create_app(Library(folder, extractor, methods or ["delf-asmk"]), chosen), chosen)
 
     return start
 
