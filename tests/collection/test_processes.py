@@ -137,7 +137,7 @@ def test_killed_at_any_instant_it_goes_on_to_the_same_result(photos: Path, queri
             folder, seconds = tmp_path / "torn.delf", rng.uniform(0, duration)
             if indexer.run(folder, seconds) == -signal.SIGKILL:
                 killed += 1
-                duration *= 1.05  # other work on this computer comes and goes: what is done early shows how long it takes
+                duration *= 1.05  # it may take longer by now, as other work on this computer comes and goes
             else:
                 duration = seconds
             before = 0

@@ -100,9 +100,13 @@ class Served(Asked):
 class Hosted(Asked):
     """A service in this process, which begins in no time."""
 
-    def __init__(self, app: Any) -> None:
+    def __init__(self, app: Any, options: Any = None) -> None:
+        """options: of the service, whose limits on connections hold."""
+        from delf.service.options import ServiceOptions
+        from delf.service.server import configured
+
         listening = socket.create_server(("127.0.0.1", 0))
-        self._server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none", server_header=False))
+        self._server = uvicorn.Server(configured(app, options or ServiceOptions()))
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [listening]})
         self._thread.start()
         super().__init__(f"http://127.0.0.1:{listening.getsockname()[1]}")
@@ -245,8 +249,8 @@ def hosted() -> Iterator[Callable[..., Hosted]]:
     """Answers by an application in this process."""
     running: list[Hosted] = []
 
-    def start(app: Any) -> Hosted:
-        running.append(Hosted(app))
+    def start(app: Any, options: Any = None) -> Hosted:
+        running.append(Hosted(app, options))
         return running[-1]
 
     yield start
@@ -262,8 +266,8 @@ def hosted_on(hosted: Any, extractor: Any) -> Callable[..., Hosted]:
         from delf.service.library import Library
         from delf.service.options import ServiceOptions
 
-        return hosted(create_app(
-            Library(folder, extractor, methods or ["delf-asmk"]), ServiceOptions(watch_seconds=0.05, **options)))
+        chosen = ServiceOptions(watch_seconds=0.05, **options)
+        return hosted(create_app(Library(folder, extractor, methods or ["delf-asmk"]), chosen), chosen)
 
     return start
 
@@ -292,7 +296,8 @@ def stub_service(hosted: Any, make_stub: Any, pictures: Path) -> Callable[..., H
         collection.add(pictures)
 
     def start(**options: Any) -> Hosted:
-        return hosted(create_app(Library(place, make_stub(), ["delf-votes", "delf"]), ServiceOptions(**options)))
+        chosen = ServiceOptions(**options)
+        return hosted(create_app(Library(place, make_stub(), ["delf-votes", "delf"]), chosen), chosen)
 
     return start
 

@@ -1,4 +1,4 @@
-"""More to do than it takes on, clients that go, and an end in the midst of it: real processes and connections."""
+"""More to do than it takes on, clients that go, and an end in the midst of it: real connections."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+
+PATIENCE = 120.0  # seconds after which what should have come has not
 
 
 def form(data: bytes) -> bytes:
@@ -24,7 +28,7 @@ def form(data: bytes) -> bytes:
 
 def connect(served: Any) -> socket.socket:
     parts = urlsplit(served.url)
-    return socket.create_connection((parts.hostname, parts.port), 60)
+    return socket.create_connection((parts.hostname, parts.port), PATIENCE)
 
 
 def answer(connection: socket.socket) -> bytes:
@@ -36,12 +40,44 @@ def answer(connection: socket.socket) -> bytes:
 ONE_AT_A_TIME = ("--workers", "1", "--waiting", "2", "--threads", "1")
 
 
-@pytest.fixture(scope="module")
-def slow(serve: Any, copied: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A service that computes one search at a time, and lets two more wait."""
-    one = serve(copied(tmp_path_factory.mktemp("slow")), *ONE_AT_A_TIME)
+@dataclass(frozen=True)
+class Slow:
+    """A service that computes one search at a time, none of which ends before it may, and lets two more wait.
+
+    go_on: whether searches may end.
+    """
+
+    service: Any
+    go_on: threading.Event
+
+    def send(self, *contents: bytes) -> list[socket.socket]:
+        """Search with photos, of which the first is being computed before the next one is sent, and the others wait."""
+        connections = []
+        for data in contents:
+            connections.append(connect(self.service))
+            connections[-1].sendall(form(data))
+            if len(connections) == 1:
+                self.service.until(lambda: self.service.metric("delf_running") == 1)
+        self.service.until(lambda: self.service.metric("delf_queue") == min(2, len(contents) - 1))
+        return connections
+
+
+@pytest.fixture
+def slow(stub_service: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Slow]:
+    from delf.service.queries import Queries
+
+    go_on, search = threading.Event(), Queries.search
+
+    def held(self: Queries, job: Any, *wanted: Any) -> Any:
+        go_on.wait(PATIENCE)
+        job.check()
+        return search(self, job, *wanted)
+
+    monkeypatch.setattr(Queries, "search", held)
+    one = Slow(stub_service(workers=1, waiting=2, upload_seconds=PATIENCE), go_on)
     yield one
-    one.stop()
+    go_on.set()
+    one.service.stop()
 
 
 @pytest.fixture
@@ -50,118 +86,108 @@ def contents(photos: Path) -> list[bytes]:
     return [path.read_bytes() + secrets.token_bytes(8) for path in sorted(photos.iterdir())]
 
 
-def held(served: Any) -> None:
-    """Stop the threads of a service where they are, as if there were no time for them."""
-    served.process.send_signal(signal.SIGSTOP)
-
-
-def test_what_is_too_much_is_told_to_come_back(slow: Any, contents: list[bytes]) -> None:
-    held(slow)  # so that all of them are there before the first is done
-    connections = [connect(slow) for _ in contents]
-    for connection, data in zip(connections, contents, strict=True):
-        connection.sendall(form(data))
-    slow.process.send_signal(signal.SIGCONT)
-    with ThreadPoolExecutor(len(connections)) as pool:
-        answers = list(pool.map(answer, connections))
-    done = [one for one in answers if one.startswith(b"HTTP/1.1 200 ")]
-    refused = [one for one in answers if one.startswith(b"HTTP/1.1 429 ")]
-    assert len(done) + len(refused) == len(answers) == 12
-    assert 3 <= len(done) < 12 and refused
+def test_what_is_too_much_is_told_to_come_back(slow: Slow, contents: list[bytes]) -> None:
+    accepted = slow.send(*contents[:3])
+    refused = [answer(one) for one in slow.send(*contents[3:])]
+    slow.go_on.set()
+    assert [answer(one)[:13] for one in accepted] == [b"HTTP/1.1 200 "] * 3
+    assert len(refused) == 9
     for one in refused:
         head, _, body = one.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 429 ")
         [seconds] = [line for line in head.splitlines() if line.lower().startswith(b"retry-after: ")]
         assert 1 <= int(seconds.split()[1]) <= 60
         assert b'"full"' in body and b"try again in a moment" in body
-    assert slow.metric("delf_queue") == slow.metric("delf_running") == 0
-    assert slow.post("search", contents[0]).status_code == 200, "it goes on"
+    assert slow.service.metric("delf_queue") == slow.service.metric("delf_running") == 0
+    assert slow.service.post("search", contents[3]).status_code == 200, "it goes on"
 
 
-def test_clients_that_go_are_not_worked_for(slow: Any, contents: list[bytes]) -> None:
-    before = slow.metric("delf_searches_total")
-    held(slow)
-    stays, *leave = [connect(slow) for _ in range(3)]
-    for connection, data in zip([stays, *leave], contents, strict=False):
-        connection.sendall(form(data))
-    slow.process.send_signal(signal.SIGCONT)
-    slow.until(lambda: slow.metric("delf_running") == 1)
+def test_clients_that_go_are_not_worked_for(slow: Slow, contents: list[bytes]) -> None:
+    stays, *leave = slow.send(*contents[:3])
     for connection in leave:
         connection.close()
+    slow.service.until(lambda: slow.service.http.get("/metrics").text.count(
+        'delf_requests_total{method="POST",route="/api/v1/search",status="499"} 2') == 1)
+    slow.go_on.set()
     assert answer(stays).startswith(b"HTTP/1.1 200 ")
-    slow.until(lambda: slow.metric("delf_queue") == slow.metric("delf_running") == 0)
-    assert slow.metric("delf_searches_total") <= before + 2, "at most one of them had begun"
-    text = slow.http.get("/metrics").text
-    assert 'delf_requests_total{method="POST",route="/api/v1/search",status="499"}' in text
+    assert slow.service.metric("delf_queue") == slow.service.metric("delf_running") == 0
+    assert slow.service.metric("delf_searches_total") == 1, "none of them had begun"
 
 
-def test_clients_that_go_while_they_send(slow: Any, contents: list[bytes]) -> None:
+def test_clients_that_go_while_they_send(slow: Slow, contents: list[bytes]) -> None:
+    slow.go_on.set()
+    one = slow.service
     for share in (0.01, 0.2, 0.9):
-        connection = connect(slow)
+        connection = connect(one)
         whole = form(contents[0])
         connection.sendall(whole[: int(len(whole) * share)])
         connection.close()
-    assert slow.post("search", contents[0]).status_code == 200
-    slow.until(lambda: slow.http.get("/metrics").text.count('status="499"') > 0)
+    assert one.post("search", contents[0]).status_code == 200
+    one.until(lambda: one.http.get("/metrics").text.count('status="499"') > 0)
 
 
-def test_forms_that_come_in_slowly_are_bounded(slow: Any, contents: list[bytes]) -> None:
-    connections = [connect(slow) for _ in range(32)]
+def test_forms_that_come_in_slowly_are_bounded(slow: Slow, contents: list[bytes]) -> None:
+    slow.go_on.set()
+    one, connections = slow.service, [connect(slow.service) for _ in range(32)]
     for connection in connections:
         connection.sendall(form(contents[0])[:2000])
-    slow.until(lambda: slow.post("search", id="0" * 64).status_code == 503)
-    response = slow.post("search", contents[1])
+    one.until(lambda: one.post("search", id="0" * 64).status_code == 503)
+    response = one.post("search", contents[1])
     assert response.status_code == 503 and int(response.headers["retry-after"]) == 1
     assert "receives as many photos" in response.json()["error"]["message"]
-    assert slow.http.get("/api/v1/images").status_code == 200
+    assert one.http.get("/api/v1/images").status_code == 200
     for connection in connections:
         connection.close()
-    slow.until(lambda: slow.post("search", id="0" * 64).status_code == 404)
+    one.until(lambda: one.post("search", id="0" * 64).status_code == 404)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_end_finishes_what_was_begun(serve: Any, copied: Any, contents: list[bytes], tmp_path: Path,
                                          number: int) -> None:
-    slow = serve(copied(tmp_path), *ONE_AT_A_TIME)
-    held(slow)
-    connections = [connect(slow) for _ in range(3)]
+    one = serve(copied(tmp_path), *ONE_AT_A_TIME)
+    one.process.send_signal(signal.SIGSTOP)  # so that all of them are there before the first is done
+    connections = [connect(one) for _ in range(3)]
     for connection, data in zip(connections, contents, strict=False):
         connection.sendall(form(data))
-    idle = connect(slow)
-    slow.process.send_signal(signal.SIGCONT)
-    slow.until(lambda: sum(map(slow.metric, ("delf_queue", "delf_running", "delf_searches_total"))) == 3)
-    slow.process.send_signal(number)
+    idle = connect(one)
+    one.process.send_signal(signal.SIGCONT)
+    one.until(lambda: sum(map(one.metric, ("delf_queue", "delf_running", "delf_searches_total"))) == 3)
+    one.process.send_signal(number)
     with ThreadPoolExecutor(3) as pool:
         answers = list(pool.map(answer, connections))
-    assert [one[:13] for one in answers] == [b"HTTP/1.1 200 "] * 3, "one was computed, two were waiting"
+    assert [given[:13] for given in answers] == [b"HTTP/1.1 200 "] * 3, "one was computed, two were waiting"
     idle.close()
-    assert slow.process.wait(60) == 0
+    assert one.process.wait(PATIENCE) == 0
     with pytest.raises(ConnectionRefusedError):
-        connect(slow)
-    assert slow.log.read_text() == "Press Ctrl-C to end the service.\n"
+        connect(one)
+    assert one.log.read_text() == "Press Ctrl-C to end the service.\n"
 
 
-def test_times_are_limited(serve: Any, copied: Any, contents: list[bytes], tmp_path: Path) -> None:
-    one = serve(copied(tmp_path), "--seconds", "0.1", "--upload-seconds", "0.5", "--workers", "1", "--threads", "1")
+def test_times_are_limited(slow: Slow, stub_service: Any, contents: list[bytes]) -> None:
+    """Of the body of a request, and of an answer: here of a search that does not end."""
+    one = stub_service(upload_seconds=0.2)
     connection = connect(one)
     connection.sendall(form(contents[0])[:400])
     late = answer(connection)
-    assert late.startswith(b"HTTP/1.1 408 ") and b"did not arrive within 0.5 seconds" in late
+    assert late.startswith(b"HTTP/1.1 408 ") and b"did not arrive within 0.2 seconds" in late
+    one.stop()
+    one = stub_service(seconds=0.1)
     response = one.post("search", contents[0])
     one.refused(response, 503, "busy", "longer than 0.1 seconds")
     assert int(response.headers["retry-after"]) >= 1
-    assert one.stop() == 0
+    slow.go_on.set()
+    one.stop()
 
 
-def test_pictures_come_while_searches_wait(slow: Any, contents: list[bytes], keys: dict[str, str]) -> None:
-    held(slow)
-    connections = [connect(slow) for _ in range(3)]
-    for connection, data in zip(connections, contents, strict=False):
-        connection.sendall(form(data))
-    slow.process.send_signal(signal.SIGCONT)
-    slow.until(lambda: slow.metric("delf_running") == 1)
-    assert slow.http.get(f"/api/v1/images/{keys['cat.jpg']}/thumbnail").status_code == 200
-    assert slow.http.get("/healthz").status_code == 200
-    with ThreadPoolExecutor(3) as pool:
-        assert all(one.startswith(b"HTTP/1.1 200 ") for one in pool.map(answer, connections))
+def test_pictures_come_while_searches_wait(slow: Slow, contents: list[bytes]) -> None:
+    connections = slow.send(*contents[:3])
+    one = slow.service
+    [key, *_] = [photo["key"] for photo in one.http.get("/api/v1/images").json()["images"]]
+    assert one.http.get(f"/api/v1/images/{key}/thumbnail").status_code == 200
+    assert one.http.get("/healthz").status_code == 200
+    assert one.metric("delf_running") == 1
+    slow.go_on.set()
+    assert all(answer(connection).startswith(b"HTTP/1.1 200 ") for connection in connections)
 
 
 def test_several_methods_at_once(service: Any, queries: Any) -> None:

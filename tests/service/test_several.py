@@ -83,11 +83,14 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_stub:
     (tmp_path / "uploads").mkdir()
     places, shop = str(tmp_path / "places.delf"), str(tmp_path / "shop.delf")
     done = CliRunner().invoke(app, ["serve", places, shop, "--token", TOKENS["places"], "--uploads",
-                                    str(tmp_path / "uploads"), "--methods", "delf,delf-votes"])
+                                    str(tmp_path / "uploads"), "--methods", "delf,delf-votes", "--seconds", "9",
+                                    "--upload-seconds", "8", "--header-seconds", "7", "--per-address", "6"])
     assert done.exit_code == 0, done.output
     assert {name: one.token for name, one in seen["options"].items()} == {"places": TOKENS["places"],
                                                                           "shop": TOKENS["shop.1"]}
     assert [one.uploads.name for one in seen["options"].values()] == ["places", "shop"]
+    assert {(one.seconds, one.upload_seconds, one.header_seconds, one.per_address)
+            for one in seen["options"].values()} == {(9.0, 8.0, 7.0, 6)}
     assert "at http://127.0.0.1:1/places/" in done.output and "at http://127.0.0.1:1/shop/" in done.output
     done = CliRunner().invoke(app, ["serve", places, str(tmp_path / "other/../places.delf")])
     assert isinstance(done.exception, OptionError) and "would both be served" in str(done.exception)

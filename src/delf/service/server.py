@@ -59,12 +59,17 @@ def run(app: ASGIApp, options: ServiceOptions, host: str, port: int, *,
     """Answer requests to an application, as `serve` does. options: of which the limits on connections are kept."""
     listening = _listen(host, port)
     shown = f"[{host}]" if ":" in host else host
+    _Server(configured(app, options),
+            lambda: started(f"http://{shown}:{listening.getsockname()[1]}/")).run(sockets=[listening])
+
+
+def configured(app: ASGIApp, options: ServiceOptions) -> uvicorn.Config:
+    """How the web server is run, with the limits on connections of some options."""
     protocol: Any = bounded(options)  # any callable will do, where the types ask for a class
-    config = uvicorn.Config(app, http=protocol, log_level="warning",
-                            access_log=False, server_header=False, proxy_headers=False, ws="none",
-                            limit_concurrency=options.connections, timeout_keep_alive=10,
-                            timeout_graceful_shutdown=int(options.seconds + _GRACE))
-    _Server(config, lambda: started(f"http://{shown}:{listening.getsockname()[1]}/")).run(sockets=[listening])
+    return uvicorn.Config(app, http=protocol, log_level="warning",
+                          access_log=False, server_header=False, proxy_headers=False, ws="none",
+                          limit_concurrency=options.connections, timeout_keep_alive=10,
+                          timeout_graceful_shutdown=int(options.seconds + _GRACE))
 
 
 class _Server(uvicorn.Server):

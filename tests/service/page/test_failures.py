@@ -45,32 +45,23 @@ def test_a_search_is_cancelled_and_done_again(look: Any, queries: Any) -> None:
     assert one.names[0].startswith("rocket")
 
 
-def test_a_busy_service_is_waited_for(look: Any, serve: Any, places: Path, tmp_path: Path, queries: Any,
-                                      unknown_query: Path) -> None:
-    busy = serve(places, "--workers", "1", "--waiting", "0", "--upload-bytes", "400000")
-    enough = threading.Event()
+def test_a_busy_service_is_waited_for(look: Any, hosted_on: Any, places: Path, tmp_path: Path, queries: Any,
+                                      unknown_query: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from delf.service.queries import Queries
 
-    def others() -> None:
-        while not enough.is_set():
-            busy.post("search", unknown_query)
-
-    crowd = [threading.Thread(target=others) for _ in range(2)]
+    go_on, search = threading.Event(), Queries.search
+    monkeypatch.setattr(Queries, "search", lambda self, *wanted: go_on.wait(120) and search(self, *wanted))
+    busy = hosted_on(places, workers=1, waiting=0, upload_bytes=400_000)
+    other = threading.Thread(target=busy.post, args=("search", unknown_query))
+    other.start()
+    busy.until(lambda: busy.metric("delf_running") == 1)
     one = look(url=busy.url).start()
     one.expected = "429"
-    for thread in crowd:
-        thread.start()
-    try:
-        for _ in range(20):  # now and then the page is lucky
-            one.page.set_input_files("#file", queries["rocket"].path)
-            words = one.page.locator(".waiting-words", has_text="The service is busy. Trying again in")
-            words.or_(one.page.locator(".column[data-method]")).first.wait_for(timeout=120_000)
-            if words.count():
-                break
-        expect(words).to_be_visible()
-    finally:
-        enough.set()
-        for thread in crowd:
-            thread.join()
+    one.page.set_input_files("#file", queries["rocket"].path)
+    words = one.page.locator(".waiting-words", has_text="The service is busy. Trying again in")
+    expect(words).to_be_visible()
+    go_on.set()
+    other.join()
     one.answered()
     assert one.names[0].startswith("rocket")
     large = tmp_path / "large.png"
