@@ -161,7 +161,7 @@ def load_quantiser(path: Path) -> Compressed:
 
 
 def kind_of(quantiser: Compressed) -> str:
-    """Of which kind of index quantisers are."""
+    """The kind of index to which quantisers belong."""
     return "lopq" if isinstance(quantiser, LopqQuantiser) else "ivfpq"
 
 

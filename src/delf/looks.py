@@ -102,7 +102,7 @@ class TurningOptions:
         return best if best is not None and inliers(best) >= self.promising else None
 
     def _worth_a_look(self, angles: Sequence[float], seen: Mapping[float, int]) -> Sequence[float]:
-        """Those of a group, given the inliers at the angles that were looked at before."""
+        """The angles of a group that are worth a look, given the inliers at the angles that were tried before."""
         def found_beside(degrees: float) -> int:
             distances = {other: abs((degrees - other + 180) % 360 - 180) for other in seen}
             nearest = min(distances.values())
@@ -113,7 +113,7 @@ class TurningOptions:
 
 @dataclass(frozen=True, eq=False)
 class Look:
-    """What was found with the features of a query as it is, or turned.
+    """The result of searching with a query as it is, or turned by some angle.
 
     found: the candidates of the first retrieval. candidates: those of the last. verified: the first of the latter.
     """
@@ -151,7 +151,7 @@ class Look:
 
     @property
     def inliers(self) -> int:
-        """Of the image that has most."""
+        """The inliers of the image that has the most."""
         return max((one.inliers for one in self.verified), default=0)
 
     @property

@@ -62,7 +62,7 @@ class QueryPhoto:
 
 
 class Seen:
-    """What was seen in a query, which may be kept for the next time that it is asked.
+    """The features of a query at the angles that were tried, which may be kept for the next search with it.
 
     features: as it is, once they were extracted. turns: those of it turned, by what `Query.turned` was asked for.
     whole: (width, height) of the query. lock: so that two searches of one query share the work.
@@ -82,7 +82,7 @@ class Seen:
 
 
 class Query:
-    """What is searched with. Several searches may share it.
+    """A query: its photo and its features. Several searches may share it.
 
     name: of its photo, to be shown. box: the part that is searched for. seconds: what reading and extracting took.
     """
@@ -115,7 +115,7 @@ class Query:
 
     @property
     def features(self) -> Features:
-        """As it is: keypoints are in pixels of the whole query.
+        """The features of the query as it is; keypoints are in pixels of the whole query.
 
         Raises:
             ImageError, OptionError: as `QueryPhoto.read`.

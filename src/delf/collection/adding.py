@@ -144,7 +144,7 @@ class Adding:
 
     def _pictures(self, files: Iterable[tuple[FileRecord, Path]],
                   shrink_to: int | None) -> Iterator[tuple[FileRecord, Path | LoadedImage]]:
-        """What is to be read: of a video the frames, one after the other, and any other file as it is."""
+        """The pictures to read: the frames of a video, one after the other, and any other file as it is."""
         for record, path in files:
             if self._filming is None or not is_video(path):
                 yield record, path
@@ -254,7 +254,7 @@ def file_key(path: Path) -> bytes:
 
 
 def image_record(loaded: LoadedImage) -> ImageRecord:
-    """What is kept of an image that was read."""
+    """The record of an image that was read."""
     metadata = loaded.metadata
     return ImageRecord(bytes.fromhex(loaded.sha256), metadata.width, metadata.height, metadata.captured_at,
                        metadata.latitude, metadata.longitude, metadata.camera)

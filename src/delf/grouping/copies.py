@@ -44,7 +44,7 @@ def near_duplicates(pairs: Pairs, options: DuplicateOptions | None = None) -> di
 
 
 def originals(images: Iterable[int], same: Mapping[int, Collection[int]]) -> dict[int, int | None]:
-    """For each image, the one that it is a near-duplicate of, or None where it is kept itself.
+    """For each image, the image of which it is a near-duplicate, or None if it is kept itself.
 
     Those that come first are kept, so that an image is a near-duplicate of one that is kept: in a chain a, b, c in
     which only neighbours are nearly the same picture, c is kept beside a, although b lies between them.

@@ -150,7 +150,7 @@ def _near_duplicates(pairs: Pairs, options: DuplicateOptions, single: set[int]) 
 
 
 def _copies(pairs: Pairs, same: Mapping[int, Collection[int]]) -> dict[int, int]:
-    """Of each near-duplicate, the image that is kept: that with most partners."""
+    """For each near-duplicate, the image that is kept: the one with the most partners."""
     images, counts = np.unique(np.concatenate([pairs.first, pairs.second]), return_counts=True)
     order = images[np.lexsort((images, -counts))].tolist()
     return {image: kept for image, kept in originals(order, same).items() if kept is not None}

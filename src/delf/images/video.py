@@ -207,7 +207,7 @@ class _Video:
         return container, stream
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close the file."""
         self._container.close()
 
     def _rewind(self) -> None:

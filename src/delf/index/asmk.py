@@ -306,7 +306,7 @@ class AsmkIndex:
         return Wanted(len(queries), rows, words, as_integers(signatures[order]), tables)
 
     def _has_read(self, entries: int) -> None:
-        """Let go of what was read before it is more than may be held."""
+        """Release pages that were read, before they are more than may be held."""
         self._read += entries * self.nbytes / max(self._entries, 1)
         if self._held is not None and self._read > self._held:
             self._read = 0.0

@@ -76,7 +76,7 @@ class Signed:
         return len(self.words)
 
     def select(self, rows: NDArray[Any]) -> Signed:
-        """Those of the given rows: indices, or a boolean mask."""
+        """The entries in the given rows: indices, or a boolean mask."""
         return Signed(self.features[rows], self.words[rows], self.signatures[rows])
 
 

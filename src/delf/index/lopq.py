@@ -311,7 +311,7 @@ class LopqIndex(InFile, Index):
         return closest.found()
 
     def _visits(self, queries: FloatArray) -> Iterator[_Visit]:
-        """What is compared with what."""
+        """Which parts of which cells a query is compared with."""
         words = self._quantiser.assign(queries, self._assignments)
         order = np.argsort(words.ravel(), kind="stable")
         asking, sorted_words = order // words.shape[1], words.ravel()[order]

@@ -28,7 +28,7 @@ class Rows(Protocol):
         ...
 
     def __getitem__(self, rows: Any) -> NDArray[Any]:
-        """Those of a slice or of an array of numbers."""
+        """The vectors of a slice, or of an array of numbers."""
         ...
 
 

@@ -49,7 +49,7 @@ class EvaluatedQuery:
 
     @property
     def seconds(self) -> float:
-        """That the whole search took."""
+        """The seconds of the whole search."""
         return sum(self.result.seconds.values())
 
     @property
@@ -70,7 +70,7 @@ class Reliability:
 
 @dataclass(frozen=True, eq=False)
 class EvaluationPage:
-    """What is on the page. Scores are in percent, None where undefined.
+    """The content of the page. Scores are in percent, None where undefined.
 
     main: the setting that queries are put in order by. map, mp: as in `delf.evaluation.Scores`. seconds: as in
     `delf.evaluate.Evaluation`. recalls: (R,), and precision: (R,) by setting, from 0 to 1. files: where the photos are,

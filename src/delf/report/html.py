@@ -234,7 +234,7 @@ def _links(result: Result) -> list[str]:
 
 
 def _looked(entry: ReportEntry, result: Result) -> str:
-    """What was found of a result, as far as that says anything to people."""
+    """The evidence of a result, as far as people need it."""
     if not entry.result.verified:
         return f"similarity {similarity(result.score)}"
     return "geometry did not look" if result.probability is None else counted(result.inliers, "inlier")

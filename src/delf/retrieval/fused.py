@@ -59,7 +59,7 @@ class FusedSearch(Retriever):
         return self._joined(self._local.candidates(query, alive).images, vector, alive)
 
     def matches(self, query: Features, ordinal: int) -> Matches | None:
-        """Those of the local retriever."""
+        """The matches of the local retriever."""
         return self._local.matches(query, ordinal)
 
     def expanded(self, query: Features, found: Candidates, verified: Sequence[tuple[int, Verification]],
