@@ -37,11 +37,15 @@ _Known = TypeVar("_Known")
 
 @dataclass(frozen=True)
 class AddReport:
-    """What `Collection.add` did, in numbers of files; of a new video, of its frames.
+    """What `Collection.add` did, in numbers of files; a new video counts by its frames.
 
-    duplicates: files with the very bytes of another one. skipped: a sentence for each file or folder that could not be
-    read. interrupted: whether Ctrl-C ended it early. moved: known photos that are now elsewhere. pruned: files that are
-    gone and were forgotten. passed_over: RAW files of cameras and videos that lie among the photos, and are not read.
+    added, unchanged: files that are new or have changed, and files that were known.
+    duplicates: files with exactly the bytes of another one.
+    skipped: a sentence for each file or folder that could not be read.
+    interrupted: whether Ctrl-C ended it early.
+    moved: known photos that are now elsewhere.
+    pruned: gone files that were forgotten.
+    passed_over: RAW files and videos among the photos that were not read.
     """
 
     added: int

@@ -14,9 +14,10 @@ from delf.grouping.store import Pairs
 class DuplicateOptions:
     """What counts as nearly the same picture: saved again, in another size, lighter, slightly cropped.
 
-    share, area: as in `Pairs`, at least. displacement: as there, at most. sure: the probability, at least. Another
-    photo from the same spot differs in what moves and in how the camera is held, and has fewer inliers.
-    (`benchmarks/grouping.py --duplicates` has what copies of photos look like, and what other photos of a place do.)
+    share, area: as in `Pairs`, at least. displacement: as in `Pairs`, at most. sure: the least probability.
+
+    Another photo from the same spot differs in what moves and in how the camera is held, and has fewer inliers.
+    `benchmarks/grouping.py --duplicates` measures copies of photos, and other photos of the same place.
     """
 
     share: float = 0.25

@@ -94,10 +94,10 @@ class EvaluationPage:
 
 @dataclass(frozen=True)
 class EvaluationPageOptions:
-    """How much goes on the page.
+    """How much the page shows.
 
-    queries: the worst, with pictures. slowest: rows of that table. wrong, missed, right: results that are shown of each
-    query: the best wrong ones, the first right ones behind them, and the best right ones.
+    queries: how many of the worst queries, with pictures. slowest: rows of the table of slowest queries. wrong, missed,
+    right: results of each query: the best wrong ones, the first right ones behind them, and the best right ones.
     """
 
     queries: int = 20

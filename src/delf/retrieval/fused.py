@@ -24,10 +24,11 @@ EXPANSIONS = ("nearest", "verified")
 class FusedRetrieval:
     """Candidates by local features and by global descriptors.
 
-    local: what finds by local features, `VoteOptions` as in the paper or `AsmkRetrieval`. pooled: how global
-    descriptors are compared. expansion: by which images the query is expanded: the "nearest" ones, as the paper has it;
-    or those that geometry has "verified", after which all is looked at a second time. What is verified may be trusted:
-    on classes that no training saw more images, with the same weight, were better (`benchmarks/global_choice.py`).
+    local: the retrieval by local features, `VoteOptions` as in the paper or `AsmkRetrieval`.
+    pooled: how global descriptors are compared.
+    expansion: the images that expand the query: the "nearest" ones, as in the paper, or those that geometry has
+        "verified", after which all images are searched a second time. On classes that no training saw, more verified
+        images with the same weight were better (`benchmarks/global_choice.py`).
     """
 
     local: VoteOptions | AsmkRetrieval = field(default_factory=VoteOptions)

@@ -20,7 +20,7 @@ from delf.types import Features, FloatArray, IntArray, Neighbours
 class VoteOptions:
     """Votes of neighbours, as in the paper.
 
-    neighbours: K, the stored features that each query feature votes for. power: see `ranking.count_votes`.
+    neighbours: K, the stored features for which each query feature votes. power: see `ranking.count_votes`.
     """
 
     neighbours: int = 60

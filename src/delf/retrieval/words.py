@@ -26,8 +26,8 @@ GROWTH = 4  # a codebook is learnt anew where the collection could teach so many
 class WordOptions:
     """Where visual words come from.
 
-    file: a codebook, made by `delf codebook`; by default the one beside the model file. learn: how they are learnt
-    from the collection itself where there is none. sample: from how many of its features at most.
+    file: a codebook that `delf codebook` has made; by default the one beside the model file. learn: how words are
+    learnt from the collection if there is none. sample: most features from which they are learnt.
     """
 
     file: Path | None = None
