@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 
 class _DroppedError(Exception):
-    """Nobody waits for the rest of a search."""
+    """The caller has cancelled a search."""
 
 
 class AsyncSearchEngine:

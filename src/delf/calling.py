@@ -24,7 +24,7 @@ class Call:
         self._connection: http.client.HTTPConnection | None = None
 
     def drop(self) -> None:
-        """Nobody waits for it any more: its connection is closed."""
+        """Cancel the call: its connection is closed."""
         self._dropped = True
         sock = None if self._connection is None else self._connection.sock
         if sock is not None:
@@ -40,7 +40,7 @@ class Call:
 
 
 class Connections:
-    """Those to a service that are kept open for the next request. Several threads may use them at once, and they
+    """The connections to a service that stay open for the next request. Several threads may use them at once, and they
     are not pickled: the other one opens its own.
     """
 
@@ -85,7 +85,7 @@ class Connections:
         self.close()
 
     def close(self) -> None:
-        """Let go of those that are idle."""
+        """Close the idle connections."""
         while self._idle:
             self._idle.pop().close()
 

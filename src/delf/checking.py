@@ -25,8 +25,8 @@ from delf.indexing import LISTS, Compressed, build_index, lists_of, load_quantis
 class CheckReport:
     """What `check_collection` found.
 
-    segments: how many were read. problems: a sentence for each fault that is still there. repaired: a sentence for each
-    that was mended.
+    segments: how many were read. problems: a sentence for each remaining fault. repaired: a sentence for each fault
+    that was repaired.
     """
 
     segments: int

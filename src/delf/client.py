@@ -357,7 +357,7 @@ def _form(query: Query, box: Box | None, method: str | None) -> dict[str, str]:
 
 
 def _contents(photo: Query | None) -> list[bytes]:
-    """What is sent of a query: nothing of a photo of the collection."""
+    """The fields that are sent for a query; a photo of the collection is not sent."""
     if photo is None or isinstance(photo, RemoteImage | RemoteResult | SharedQuery) or _key(photo) is not None:
         return []
     from delf.images import image_bytes  # here, since Pillow is not needed to ask for a photo of the collection

@@ -332,7 +332,7 @@ def require_features(found: Features, extractor: Extractor, size: tuple[int, int
 
 
 def _wrong(found: object, dimensions: int, global_dimensions: int, size: tuple[int, int] | None) -> str:
-    """What is wrong with features, in words; empty where nothing is."""
+    """What is wrong with features, in words; empty if nothing is."""
     if not isinstance(found, Features):
         return f"extract returned {type(found).__name__}, not delf.Features"
     arrays = {name: getattr(found, name) for name in ("keypoints", "scales", "scores", "descriptors")}

@@ -38,8 +38,10 @@ Compressed = IvfPqQuantiser | LopqQuantiser
 class IndexOptions:
     """Which index a collection gets.
 
-    kind: "auto", "exact", "ivfpq" or "lopq". exact_up_to: features up to which "auto" searches exactly, and above which
-    it takes "ivfpq". sample: features that the quantisers are learnt from. ivfpq, lopq: of the compressed indexes.
+    kind: "auto", "exact", "ivfpq" or "lopq".
+    exact_up_to: features up to which "auto" searches exactly; above that it takes "ivfpq".
+    sample: features from which the quantisers are learnt.
+    ivfpq, lopq: the options of these indexes.
     """
 
     kind: str = "auto"
@@ -161,7 +163,7 @@ def load_quantiser(path: Path) -> Compressed:
 
 
 def kind_of(quantiser: Compressed) -> str:
-    """Of which kind of index quantisers are."""
+    """The kind of index to which quantisers belong."""
     return "lopq" if isinstance(quantiser, LopqQuantiser) else "ivfpq"
 
 

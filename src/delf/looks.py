@@ -1,8 +1,9 @@
-"""Looks at a query: as it is and, where nothing is a match then, turned.
+"""Looks at a query: as it is and, if nothing matches, turned.
 
-The features know other angles only in part. A quick look, with few small levels of the pyramid, says by the transforms
-of the images that it confirms how a query lies; it is then turned upright by that, and looked at thoroughly. Details
-know any angle: where those of an image agree, they say it at once.
+The features of the network match turned photos only in part. A quick look at several angles, with few small levels of
+the pyramid, finds from the transforms of the images that it confirms by how much the query is turned. The query is then
+turned upright, and searched thoroughly. Details match at any angle: if those of an image agree, their transform gives
+the angle at once.
 """
 
 from __future__ import annotations
@@ -33,17 +34,18 @@ from delf.verifying import Verified, Verifier
 
 _Found = TypeVar("_Found")
 Turns = tuple[tuple[float, ...], ...]
-TELLING = 12  # details that agree, with which the transform is not chance's
-UPRIGHT = 22.5  # degrees that make no difference to the features of a network, or little
+TELLING = 12  # agreeing details from which their transform is not due to chance
+UPRIGHT = 22.5  # degrees that make little or no difference to the features of a network
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How closely a turned query is looked at.
+    """How closely a turned query is examined. The bounds give the same look for models of any stride.
 
-    It is bounded so that it is the same look for models of any stride. share: the largest scale that is looked at, as a
-    share of the largest scale of the model's pyramid. cells: the longest side of that level, in cells of its feature
-    map, at most. features: the best so many. candidates: that are verified.
+    share: the largest scale, as a share of the largest scale of the model's pyramid.
+    cells: most cells along the longest side of the feature map at that scale.
+    features: how many features are kept, the best ones.
+    candidates: how many candidates are verified.
     """
 
     share: float
@@ -59,14 +61,18 @@ class Effort:
 
 @dataclass(frozen=True)
 class TurningOptions:
-    """How a query without a match is looked at turned.
+    """How a query without a match is tried at other angles. Chosen on classes that no training saw
+    (`benchmarks/CHOICES.md`).
 
-    angles: in degrees, those of a group where the groups before found nothing. beside: how many angles of a later group
-    are looked at, those nearest to where most was found before: what lies turned by an eighth is seen in part at the
-    quarters beside it. glance: the first look at each of them. promising: inliers of the best glance of all from which
-    a closer look follows; sure: from which it follows at once, before the other groups. close: that look. likely: the
-    probability of its best image from which a thorough look follows; thorough: that one. Chosen on classes that no
-    training saw (`benchmarks/CHOICES.md`).
+    angles: in degrees, in groups; a group is tried if the groups before it have found nothing.
+    beside: how many angles of a later group are tried, those nearest to the best angle so far: a query that is turned
+        by an eighth is found in part at the quarters beside it.
+    glance: the first look at each angle.
+    promising: inliers of the best glance from which a closer look follows.
+    sure: inliers from which the closer look follows at once, before the other groups.
+    close: the closer look.
+    likely: probability of the best image of the closer look from which a thorough look follows.
+    thorough: the thorough look.
     """
 
     angles: Turns = ()
@@ -85,10 +91,10 @@ class TurningOptions:
                               "others, must be 1 or more.")
 
     def best_quick(self, look: Callable[[float], _Found | None], inliers: Callable[[_Found], int]) -> _Found | None:
-        """The quick look that a closer one follows, if any does.
+        """The best quick look, if a closer look is to follow; otherwise None.
 
         Args:
-            look: looks at an angle; None where that cannot be done. inliers: how many a look has.
+            look: looks at an angle, and returns None if it cannot. inliers: the number of inliers of a look.
         """
         looks: dict[float, _Found] = {}
         for angles in self.angles:
@@ -102,7 +108,7 @@ class TurningOptions:
         return best if best is not None and inliers(best) >= self.promising else None
 
     def _worth_a_look(self, angles: Sequence[float], seen: Mapping[float, int]) -> Sequence[float]:
-        """Those of a group, given the inliers at the angles that were looked at before."""
+        """The angles of a group that are worth a look, given the inliers at the angles that were tried before."""
         def found_beside(degrees: float) -> int:
             distances = {other: abs((degrees - other + 180) % 360 - 180) for other in seen}
             nearest = min(distances.values())
@@ -113,9 +119,10 @@ class TurningOptions:
 
 @dataclass(frozen=True, eq=False)
 class Look:
-    """What was found with the features of a query as it is, or turned.
+    """The result of searching with a query as it is, or turned by some angle.
 
-    found: the candidates of the first retrieval. candidates: those of the last. verified: the first of the latter.
+    found: the candidates of the first retrieval. candidates: those of the last retrieval, which the support of
+    confirmed images may have changed. verified: the first of the latter, examined by geometry.
     """
 
     query: Features
@@ -124,9 +131,10 @@ class Look:
     verified: Sequence[Verified]
 
     def words_of(self, one: Verified) -> float:
-        """What the score of an image in the first retrieval says, where that is a similarity by words.
+        """The evidence of visual words for an image, if the score of the first retrieval is a similarity by words.
 
-        Words do not tell what an overlay has: they count as far as what agrees is not an overlay's.
+        Words cannot tell whether they belong to an overlay: so they count by the share of agreeing features that do not
+        belong to one.
         """
         agreeing = one.inliers + len(one.found.overlay)
         similarity = self._scores.get(one.ordinal, 0.0) * (one.inliers / agreeing if agreeing else 1.0)
@@ -134,7 +142,7 @@ class Look:
 
     @cached_property
     def _background(self) -> float:
-        """How similar by words those images are that geometry has not confirmed."""
+        """The similarity by words of images that geometry has not confirmed."""
         confirmed = [one.ordinal for one in self.verified if one.inliers > CHANCE or one.detail_inliers > TELLING]
         return words_background(*self.found.quantile_without(confirmed, BACKGROUND))
 
@@ -146,12 +154,12 @@ class Look:
 
     @cached_property
     def counts(self) -> dict[int, float]:
-        """What geometry says for each image that was verified: its distinct inliers, and the details that agree."""
+        """For each image that was verified, its distinct inliers and the details that agree, as one number."""
         return {one.ordinal: self.distinct[one.ordinal] + detail_count(one.detail_inliers) for one in self.verified}
 
     @property
     def inliers(self) -> int:
-        """Of the image that has most."""
+        """The inliers of the image that has the most."""
         return max((one.inliers for one in self.verified), default=0)
 
     @property
@@ -161,13 +169,13 @@ class Look:
 
     @property
     def upright(self) -> float:
-        """By how many degrees the query must be turned left to lie as in the image that has most inliers."""
+        """By how many degrees the query must be turned left to lie as in the image with the most inliers."""
         return upright(max(self.verified, key=lambda one: one.inliers), self.query)
 
     @property
     def turn_by_details(self) -> float | None:
-        """By how many degrees the query must be turned left to lie as details say; None where they say nothing, or that
-        it lies as it should.
+        """By how many degrees the query must be turned left, according to the details of the best image; None if these
+        do not agree, or if the query need not be turned.
         """
         best = max(self.verified, key=lambda one: one.detail_inliers, default=None)
         return None if best is None else turn_by_details(best, self.query)

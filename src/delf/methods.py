@@ -31,18 +31,20 @@ TURNS = ((90.0, 180.0, 270.0), (45.0, 135.0, 225.0, 315.0))
 class SearchOptions:
     """How a search is done.
 
-    retrieval: the options of what finds the candidates (`delf.retrieval.RETRIEVERS`).
-    candidates: how many of them, best first, are verified; 0 leaves their order as it is.
-    ranking: a key of `delf.ranking.RANKINGS`. inliers: how they are counted there, one of `delf.ranking.COUNTS`.
-    minimum_probability: from which the best image counts as a match. sure_first: whether images that count as one come
-        before all others, whatever their scores.
-    turning: at which angles a query without a match is looked at again, and how: the features know other angles only in
-        part. Where geometry confirms an image so, it says how the query lies, and all images are ranked by how it looks
-        upright.
-    screening: a first look at the best features of each candidate; None looks at all of them at once. It is for
-        rankings to which inliers that chance gives say little. thorough: so many of the best candidates have no first
-        look, which would not see a handful of inliers that few other images share. details: how the details of images
-        that have any are verified; None does without.
+    retrieval: the options of the retriever that finds the candidates (`delf.retrieval.RETRIEVERS`).
+    candidates: how many candidates, best first, are verified; 0 leaves their order as it is.
+    ranking: a key of `delf.ranking.RANKINGS`.
+    inliers: how inliers are counted for the ranking, one of `delf.ranking.COUNTS`.
+    minimum_probability: from which the best image counts as a match.
+    sure_first: whether images that count as a match come before all others, whatever their scores.
+    turning: at which angles a query without a match is tried, and how. If geometry confirms an image so, its transform
+        gives the angle of the query, and all images are ranked by the query turned upright.
+    matching, verification: how tentative matches are found, and how they are verified.
+    screening: a first look at the best features of each candidate; None examines all features at once. It suits
+        rankings in which a few inliers, as chance gives them, count little.
+    thorough: how many of the best candidates are verified without screening, which would miss a handful of inliers
+        that few other images share.
+    details: how the details of images are verified; None leaves them out.
     """
 
     retrieval: Any = field(default_factory=VoteOptions)

@@ -58,7 +58,7 @@ class Stream(Protocol):
         """A line."""
 
     def tell(self) -> int:
-        """Where it is."""
+        """The position in the file."""
 
 
 class Array(list[Any]):

@@ -62,10 +62,10 @@ class QueryPhoto:
 
 
 class Seen:
-    """What was seen in a query, which may be kept for the next time that it is asked.
+    """The features of a query at the angles that were tried, which may be kept for the next search with it.
 
-    features: as it is, once they were extracted. turns: those of it turned, by what `Query.turned` was asked for.
-    whole: (width, height) of the query. lock: so that two searches of one query share the work.
+    features: those of the query as it is, once they are extracted. turns: those of the turned query, by the arguments
+    of `Query.turned`. whole: (width, height) of the query. lock: lets two searches with one query share the work.
     """
 
     def __init__(self, features: Features | None = None) -> None:
@@ -75,25 +75,26 @@ class Seen:
         self.lock = Lock()
 
     def keep_turn(self, turn: _Turn, features: Features) -> None:
-        """Keep what was seen at an angle; the oldest of many are forgotten."""
+        """Keep the features at an angle; if there are many, the oldest are forgotten."""
         for old in list(self.turns)[: 1 - _KEPT_TURNS]:
             del self.turns[old]
         self.turns[turn] = features
 
 
 class Query:
-    """What is searched with. Several searches may share it.
+    """A query: its photo and its features. Several searches may share it.
 
-    name: of its photo, to be shown. box: the part that is searched for. seconds: what reading and extracting took.
+    name: the name of its photo, to be shown. box: the part that is searched for. seconds: the time of reading and
+    extracting.
     """
 
     def __init__(self, extractor: Own | None, read: Callable[[], QueryPhoto] | None, *, name: str = "",
                  box: Box | None = None, seen: Seen | None = None) -> None:
-        """Nothing is read before it is needed.
+        """Make a query. Its photo is read when it is needed.
 
         Args:
-            extractor, read: of the features, and of the photo that they are extracted from. Without them the query is
-                not looked at turned. seen: what is known of it already, and gets what becomes known.
+            extractor, read: extract the features, and read the photo. Without them, the query cannot be turned.
+            seen: features that are known already, to which new ones are added.
         """
         self.name, self.box = name, box
         self.seconds: dict[str, float] = {}
@@ -110,12 +111,12 @@ class Query:
 
     @classmethod
     def of_features(cls, features: Features, name: str = "") -> Query:
-        """A query of which nothing but the features is known; it is not looked at turned."""
+        """A query of which only the features are known, so that it cannot be turned."""
         return cls(None, None, name=name, seen=Seen(features))
 
     @property
     def features(self) -> Features:
-        """As it is: keypoints are in pixels of the whole query.
+        """The features of the query as it is; keypoints are in pixels of the whole query.
 
         Raises:
             ImageError, OptionError: as `QueryPhoto.read`.
@@ -126,7 +127,7 @@ class Query:
                 photo = self._pixels()
                 with timed(self.seconds, "extract"):
                     found = self._extractor.extract(photo.pixels, image_size=photo.size)
-                # From here on it is only turned, for which more pixels than the largest level has are not needed.
+                # From now on the photo is only turned, which needs no more pixels than the largest level has.
                 self._photo = photo.reduced(self._extractor.longest_side)
                 self._seen.features = _shifted(found, photo.offset)
             return self._seen.features

@@ -172,7 +172,7 @@ def _ask(engines: Sequence[SearchEngine], questions: Sequence[Question], ordinal
 
 
 def _answer(question: Question, answer: SearchResult, database: Database, names: Sequence[str]) -> Answer:
-    """What is left of an answer without junk and without what a kept collection has besides the benchmark."""
+    """An answer without junk, and without the images that a kept collection has beyond the benchmark."""
     images: list[str] = []
     relevant: list[bool] = []
     values: list[tuple[float, ...]] = []

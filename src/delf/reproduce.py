@@ -65,7 +65,7 @@ class Row:
 
     @property
     def name(self) -> str:
-        """By which it is chosen."""
+        """The name by which the row is chosen."""
         return f"{self.benchmark.lower()}/{self.label or self.method}"
 
 

@@ -267,7 +267,7 @@ class SearchEngine:
         return self._evidence(state, Look(query, found, found, [seen]), seen, len(state.snapshot))
 
     def _probability(self, state: SearchState, look: Look) -> float:
-        """That of the best image of a look."""
+        """The probability of the best image of a look."""
         found = (self._evidence(state, look, one, len(state.snapshot)).probability for one in look.verified)
         return max(found, default=0.0)
 
@@ -303,7 +303,7 @@ class SearchEngine:
         return _Ranked(ordinals[order], scores[order], matches)
 
     def _best_turned(self, looks: Sequence[Look]) -> dict[int, tuple[float, Look, Verified]]:
-        """Of each image with more inliers than chance gives, the look that scores it best."""
+        """For each image with more inliers than chance gives, the look that scores it best."""
         best: dict[int, tuple[float, Look, Verified]] = {}
         for look in looks:
             scores = self._scored(look, len(look.verified))[1]
@@ -336,7 +336,7 @@ class SearchEngine:
 
 
 def _reopened(collection: Stored, extractor: Extractor, method: str, options: SearchOptions) -> SearchEngine:
-    """What was pickled."""
+    """Make the engine that `__reduce__` has pickled."""
     return SearchEngine(collection, extractor, method=method, options=options)
 
 

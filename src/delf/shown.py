@@ -39,6 +39,6 @@ class Picture(Shown):
 
 
 def drawn(*what: Any, **options: Any) -> Picture:
-    """What is drawn of some values, as their methods `plot` give it."""
+    """The picture of some values, as their methods `plot` return it."""
     picture: Picture = import_module(DRAWN_BY).draw(*what, **options)
     return picture

@@ -320,13 +320,13 @@ class SearchResult(Shown):
 
     @property
     def verdict(self) -> str:
-        """What is to be said of it: one of the words of `delf.verdicts`, the best that any result deserves."""
+        """The verdict on the search: one of the words of `delf.verdicts`, the best that any result deserves."""
         if self.match is None:
             return NOT_EXAMINED
         return SAME if self.match else self._word(self.most_probable or 0.0)
 
     def word_of(self, result: Result) -> str:
-        """What is to be said of one of its results, which never contradicts what is said of the whole."""
+        """The verdict on one of its results, which never contradicts the verdict on the search."""
         return self._word(result.probability)
 
     def _word(self, probability: float | None) -> str:

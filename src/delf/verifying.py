@@ -1,4 +1,4 @@
-"""Verifying the candidates of a query: what geometry says of each, beside one another."""
+"""Verifies the candidates of a query by geometry, in parallel."""
 
 from __future__ import annotations
 
@@ -31,9 +31,10 @@ _Answer = TypeVar("_Answer")
 
 @dataclass(frozen=True, eq=False)
 class Verified:
-    """An image that geometry has looked at.
+    """An image that geometry has examined.
 
-    features: of the image. found: what geometry says of them; details: and of its details, where it looked at any.
+    features: the stored features of the image. found: their verification. details: the verification of its details;
+    None if they were not examined.
     """
 
     ordinal: int
@@ -43,22 +44,22 @@ class Verified:
 
     @property
     def inliers(self) -> int:
-        """How many there are, without details."""
+        """The number of inliers, without details."""
         return len(self.found)
 
     @property
     def detail_inliers(self) -> int:
-        """How many details agree with one transform."""
+        """The number of details that agree with one transform."""
         return 0 if self.details is None else len(self.details)
 
     @property
     def confirmed(self) -> int:
-        """How many inliers of both kinds there are."""
+        """The number of inliers of both kinds."""
         return self.inliers + self.detail_inliers
 
 
 def side_by_side(pool: Executor, work: Callable[[_Item], _Answer], items: Sequence[_Item]) -> list[_Answer]:
-    """The answers for all items, in their order; each is one task, which computes on one thread."""
+    """The answers for all items, in their order. Each item is one task, which computes on one thread."""
     if not items:
         return []
     with single_threaded_products():
@@ -67,9 +68,10 @@ def side_by_side(pool: Executor, work: Callable[[_Item], _Answer], items: Sequen
 
 @dataclass(frozen=True, eq=False)
 class Beside:
-    """What geometry says of a picture and another one.
+    """The verification of a picture and another one.
 
-    side: of the pair on which the picture is: 0 where it was the query, 1 where it was the database image.
+    other: the features of the other one. side: 0 if the picture was the query of the pair, 1 if it was the database
+    image.
     """
 
     other: Features
@@ -79,9 +81,9 @@ class Beside:
 
 def without_recurring(pool: Executor, picture: Features, seen: Sequence[Beside],
                       options: VerificationOptions | None = None) -> list[Verification]:
-    """What geometry says of a picture and several others, in their order, without the overlays that recur among them.
+    """The verifications of a picture and several others, in their order, without the overlays that recur among them.
 
-    Only images whose inliers lie on such an overlay are verified anew, once, with the matches that are left.
+    Only pairs whose inliers lie on such an overlay are verified again, once, with their remaining matches.
     """
     options = options or VerificationOptions()
     found, recurrence = [one.found for one in seen], options.recurrence
@@ -106,8 +108,9 @@ class Verifier:
     def __init__(self, snapshot: Snapshot | None, retriever: Retriever | None, pool: Executor, *,
                  matching: MatchingOptions | None = None, verification: VerificationOptions | None = None,
                  screening: ScreeningOptions | None = None, details: DetailOptions | None = None) -> None:
-        """snapshot: None where `looked_at` finds the images elsewhere. retriever: that may have matches of its own.
-        screening: of the images that are not looked at thoroughly. details: how they are looked at, if at all.
+        """snapshot: None if a subclass gets the images elsewhere. retriever: may have tentative matches of its own.
+        screening: the quick first verification of images that are not examined thoroughly. details: how details are
+        verified; None leaves them out.
         """
         self._snapshot, self._retriever, self._pool = snapshot, retriever, pool
         self._matching, self._verification, self._screening = matching, verification, screening
@@ -118,11 +121,11 @@ class Verifier:
 
     def verify(self, query: Features, ordinals: Sequence[int], *, thorough: int = 0, known: Sequence[Verified] = (),
                glance: bool = False) -> list[Verified]:
-        """What geometry says of some images, in their order, without overlays that recur among them.
+        """Verify some images, in their order, without overlays that recur among them.
 
         Args:
-            thorough: so many of them, the first, have no quick look first. known: of this query, which are not
-                verified again. glance: as for `look_at`.
+            thorough: how many of them, from the first on, are verified without screening. known: verifications of this
+                query, which are not computed again. glance: as for `look_at`.
         """
         found = {one.ordinal: one for one in known}
         best = set(ordinals[:thorough])
@@ -135,7 +138,7 @@ class Verifier:
             query, [replace(one, found=again) for one, again in zip(seen, verified, strict=True)])
 
     def looked_at(self, query: Features, ordinals: Sequence[int], thorough: Set[int], glance: bool) -> list[Verified]:
-        """What geometry says of each of some images alone, beside one another. thorough, glance: as for `look_at`."""
+        """Verify some images, each alone, in parallel. thorough, glance: as for `look_at`."""
         return side_by_side(self._pool, lambda ordinal: self.look_at(
             query, ordinal, thorough=ordinal in thorough, glance=glance), ordinals)
 

@@ -144,7 +144,7 @@ class _Watched:
         return sorted(one for one in found if not found & set(one.parents))
 
     def _patterns(self) -> list[str]:
-        """Those of `exclude`, also for folders below the roots that they are relative to."""
+        """The patterns of `exclude`, also for folders below the roots that they are relative to."""
         below = [f"{root}/{pattern.removeprefix('./')}" for root in self._given for pattern in self._exclude
                  if not os.path.isabs(pattern)]  # noqa: PTH117
         return [*self._exclude, *below]

@@ -125,7 +125,7 @@ def test_what_makes_no_sense_is_refused(empty: Collection, draw: Draw) -> None:
             empty.add(pixels(1), **wrong)
     with pytest.raises(OptionError, match="belong to one photo"):
         empty.add(paths, key="a")
-    with pytest.raises(OptionError, match="apart"):
+    with pytest.raises(OptionError, match="two calls"):
         empty.add([paths[0], pixels(1)])
     assert len(empty) == 0
 

@@ -350,7 +350,7 @@ def test_it_answers_as_one_made_by_the_new_model(few: Path, extractor: Delf, que
             after = answers(SearchEngine(writer, new))
         for _ in range(2):
             with pytest.raises(CollectionError, match=r"places.delf was renewed with another model \(delf-r18\) or with"
-                                                      r" .* Make a new one, SearchEngine\(collection\), to search"):
+                                                      r" .* Make a new engine, SearchEngine\(collection\), to search"):
                 engine.refresh()
         assert answers(engine) == before
         assert [told(SearchEngine(collection, new).search(queried[0]))] == after[:1]

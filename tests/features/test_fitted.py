@@ -61,7 +61,7 @@ def test_any_bytes_are_a_sentence(file: Path, data: bytes) -> None:
 def test_no_collection_names_such_a_file(file: Path) -> None:
     about = {"model": {"name": "rootsift", "fingerprint": "v1"}, "options": {"dimensions": 128,
                                                                              "probability": str(file)}}
-    with pytest.raises(CollectionError, match="threads, device and probability are none"):
+    with pytest.raises(CollectionError, match="cannot set threads, device and probability"):
         load_shipped(about, file.parent)
     about["options"].pop("probability")  # type: ignore[attr-defined]
     assert load_shipped(about, file.parent, probability=file).weights() == FITTED.probability

@@ -110,11 +110,11 @@ def test_names_that_the_layout_mixes_up(h5py: Any, tmp_path: Path) -> None:
     (lambda group: group.pop("matches0"), "no list"),
     (lambda group: group.update({"matches0": np.zeros((2, 2), int)}), "no list"),
     (lambda group: group.update({"matches0": np.array([0.5])}), "no list"),
-    (lambda group: group.update({"matches0": np.full(8, 2**40)}), "there cannot be"),
-    (lambda group: group.update({"matches0": np.full(8, -2)}), "there cannot be"),
-    (lambda group: group.update({"matching_scores0": np.zeros(3)}), "one score"),
+    (lambda group: group.update({"matches0": np.full(8, 2**40)}), "impossible numbers"),
+    (lambda group: group.update({"matches0": np.full(8, -2)}), "impossible numbers"),
+    (lambda group: group.update({"matching_scores0": np.zeros(3)}), "scores than matches"),
     (lambda group: group.update({"matching_scores0": np.full(8, np.nan)}), "NaN"),
-    (lambda group: group.update({"fundamental": np.zeros(9)}), "that is none"),
+    (lambda group: group.update({"fundamental": np.zeros(9)}), "finite numbers"),
 ])
 def test_groups_that_make_no_sense(h5py: Any, tmp_path: Path, change: Any, reason: str) -> None:
     matches.write(tmp_path / "m.h5", [(("a", "b"), Partners.of(FOUND, 8))])

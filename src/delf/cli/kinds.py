@@ -40,7 +40,7 @@ def _settings_of(place: str, options: _Options, settings: list[str] | None) -> t
 
 
 def paths_and_addresses(words: list[str]) -> tuple[list[Path], list[str]]:
-    """What was named, apart: paths, and addresses of the web."""
+    """The paths and the addresses of the web among the arguments, apart."""
     addresses = [word for word in words if word.lower().startswith(("http://", "https://"))]
     return [Path(word) for word in words if word not in addresses], addresses
 

@@ -134,7 +134,7 @@ def extraction_options(settings: list[str] | None, **named: Any) -> tuple[dict[s
 
 def search_settings(others: dict[str, Any], verifier: str | None, candidates: int | None,
                     turns: str | None) -> dict[str, Any]:
-    """What was said of a search: by --set, and by options of its own."""
+    """The settings of a search, given by --set and by options of their own."""
     from delf.errors import OptionError
 
     found = given(**{"verification.verifier": verifier, "candidates": candidates})

@@ -88,7 +88,7 @@ def _stages(outcome: Outcome) -> str:
 
 
 def _remarks(outcome: Outcome) -> list[str]:
-    """What is to be said of a row, in sentences that several rows may share."""
+    """Remarks on a row, in sentences that several rows may share."""
     said = [f"published with {outcome.row.needs.model}; codebook: {outcome.row.needs.codebook}"]
     if outcome.row.needs.unstated:
         said.append(f"not stated by the publication: {outcome.row.needs.unstated}")

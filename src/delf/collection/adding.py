@@ -37,11 +37,15 @@ _Known = TypeVar("_Known")
 
 @dataclass(frozen=True)
 class AddReport:
-    """What `Collection.add` did, in numbers of files; of a new video, of its frames.
+    """What `Collection.add` did, in numbers of files; a new video counts by its frames.
 
-    duplicates: files with the very bytes of another one. skipped: a sentence for each file or folder that could not be
-    read. interrupted: whether Ctrl-C ended it early. moved: known photos that are now elsewhere. pruned: files that are
-    gone and were forgotten. passed_over: RAW files of cameras and videos that lie among the photos, and are not read.
+    added, unchanged: files that are new or have changed, and files that were known.
+    duplicates: files with exactly the bytes of another one.
+    skipped: a sentence for each file or folder that could not be read.
+    interrupted: whether Ctrl-C ended it early.
+    moved: known photos that are now elsewhere.
+    pruned: gone files that were forgotten.
+    passed_over: RAW files and videos among the photos that were not read.
     """
 
     added: int
@@ -144,7 +148,7 @@ class Adding:
 
     def _pictures(self, files: Iterable[tuple[FileRecord, Path]],
                   shrink_to: int | None) -> Iterator[tuple[FileRecord, Path | LoadedImage]]:
-        """What is to be read: of a video the frames, one after the other, and any other file as it is."""
+        """The pictures to read: the frames of a video, one after the other, and any other file as it is."""
         for record, path in files:
             if self._filming is None or not is_video(path):
                 yield record, path
@@ -254,7 +258,7 @@ def file_key(path: Path) -> bytes:
 
 
 def image_record(loaded: LoadedImage) -> ImageRecord:
-    """What is kept of an image that was read."""
+    """The record of an image that was read."""
     metadata = loaded.metadata
     return ImageRecord(bytes.fromhex(loaded.sha256), metadata.width, metadata.height, metadata.captured_at,
                        metadata.latitude, metadata.longitude, metadata.camera)

@@ -98,7 +98,7 @@ class Catalogue(Describing):
             connection.execute(f"PRAGMA user_version = {FORMAT}")
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._connection.close()
 
     def __enter__(self) -> Catalogue:
@@ -125,7 +125,7 @@ class Catalogue(Describing):
                 self._connection.execute("ROLLBACK")
 
     def about(self) -> dict[str, Any]:
-        """What was stored when the collection was made, and since: model, options, format."""
+        """The entries about the whole collection: model, options, storage, format, and those that were added later."""
         rows = self._rows("SELECT key, value FROM about", (str, str))
         try:
             about = {key: json.loads(value) for key, value in rows}
@@ -273,7 +273,7 @@ class Catalogue(Describing):
             connection.executemany("DELETE FROM indexes WHERE segment = ?", [(number,) for number in segments])
 
     def faults(self) -> list[str]:
-        """What is wrong with the file itself, in words; nothing where all is well."""
+        """What is wrong with the file itself, in words; empty if nothing is."""
         found = [str(row[0]) for row in self._rows("PRAGMA integrity_check(10)", (str,)) if row[0] != "ok"]
         lost = self._rows("PRAGMA foreign_key_check", (object,) * 4)
         return found + [f"a row of {table} refers to nothing" for table, *_ in lost]

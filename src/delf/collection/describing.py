@@ -21,7 +21,7 @@ class Describing:
         def _transaction(self) -> AbstractContextManager[sqlite3.Connection]: ...
 
     def facts_of(self, sha256: bytes) -> StoredFacts | None:
-        """What is known of the image with this content; None where it is not known (any more)."""
+        """The facts of the image with a content, or None if there is no such image."""
         facts = self._row("SELECT id, captured_at, latitude, longitude, camera, value FROM images LEFT JOIN metadata "
                           "USING (sha256) WHERE sha256 = ?",
                           (int, str | None, float | None, float | None, str | None, str | None), sha256)

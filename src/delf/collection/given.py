@@ -28,9 +28,9 @@ _SCHEME = b"key:"  # an absolute path begins otherwise
 class NewPhoto:
     """A photo that is added from memory.
 
-    image: whatever `delf.read_image` takes, or what `delf.images.load` gives. key: what the caller knows it by, any
-    text; the SHA-256 of its content by default. name: what results show; the key by default. metadata: a JSON object
-    that is kept with it.
+    image: anything that `delf.read_image` takes, or what `delf.images.load` returns. key: the caller's key, any text;
+    by default the SHA-256 of the content. name: the name that results show; by default the key. metadata: a JSON object
+    that is stored with it.
     """
 
     image: ImageSource | LoadedImage
@@ -48,53 +48,53 @@ class NewPhoto:
         metadata_text(self.metadata)
 
     def place(self, digest: str) -> tuple[bytes, bytes]:
-        """What the catalogue knows it by, and how that is shown. digest: of its content."""
+        """The path by which the catalogue knows it, and the name that is shown. digest: the SHA-256 of its content."""
         key = digest if self.key is None else self.key
         return path_of_key(key), os.fsencode(self.name or key)
 
 
 def from_memory(photos: Any, *, key: str | None, name: str | None, metadata: Mapping[str, Any] | None,
                 kept: bool) -> list[NewPhoto] | None:
-    """The photos from memory that `Collection.add` was given; None where it was given files and folders.
+    """The photos from memory among the arguments of `Collection.add`; None if these are files and folders.
 
     Args:
-        key, name, metadata: of the only one. kept: whether a preview was asked for.
+        key, name, metadata: of the only photo. kept: whether a preview was requested.
 
     Raises:
-        OptionError: something was said of one photo, and there are several; or paths are among them.
+        OptionError: there are several photos, with a key, name, metadata or preview for one, or with paths among them.
     """
-    said = kept or any(one is not None for one in (key, name, metadata))
+    single = kept or any(value is not None for value in (key, name, metadata))
     if isinstance(photos, NewPhoto):
         return [photos]
-    if in_memory(photos) or (said and isinstance(photos, str | os.PathLike)):
+    if in_memory(photos) or (single and isinstance(photos, str | os.PathLike)):
         return [NewPhoto(photos, key, name, metadata or {})]
     several = isinstance(photos, list | tuple) and any(isinstance(one, NewPhoto) or in_memory(one) for one in photos)
     if several and any(isinstance(one, str | os.PathLike) for one in photos):
         raise OptionError("paths and photos from memory cannot be added by one call, since a collection remembers the "
                           "files of paths alone: add them by two calls")
-    if several and not said:
+    if several and not single:
         return [one if isinstance(one, NewPhoto) else NewPhoto(one) for one in photos]
-    if said:
+    if single:
         raise OptionError("key, name, metadata and preview belong to one photo from memory: give many as "
                           "add_photos([NewPhoto(image, key=...), ...])")
     return None
 
 
 def path_of_key(key: str) -> bytes:
-    """What stands in the catalogue in the place of a path."""
+    """The path that stands for a caller's key in the catalogue."""
     return _SCHEME + key.encode("utf-8", "surrogatepass")
 
 
 def key_of_path(path: bytes) -> str | None:
-    """The key of the caller's that a path stands for; None for that of a file."""
+    """The caller's key for which a path stands; None for the path of a file."""
     return path.removeprefix(_SCHEME).decode("utf-8", "replace") if path.startswith(_SCHEME) else None
 
 
 def metadata_text(value: Mapping[str, Any]) -> str:
-    """A JSON object as it is stored.
+    """A JSON object as the text that is stored.
 
     Raises:
-        OptionError: it is none, or too large.
+        OptionError: it is not a JSON object, or too large.
     """
     try:
         text = json.dumps(dict(value), ensure_ascii=False, allow_nan=False, sort_keys=True)
@@ -109,12 +109,12 @@ def metadata_text(value: Mapping[str, Any]) -> str:
 
 
 def preview_path(folder: Path, key: str) -> Path:
-    """Where the reduced copy of a photo is, if one is kept. folder: of the collection; key: the SHA-256."""
+    """The path of the reduced copy of a photo, existing or not. folder: of the collection; key: the SHA-256."""
     return folder / PREVIEWS / key[:2] / f"preview-{key}.jpg"
 
 
 def keep_preview(folder: Path, loaded: LoadedImage, side: int) -> None:
-    """Keep a reduced copy of a photo, unless there is one. Raises `DelfError` where it cannot be written."""
+    """Store a reduced copy of a photo, unless there is one. Raises `DelfError` if it cannot be written."""
     path = preview_path(folder, loaded.sha256)
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -122,7 +122,7 @@ def keep_preview(folder: Path, loaded: LoadedImage, side: int) -> None:
 
 
 def drop_previews(folder: Path, known: Callable[[str], bool]) -> None:
-    """Delete the reduced copies of photos that the collection does not have any more. known: whether it has a key."""
+    """Delete the reduced copies of photos that have left the collection. known: whether the collection has a key."""
     for path in (folder / PREVIEWS).glob("*/preview-*.jpg"):
         if not known(path.stem.removeprefix("preview-")) and not path.is_symlink():
             path.unlink(missing_ok=True)

@@ -40,7 +40,7 @@ class Ordered:
     labels: tuple[str, ...]
 
     def only(self, mask: NDArray[np.bool_]) -> Ordered:
-        """Those of them whose ordinals a mask has."""
+        """Only the images whose ordinals a mask selects."""
         kept = mask[self.ordinals]
         return Ordered(self.ordinals[kept], self.section[kept], self.labels)
 

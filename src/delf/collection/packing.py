@@ -61,7 +61,7 @@ class Packing(Protocol):
 
     @property
     def kinds(self) -> Kinds:
-        """Of the arrays that have a row for each feature."""
+        """The kinds of arrays that have a row for each feature."""
         ...
 
     def pack(self, features: Features) -> Packed:
@@ -134,7 +134,7 @@ def packed_global(features: Features) -> NDArray[np.float16]:
 
 
 def half(values: FloatArray) -> NDArray[np.float16]:
-    """In half precision, of which the largest number stands for larger ones."""
+    """Round to half precision; larger numbers become its largest one."""
     return np.minimum(values, _LARGEST).astype(np.float16)
 
 

@@ -23,7 +23,7 @@ class Reading(Container):
 
     @property
     def about(self) -> Mapping[str, Any]:
-        """What is stored of the model, the options and the index."""
+        """The stored model, options, storage and index."""
         return self.snapshot.about
 
     @property
@@ -48,7 +48,7 @@ class Reading(Container):
 
     @property
     def dimensions(self) -> int:
-        """Of the stored descriptors."""
+        """The dimensions of the stored descriptors."""
         return self.snapshot.dimensions
 
     @property
@@ -70,7 +70,7 @@ class Reading(Container):
         return self.snapshot.global_descriptors()
 
     def image(self, ordinal: int) -> StoredImage:
-        """What is known of an image."""
+        """The record of an image."""
         return self.snapshot.image(ordinal)
 
     def features(self, ordinal: int) -> Features:

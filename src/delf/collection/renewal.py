@@ -69,7 +69,7 @@ def _pictures(catalogue: Catalogue) -> Iterator[tuple[Path, bytes]]:
 
 
 def _begun(collection: Collection, renewal: Path, extractor: Extractor, storage: Chosen) -> Collection:
-    """What there is of a renewal, to be gone on with."""
+    """The collection of a renewal, new or with what an interrupted run has done."""
     try:
         return collection.open_or_create(renewal, extractor, storage=storage)
     except CollectionError as error:

@@ -55,7 +55,7 @@ class DuplicateFile:
                 os.fsencode(self.path))
 
     def to_json(self) -> dict[str, Any]:
-        """What is known of it."""
+        """The fields of the file, for JSON."""
         return {"file": str(self.path), "key": self.key, "width": self.width, "height": self.height, "bytes": self.size,
                 "captured_at": self.captured_at}
 
@@ -213,7 +213,7 @@ class _Looked:
         self.left_out: list[str] = []
 
     def files(self, image: int, records: Iterable[FileRecord]) -> list[DuplicateFile]:
-        """Those files of an image that are there as they were indexed, the best first."""
+        """The files of an image that exist and have not changed since they were indexed, the best first."""
         snapshot = self._collection.snapshot
         key, (width, height) = snapshot.key_of(image), snapshot.size(image)
         captured_at = snapshot.image(image).captured_at

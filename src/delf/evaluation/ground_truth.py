@@ -26,7 +26,7 @@ _FAR = 1e9  # pixels; no image is as large
 
 @dataclass(frozen=True, eq=False)
 class Entry:
-    """What is known of one query.
+    """The ground truth of one query.
 
     labels: (N,) int64 database indices by label: `easy`, `hard`, `junk`, or `ok`, `junk`. `junk` is always
     there.

@@ -48,7 +48,7 @@ class _Level:
 
 @dataclass(frozen=True, eq=False)
 class _Work:
-    """What is being computed of a batch of images: each level of all of them, and the details of each, if any."""
+    """The work on a batch of images: each level of all of them, and the details of each, if any."""
 
     levels: list[Future[list[_Level]]]
     details: list[Future[tuple[RootSift, tuple[int, int]]]]
@@ -111,7 +111,7 @@ class Delf:
         return cls.load(on_hub(model), **options)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """By the name or file of the model, its runtime and the options; the other one loads it anew."""
+        """Pickle the name or file of the model, its runtime and the options; unpickling loads the model again."""
         if self.model_file is None:
             raise PicklingError("this extractor cannot be pickled, as it was made of a runtime without the file of its "
                                 "model: make it with Delf.load")
@@ -151,23 +151,23 @@ class Delf:
 
     @property
     def name(self) -> str:
-        """Of the model."""
+        """The name of the model."""
         return self.runtime.config.name
 
     @property
     def dimensions(self) -> int:
-        """Of the descriptors."""
+        """The dimensions of the descriptors."""
         return self.options.dimensions
 
     @property
     def global_dimensions(self) -> int:
-        """Of the global descriptor."""
+        """The dimensions of the global descriptor."""
         whitening = self.runtime.whitening
         return self.runtime.config.global_channels if whitening is None else len(whitening.projection)
 
     @property
     def max_features(self) -> int | None:
-        """That are kept at most."""
+        """The most features of an image."""
         return self.options.max_features
 
     @property
@@ -370,7 +370,7 @@ def _interpolated(values: FloatArray, places: NDArray[np.float64]) -> FloatArray
 
 def _loaded(kind: type[Delf], model: str, runtime: str, device: str, options: dict[str, Any], threads: int,
             identity: dict[str, str]) -> Delf:
-    """What was pickled."""
+    """Load what `__reduce__` has pickled."""
     made = kind.load(model, runtime=runtime, device=device, threads=threads, **options)
     if made.identity["model"] != identity:
         raise ModelError(f"the model {model!r} is another one here than where the extractor was pickled; get that of "

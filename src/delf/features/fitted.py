@@ -58,7 +58,7 @@ def read_fitted(path: Path, model: Mapping[str, str]) -> Fitted:
         raise ModelError(f"{path} is no file that 'delf calibrate --extractor' has written, or damaged; write it again"
                          ) from error
     if not right or not isinstance(made, dict):
-        raise ModelError(f"{path} has no valid weights of evidence; write it again with 'delf calibrate'")
+        raise ModelError(f"{path} holds no weights of evidence; write it again with 'delf calibrate'")
     if made != dict(model):
         raise ModelError(f"{path} was fitted for {made.get('name')!r} with the fingerprint {made.get('fingerprint')!r} "
                          f"and not for {model['name']!r} with {model['fingerprint']!r}; fit it anew with 'delf "

@@ -69,7 +69,7 @@ def _factory(name: str) -> Callable[..., Any]:
 
 
 def _taken(factory: Callable[..., Any], given: dict[str, Any], name: str) -> dict[str, Any]:
-    """What was given of what a factory has parameters for. The device must be taken, as results depend on it."""
+    """The given options for which a factory has parameters. The device must be taken, as results depend on it."""
     try:
         parameters = inspect.signature(factory).parameters
     except (TypeError, ValueError):  # of a compiled one

@@ -29,7 +29,7 @@ BYTES_PER_UNIT = 512.0  # as COLMAP stores them: few values are above a half, an
 
 @dataclass(frozen=True)
 class RootSiftOptions:
-    """What is found.
+    """Which features are found.
 
     max_features: the strongest so many. contrast, edge: thresholds as OpenCV has them; lower contrast and higher edge
     find more.
@@ -99,7 +99,7 @@ def root_sift(image: ImageArray, options: RootSiftOptions | None = None) -> Root
 
 
 def in_original(found: RootSift, given: tuple[int, int], size: tuple[int, int]) -> Features:
-    """What was found in a reduced copy of (width, height), as features of the original of another."""
+    """Features of a reduced copy with (width, height), as features of the original."""
     factors = np.array(size) / np.maximum(given, 1)
     return Features(((found.keypoints + 0.5) * factors - 0.5).astype(np.float32),
                     (found.scales * math.sqrt(factors.prod())).astype(np.float32), found.strengths, found.descriptors,

@@ -189,7 +189,7 @@ class Database:
         self.images = Images(tuple(self._numbers), self._features)
 
     def views(self) -> Iterator[TwoView]:
-        """What is known of each pair of images, one at a time, in the order of their numbers.
+        """The matches and the geometry of each pair of images, one pair at a time, in the order of their numbers.
 
         Raises:
             DelfError: a row makes no sense.

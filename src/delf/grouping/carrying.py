@@ -28,7 +28,7 @@ NOTHING = Earlier((), ())
 
 @dataclass(frozen=True, eq=False)
 class Carried:
-    """What is kept of a collection that was matched with itself.
+    """The pairs of a collection that outlive one of its states.
 
     keys: (n,) of images, 64 hexadecimal digits. looked: (n,) whether all partners of an image were looked for. pairs:
     (P, 2) places in `keys`; inliers and values (`VALUES`): (P,) of each pair. judged_by: what a pair was judged by.

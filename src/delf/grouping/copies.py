@@ -14,9 +14,10 @@ from delf.grouping.store import Pairs
 class DuplicateOptions:
     """What counts as nearly the same picture: saved again, in another size, lighter, slightly cropped.
 
-    share, area: as in `Pairs`, at least. displacement: as there, at most. sure: the probability, at least. Another
-    photo from the same spot differs in what moves and in how the camera is held, and has fewer inliers.
-    (`benchmarks/grouping.py --duplicates` has what copies of photos look like, and what other photos of a place do.)
+    share, area: as in `Pairs`, at least. displacement: as in `Pairs`, at most. sure: the least probability.
+
+    Another photo from the same spot differs in what moves and in how the camera is held, and has fewer inliers.
+    `benchmarks/grouping.py --duplicates` measures copies of photos, and other photos of the same place.
     """
 
     share: float = 0.25
@@ -44,7 +45,7 @@ def near_duplicates(pairs: Pairs, options: DuplicateOptions | None = None) -> di
 
 
 def originals(images: Iterable[int], same: Mapping[int, Collection[int]]) -> dict[int, int | None]:
-    """For each image, the one that it is a near-duplicate of, or None where it is kept itself.
+    """For each image, the image of which it is a near-duplicate, or None if it is kept itself.
 
     Those that come first are kept, so that an image is a near-duplicate of one that is kept: in a chain a, b, c in
     which only neighbours are nearly the same picture, c is kept beside a, although b lies between them.

@@ -72,7 +72,7 @@ def find_groups(pairs: Pairs, options: GroupOptions | None = None) -> list[Group
 
 
 def joining(pairs: Pairs, groups: Iterable[Group], options: GroupOptions | None = None) -> Pairs:
-    """Those of the pairs that join photos: the likely ones of two photos of one group."""
+    """The pairs that join photos: the likely pairs of two photos of one group."""
     return _inside(pairs, [group.images for group in groups], options or GroupOptions())[0]
 
 

@@ -29,13 +29,12 @@ TINY = 1e-9  # less evidence than any pair has; a probability of 1 is taken as o
 
 @dataclass(frozen=True)
 class GroupOptions:
-    """Which pairs join photos.
+    """Which pairs join photos. Chosen on classes of landmarks (`benchmarks/CHOICES.md`).
 
-    A pair of probability p is evidence of -log(1 - p), `most` at most, and none where p is below `likely`. Two groups
-    become one where their pairs have evidence of `enough` (2.3 is one pair of 90 %), and of `each` more for every
-    photo but the first of the smaller one. One pair alone joins no two groups of two photos or more; where both have
-    `several` or more, one of the pairs must be `sure`. Near-duplicates are together. (Chosen on classes of landmarks,
-    `benchmarks/CHOICES.md`.)
+    A pair of probability p is evidence of -log(1 - p), but at most `most`, and of nothing if p is below `likely`.
+    Two groups are joined if their pairs have evidence of `enough` (2.3 is one pair of 90 %), and of `each` more for
+    every photo of the smaller group but the first. A single pair never joins two groups of two photos or more. If both
+    groups have `several` photos or more, one of the pairs must be `sure`. Near-duplicates are always together.
     """
 
     likely: float = 0.6
@@ -150,7 +149,7 @@ def _near_duplicates(pairs: Pairs, options: DuplicateOptions, single: set[int]) 
 
 
 def _copies(pairs: Pairs, same: Mapping[int, Collection[int]]) -> dict[int, int]:
-    """Of each near-duplicate, the image that is kept: that with most partners."""
+    """For each near-duplicate, the image that is kept: the one with the most partners."""
     images, counts = np.unique(np.concatenate([pairs.first, pairs.second]), return_counts=True)
     order = images[np.lexsort((images, -counts))].tolist()
     return {image: kept for image, kept in originals(order, same).items() if kept is not None}

@@ -70,7 +70,7 @@ class Merging:
                 heapq.heappush(waiting, (-self._beyond(root, third), min(root, third), max(root, third)))
 
     def evidence(self, one: int, other: int) -> float:
-        """Of all pairs of two groups."""
+        """The evidence of all pairs between two groups."""
         return self._links[one].get(other, NO_LINK).evidence
 
     def needed(self, one: int, other: int) -> float:

@@ -44,12 +44,15 @@ FEWEST = 500  # images that a pair is judged among, at least: what joins pairs w
 
 @dataclass(frozen=True)
 class PairOptions:
-    """How pairs are looked for.
+    """How pairs are found.
 
-    candidates: of each image, at most, that are verified. round: how many of them are verified before it is asked
-    whether any was confirmed. confirmed: inliers from which a candidate counts as that; different things have up to
-    twenty (`delf.ranking.order`). screening: a first look at the best features of each candidate; None looks at all.
-    details: how those of confirmed pairs are verified, where there are any.
+    candidates: most candidates of each image that are verified.
+    round: how many of them are verified before the next decision whether to go on.
+    confirmed: inliers from which a candidate counts as confirmed; different things have up to twenty
+        (`delf.ranking.order`).
+    retrieval: how candidates are found. matching, verification: how they are verified.
+    screening: a first look at the best features of each candidate; None examines all.
+    details: how the details of confirmed pairs are verified, if they have any.
     """
 
     candidates: int = 30

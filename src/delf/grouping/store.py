@@ -79,14 +79,14 @@ class Pairs:
         return self.done < self.images
 
     def select(self, rows: NDArray[np.bool_] | IntArray) -> Pairs:
-        """Those of the given rows."""
+        """The pairs in the given rows."""
         return Pairs(self.first[rows], self.second[rows], self.inliers[rows], self.probability[rows], self.share[rows],
                      self.area[rows], self.displacement[rows], self.images, self.done)
 
 
 @dataclass(frozen=True)
 class Earlier:
-    """What is known of an earlier state, in ordinals of today: images that were looked at, and pairs of images."""
+    """The judgements of an earlier state, in ordinals of today: images that were looked at, and pairs of images."""
 
     images: tuple[int, ...]
     pairs: tuple[Judged, ...]

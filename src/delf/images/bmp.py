@@ -107,7 +107,7 @@ class Bmp:
         return pixels if masks[3] and pixels[:, :, 3].any() else pixels[:, :, :3]  # no alpha at all: it is unused
 
     def _masks(self) -> tuple[int, ...]:
-        """Of red, green, blue and alpha, the last 0 where there is none."""
+        """The masks of red, green, blue and alpha, the last 0 if there is none."""
         if self._compression == _RGB:
             return _DEFAULT_MASKS[self._bits]
         with_alpha = self._header >= 56 or self._compression == _ALPHA_MASKS

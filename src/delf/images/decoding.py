@@ -66,11 +66,14 @@ _MARKER = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")
 class ImageOptions:
     """Which images are accepted.
 
-    max_pixels: width x height, looked up in the header before decoding (a small file can claim any size).
-    max_scaled_pixels: instead of that for a JPEG that is decoded at a fraction of its size and then has at most
-    max_pixels: memory goes with the fraction, and only time with the whole. Not for progressive files, whose decoder
-    holds the whole.
-    max_bytes: the size of the file. min_side: the shorter side in pixels. raw: whether RAW files of cameras are.
+    max_pixels: most pixels (width x height), checked in the header before decoding, since a small file can claim any
+        size.
+    max_scaled_pixels: most pixels of a JPEG that is decoded at a fraction of its size and then has at most max_pixels:
+        memory depends on the fraction, and only time on the whole. Progressive files are excluded, because their
+        decoder holds the whole picture.
+    max_bytes: most bytes of the file.
+    min_side: least number of pixels of the shorter side.
+    raw: whether RAW files of cameras are accepted.
     """
 
     max_pixels: int = 200_000_000

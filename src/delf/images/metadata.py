@@ -171,7 +171,7 @@ def _degrees(angle: Any, reference: Any, letters: str, largest: int) -> float | 
 
 
 def film_metadata(size: tuple[int, int], tags: Mapping[str, str], second: float) -> ImageMetadata:
-    """What is known of a frame of a video. size: (width, height), upright. tags: of the file. second: of the frame."""
+    """The metadata of a frame of a video. size: (width, height), upright. tags: of the file. second: of the frame."""
     known = {key.lower(): printable(str(value)).strip() for key, value in tags.items()}
     apple = "com.apple.quicktime."
     maker, model = (known.get(f"{apple}{one}") or known.get(f"com.android.{other}") or known.get(one) or ""

@@ -184,7 +184,7 @@ class _Walk:
         self.walked |= entered
 
     def _entries(self, folder: str | Path, root: Path, relative: str) -> list[os.DirEntry[str]]:
-        """What is to be visited in a folder, in the order of the names' bytes."""
+        """The files and folders to visit in a folder, in the order of the bytes of their names."""
         in_library = is_library(folder)
         with os.scandir(folder) as scan:
             entries = [entry for entry in scan if not is_kept_by_programs(entry.name, in_library=in_library)
@@ -195,7 +195,7 @@ class _Walk:
 
 
 def _identity(folder: str | Path) -> _Identity:
-    """What is equal for two names of one folder."""
+    """A value that is equal for two names of one folder."""
     status = Path(folder).stat()
     return (status.st_dev, status.st_ino) if status.st_ino else os.path.realpath(folder)
 

@@ -26,7 +26,7 @@ _ORIENTATIONS = {3: 3, 5: 8, 6: 6}  # of LibRaw, as in EXIF
 
 @dataclass(frozen=True, eq=False)
 class RawPicture:
-    """What there is to see in a RAW file.
+    """The picture in a RAW file: its preview, or the developed photo.
 
     jpeg: the preview, or nothing where the mosaic is to be developed. size: (width, height) of that, upright.
     orientation: of the preview, as in EXIF, where it does not say so itself.
@@ -60,7 +60,7 @@ def develop(data: bytes, name: str) -> ImageArray:
 
 
 def missing(name: str) -> ImageError:
-    """What is said of a RAW file that is not read, since the package is missing."""
+    """The error for a RAW file that is not read because the package is missing."""
     return ImageError(f"{name} is a RAW file of a camera, which the extra raw reads: pip install "
                       "'delf-retrieval[raw]', or develop it to JPEG or TIFF.")
 

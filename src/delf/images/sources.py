@@ -49,7 +49,7 @@ def open_regular(path: str) -> Iterator[FileIO]:
 
 
 def read_stream(stream: BinaryIO | Any, name: str, max_bytes: int) -> bytes:
-    """What is left in a binary stream, at most `max_bytes`; `name` is for the error. Raises `ImageError`."""
+    """The rest of a binary stream, at most `max_bytes`; `name` is for the error. Raises `ImageError`."""
     chunks: list[bytes] = []
     total = 0
     while True:

@@ -46,9 +46,12 @@ class VideoOptions:
     """Which frames of a video are taken: the first one, each in which the view has become another one and is at rest,
     and one now and then.
 
-    change: how unlike the last one that was taken, 0 (equal) to 2: one minus the correlation of the two as small grey
-    pictures, which does not mind how bright they are. shortest: seconds between two of them, at least. longest: seconds
-    after which one is taken, changed or not. most: of one video. side: the longest of the small pictures, in pixels.
+    change: how different a frame must be from the last one that was taken, 0 (equal) to 2: one minus the correlation
+        of the two as small grey pictures, which does not depend on their brightness.
+    shortest: least number of seconds between two frames.
+    longest: number of seconds after which a frame is taken in any case.
+    most: most frames of one video.
+    side: longest side of the small pictures, in pixels.
     """
 
     change: float = 0.4
@@ -207,7 +210,7 @@ class _Video:
         return container, stream
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close the file."""
         self._container.close()
 
     def _rewind(self) -> None:

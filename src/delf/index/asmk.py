@@ -52,12 +52,15 @@ _Answer = TypeVar("_Answer")
 class AsmkOptions:
     """How images are aggregated and compared.
 
-    assignments: words that each feature of a query is given to; one of the database has the nearest one.
-    alpha: the selectivity. threshold: tau; the similarity u of a word counts where u >= tau. (Some implementations
-    count u > tau, which is the same for tau = 0, where u = 0 adds nothing, and whenever no distance gives tau.)
-    idf: whether a word weighs w = log(images / images with the word)^2, instead of 1. normalisation: g of "both"
-    images, of the "database" one only, which leaves the order as it is, or "none". signatures: "signs" of the sum of
-    residuals, or "medians": whether their mean, randomly rotated, is above the medians of the codebook.
+    assignments: words to which each feature of a query is assigned; database features have their nearest word.
+    alpha: the selectivity.
+    threshold: tau; the similarity u of a word counts if u >= tau. (Some implementations require u > tau. That is the
+        same for tau = 0, where u = 0 adds nothing, and whenever no distance gives tau.)
+    idf: whether a word has the weight w = log(images / images with the word)^2, instead of 1.
+    normalisation: whether scores are divided by g of "both" images, of the "database" image only, which does not change
+        the order, or of "none".
+    signatures: the bits of a word: "signs" of the sum of residuals, or "medians": whether the mean residual, randomly
+        rotated, is above the medians of the codebook.
     """
 
     assignments: int = 5
@@ -306,7 +309,7 @@ class AsmkIndex:
         return Wanted(len(queries), rows, words, as_integers(signatures[order]), tables)
 
     def _has_read(self, entries: int) -> None:
-        """Let go of what was read before it is more than may be held."""
+        """Release pages that were read, before they are more than may be held."""
         self._read += entries * self.nbytes / max(self._entries, 1)
         if self._held is not None and self._read > self._held:
             self._read = 0.0

@@ -43,9 +43,10 @@ _Array = NDArray[np.float64]
 class HammingOptions:
     """How features are matched and images compared.
 
-    assignments: words that each feature of a query is given to; one of the database has the nearest one. threshold:
-    h_t, as a share of the bits, which are as many as a descriptor has dimensions: 48 of 128. burstiness: whether
-    matches of one query feature with one image count together. idf: whether words weigh by how rare they are.
+    assignments: words to which each feature of a query is assigned; database features have their nearest word.
+    threshold: h_t as a share of the bits (48 of 128); a signature has one bit for each dimension of a descriptor.
+    burstiness: whether all matches of one query feature with one image count together.
+    idf: whether words are weighted by how rare they are.
     """
 
     assignments: int = 3
@@ -76,7 +77,7 @@ class Signed:
         return len(self.words)
 
     def select(self, rows: NDArray[Any]) -> Signed:
-        """Those of the given rows: indices, or a boolean mask."""
+        """The entries in the given rows: indices, or a boolean mask."""
         return Signed(self.features[rows], self.words[rows], self.signatures[rows])
 
 

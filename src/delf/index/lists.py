@@ -114,8 +114,8 @@ class SignatureLists(InFile):
         return np.argsort(self.owners, kind="stable").astype(self._ends.dtype)  # an image has its words in their order
 
     def release(self) -> None:
-        """Let go of what was read: it stays in the memory of the system, for as long as that has room, and is not this
-        process's any more.
+        """Release pages that were read: they stay in the memory of the system, as long as that has room, but no longer
+        count as memory of this process.
         """
         release(self._content)
 

@@ -60,16 +60,20 @@ RANGES = {"words": (1, 2**24), "segments": (1, 4096), "bits": (1, 8), "assignmen
 
 @dataclass(frozen=True)
 class LopqOptions:
-    """How to quantise and how far to search.
+    """How to quantise, and how far to search.
 
-    words: of the coarse quantiser; None takes 4 sqrt(N), at most 8192, and no more than the sample teaches.
-    dimensions: d, to which descriptors are reduced by a PCA of the sample; None leaves them as they are. segments: M, a
-    divisor of d; None takes d / 4. bits: of a segment, 1 to 8. part: features of the collection that a part with a
-    quantiser of its own has fewer of. leaf: features that lie together at the end of a tree. assignments: words that
-    are searched for a query. leaves: features that are compared in the cell of each word, at most about. local: whether
-    parts have axes and centroids of their own; False is plain product quantisation, along the principal axes.
-    iterations: of k-means. refine: where the 8-bit codes are at hand, how many times k candidates are ranked by them; 1
-    leaves the quantised order.
+    words: words of the coarse quantiser; None takes 4 sqrt(N), at most 8192, and no more than the sample teaches.
+    dimensions: d, to which a PCA of the sample reduces descriptors; None leaves them as they are.
+    segments: M, a divisor of d; None takes d / 4.
+    bits: bits of a segment, 1 to 8.
+    part: a part with a quantiser of its own has fewer features of the collection than this.
+    leaf: features that lie together in a leaf of a tree.
+    assignments: words that are searched for a query feature.
+    leaves: about how many features are compared in the cell of each word, at most.
+    local: whether parts have axes and centroids of their own; False is plain product quantisation, along the principal
+        axes.
+    iterations, seed: of k-means.
+    refine: if the 8-bit codes are available, they rank this many times k candidates; 1 keeps the quantised order.
     """
 
     words: int | None = None
@@ -311,7 +315,7 @@ class LopqIndex(InFile, Index):
         return closest.found()
 
     def _visits(self, queries: FloatArray) -> Iterator[_Visit]:
-        """What is compared with what."""
+        """Which parts of which cells a query is compared with."""
         words = self._quantiser.assign(queries, self._assignments)
         order = np.argsort(words.ravel(), kind="stable")
         asking, sorted_words = order // words.shape[1], words.ravel()[order]

@@ -40,10 +40,12 @@ RANGES = {"words": (1, 2**24), "iterations": (1, 1000), "seed": (0, 2**31 - 1)}
 class CodebookOptions:
     """How words are learnt.
 
-    words: W, or as many as the sample can teach where that is less: one for every 16 descriptors. iterations: of
-    k-means. seed: of k-means and of the projection. Of more than 20,000 words, k-means finds the nearest as
-    `Codebook.assign` does, by way of quantised distances, and of more than 200,000 in the nearest cells (approximate
-    k-means; Philbin et al., CVPR 2007).
+    words: W, or fewer if the sample cannot teach so many: one for every 16 descriptors.
+    iterations: iterations of k-means.
+    seed: of k-means and of the projection.
+
+    For more than 20,000 words, k-means finds the nearest word as `Codebook.assign` does, by quantised distances, and
+    for more than 200,000 in the nearest cells (approximate k-means; Philbin et al., CVPR 2007).
     """
 
     words: int = 65536

@@ -160,7 +160,7 @@ class ModelConfig:
 
     @property
     def trunk_layout(self) -> Layout:
-        """What is known of the trunk. Raises `ModelError` where nothing is."""
+        """The layout of the trunk. Raises `ModelError` if the trunk is unknown."""
         if self.trunk in TRUNKS:
             return TRUNKS[self.trunk]
         if not {"channels", "size", "padding"} <= set(self.layout) <= {*_OPEN, "channels", "size", "padding"}:
@@ -261,7 +261,7 @@ class Whitening:
         return _encoded(WHITENING_KEYS, self.arrays())
 
     def arrays(self) -> tuple[FloatArray, ...]:
-        """What is stored, in the order of `WHITENING_KEYS`."""
+        """The arrays as they are stored, in the order of `WHITENING_KEYS`."""
         return self.mean, self.projection, self.smallest_scale
 
     @classmethod

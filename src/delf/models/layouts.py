@@ -13,7 +13,7 @@ from delf.errors import ModelError
 
 
 class Layout(Protocol):
-    """What is known of any trunk."""
+    """The layout of a trunk: channels, strides, and the layers that determine what a cell sees."""
 
     @property
     def channels(self) -> int:
@@ -64,7 +64,7 @@ class TrunkLayout:
         return (8,) if self.joined else (32,) if self.strided_last or self.stages == 4 else (16, 32)
 
     def ranks_of(self, stage: int, unit: int) -> tuple[int, int]:
-        """Those of the two convolutions of a unit, both counted from 0; 0 where they are whole."""
+        """The ranks of the two convolutions of a unit, both counted from 0; 0 if they are whole."""
         first = 1 + 2 * (sum(self.units[:stage]) + unit)
         return (self.ranks[first], self.ranks[first + 1]) if self.ranks else (0, 0)
 
@@ -76,7 +76,7 @@ class TrunkLayout:
 
     @property
     def layers(self) -> tuple[tuple[int, int, int], ...]:
-        """Of the convolutions, and of the maximum behind the first."""
+        """The layers: the convolutions, and the maximum behind the first."""
         layers = [(7, 2, 3), (3, 2, 1)]
         for stage, units in enumerate(self.units[: self.stages]):
             for unit in range(units):
@@ -98,7 +98,7 @@ class ConvNextLayout:
 
     @property
     def channels(self) -> int:
-        """Of the last stage."""
+        """The channels of the last stage."""
         return self.widths[-1]
 
     @property
@@ -108,7 +108,7 @@ class ConvNextLayout:
 
     @property
     def layers(self) -> tuple[tuple[int, int, int], ...]:
-        """Of the convolutions; those between stages lie side by side."""
+        """The layers: the convolutions; those between stages lie side by side."""
         layers = [(4, 4, 0)]
         for stage, units in enumerate(self.units):
             layers += [(2, 2, 0)] * (stage > 0) + [(7, 1, 3)] * units
@@ -134,7 +134,7 @@ class VitLayout:
 
     @property
     def channels(self) -> int:
-        """Of a token."""
+        """The channels of a token."""
         return self.width
 
     @property

@@ -28,7 +28,7 @@ class Rows(Protocol):
         ...
 
     def __getitem__(self, rows: Any) -> NDArray[Any]:
-        """Those of a slice or of an array of numbers."""
+        """The vectors of a slice, or of an array of numbers."""
         ...
 
 
@@ -36,8 +36,8 @@ class Rows(Protocol):
 class RerankOptions:
     """Re-ranking by refined descriptors, with the values of Shao et al. (ICCV 2023).
 
-    depth: M, how many of the best images are re-ranked. neighbours: K, how many descriptors one is refined by, itself
-    included. beta: the weight of the others is their similarity times this.
+    depth: M, how many of the best images are re-ranked. neighbours: K, how many descriptors refine each one, itself
+    included. beta: each other descriptor has the weight of its similarity times this.
     """
 
     depth: int = 400

@@ -1,8 +1,8 @@
-"""Images that geometry has confirmed speak for the images that resemble them: another side of a building, or the same
-by night, is found through photos that share something with both.
+"""Images that geometry has confirmed raise images that resemble them: another side of a building, or the building by
+night, is found through photos that share something with both.
 
-Query expansion by verified images is due to Chum et al. (ICCV 2007). Here the scores are joined, not the descriptors,
-and no image speaks for itself.
+Query expansion by verified images is due to Chum et al. (ICCV 2007). Here scores are joined, not descriptors, and no
+image supports itself.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _Weights = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class SupportOptions:
-    """How much confirmed images say.
+    """How much confirmed images support others.
 
-    images: how many of them are asked, at most. gain: of what they say, against the score of the query itself. inliers:
-    distinct ones, above which an image is asked, and range: how many beyond these make it wholly believed. All were
-    chosen on classes that no training saw (`benchmarks/CHOICES.md`): with a gain of 4, or where one image is wholly
-    believed sooner, a place of which there are only one or two photos is harder to find, as wrong images are asked.
+    images: most supporters. gain: the weight of the support, compared with the score of the query itself. inliers:
+    distinct inliers above which an image is a supporter. range: how many more make it fully believed. All were chosen
+    on classes that no training saw (`benchmarks/CHOICES.md`): with a gain of 4, or a smaller range, a place with only
+    one or two photos is harder to find, because wrong images support others.
     """
 
     images: int = 10
@@ -43,10 +43,10 @@ class SupportOptions:
 
 
 def supporters(candidates: Candidates, inliers: Counts, options: SupportOptions) -> tuple[IntArray, _Weights]:
-    """The best of the candidates that geometry has confirmed, and how much each is believed.
+    """The best candidates that geometry has confirmed, and how much each is believed.
 
     Args:
-        inliers: (V,) distinct ones of each candidate.
+        inliers: (V,) the distinct inliers of each candidate.
 
     Returns:
         (K,) ordinals and (K,) weights above 0 and up to 1: `(inliers - 20) / 100`.

@@ -49,7 +49,7 @@ class EvaluatedQuery:
 
     @property
     def seconds(self) -> float:
-        """That the whole search took."""
+        """The seconds of the whole search."""
         return sum(self.result.seconds.values())
 
     @property
@@ -70,7 +70,7 @@ class Reliability:
 
 @dataclass(frozen=True, eq=False)
 class EvaluationPage:
-    """What is on the page. Scores are in percent, None where undefined.
+    """The content of the page. Scores are in percent, None where undefined.
 
     main: the setting that queries are put in order by. map, mp: as in `delf.evaluation.Scores`. seconds: as in
     `delf.evaluate.Evaluation`. recalls: (R,), and precision: (R,) by setting, from 0 to 1. files: where the photos are,
@@ -94,10 +94,10 @@ class EvaluationPage:
 
 @dataclass(frozen=True)
 class EvaluationPageOptions:
-    """How much goes on the page.
+    """How much the page shows.
 
-    queries: the worst, with pictures. slowest: rows of that table. wrong, missed, right: results that are shown of each
-    query: the best wrong ones, the first right ones behind them, and the best right ones.
+    queries: how many of the worst queries, with pictures. slowest: rows of the table of slowest queries. wrong, missed,
+    right: results of each query: the best wrong ones, the first right ones behind them, and the best right ones.
     """
 
     queries: int = 20

@@ -53,12 +53,12 @@ class GroupEntry:
 
 @dataclass(frozen=True)
 class GroupsOptions:
-    """What goes on the page, and how large it may get.
+    """What the page shows, and how large it may get.
 
-    groups: sections; further ones are only counted. photos: cards of a group; further ones are listed by name.
-    evidence: cards of a group that open to show the points that match those of the representative. alone: photos in no
-    group, that are listed by name. lines: inliers drawn for one pair. thumbnail, large: longest sides of pictures, in
-    pixels. picture_bytes: of all pictures together; a picture beyond that is left out, and the page says so.
+    groups: most sections; further groups are only counted. photos: most cards of a group; further photos are listed by
+    name. evidence: cards of a group that open to show the points matched with the representative. alone: photos in no
+    group that are listed by name. lines: most inliers drawn for one pair. thumbnail, large: longest sides of pictures,
+    in pixels. picture_bytes: most bytes of all pictures together; further pictures are left out, and the page says so.
     """
 
     groups: int = 200

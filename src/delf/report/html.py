@@ -46,11 +46,11 @@ class ReportEntry:
 
 @dataclass(frozen=True)
 class ReportOptions:
-    """What goes on the page, and how large it may get.
+    """What the page shows, and how large it may get.
 
-    results_per_query: cards. evidence_per_query: cards that open to show the matched points.
-    lines: inliers drawn for one result. thumbnail, evidence: longest sides of pictures, in pixels.
-    picture_bytes: of all pictures together; a picture beyond that is left out, and the page says so.
+    results_per_query: cards of each query. evidence_per_query: cards that open to show the matched points. lines: most
+    inliers drawn for one result. thumbnail, evidence: longest sides of pictures, in pixels. picture_bytes: most bytes
+    of all pictures together; further pictures are left out, and the page says so.
     """
 
     results_per_query: int = 20
@@ -234,7 +234,7 @@ def _links(result: Result) -> list[str]:
 
 
 def _looked(entry: ReportEntry, result: Result) -> str:
-    """What was found of a result, as far as that says anything to people."""
+    """The evidence of a result, as far as people need it."""
     if not entry.result.verified:
         return f"similarity {similarity(result.score)}"
     return "geometry did not look" if result.probability is None else counted(result.inliers, "inlier")

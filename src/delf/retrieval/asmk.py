@@ -27,12 +27,13 @@ from delf.types import Features, IntArray, Matches, Verification
 class AsmkRetrieval:
     """Candidates by ASMK*.
 
-    asmk: how images are aggregated and compared. words: where the visual words come from. model: the model file, beside
-    which they may lie; by default the packaged one of the collection's model. matching: how tentative matches are found
-    by visual words and signatures; None leaves it to the descriptors. support: how much images that geometry has
-    confirmed say about others; None does not ask them. held: how many bytes of lists count as memory of the process at
-    most; None holds all that it has read, which the system takes back where it needs room. To let go of them costs as
-    long as to look through them, or nearly.
+    asmk: how images are aggregated and compared.
+    words: where the visual words come from.
+    model: the model file, beside which they may lie; by default that of the collection's packaged model.
+    matching: how tentative matches are found by visual words and signatures; None matches by descriptors.
+    support: how much confirmed images raise images that resemble them; None leaves this out.
+    held: most bytes of lists that count as memory of the process. None holds all pages that were read, which the system
+        takes back when it needs room. Releasing pages takes nearly as long as scanning them.
     """
 
     asmk: AsmkOptions = field(default_factory=AsmkOptions)
@@ -49,10 +50,10 @@ class AsmkRetrieval:
 
 @dataclass(frozen=True, eq=False)
 class Said:
-    """What images that geometry has confirmed say of the others.
+    """The support of confirmed images for the others (`delf.ranking.support`).
 
-    aggregates: of K of them, as they are stored. images: (K,) their ordinals. weights: (K,) how far each is believed.
-    gain: of what they say.
+    aggregates: the stored words of K confirmed images. images: (K,) their ordinals. weights: (K,) how far each is
+    believed, above 0 and up to 1. gain: the factor of the support in a score.
     """
 
     aggregates: Sequence[Aggregate]
@@ -61,36 +62,36 @@ class Said:
     gain: float
 
     def supported(self, found: Candidates, index: AsmkIndex, alive: Mask, base: int = 0) -> Candidates:
-        """Candidates with what is said of each image added to its score.
+        """Candidates with the support of each image added to its score.
 
-        base: the ordinal of the first image of the index, where that is a part of a collection.
+        base: the ordinal of the first image of the index, if the index is a part of a collection.
         """
         scores = np.zeros(len(alive))
         found.add_to(scores)
         for first, similarities in index.similarities(self.aggregates):
-            said = support(self.images, self.weights, similarities, base + first)
-            scores[first : first + len(said)] += self.gain * said
+            supports = support(self.images, self.weights, similarities, base + first)
+            scores[first : first + len(supports)] += self.gain * supports
         return ranked(scores, alive)
 
 
 class AsmkImages(Protocol):
-    """Images as their visual words have them, wherever their lists lie. `alive` as for `Retriever.candidates`."""
+    """Images and their inverted lists, on this machine or on others. `alive` as for `Retriever.candidates`."""
 
     def found(self, query: Aggregate, alive: Alive) -> Candidates:
         """All images with a score above 0."""
         ...
 
     def stored(self, images: IntArray) -> list[Aggregate]:
-        """The words that images are stored with."""
+        """The stored visual words of images."""
         ...
 
     def supported(self, found: Candidates, said: Said, alive: Alive) -> Candidates:
-        """What `found` gave, with what confirmed images say added to the scores of all images."""
+        """The candidates of `found`, with the support of confirmed images added to the scores of all images."""
         ...
 
 
 class ListedImages:
-    """Images whose lists are on this machine."""
+    """Images whose inverted lists are on this machine."""
 
     def __init__(self, index: AsmkIndex) -> None:
         self._index = index
@@ -109,13 +110,13 @@ class ListedImages:
 
 
 class AsmkSearch(Retriever):
-    """Scores all images by the visual words that they share with a query, wherever their lists lie."""
+    """Scores all images by the visual words that they share with a query."""
 
     reads: tuple[str, ...] = ("asmk", "words")
 
     def __init__(self, asmk: Asmk | None, images: AsmkImages | None, support: SupportOptions | None, *,
                  learnt: bool) -> None:
-        """asmk, images: None where there are no features. learnt: whether the words are of the collection itself."""
+        """asmk, images: None if there are no features. learnt: whether the words were learnt from the collection."""
         self._asmk, self._images, self._support, self.learnt = asmk, images, support, learnt
         self.comparable = asmk is not None and not learnt and asmk.options == AsmkOptions()
 
@@ -127,11 +128,11 @@ class AsmkSearch(Retriever):
 
     def expanded(self, query: Features, found: Candidates, verified: Sequence[tuple[int, Verification]],
                  alive: Alive) -> Candidates | None:
-        """All images, with what confirmed ones say of them added to their scores."""
+        """All images, with the support of confirmed images added to their scores; None if none is confirmed."""
         if self._images is None or self._support is None:
             return None
         if max((len(verification) for _, verification in verified), default=0) <= self._support.inliers:
-            return None  # distinct inliers are no more than all
+            return None  # there are never more distinct inliers than inliers
         inliers = distinct_inliers([verification for _, verification in verified])
         images, weights = supporters(found.best(len(verified)), inliers, self._support)
         if not len(images):
@@ -141,12 +142,12 @@ class AsmkSearch(Retriever):
 
 
 class AsmkRetriever(AsmkSearch):
-    """The same of a collection on this machine.
+    """Searches a collection on this machine.
 
-    learnt: whether the words were learnt from the images of the collection itself.
+    learnt: whether the words were learnt from the images of the collection.
 
-    The lists of a segment lie in its folder, and are made where they are missing, damaged, or of other images; where
-    they cannot be written there, they are kept in a temporary folder as long as the retriever lives.
+    The lists of a segment are in its folder. They are made if they are missing, damaged, or of other images; if they
+    cannot be written there, they are kept in a temporary folder as long as the retriever lives.
     """
 
     def __init__(self, collection: Stored, options: AsmkRetrieval,
@@ -173,7 +174,7 @@ class AsmkRetriever(AsmkSearch):
             self._matcher = WordMatcher(snapshot, found.codebook, options.matching, progress)
 
     def matches(self, query: Features, ordinal: int) -> Matches | None:
-        """Pairs of features in one word with near signatures, where the options say so."""
+        """Tentative matches: features of one word with similar signatures. None if the options leave that out."""
         return self._matcher.matches(query, ordinal) if self._matcher is not None else None
 
 
@@ -185,12 +186,12 @@ def opened_lists(asmk: Asmk, snapshot: Snapshot, keeper: object,
 
 
 def ranked(scores: NDArray[np.floating[Any]], alive: Mask) -> Candidates:
-    """The images with a score above 0, of those that may be found."""
+    """The images with a score above 0, among those that may be found."""
     images = np.flatnonzero(alive & (scores > 0))
     return in_order(images, scores[images])
 
 
 def lists_of(segment: Segment, asmk: Asmk) -> Path:
-    """The file of a segment's lists: named for all that what is in it depends on."""
+    """The file of a segment's lists. Its name contains everything that its content depends on."""
     kind = "" if asmk.options.signatures == "signs" else f"-{asmk.options.signatures}"
     return segment.folder / f"asmk-{asmk.codebook.fingerprint[:16]}{kind}.lists"

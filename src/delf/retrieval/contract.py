@@ -1,4 +1,4 @@
-"""What every way of finding candidates promises."""
+"""The contract of retrievers, which find candidates."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from delf.ranking import Candidates
 from delf.types import Features, Matches, Verification
 
 Mask = NDArray[np.bool_]
-Alive = Any  # a mask (n,) of the images that may be found, or what says the same of images that lie elsewhere
+Alive = Any  # a mask (n,) of the images that may be found, or its counterpart for images on other machines
 
 
 class Retriever(ABC):
-    """Finds candidates among the images of a collection, in the state that it was opened in.
+    """Finds candidates among the images of a collection, in the state in which it was opened.
 
-    reads: the kinds of `Collection.bytes_by_kind` that it needs; None for all. learnt: whether it has learnt anything
-    from the very images that it searches, which a benchmark should say. comparable: whether its scores are similarities
-    from 0 to 1 that mean the same for any query and collection, so that a probability may be judged by them.
+    reads: the kinds of `Collection.bytes_by_kind` that it needs; None for all.
+    learnt: whether it has learnt anything from the images that it searches, which a benchmark should mention.
+    comparable: whether its scores are similarities from 0 to 1 that mean the same for all queries and collections, so
+        that they can be evidence for a probability.
     """
 
     reads: tuple[str, ...] | None = None
@@ -36,13 +37,14 @@ class Retriever(ABC):
         """
 
     def matches(self, query: Features, ordinal: int) -> Matches | None:
-        """Tentative matches with an image, where the method has its own idea of them."""
+        """Tentative matches with an image, if the method finds them in its own way; otherwise None."""
         return None
 
     def expanded(self, query: Features, found: Candidates, verified: Sequence[tuple[int, Verification]],
                  alive: Alive) -> Candidates | None:
-        """Candidates of a second look, with what verified images add to the query; None where there is none.
+        """Candidates of a second retrieval, which also uses the verified images; None if there is none.
 
-        found: the candidates of the first look. verified: the best of them, in their order, and what geometry says.
+        found: the candidates of the first retrieval. verified: the ordinals of the best of them, in their order, with
+        their verifications.
         """
         return None

@@ -24,13 +24,13 @@ BLOCK = 32_768  # descriptors that are in memory at a time: 32 MB where they hav
 class GlobalRetrieval:
     """Candidates by global descriptors.
 
-    expansion: how many of the best images join the query for a second search; 0 is off, and 5 was best on classes of
-        landmarks that no training saw, as alpha was (`benchmarks/global_choice.py`). alpha: how much more those count
-        that are more similar (`ranking.expansion.expand`).
-    augmentation: by how many of its neighbours each stored descriptor is moved, with the same alpha; 0 is off. That is
+    expansion: how many of the best images join the query for a second search; 0 is off. On classes of landmarks that no
+        training saw, 5 was best, and so was the default of alpha (`benchmarks/global_choice.py`).
+    alpha: how much more similar images count more (`ranking.expansion.expand`).
+    augmentation: by how many of its neighbours each stored descriptor is moved, with the same alpha; 0 is off. This is
         done when a collection is opened, and takes n * n comparisons: seconds for 10,000 images, minutes for 100,000.
-    rerank: how the best images are ranked anew, if they are.
-    limit: candidates at most.
+    rerank: how the best images are ranked again; None leaves this out.
+    limit: most candidates.
     """
 
     expansion: int = 0

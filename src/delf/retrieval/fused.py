@@ -24,10 +24,11 @@ EXPANSIONS = ("nearest", "verified")
 class FusedRetrieval:
     """Candidates by local features and by global descriptors.
 
-    local: what finds by local features, `VoteOptions` as in the paper or `AsmkRetrieval`. pooled: how global
-    descriptors are compared. expansion: by which images the query is expanded: the "nearest" ones, as the paper has it;
-    or those that geometry has "verified", after which all is looked at a second time. What is verified may be trusted:
-    on classes that no training saw more images, with the same weight, were better (`benchmarks/global_choice.py`).
+    local: the retrieval by local features, `VoteOptions` as in the paper or `AsmkRetrieval`.
+    pooled: how global descriptors are compared.
+    expansion: the images that expand the query: the "nearest" ones, as in the paper, or those that geometry has
+        "verified", after which all images are searched a second time. On classes that no training saw, more verified
+        images with the same weight were better (`benchmarks/global_choice.py`).
     """
 
     local: VoteOptions | AsmkRetrieval = field(default_factory=VoteOptions)
@@ -40,9 +41,9 @@ class FusedRetrieval:
 
 
 class FusedSearch(Retriever):
-    """The candidates of two retrievers in turns, so that of the first N, which are verified, each has its best ones.
+    """The candidates of two retrievers in turns, so that the first N, which are verified, have the best of both.
 
-    Their scores are those of the global descriptors alone: `ranking.fusion.fused` adds what the inliers say.
+    Their scores are those of the global descriptors alone; `ranking.fusion.fused` adds the inliers.
     """
 
     def __init__(self, local: Retriever, pooled: GlobalSearch, options: FusedRetrieval) -> None:
@@ -51,7 +52,7 @@ class FusedSearch(Retriever):
         self.learnt = local.learnt
 
     def candidates(self, query: Features, alive: Alive) -> Candidates:
-        """The images that either finds, in turns, with the scores of their global descriptors."""
+        """The images of both retrievers, in turns, with the scores of their global descriptors."""
         if self._options.expansion == "verified":
             vector = self._pooled.vector(query)
         else:
@@ -59,14 +60,12 @@ class FusedSearch(Retriever):
         return self._joined(self._local.candidates(query, alive).images, vector, alive)
 
     def matches(self, query: Features, ordinal: int) -> Matches | None:
-        """Those of the local retriever."""
+        """The matches of the local retriever."""
         return self._local.matches(query, ordinal)
 
     def expanded(self, query: Features, found: Candidates, verified: Sequence[tuple[int, Verification]],
                  alive: Alive) -> Candidates | None:
-        """What the query finds when it is expanded by the images with most inliers, of those that have more than chance
-        gives.
-        """
+        """Candidates of the query expanded by the images with the most inliers, more than chance gives; or None."""
         order = sorted(verified, key=lambda one: (-len(one[1]), one[0]))
         sure = [ordinal for ordinal, one in order if len(one) > CHANCE][: self._options.pooled.expansion]
         if self._options.expansion != "verified" or not sure:
@@ -81,7 +80,7 @@ class FusedSearch(Retriever):
 
 
 class FusedRetriever(FusedSearch):
-    """The same of a collection on this machine."""
+    """Searches a collection on this machine."""
 
     def __init__(self, collection: Stored, options: FusedRetrieval,
                  progress: Callable[[int, int], None] = lambda done, total: None) -> None:

@@ -31,11 +31,16 @@ EXPANSIONS = ("verified", "correspondences", "none")
 class HqeRetrieval:
     """Candidates by Hamming embedding, with query expansion.
 
-    hamming: how features are matched. expansion: by images that are "verified" by geometry, of whose features only
-    those count that lie where the query does; by those with strong "correspondences", without any geometry; or "none".
-    shortlist: how many of the best images may be reliable. minimum_inliers: of a verified one. minimum_correspondences:
-    c_t, matches of which at most strict (h*, as a share of the bits: 32 of 128) differ. alpha: new words, as a share of
-    those of the query. seed: of bits without a majority. words, model: as in `AsmkRetrieval`.
+    hamming: how features are matched.
+    expansion: the images that expand the query: those "verified" by geometry, with their features that lie where the
+        query does; those with strong "correspondences", without geometry; or "none".
+    shortlist: how many of the best images may be reliable.
+    minimum_inliers: inliers from which a verified image is reliable.
+    minimum_correspondences: c_t, how many matches must differ in at most `strict` of the bits.
+    strict: h*, as a share of the bits (32 of 128).
+    alpha: new words, as a share of those of the query.
+    seed: for bits without a majority.
+    words, model: as in `AsmkRetrieval`.
     """
 
     hamming: HammingOptions = field(default_factory=HammingOptions)

@@ -1,7 +1,7 @@
-"""Lists of visual words beside the segments of a collection: opened, and made where they are missing.
+"""Lists of visual words beside the segments of a collection: opens them, and makes them if they are missing.
 
-What is made lies in the folder of its segment, and is whole or not there at all. Where that cannot be written, it is
-kept in a temporary folder for as long as it is used.
+New lists appear whole in the folder of their segment. If that cannot be written, they are kept in a temporary folder as
+long as they are used.
 """
 
 from __future__ import annotations
@@ -47,16 +47,16 @@ class Maker(Protocol[L]):
         """
 
     def open(self, path: Path) -> L:
-        """Open the lists of a file; `CollectionError` where it is missing, damaged, or made otherwise."""
+        """Open the lists of a file. Raises `CollectionError` if it is missing, damaged, or made in another way."""
 
 
 def open_lists(maker: Maker[L], segments: Sequence[Segment], path_of: Callable[[Segment], Path], *, keeper: object,
                progress: Callable[[int, int], None] = lambda done, total: None) -> list[L]:
-    """The lists of each segment; made where they are missing, damaged, or of other images.
+    """The lists of each segment, made if they are missing, damaged, or of other images.
 
     Args:
-        path_of: where the lists of a segment belong; named for all that what is in them depends on.
-        keeper: while it lives, so does what was made elsewhere.
+        path_of: the path of the lists of a segment, whose name contains everything that their content depends on.
+        keeper: lists in a temporary folder are kept as long as it lives.
         progress: called with (segments done, segments to do) while lists are made.
 
     Raises:
@@ -74,7 +74,7 @@ def open_lists(maker: Maker[L], segments: Sequence[Segment], path_of: Callable[[
 
 
 class _Elsewhere:
-    """A temporary folder, made when it is asked for, that goes with its keeper."""
+    """A temporary folder, made when it is needed, and deleted with its keeper."""
 
     def __init__(self, keeper: object) -> None:
         self._keeper = keeper
@@ -89,7 +89,7 @@ class _Elsewhere:
 
 
 def _opened(maker: Maker[L], segment: Segment, path: Path) -> L | None:
-    """The lists that are there, if they are of this segment."""
+    """The existing lists, if they belong to this segment."""
     with contextlib.suppress(CollectionError):
         lists = maker.open(path)
         if (lists.images, lists.rows) == (segment.images, segment.rows):
@@ -98,7 +98,7 @@ def _opened(maker: Maker[L], segment: Segment, path: Path) -> L | None:
 
 
 def _made(maker: Maker[L], segment: Segment, path: Path, elsewhere: _Elsewhere) -> L:
-    # It may not be writable, the disk may be full, or another process may just have merged it into a new segment.
+    # The folder may not be writable, the disk may be full, or another process may have just merged the segment away.
     with contextlib.suppress(OSError, CollectionError):
         return maker.build(_codes(segment), path, _words(segment, maker.codebook))
     try:
@@ -114,8 +114,8 @@ def _codes(segment: Segment) -> Iterator[Codes]:
 
 
 def _words(segment: Segment, codebook: Codebook) -> Iterator[IntArray] | None:
-    """The words that the descriptors of each image are stored by; None where they are not of this codebook. To find the
-    nearest ones anew takes twenty times as long as all else that lists need.
+    """The words by which the descriptors of each image are stored; None if they are of another codebook. To find the
+    nearest words again takes twenty times as long as everything else that lists need.
     """
     codes: object = segment.descriptors
     if not isinstance(codes, DecodedCodes) or codes.codebook().fingerprint != codebook.fingerprint:

@@ -20,7 +20,7 @@ from delf.types import Features, FloatArray, IntArray, Neighbours
 class VoteOptions:
     """Votes of neighbours, as in the paper.
 
-    neighbours: K, the stored features that each query feature votes for. power: see `ranking.count_votes`.
+    neighbours: K, the stored features for which each query feature votes. power: see `ranking.count_votes`.
     """
 
     neighbours: int = 60
@@ -32,7 +32,7 @@ class VoteOptions:
 
 
 class StoredFeatures(Protocol):
-    """The descriptors of images, wherever they lie."""
+    """The stored descriptors of images, on this machine or on others."""
 
     def nearest(self, descriptors: FloatArray, count: int, alive: Alive) -> tuple[Neighbours, IntArray]:
         """The nearest stored features of each of Q descriptors, and (Q, count) ordinals of their images, 0 for none."""
@@ -53,7 +53,7 @@ class IndexedFeatures:
 
 
 class VoteSearch(Retriever):
-    """Each feature of a query votes for the images of its nearest stored features, wherever these lie."""
+    """Each feature of a query votes for the images of its nearest stored features."""
 
     reads = ("descriptors", "index")
 
@@ -67,7 +67,7 @@ class VoteSearch(Retriever):
 
 
 class VoteRetriever(VoteSearch):
-    """The same of a collection on this machine."""
+    """Searches a collection on this machine."""
 
     def __init__(self, collection: Stored, options: VoteOptions,
                  progress: Callable[[int, int], None] = lambda done, total: None) -> None:

@@ -1,4 +1,4 @@
-"""Which visual words a collection is searched with: those that come with its model, or those that it teaches itself."""
+"""The visual words by which a collection is searched: those of its model, or those learnt from the collection."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from delf.models import PACKAGED
 from delf.types import FloatArray
 
 SUFFIX = ".words"
-GROWTH = 4  # a codebook is learnt anew where the collection could teach so many times its words
+GROWTH = 4  # a codebook is learnt again when the collection could teach this many times its words
 
 
 @dataclass(frozen=True)
 class WordOptions:
     """Where visual words come from.
 
-    file: a codebook, made by `delf codebook`; by default the one beside the model file. learn: how they are learnt
-    from the collection itself where there is none. sample: from how many of its features at most.
+    file: a codebook that `delf codebook` has made; by default the one beside the model file. learn: how words are
+    learnt from the collection if there is none. sample: most features from which they are learnt.
     """
 
     file: Path | None = None
@@ -41,7 +41,7 @@ class WordOptions:
 
 @dataclass(frozen=True, eq=False)
 class FoundCodebook:
-    """A codebook; learnt: whether from the very images that are searched, which a benchmark should say."""
+    """A codebook. learnt: whether it was learnt from the images that are searched, which a benchmark should mention."""
 
     codebook: Codebook
     learnt: bool
@@ -49,18 +49,18 @@ class FoundCodebook:
 
 def find_codebook(collection: Stored, model: Path | None = None,
                   options: WordOptions | None = None) -> FoundCodebook:
-    """The codebook that a collection is searched with.
+    """The codebook by which a collection is searched.
 
-    That is the file of the options; else `NAME.words` beside the model file, by the file's name or the model's, if it
-    was learnt from descriptors of the collection's model and dimensions; else one learnt from the collection. The
-    last is kept in its folder, where that can be written, until the collection has grown so much that it could teach
-    four times as many words.
+    It is the file of the options; or else `NAME.words` beside the model file, with the name of the file or of the
+    model, if it was learnt from descriptors of the collection's model and dimensions; or else one that is learnt from
+    the collection. The latter is kept in the folder of the collection, if that can be written, until the collection
+    could teach four times as many words.
 
     Args:
         model: the model file of the collection; by default the packaged one of the same name.
 
     Raises:
-        CollectionError: the file of the options is missing, damaged, or of another model; or the collection has no
+        CollectionError: the file of the options is missing, damaged, or of another model, or the collection has no
             features to learn from.
     """
     options, snapshot = options or WordOptions(), collection.snapshot
@@ -68,7 +68,7 @@ def find_codebook(collection: Stored, model: Path | None = None,
 
 
 def given_codebook(snapshot: Snapshot, model: Path | None, options: WordOptions) -> FoundCodebook | None:
-    """The same where the options or the model bring one; None where it is to be learnt. Raises as `find_codebook`."""
+    """The codebook of the options or of the model; None if it has to be learnt. Raises as `find_codebook`."""
     if options.file is not None:
         codebook = Codebook.load(options.file)
         require_words(codebook, snapshot, options.file)
@@ -80,13 +80,13 @@ def given_codebook(snapshot: Snapshot, model: Path | None, options: WordOptions)
 
 
 def has_words(collection: Stored, model: Path | None = None) -> bool:
-    """Whether visual words lie beside the model file that were learnt from such descriptors as the collection has."""
+    """Whether fitting visual words lie beside the model file."""
     return _beside(collection.snapshot, model) is not None
 
 
 def _beside(snapshot: Snapshot, model: Path | None) -> Path | None:
-    """The words beside the model file that fit: those with the name of the file, or with that of the model, of which
-    there may be files of several precisions.
+    """The fitting words beside the model file: with the name of the file or that of the model, since a model may have
+    files of several precisions.
     """
     name = Path(str(snapshot.about["model"]["name"])).name
     folder, file = (PACKAGED, name) if model is None else (model.parent, model.stem)
@@ -118,7 +118,7 @@ def _learnt(snapshot: Snapshot, options: WordOptions) -> Codebook:
     kept = sorted(_kept(snapshot, options.learn), key=lambda one: (-one[1], one[0]))
     for path, words in kept:
         if GROWTH * words > wanted:
-            with contextlib.suppress(CollectionError):  # a damaged one is learnt anew
+            with contextlib.suppress(CollectionError):  # a damaged codebook is replaced by a new one
                 return Codebook.load(path)
     codebook = Codebook.train(training_sample(snapshot, options.sample), options.learn,
                               model=snapshot.about["model"]["fingerprint"])

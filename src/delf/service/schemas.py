@@ -19,20 +19,20 @@ from delf.types import ImageMatch, Result
 from delf.verdicts import NO_MATCH, NOT_EXAMINED, PERHAPS, SAME, Verdicts
 
 ABOUT = {
-    "delf-asmk": "Recommended: visual words find, a homography verifies, both rank.",
-    "delf": "Votes of each feature's nearest find, a homography verifies, both rank.",
-    "delf-paper": "As in the paper: votes find, inliers of an affine transform rank.",
-    "delf-votes": "Votes of each feature's nearest alone, without geometry.",
-    "asmk": "Visual words alone (ASMK*), without geometry.",
+    "delf-asmk": "Recommended: finds by visual words, verifies by a homography, and ranks by both.",
+    "delf": "Finds by votes of nearest features, verifies by a homography, and ranks by both.",
+    "delf-paper": "As in the paper: finds by votes, and ranks by the inliers of an affine transform.",
+    "delf-votes": "Ranks by votes of nearest features, without geometry.",
+    "asmk": "Ranks by visual words (ASMK*), without geometry.",
     "asmk-radenovic": "ASMK* with the parameters of the revisited Oxford and Paris study, without geometry.",
     "asmk-d2r": "ASMK* with the parameters of Detect-to-Retrieve, without geometry.",
-    "asmk+sp": "Visual words find and match; photos with inliers come first.",
-    "hqe": "Visual words with query expansion, without geometry.",
-    "hqe+sp": "Visual words find and match, with query expansion; photos with inliers come first.",
-    "global": "One descriptor for each photo, without geometry: the quickest.",
-    "global+sp": "One descriptor for each photo finds; photos with inliers come first.",
-    "global+qe": "One descriptor for each photo, with query expansion, without geometry.",
-    "delf+global+qe": "Local and global descriptors joined, with query expansion.",
+    "asmk+sp": "Finds and matches by visual words; photos with inliers come first.",
+    "hqe": "Ranks by visual words with query expansion, without geometry.",
+    "hqe+sp": "Finds and matches by visual words, with query expansion; photos with inliers come first.",
+    "global": "Ranks by one descriptor for each photo, without geometry: the fastest method.",
+    "global+sp": "Finds by one descriptor for each photo; photos with inliers come first.",
+    "global+qe": "Ranks by one descriptor for each photo, with query expansion, without geometry.",
+    "delf+global+qe": "Joins local and global descriptors, with query expansion.",
 }
 
 Verdict = Annotated[str, Field(description="In words.", json_schema_extra={
@@ -49,22 +49,22 @@ MethodName = Annotated[str | None, Field(
     max_length=64, description="How to search: a method that /api/v1/collection lists, by default the first.")]
 Id = Annotated[str, Path(max_length=200, description="The key of a photo of the collection.")]
 KeyText = Annotated[str | None, Field(pattern=KEY, description="The key of a photo of the collection, not `image`.")]
-WHERE = ("Which photos are meant: a condition such as `folder = holidays and date >= 2019-06 and not camera contains "
+WHERE = ("A condition that photos must meet, such as `folder = holidays and date >= 2019-06 and not camera contains "
          "iphone`.")
 Where = Annotated[str | None, Query(max_length=LONGEST, description=WHERE)]
 WhereText = Annotated[str | None, Field(max_length=LONGEST, description=WHERE, examples=["date >= 2019-06"])]
-After = Annotated[str | None, Query(pattern=KEY, description="The key after which the listing goes on.")]
+After = Annotated[str | None, Query(pattern=KEY, description="The key after which the listing continues.")]
 OrderName = Annotated[Literal["newest", "oldest", "name", "folder", "added"] | None, Query(
-    description="The order of the photos: by when they were taken (those that do not say come last), by the name of "
-                "the file, by folder and name, or the latest additions first. Without it, that of the keys.")]
+    description="The order of the photos: by the time when they were taken (photos without a time come last), by the "
+                "name of the file, by folder and name, or the latest additions first; by default that of the keys.")]
 SectionsOrder = Annotated[Literal["newest", "oldest", "name", "folder", "added"], Query(
     description="The order of the photos.")]
-Offset = Annotated[int | None, Query(ge=0, le=2**53, description="How many photos of the order are passed over.")]
+Offset = Annotated[int | None, Query(ge=0, le=2**53, description="How many photos of the order are skipped.")]
 BoxOfMap = Annotated[str | None, Query(
-    max_length=200, description="The part of the map that is looked at: south,west,north,east in degrees, by default "
+    max_length=200, description="The part of the map to show: south,west,north,east in degrees, by default "
                                 "all of it.", examples=["41.8,12.4,42.0,12.6"])]
 Zoom = Annotated[int, Query(
-    ge=0, le=CLOSEST, description="Of the map, whose world is 256 pixels wide at 0 and twice as wide with each step.")]
+    ge=0, le=CLOSEST, description="The zoom of the map, whose world is 256 pixels wide at 0 and twice as wide with each step.")]
 Side = Annotated[int, Query(ge=16, le=2048, description="The longer side, in pixels.")]
 
 
@@ -109,8 +109,8 @@ class MatchForm(BoxForm):
 class AddForm(_Form):
     """A photo to add."""
 
-    metadata: Annotated[str | None, Field(description="A JSON object that is kept with the photo, in the place of the "
-                                          "one before.", examples=['{"album": "Rome"}'])] = None
+    metadata: Annotated[str | None, Field(description="A JSON object that is stored with the photo, replacing an "
+                                          "earlier one.", examples=['{"album": "Rome"}'])] = None
 
 
 class Error(BaseModel):

@@ -30,8 +30,9 @@ class EpipolarOptions:
     """How a fundamental matrix is estimated.
 
     threshold: how far a point may lie from its line, in pixels of a photo whose longest side is 1024; it grows in
-    proportion for larger ones, and stays for smaller ones. minimum_inliers: fewer count as no geometry; COLMAP asks for
-    15. iterations, confidence, seed: of the random samples.
+        proportion for larger photos, and stays for smaller ones.
+    minimum_inliers: fewer count as no geometry; COLMAP requires 15.
+    iterations, confidence, seed: of the random samples.
     """
 
     threshold: float = 6.0

@@ -1,10 +1,10 @@
-"""Overlays as several images show them: what one picture shares with many others, where an overlay was seen.
+"""Overlays that recur among several images.
 
-Of two pictures alone it cannot always be told whether what they share is an overlay's (`verification.overlays`):
-letters of a watermark match other letters, a logo lies a little elsewhere. Seen beside one another, the other images
-tell. Where a picture agrees with several of them in what is an overlay's, and with no more of them in anything else, an
-overlay lies, and what lies there is evidence for none of them. Of a place of which there are many photos, other views
-agree at every spot, so that little is lost where chance made a few pairs look like overlays.
+Two pictures alone do not always show whether they share an overlay (`verification.overlays`): letters of a watermark
+match other letters, or a logo is a little displaced. Several images together show it. If a picture agrees with several
+others at one spot in what looks like an overlay, and with no more of them in anything else there, the spot is an
+overlay, and evidence for none of them. A place with many photos has other views that agree at every spot, so that
+little is lost if a few pairs look like overlays by chance.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class RecurrenceOptions:
-    """When a spot of a picture counts as an overlay's.
+    """When a spot of a picture counts as an overlay. Chosen in `benchmarks/CHOICES.md`, "Overlays that recur".
 
-    images: in so many others an overlay was seen there, at least; and in more than `share` of those with which the
-    picture agrees there at all. minimum: inliers with which an image counts as one that agrees; fewer are chance's.
-    inliers: share of its inliers that must lie on such spots for it to be verified anew. reach: thresholds of the
-    verification within which spots are one. Chosen in `benchmarks/CHOICES.md`, "Overlays that recur".
+    images: an overlay must have been found at the spot with at least so many other images.
+    share: these must be more than this share of the images with which the picture agrees at the spot.
+    minimum: inliers from which an image counts as agreeing; fewer may be due to chance.
+    inliers: share of its inliers that must lie on overlays for an image to be verified again.
+    reach: size of a spot, in thresholds of the verification.
     """
 
     images: int = 3
@@ -47,12 +48,11 @@ class RecurrenceOptions:
 
 def recurring(picture: Features, seen: Sequence[tuple[Verification, int]], threshold: float,
               options: RecurrenceOptions) -> Mask:
-    """(N,) which features of a picture lie where an overlay recurs.
+    """Which features of a picture lie where an overlay recurs: (N,) bool.
 
     Args:
-        seen: what geometry says of the picture and each of several others, and the side of the pairs on which the
-            picture is: 0 where it was the query, 1 where it was the database image. threshold: of the verification, in
-            pixels of the picture.
+        seen: the verifications of the picture and several others, each with the side of the picture: 0 if it was the
+            query, 1 if it was the database image. threshold: that of the verification, in pixels of the picture.
     """
     if sum(len(found.overlay) > 0 for found, _ in seen) < options.images:
         return np.zeros(len(picture), np.bool_)
@@ -63,12 +63,12 @@ def recurring(picture: Features, seen: Sequence[tuple[Verification, int]], thres
         overlays += overlay
         rows = found.inliers[:, side] if len(found) >= options.minimum else found.overlay[:, side]
         agreeing += overlay | _around(spots[rows], shape)
-    there = (overlays >= options.images) & (overlays > options.share * agreeing)
-    return np.asarray(there[spots[:, 1], spots[:, 0]])
+    recurs = (overlays >= options.images) & (overlays > options.share * agreeing)
+    return np.asarray(recurs[spots[:, 1], spots[:, 0]])
 
 
 def rests_on(gone: Mask, found: Verification, side: int, options: RecurrenceOptions) -> bool:
-    """Whether what two images share is, in good part, among features of one of them that say nothing."""
+    """Whether a good part of the inliers of two images are features of one of them that lie on overlays (`gone`)."""
     return len(found) >= options.minimum and bool(np.mean(gone[found.inliers[:, side]]) >= options.inliers)
 
 

@@ -12,10 +12,10 @@ from delf.verification.matching import MatchingOptions, match_features
 
 @dataclass(frozen=True)
 class ScreeningOptions:
-    """How a first look decides whether all features of an image are looked at.
+    """How a first look decides whether all features of an image are examined.
 
-    features: of each image, the best so many. verifier, iterations: instead of those for all features.
-    minimum_inliers: with fewer, the first look is the answer; it is half of what chance gives in all features.
+    features: how many of the best features of each image the first look uses. verifier, iterations: those of the first
+    look. minimum_inliers: with fewer, the first look is the answer; it is half of what chance gives with all features.
     """
 
     features: int = 500

@@ -24,10 +24,11 @@ class ImportedModel:
 class ImportOptions:
     """What a checkpoint does not say by itself.
 
-    config: the `DelfConfig` that a model of TensorFlow is used with. stride: of the cells of a Keras model, whose graph
-    alone says it. pca: the file of a PCA (nashory). whitening: the name of one of those that a checkpoint of cirtorch
-    or DIR carries; "" for none, None for the usual one. whitening_power: of the variances of DIR's, whose authors
-    evaluate with a quarter.
+    config: the `DelfConfig` with which a model of TensorFlow is used.
+    stride: of the cells of a Keras model, which only its graph contains.
+    pca: the file of a PCA (nashory).
+    whitening: the name of a whitening in a checkpoint of cirtorch or DIR; "" for none, None for the usual one.
+    whitening_power: the power of DIR's variances; its authors evaluate with a quarter.
     """
 
     config: Path | None = None

@@ -163,7 +163,7 @@ def _read_config(path: Path) -> _Said:
 
 
 def _global_scales(message: Message, scales: list[float]) -> tuple[float, ...] | None:
-    """Those that the global descriptor is pooled from; None where none is wanted."""
+    """The scales from which the global descriptor is pooled; None if none is wanted."""
     if not message.flag("use_global_features", False):
         message.asked.add("delf_global_config")
         return None

@@ -75,11 +75,11 @@ class TorchMachine(pickled.Machine):
         self.tensors = {}
 
     def operations(self) -> dict[str, Callable[[Any, Any], object]]:
-        """With those of sets, objects, and what lies outside of the pickle."""
+        """The operations of a pickle, with those of sets, objects, and persistent ids."""
         return _OPERATIONS
 
     def rebuild(self) -> dict[str, Callable[..., Any]]:
-        """With those of torch."""
+        """The functions that may be called, with those of torch."""
         return _REBUILD
 
     def update_dictionary(self, items: list[Any]) -> None:

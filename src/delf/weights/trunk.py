@@ -22,7 +22,7 @@ class Convolution(NamedTuple):
 
 
 def convolutions(trunk: str, *, conv5: bool = False) -> Iterator[Convolution]:
-    """Those of a trunk (a ResNet of `delf.models.TRUNKS`), from the image on. conv5: with those of conv5."""
+    """The convolutions of a trunk (a ResNet of `delf.models.TRUNKS`), from the image on. conv5: with those of conv5."""
     layout = resnet_layout(trunk)
     yield Convolution("conv1", "bn1", (layout.width, 3, 7, 7))
     channels = layout.width
