@@ -19,7 +19,7 @@ install: $(PLAIN)/.installed            ## .venv with bin/delf: a plain install,
 $(PLAIN)/.installed: pyproject.toml requirements/plain.txt
 	$(PYTHON) -m venv $(PLAIN)
 	$(PLAIN)/bin/python -m pip install --quiet --upgrade pip
-	$(PLAIN)/bin/python -m pip install --quiet --constraint requirements/plain.txt --editable .
+	$(PLAIN)/bin/python -m pip install --quiet $(COMPILE) --constraint requirements/plain.txt --editable .
 	@touch $@
 
 demo: install                           ## the main job on real photographs; PHOTOS=folder for your own
@@ -37,12 +37,12 @@ $(DEV)/.installed: pyproject.toml requirements/dev.txt requirements/oracles.txt
 	@touch $@
 
 environments:                           ## those of the tests, beside one another
-	@$(MAKE) --no-print-directory --jobs=3 $(DEV)/.installed $(PLAIN)/.installed $(if $(PYTEST),,$(OLDEST)/.installed)
+	@$(MAKE) --no-print-directory --jobs=3 COMPILE=--no-compile $(DEV)/.installed $(PLAIN)/.installed $(if $(PYTEST),,$(OLDEST)/.installed)
 
-# lint and test-oldest take the time that test-newest leaves; what they say comes at its end.
+# lint and test-oldest take the time that the others leave; what they say comes at the end.
 test: environments                      ## all tests, in environments of their own
 	@beside=$$(mktemp); code=0; \
-	nice $(MAKE) --no-print-directory lint $(if $(PYTEST),,test-oldest) >$$beside 2>&1 & others=$$!; \
+	nice -n 19 $(MAKE) --no-print-directory lint $(if $(PYTEST),,test-oldest) >$$beside 2>&1 & others=$$!; \
 	trap "kill $$others" INT; \
 	$(MAKE) --no-print-directory test-newest || code=1; \
 	$(if $(PYTEST),,$(MAKE) --no-print-directory test-cluster || code=1;) \
@@ -51,7 +51,8 @@ test: environments                      ## all tests, in environments of their o
 test-newest: $(DEV)/.installed install  ## with the versions of the lock files
 	DELF_PLAIN=$(CURDIR)/$(PLAIN) $(WORKERS) $(DEV)/bin/python -m pytest --durations=15 $(PARALLEL) $(or $(PYTEST),--ignore=tests/cluster)
 
-# One process and nothing beside it, as Ray starts processes of its own and gives them little time to answer.
+# One process, as Ray starts processes of its own and gives them little time to answer: beside it, nothing but what
+# takes the time that it leaves.
 test-cluster: $(DEV)/.installed         ## indexing and searching on several nodes of a cluster, all on this machine
 	$(WORKERS) $(DEV)/bin/python -m pytest --durations=5 tests/cluster
 

@@ -64,6 +64,7 @@ def main() -> None:
     parser.add_argument("--counts", type=int, nargs="+", default=[500, 5000])
     parser.add_argument("--folder", type=Path, help="where the grown collection is made, and stays")
     parser.add_argument("--plot", type=Path, help="a PNG to write the picture to")
+    parser.add_argument("--openings", type=int, default=5, help="of which the median is told, of a folder of photos")
     parser.add_argument("--step", choices=(*STEPS, *PICTURES), help=argparse.SUPPRESS)
     parser.add_argument("--count", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--collection", type=Path, help=argparse.SUPPRESS)
@@ -74,7 +75,7 @@ def main() -> None:
     elif Collection.exists(arguments.photos):
         grown(arguments)
     else:
-        pictures(arguments.photos, arguments.counts)
+        pictures(arguments.photos, arguments.counts, arguments.openings)
 
 
 def grown(arguments: argparse.Namespace) -> None:
@@ -330,7 +331,7 @@ def _timed(work: Callable[[], Any]) -> tuple[float, float, Any]:
     return time.process_time() - start, time.perf_counter() - wall, found
 
 
-def pictures(photos: Path, counts: Sequence[int]) -> None:
+def pictures(photos: Path, counts: Sequence[int], openings: int) -> None:
     """Print the table of the second form."""
     print("| photos | features | segments | peak MiB, adding photos | with the index built | photos/s | ms to open | "
           "MiB of a process that opened it |\n|---|---|---|---|---|---|---|---|")
@@ -340,7 +341,7 @@ def pictures(photos: Path, counts: Sequence[int]) -> None:
             augment(photos, folder / "photos", count)
             asked = (folder / "photos", "--collection", folder / "places.delf")
             made = _child("index", *asked)
-            opened = [_child("opened", *asked) for _ in range(5)]
+            opened = [_child("opened", *asked) for _ in range(openings)]
         milliseconds = statistics.median(one["ms"] for one in opened)
         print(f"| {count:,} | {made['features']:,} | {made['segments']} | {made['adding']:.0f} | "
               f"{made['memory']:.0f} | {made['rate']:.1f} | {milliseconds:.0f} | {opened[0]['memory']:.0f} |",

@@ -41,13 +41,14 @@ def main() -> None:
     parser.add_argument("--untimed", action="store_true", help="compare features alone")
     parser.add_argument("--runtimes", nargs="+", default=list(RUNTIMES), choices=RUNTIMES,
                         help="torch-bf16 takes very long on a processor that does not compute in bfloat16")
+    parser.add_argument("--passes", type=int, default=8, help="of which the least is told")
     parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     every = list(find_images([arguments.folder]))
     photos = every[:: max(1, len(every) // arguments.photos)][: arguments.photos]
     if arguments.measure:
         model, name = arguments.measure
-        print(json.dumps(measured(model, name, photos)))
+        print(json.dumps(measured(model, name, photos, arguments.passes)))
         return
     print("| runtime | pass ms | photo ms | CPU ms | peak MiB | cosine | of the features |\n" + "|---" * 7 + "|")
     models = [(DEFAULT_MODEL, name) for name in arguments.runtimes]
@@ -60,8 +61,8 @@ def main() -> None:
             cosine, share = agreement(exact, features(model, name, photos, arguments.side))
             print(f"| {label} | | | | | {cosine:.4f} | {share:.1%} |", flush=True)
             continue
-        command = [sys.executable, __file__, str(arguments.folder), "--photos", str(arguments.photos), "--measure",
-                   model, name]
+        command = [sys.executable, __file__, str(arguments.folder), "--photos", str(arguments.photos), "--passes",
+                   str(arguments.passes), "--measure", model, name]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             print(f"| {label} | {done.stderr.strip().splitlines()[-1]} |")
@@ -72,12 +73,12 @@ def main() -> None:
               f"{numbers['memory']:.0f} | {cosine:.4f} | {share:.1%} |", flush=True)
 
 
-def measured(model: str, runtime: str, photos: list[Path]) -> dict[str, float]:
+def measured(model: str, runtime: str, photos: list[Path], count: int) -> dict[str, float]:
     """Milliseconds and MiB of one runtime in this process."""
     extractor = Delf.load(model, runtime=runtime)
     image = np.random.default_rng(0).uniform(0, 255, (1, 3, 480, 640)).astype(np.float32)
     passes = []
-    for _ in range(8):
+    for _ in range(count):
         start = time.perf_counter()
         extractor.runtime.run(image)
         passes.append(time.perf_counter() - start)

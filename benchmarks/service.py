@@ -158,6 +158,8 @@ class Serving:
     def __exit__(self, *_: object) -> None:
         self._process.terminate()
         self._process.wait()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
 
 
 def get(url: str, path: str) -> bytes:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 import re
 import runpy
-import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
+import cv2
 import pytest
 
 from delf.evaluation.rejection import read_predictions, telling_quantity
@@ -20,20 +21,14 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 def run(script: str, *arguments: str | Path) -> str:
-    """What a script prints, run in this process, which has loaded all that it needs."""
+    """What a script prints, run in this process, which has loaded all that it needs. What it measures are processes of
+    their own.
+    """
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as printed:
         patch.setattr(sys, "argv", [script, *map(str, arguments)])
         patch.syspath_prepend(BENCHMARKS)
         runpy.run_path(str(BENCHMARKS / script), run_name="__main__")
     return printed.getvalue()
-
-
-def run_alone(script: str, *arguments: str | Path) -> str:
-    """What a script prints, run as a user does: those that measure processes."""
-    done = subprocess.run([sys.executable, "-W", "error", BENCHMARKS / script, *arguments], capture_output=True,
-                          text=True, timeout=600)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def means(table: str) -> dict[str, list[float]]:
@@ -80,8 +75,18 @@ def test_root_sift_rejects_as_delf_reject_measures_it(benchmark: Path, tmp_path:
         assert set(wrong) <= set(hard.images) and not hard.relevant.any()
 
 
+@pytest.fixture
+def threads_of_opencv() -> Iterator[None]:
+    """As they were, whatever a script has made of them."""
+    before = cv2.getNumThreads()
+    yield
+    cv2.setNumThreads(before)
+
+
+@pytest.mark.usefixtures("threads_of_opencv")
 def test_speed_prints_its_tables(benchmark: Path) -> None:
-    table = run_alone("speed.py", "--folder", benchmark, "--queries", "1", "--methods", "delf-asmk")
+    table = run("speed.py", "--folder", benchmark, "--queries", "1", "--methods", "delf-asmk", "--model",
+                "delf-r18-int8")
     for row in (r"\| rate \| [\d.]+ photos/s", r"\| peak memory \| [\d,]+ MiB", r"\| on disk \| [\d,]+ bytes a photo",
                 r"\| delf-asmk \| \d+ \| \d+ \| [\d.]+",
                 r"`delf --help`: [\d.]+ s"):
@@ -106,7 +111,7 @@ def test_what_quality_costs(benchmark: Path, tmp_path: Path) -> None:
 
 
 def test_growth(half_size: Path) -> None:
-    table = run("growth.py", half_size, "--counts", "4", "8")
+    table = run("growth.py", half_size, "--counts", "4", "8", "--openings", "1")
     counts = [int(row.split("|")[1]) for row in table.splitlines()[2:]]
     features = [int(row.split("|")[2].replace(",", "")) for row in table.splitlines()[2:]]
     assert counts == [4, 8]
@@ -121,15 +126,15 @@ def test_bookkeeping() -> None:
 
 
 def test_runtimes(half_size: Path) -> None:
-    table = run("runtimes.py", half_size, "--photos", "2", "--runtimes", "onnx", "openvino", "torch")
+    table = run("runtimes.py", half_size, "--photos", "2", "--passes", "1", "--runtimes", "onnx", "openvino", "torch")
     rows = dict(re.findall(r"^\| ([\w-]+) \| (\d+ .*) \|$", table, re.MULTILINE))
     assert list(rows) == ["onnx", "openvino", "torch"]
     assert all(float(cells.split(" | ")[4]) > 0.99 for cells in rows.values())
 
 
-def test_service(photos: Path, tmp_path: Path) -> None:
-    table = run_alone("service.py", photos, "--collection", tmp_path / "big.delf", "--images", "30", "--clients", "2",
-                      "--seconds", "0.5")
+def test_service(half_size: Path, tmp_path: Path) -> None:
+    table = run("service.py", half_size, "--collection", tmp_path / "big.delf", "--images", "30", "--clients", "2",
+                "--seconds", "0.2")
     assert table.startswith("30 images, method delf-asmk")
     rows = re.findall(r"^\| (upload|id) \| (\d+) \| ([\d.]+) \| ([\d.]+) \|", table, re.MULTILINE)
     assert [(kind, int(clients)) for kind, clients, *_ in rows] == [("upload", 2), ("id", 2)]

@@ -216,7 +216,9 @@ def _small(source: Path, target: Path) -> Path:
     return target
 
 
-def test_names(shell: Run, photos: Path, tmp_path: Path) -> None:
+def test_names(shell: Run, delf: Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A search in a process of its own, which decodes and encodes them by itself."""
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "in").mkdir()
     sources = [photos / f"{name}.jpg" for name in ("astronaut", "camera", "cat", "coffee", "coins", "gravel", "retina",
                                                    "rocket")]
@@ -227,7 +229,7 @@ def test_names(shell: Run, photos: Path, tmp_path: Path) -> None:
         pytest.skip("this file system wants other names")
     for name in NAMES:
         (tmp_path / os.fsdecode(b"in/bad" + os.fsencode(name))).write_text("no photo")
-    indexed = shell("index", "in", "-o", "c.delf", "-q")
+    indexed = delf("index", "in", "-o", "c.delf", "-q")
     assert f"{len(NAMES)} photos added" in indexed.ok()
     assert {line.split(" is not an image")[0] for line in indexed.skipped()} == {f"in/bad{n}" for n in NAMES.values()}
 
@@ -238,13 +240,13 @@ def test_names(shell: Run, photos: Path, tmp_path: Path) -> None:
     assert [line.split("  in/")[1] for line in lines[2::3]] == list(NAMES.values())
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "in/&lt;b&gt;&amp;amp;.png" in page
-    answers = shell("search", "c.delf", *named, "--json", "-q").lines()
+    answers = delf("search", "c.delf", *named, "--json", "-q").lines()
     for answer, photo, name in zip(answers, named, NAMES, strict=True):
         assert os.fsencode(answer["results"][0]["image"]) == b"in/" + os.fsencode(name)
         assert answer["query"] == str(photo)
 
     folder = os.fsdecode(b"out \xff\n")
-    extracted = shell("extract", *named, "-o", folder)
+    extracted = delf("extract", *named, "-o", folder)
     assert extracted.ok() == f"out \\xff\\n: {len(NAMES)} files written, 0 there already\n"
     assert len(list((tmp_path / folder).iterdir())) == len(NAMES)
 

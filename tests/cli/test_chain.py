@@ -34,7 +34,10 @@ def own(photos: Path, tmp_path: Path) -> Path:
     return folder
 
 
-def test_the_main_job(shell: Run, own: Path, queries: dict[str, Any], photos: Path, tmp_path: Path) -> None:
+def test_the_main_job(shell: Run, delf: Run, own: Path, queries: dict[str, Any], photos: Path, tmp_path: Path,
+                      monkeypatch: pytest.MonkeyPatch) -> None:
+    """In processes of their own, and what follows from there in this one."""
+    monkeypatch.chdir(tmp_path)
     indexed = shell("index", "photos", "-o", "places.delf")
     assert re.fullmatch(r"places\.delf: 4 photos added, 0 unchanged, 0 exact copies; now 4 images with [0-9],[0-9]{3} "
                         r"features\n", indexed.ok())
@@ -42,7 +45,7 @@ def test_the_main_job(shell: Run, own: Path, queries: dict[str, Any], photos: Pa
 
     shutil.copy(photos / "camera.jpg", own)
     shutil.copy(own / "cell.jpg", own / "copy of cell.jpg")
-    again = shell("index", "photos", "-o", "places.delf", "--json").object()
+    again = delf("index", "photos", "-o", "places.delf", "--json").object()
     assert 3000 < again.pop("features") <= 5000
     assert again == {"collection": "places.delf", "added": 1, "unchanged": 4, "moved": 0, "pruned": 0,
                      "duplicates": 1, "skipped": [], "raw": 0, "videos": 0,
@@ -65,7 +68,7 @@ def test_the_main_job(shell: Run, own: Path, queries: dict[str, Any], photos: Pa
     assert all((source or style).startswith(("data:", "#")) for source, style in references), "the page needs nothing"
     assert "<script src" not in page
 
-    found = shell("search", "places.delf", rocket.path, coins.path, "--json", "--quiet")
+    found = delf("search", "places.delf", rocket.path, coins.path, "--json", "--quiet")
     assert found.err == ""
     answers = found.lines()
     assert [answer["query"] for answer in answers] == [str(rocket.path), str(coins.path)]

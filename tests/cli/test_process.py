@@ -108,8 +108,11 @@ def read_until(terminal: int, pattern: bytes) -> bytes:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
-def test_index_interrupted_and_finished(shell: Run, many: Path, tmp_path: Path, environment: dict[str, str]) -> None:
+def test_index_interrupted_and_finished(delf: Run, many: Path, tmp_path: Path, environment: dict[str, str],
+                                        monkeypatch: pytest.MonkeyPatch) -> None:
     import pty
+
+    monkeypatch.chdir(tmp_path)
 
     terminal, stderr = pty.openpty()
     process = subprocess.Popen([sys.executable, "-m", "delf", "index", "many", "-o", "c.delf", "--threads", "1"],
@@ -133,7 +136,7 @@ def test_index_interrupted_and_finished(shell: Run, many: Path, tmp_path: Path, 
     [done] = re.findall(r"c\.delf: (\d+) photos? added, 0 unchanged, 0 exact copies; now", out.decode())
     assert 1 <= int(done) < 40
 
-    rest = shell("index", "many", "-o", "c.delf", "--json").object()
+    rest = delf("index", "many", "-o", "c.delf", "--json").object()
     assert (rest["added"], rest["unchanged"], rest["images"]) == (40 - int(done), int(done), 40)
 
 

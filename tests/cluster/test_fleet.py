@@ -77,7 +77,7 @@ def test_a_replica_goes_on(whole: Collection, opened: Callable[..., Cluster], ex
 
 def test_one_that_does_not_answer_is_not_waited_for(whole: Collection, opened: Callable[..., Cluster], extractor: Any,
                                                     coffee: Features, monkeypatch: pytest.MonkeyPatch) -> None:
-    cluster = opened(replicas=2, patience=0.1)
+    cluster = opened(replicas=2, patience=1.0)  # in which the other one answers, too
     engine, hung, called = ClusterEngine(cluster, extractor), cluster.fleet.workers[0], Threads.call
     monkeypatch.setattr(Threads, "call", lambda self, worker, method, *arguments: Future() if (
         worker is hung.handle) else called(self, worker, method, *arguments))

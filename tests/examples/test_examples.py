@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ast
+import io
 import json
 import re
+import runpy
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +27,24 @@ TESTED = ("features_from_onnx.py", "match_pair.py", "opencv_features.py", "searc
 
 
 def run(folder: Path, name: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """In a process of its own, as a user does."""
     return subprocess.run([sys.executable, EXAMPLES / name, *map(str, arguments)], cwd=folder, capture_output=True,
                           text=True, check=False)
+
+
+def run_here(folder: Path, name: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """In this process, which has loaded all that it needs."""
+    command, code = [name, *map(str, arguments)], 0
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as out, \
+            redirect_stderr(io.StringIO()) as errors:
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", command)
+        try:
+            runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+        except SystemExit as end:
+            code = int(bool(end.code))
+            errors.write(f"{end.code}\n")
+    return subprocess.CompletedProcess(command, code, out.getvalue(), errors.getvalue())
 
 
 def test_every_example_is_tested() -> None:
@@ -47,7 +67,7 @@ def test_search_folder(photos: Path, queries: dict[str, Any], tmp_path: Path) ->
         (folder / name).write_bytes((photos / name).read_bytes())
     (folder / "notes.jpg").write_text("not a photo")
 
-    done = run(tmp_path, "search_folder.py", "my.photos", queries["coins"].path)
+    done = run_here(tmp_path, "search_folder.py", "my.photos", queries["coins"].path)
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
     assert lines[0] == "3 added, 0 unchanged"
@@ -57,7 +77,7 @@ def test_search_folder(photos: Path, queries: dict[str, Any], tmp_path: Path) ->
     assert "<html" in (tmp_path / "report.html").read_text(encoding="utf-8")
     assert (tmp_path / "my.photos.delf").is_dir()
 
-    again = run(tmp_path, "search_folder.py", "my.photos", queries["rocket"].path, "other.html")
+    again = run_here(tmp_path, "search_folder.py", "my.photos", queries["rocket"].path, "other.html")
     assert again.stdout.startswith("0 added, 3 unchanged")
     assert (tmp_path / "other.html").is_file()
 
@@ -65,7 +85,7 @@ def test_search_folder(photos: Path, queries: dict[str, Any], tmp_path: Path) ->
 @pytest.mark.parametrize("name", ["astronaut", "coffee", "coins"])
 def test_match_pair(queries: dict[str, Any], tmp_path: Path, name: str) -> None:
     query = queries[name]
-    done = run(tmp_path, "match_pair.py", query.path, query.photo)
+    done = run_here(tmp_path, "match_pair.py", query.path, query.photo)
     assert (done.returncode, done.stderr) == (0, "")
     with Image.open(query.path) as image:
         width, height = image.size
@@ -79,20 +99,20 @@ def test_match_pair(queries: dict[str, Any], tmp_path: Path, name: str) -> None:
 
 def test_a_wrong_file_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "notes.jpg").write_text("not a photo")
-    done = run(tmp_path, "match_pair.py", "notes.jpg", "notes.jpg")
+    done = run_here(tmp_path, "match_pair.py", "notes.jpg", "notes.jpg")
     assert done.returncode == 1
     assert done.stderr.startswith("notes.jpg is not an image")
     assert not (tmp_path / "matches.png").exists()
 
 
 def test_opencv_features(photos: Path, queries: dict[str, Any], tmp_path: Path) -> None:
-    done = run(tmp_path, "opencv_features.py", queries["coffee"].path, photos / "coffee.jpg")
+    done = run_here(tmp_path, "opencv_features.py", queries["coffee"].path, photos / "coffee.jpg")
     assert (done.returncode, done.stderr) == (0, "")
     for name, line in zip(("SIFT", "DELF"), done.stdout.splitlines(), strict=True):
         found = re.fullmatch(rf"{name}: (\d+) inliers of (\d+) tentative matches", line)
         assert found
         assert 15 <= int(found[1]) <= int(found[2])
-    assert "is not a picture" in run(tmp_path, "opencv_features.py", "gone.jpg", photos / "coffee.jpg").stderr
+    assert "is not a picture" in run_here(tmp_path, "opencv_features.py", "gone.jpg", photos / "coffee.jpg").stderr
 
 
 def test_features_from_onnx(photos: Path, tmp_path: Path) -> None:
@@ -134,29 +154,28 @@ def test_vector_database(collection: Any, queries: dict[str, Any], tmp_path: Pat
     assert best.split()[1] == "rocket.jpg"
 
 
-RUN = """
-import ast, json, pathlib, sys
-cells, space = json.loads(pathlib.Path(sys.argv[1]).read_text("utf-8"))["cells"], {}
-for cell in cells:
-    if cell["cell_type"] == "code":
-        body = ast.parse("".join(cell["source"])).body
-        last = body.pop() if isinstance(body[-1], ast.Expr) else None
-        exec(compile(ast.Module(body, []), cell["id"], "exec"), space)
-        value = None if last is None else eval(compile(ast.Expression(last.value), cell["id"], "eval"), space)
-        if value is not None:  # as a kernel does with the last value of a cell
-            html = value._repr_html_() if hasattr(value, "_repr_html_") else ""
-            print("SHOWN", json.dumps([cell["id"], html or repr(value)]))
-"""
+def cells_shown(folder: Path) -> str:
+    """What the cells of the notebook print, and show as the value of their last line."""
+    cells, space = json.loads((EXAMPLES / NOTEBOOK).read_text("utf-8"))["cells"], dict[str, Any]()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as printed:
+        patch.chdir(folder)
+        for cell in [cell for cell in cells if cell["cell_type"] == "code"]:
+            body = ast.parse("".join(cell["source"])).body
+            last = body.pop() if isinstance(body[-1], ast.Expr) else None
+            exec(compile(ast.Module(body, []), cell["id"], "exec"), space)
+            value = None if last is None else eval(compile(ast.Expression(last.value), cell["id"], "eval"), space)
+            if value is not None:  # as a kernel does with the last value of a cell
+                html = value._repr_html_() if hasattr(value, "_repr_html_") else ""
+                printed.write(f"SHOWN {json.dumps([cell['id'], html or repr(value)])}\n")
+    return printed.getvalue()
 
 
-def test_the_notebook_goes_from_a_folder_to_a_figure(tmp_path: Path) -> None:
+def test_the_notebook_goes_from_a_folder_to_a_figure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Its cells, run one after the other as a kernel does; a real kernel is not needed for that."""
-    done = subprocess.run([sys.executable, "-W", "error", "-c", RUN, EXAMPLES / NOTEBOOK], cwd=tmp_path, text=True,
-                          capture_output=True, check=False, encoding="utf-8")
-    assert (done.returncode, done.stderr) == (0, "")
-    shown = dict(json.loads(line.removeprefix("SHOWN ")) for line in done.stdout.splitlines()
-                 if line.startswith("SHOWN "))
-    printed = [line for line in done.stdout.splitlines() if not line.startswith("SHOWN ")]
+    printed = cells_shown(tmp_path).splitlines()
+    assert capsys.readouterr().err == ""
+    shown = dict(json.loads(line.removeprefix("SHOWN ")) for line in printed if line.startswith("SHOWN "))
+    printed = [line for line in printed if not line.startswith("SHOWN ")]
     assert "7 photos added, 0 unchanged" in printed
     groups = [set(line.split()) for line in printed[-2:]]
     assert groups == [{"rocket.jpg", "rocket-part-1.jpg", "rocket-part-2.jpg"}, {"coffee.jpg", "coffee-part-2.jpg"}]

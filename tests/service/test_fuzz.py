@@ -16,7 +16,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     schemathesis = pytest.importorskip("schemathesis")
 
-EXAMPLES = 15  # for each address
+EXAMPLES = 10  # for each address
 OPERATIONS = ("GET /api/v1/collection", "POST /api/v1/search", "POST /api/v1/matches", "POST /api/v1/attention",
               "GET /api/v1/images", "POST /api/v1/images", "GET /api/v1/images/{id}", "DELETE /api/v1/images/{id}",
               "GET /api/v1/images/{id}/thumbnail", "GET /api/v1/images/{id}/picture", "GET /healthz", "GET /readyz",

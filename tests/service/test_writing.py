@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from delf.cli import main
 from delf.collection import Collection
 
 
@@ -160,11 +161,16 @@ def test_a_token_without_a_folder_takes_no_photos(hosted_on: Any, copied: Any, t
     (["PLACES", "--port", "TAKEN"], 1, ["is the port taken"]),
 ])
 def test_what_keeps_it_from_starting(service: Any, collection: Any, tmp_path: Path, arguments: list[str], code: int,
-                                     words: list[str]) -> None:
+                                     words: list[str], monkeypatch: pytest.MonkeyPatch,
+                                     capfd: pytest.CaptureFixture[str]) -> None:
     values = {"PLACES": str(collection.folder), "TAKEN": service.url.rpartition(":")[2]}
-    done = subprocess.run([sys.executable, "-m", "delf", "serve", *(values.get(one, one) for one in arguments)],
-                          cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
-    assert (done.returncode, done.stdout) == (code, "")
-    assert done.stderr.startswith("delf: ") and "Traceback" not in done.stderr
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["delf", "serve", *(values.get(one, one) for one in arguments)])
+    monkeypatch.setattr("uvicorn.Server.run", lambda *_, **__: pytest.fail("it has started"))
+    with pytest.raises(SystemExit) as end:
+        main()
+    said = capfd.readouterr()
+    assert (end.value.code, said.out) == (code, "")
+    assert said.err.startswith("delf: ") and "Traceback" not in said.err
     for word in words:
-        assert word in done.stderr
+        assert word in said.err
