@@ -130,7 +130,7 @@ class AsmkSearch(Retriever):
         """All images, with what confirmed ones say of them added to their scores."""
         if self._images is None or self._support is None:
             return None
-        if max((len(verification) for _, verification in verified), default=0) <= self._support.inliers:
+        if max((len(one) * one.worth for _, one in verified), default=0) <= self._support.inliers:
             return None  # distinct inliers are no more than all
         inliers = distinct_inliers([verification for _, verification in verified])
         images, weights = supporters(found.best(len(verified)), inliers, self._support)
