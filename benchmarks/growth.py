@@ -10,7 +10,7 @@ from count to count. At each it is measured what a step takes, each in a process
 1,000 images while a reader searches, removing 1,000, merging after a kill, checking all files, matching an image with
 all others as `delf explore` does (of 40 images), and finding that all files are unchanged. Extraction is left out, as
 it does not depend on the size. What was measured is kept in RUNS/growth.json and not measured again. The model is
-a + b n, fitted to all counts but the largest, and compared with that.
+a + b n, fitted to all counts but the largest (or to those up to --fitted), and compared with that.
 
 The second form indexes real pictures made by crops, flips and light, with few features each: whether peak memory of
 indexing depends on their number.
@@ -63,6 +63,7 @@ def main() -> None:
     parser.add_argument("photos", type=Path, help="a collection of compact storage, or a folder of photos")
     parser.add_argument("--counts", type=int, nargs="+", default=[500, 5000])
     parser.add_argument("--folder", type=Path, help="where the grown collection is made, and stays")
+    parser.add_argument("--fitted", type=int, help="the largest count that the model is fitted to; all but the largest")
     parser.add_argument("--plot", type=Path, help="a PNG to write the picture to")
     parser.add_argument("--openings", type=int, default=5, help="of which the median is told, of a folder of photos")
     parser.add_argument("--step", choices=(*STEPS, *PICTURES), help=argparse.SUPPRESS)
@@ -93,7 +94,7 @@ def grown(arguments: argparse.Namespace) -> None:
                 file.write_text(json.dumps(known, indent=1))
     table = {name: {count: known[str(count)][step][figure] for count in sorted(map(int, known))
                     if figure in known[str(count)].get(step, {})} for name, (step, figure, _) in ROWS.items()}
-    show(table)
+    show(table, arguments.fitted)
     if arguments.plot:
         draw(table, arguments.plot)
 
@@ -260,21 +261,21 @@ DRAWN = [name for name in ROWS if not name.startswith(("MB", "bytes")) and name.
 Table = dict[str, dict[int, float]]
 
 
-def show(table: Table) -> None:
-    """Print all, and the model beside the largest."""
+def show(table: Table, fitted: int | None) -> None:
+    """Print all, and the model beside the largest. fitted: as for `predicted`."""
     counts = sorted({count for row in table.values() for count in row})
     print(f"| | {' | '.join(f'{count:,}' for count in counts)} | by the model | measured / model |\n"
           + "|---" * (len(counts) + 3) + "|")
     for name, row in table.items():
-        scale, expected = ROWS[name][2], predicted(row, counts[-1])
+        scale, expected = ROWS[name][2], predicted(row, counts[-1], fitted)
         cells = [f"{scale * row[count]:,.3g}" if count in row else "" for count in counts]
         ends = ["", ""] if expected is None else [f"{scale * expected:,.3g}", f"{row[counts[-1]] / expected:.2f}"]
         print(f"| {' | '.join([name, *cells, *ends])} |")
 
 
-def predicted(row: Mapping[int, float], count: int) -> float | None:
-    """What a + b n says of a count, fitted to the smaller ones with least relative error; neither is negative."""
-    smaller = {n: value for n, value in row.items() if n < count}
+def predicted(row: Mapping[int, float], count: int, fitted: int | None = None) -> float | None:
+    """What a + b n, neither negative, says of a count: fitted by least relative error to those up to `fitted`."""
+    smaller = {n: value for n, value in row.items() if n < count and n <= (fitted or count)}
     if len(smaller) < 2 or count not in row or min(smaller.values()) <= 0:
         return None
     sizes, values = np.array(list(smaller), np.float64), np.array(list(smaller.values()))

@@ -144,12 +144,14 @@ class Verification:
     transform: (3, 3) float64 from query to database pixels, or None if no transform was found.
     matches: the tentative matches that were tried.
     overlay: (O, 2) int64, pairs as in `inliers` that agreed as well, but are assumed to belong to an overlay.
+    worth: how many inliers of images that are stored in full an inlier stands for.
     """
 
     inliers: IntArray
     transform: NDArray[np.float64] | None
     matches: Matches
     overlay: IntArray = field(default_factory=lambda: np.zeros((0, 2), np.int64))
+    worth: float = 1.0
 
     def __len__(self) -> int:
         return len(self.inliers)

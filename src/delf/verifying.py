@@ -166,8 +166,10 @@ class Verifier:
         matches = None if self._retriever is None else self._retriever.matches(query, ordinal)
         verification = self._glance if glance else self._verification
         if matches is not None:
-            return Verified(ordinal, database, verify(query, database, matches, verification))
+            found = verify(query, database, matches, verification)
+            return Verified(ordinal, database, replace(found, worth=self._snapshot.worth(ordinal)))
         screening = None if thorough or glance else self._screening
-        found = match_and_verify(query, database, self._matching, verification, screening)
+        found = replace(match_and_verify(query, database, self._matching, verification, screening),
+                        worth=self._snapshot.worth(ordinal))
         details = None if glance or self._details is None else verify_details(query, database, self._details)
         return Verified(ordinal, database, found, details)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import os
 import shutil
 import signal
@@ -22,7 +23,7 @@ from delf.checking import check_collection
 from delf.codes import decode
 from delf.collection import Collection, CompactOptions, storage
 from delf.collection.arrays import MAGIC, PAGE
-from delf.collection.compact import DecodedCodes, WordCodes
+from delf.collection.compact import WORTH, DecodedCodes, WordCodes
 from delf.collection.packing import Packed
 from delf.errors import CollectionError, OptionError
 from delf.index import Asmk, Hamming
@@ -284,6 +285,8 @@ def test_the_same_images_are_found(collection: Any, extractor: Any, queries: dic
             answer = engine.search_features(query_features[name], top=len(shown))
             assert answer.match
             assert {result.image for result in answer.results} == set(shown), name
+            best = answer.results[0]
+            assert best.evidence["inliers"] == pytest.approx(math.log1p(WORTH * best.inliers)), "as if none were lost"
         assert not engine.search_features(query_features["unknown"]).match
         exact = SearchEngine(places, extractor, method="delf")
         assert exact.search_features(query_features["coins"]).results[0].image == str(queries["coins"].photo)

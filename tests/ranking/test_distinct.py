@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -48,6 +50,7 @@ def test_is_what_a_literal_count_says(seed: int, images: int, rivals: float) -> 
 
 def test_without_other_images_every_inlier_counts() -> None:
     assert distinct_inliers([verification([3, 1, 2], [0.9, 0.8, 0.7], [0, 2])]).tolist() == [2.0]
+    assert distinct_inliers([replace(verification([3, 1], [0.9, 0.8], [0, 1]), worth=1.25)]).tolist() == [2.5]
     assert distinct_inliers([]).tolist() == []
     assert distinct_inliers([Verification(np.empty((0, 2), np.int64), None, Matches.none())]).tolist() == [0.0]
 

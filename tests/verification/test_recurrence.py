@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -84,7 +85,8 @@ def test_what_is_left_is_verified_anew(places: Features) -> None:
     alone = VerificationOptions(overlays=None)
     found = verify(places, other, Matches(rows, rows, np.linspace(1, 0.5, 100).astype(np.float32)), alone)
     assert set(STRIP) <= set(found.inliers[:, 0].tolist())
-    again = verify_again(places, other, found, np.isin(rows, STRIP), 0, alone)
+    again = verify_again(places, other, replace(found, worth=1.25), np.isin(rows, STRIP), 0, alone)
+    assert again.worth == 1.25, "an inlier is worth what it was"
     assert set(ABOVE[:20]) <= set(again.inliers[:, 0].tolist())
     assert not set(STRIP) & set(again.matches.query.tolist())
     assert set(STRIP) <= set(again.overlay[:, 0].tolist()), "it says what was taken for an overlay's"

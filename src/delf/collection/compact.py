@@ -53,6 +53,7 @@ LENGTH = 128.0  # steps of the length 1
 BOUND, NEAR, FAR, MEAN = 0.9816, 0.4528, 1.510, 0.7979
 SHORTER = 0.9  # without it, 1 in 35 of what comes back would be nearer to another word, instead of 1 in 500
 MOST = 65536  # of each of them
+WORTH = 1.25  # of 1,000 features, 640 and their codes leave four fifths of the inliers of right images
 
 
 @dataclass(frozen=True)
@@ -190,7 +191,7 @@ class DecodedCodes:
 class Compact:
     """The best features of each image, with descriptors as words and signs, and no details."""
 
-    point = 3
+    point, worth = 3, WORTH
 
     def __init__(self, options: CompactOptions, digest: str, words: int, dimensions: int,
                  load: Callable[[], Codebook], check: Callable[[], None]) -> None:

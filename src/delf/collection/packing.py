@@ -60,6 +60,11 @@ class Packing(Protocol):
         ...
 
     @property
+    def worth(self) -> float:
+        """How many inliers of the features as they were an inlier of what is kept stands for."""
+        ...
+
+    @property
     def kinds(self) -> Kinds:
         """The kinds of arrays that have a row for each feature."""
         ...
@@ -91,7 +96,7 @@ class Packing(Protocol):
 class Full:
     """All features and details, with descriptors in 8 bits a dimension."""
 
-    name, point = "full", 2
+    name, point, worth = "full", 2, 1.0
 
     @property
     def kinds(self) -> Kinds:

@@ -130,6 +130,11 @@ class Snapshot(MadeBy, Container):
         segment, position = self._place(ordinal)
         return self.segments[segment].features(position)
 
+    def worth(self, ordinal: int) -> float:
+        """How many inliers of an image that is stored in full an inlier of an image stands for."""
+        segment, _ = self._place(ordinal)
+        return self.segments[segment].packing.worth
+
     def size(self, ordinal: int) -> tuple[int, int]:
         """(width, height) of an image, upright."""
         segment, position = self._place(ordinal)

@@ -32,16 +32,17 @@ DEFAULT_WEIGHTS: Mapping[str, float] = {"inliers": 4.15, INTERCEPT: -12.66}
 def evidence(query: Features, database: Features, verification: Verification, images: int = 1) -> dict[str, float]:
     """What a probability is judged by.
 
-    inliers: log(1 + their number). share: of the tentative matches, that are inliers. area: of the query image, that
-    the inliers span (convex hull). similarity: mean cosine of the inliers. images: log10 of how many were searched:
-    the best of 100,000 wrong images has more inliers than the best of 100.
+    inliers: log(1 + their number, times what one is worth). share: of the tentative matches, that are inliers. area: of
+    the query image, that the inliers span (convex hull). similarity: mean cosine of the inliers. images: log10 of how
+    many were searched: the best of 100,000 wrong images has more inliers than the best of 100.
     """
     rows = verification.inliers
     values = dict.fromkeys(EVIDENCE, 0.0)
     values["images"] = math.log10(max(images, 1))
     if len(rows):
         cosines = np.einsum("nd,nd->n", query.descriptors[rows[:, 0]], database.descriptors[rows[:, 1]])
-        values |= {"inliers": math.log1p(len(rows)), "share": len(rows) / max(verification.tentative, 1),
+        values |= {"inliers": math.log1p(len(rows) * verification.worth),
+                   "share": len(rows) / max(verification.tentative, 1),
                    "area": spanned_area(query, rows[:, 0]),
                    "similarity": float(cosines.mean())}
     return values

@@ -24,7 +24,7 @@ RIVALS = 0.12  # share of the candidates that answer a feature better, with whic
 
 
 def distinct_inliers(candidates: Sequence[Verification], rivals: float = RIVALS) -> Counts:
-    """(V,) the sum over the inliers of each candidate of `1 / (1 + better / rivals)`.
+    """(V,) the sum over the inliers of each candidate of `1 / (1 + better / rivals)`, times what one of them is worth.
 
     `better` is the share of the candidates that have a match of the same query feature that is more similar and no
     inlier.
@@ -41,7 +41,7 @@ def distinct_inliers(candidates: Sequence[Verification], rivals: float = RIVALS)
     agrees = np.concatenate([one.agreeing for one in candidates])
     better = _better_rivals(feature, similarity, agrees)
     weights = np.where(agrees, 1.0 / (1.0 + better / (rivals * len(candidates))), 0.0)
-    return np.bincount(image, weights, minlength=len(candidates)).astype(np.float64)
+    return np.bincount(image, weights, minlength=len(candidates)) * [one.worth for one in candidates]
 
 
 def detail_count(agreeing: int) -> float:

@@ -131,7 +131,7 @@ class AsmkSearch(Retriever):
         """All images, with the support of confirmed images added to their scores; None if none is confirmed."""
         if self._images is None or self._support is None:
             return None
-        if max((len(verification) for _, verification in verified), default=0) <= self._support.inliers:
+        if max((len(one) * one.worth for _, one in verified), default=0) <= self._support.inliers:
             return None  # there are never more distinct inliers than inliers
         inliers = distinct_inliers([verification for _, verification in verified])
         images, weights = supporters(found.best(len(verified)), inliers, self._support)

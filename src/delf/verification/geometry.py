@@ -121,7 +121,7 @@ def verify_again(query: Features, database: Features, found: Verification, gone:
     again = verify(query, database, Matches(matches.query[left], matches.database[left], matches.similarities[left]),
                    options)
     overlay = found.inliers[gone[found.inliers[:, side]]]
-    return replace(again, overlay=np.concatenate([found.overlay, overlay, again.overlay]))
+    return replace(again, overlay=np.concatenate([found.overlay, overlay, again.overlay]), worth=found.worth)
 
 
 def threshold_in(options: VerificationOptions, image: Features) -> float:
