@@ -141,6 +141,31 @@ def test_a_sign_that_was_pasted_elsewhere() -> None:
     assert len(verify(query, database, matches)) < 8
 
 
+@pytest.mark.parametrize(("kind", "there"), [("sign", True), ("elsewhere", False), ("tower", False)])
+def test_a_patch_at_the_same_share_of_both_sides(kind: str, there: bool) -> None:
+    """A sign of another size begins where it does on the other picture; so far as features tell, that is inexact."""
+    other, jitter = (640, 640), np.random.default_rng(6).normal(0, 3, (40, 2))
+    seen = within((0.62, 0.1, 0.66, 0.7) if kind == "tower" else (0.62, 0.25, 0.72, 0.38), 40)
+    start = seen.min(axis=0) / SIZE + ((0.1, 0.06) if kind == "elsewhere" else (0, 0))
+    query, database, matches = scene([(seen, (seen - seen.min(axis=0)) * 1.3 + start * other + jitter)], other=other)
+    assert (len(verify(query, database, matches)) < 8) == there
+
+
+def test_letters_that_match_other_letters_of_a_line() -> None:
+    line, jitter = within((0.3, 0.4, 0.6, 0.46), 40), np.random.default_rng(6).normal(0, 4, (40, 2))
+    for shift, left in (((90, 0), False), ((90, 40), True)):
+        query, database, matches = scene([(line, line + np.array(shift) + jitter)])
+        assert (len(verify(query, database, matches)) >= 30) == left
+
+
+def test_a_thing_on_a_plain_ground_is_seen_as_it_is() -> None:
+    """It is a patch at the same place of both pictures, but all that they show."""
+    thing, jitter = within((0.45, 0.42, 0.6, 0.58), 60), np.random.default_rng(6).normal(0, 3, (60, 2))
+    middle = np.array(SIZE) * 0.5
+    query, database, matches = scene([(thing, (thing - middle) * 1.2 + middle + jitter)], rest=4)
+    assert len(verify(query, database, matches)) >= 50
+
+
 @pytest.mark.parametrize("part", [(0, 0, 1, 1), (0, 0, 0.5, 1), (0, 0, 1, 0.55)], ids=["all", "left", "above"])
 def test_a_camera_that_stands_still(part: tuple[float, ...]) -> None:
     seen = within(part, 300)

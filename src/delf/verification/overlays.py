@@ -1,10 +1,11 @@
 """Which agreement of two pictures is an overlay's, and not what they show.
 
 Captions, watermarks, the screen of a telephone, a frame lie at the same place of every picture that has them:
-unturned, each axis keeping an edge or its middle at any scale; or, of those that repeat themselves, somewhere along the
-same edge; or they are the same pixels somewhere else. What two pictures share in one of these ways says nothing of what
-they show, unless the pictures around and between agree as well. Copies, crops and series of one camera agree all over,
-another view of a place in a few points all over, an overlay in a strip, along the border, or along its letters.
+unturned, each axis keeping an edge or its middle at any scale; or in a small patch at the same share of both sides; or,
+of those that repeat themselves, somewhere along the same edge; or they are the same pixels somewhere else. What two
+pictures share in one of these ways says nothing of what they show, unless the pictures around and between agree as
+well. Copies, crops and series of one camera agree all over, another view of a place in a few points all over, an
+overlay in a strip, along the border, or along its letters.
 """
 
 from __future__ import annotations
@@ -12,24 +13,21 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from delf.errors import OptionError
 from delf.types import Features, IntArray, Matches, Verification
+from delf.verification.placement import ANCHORS, Axis, Patch, Place, Size, anchored, mostly_pasted, pasted, width
 from delf.verification.plane import Points, angle, transformed
 
 Mask = NDArray[np.bool_]
-Size = tuple[int, int]
-ANCHORS = (0.0, 0.5, 1.0)  # of an axis: what stays where it is when a picture with an overlay is made in another size
 WIDE = 4  # thresholds that points must span along an axis for its scale to be known
 ALIKE = 1.06  # of one axis against the other: one scale
 GRID = 8  # parts of each axis on which agreement is looked at
 FAR = 1e9  # pixels: where what lies nowhere is taken to lie
 FEWEST = 3  # points that have a width
-STEEP = 1.5  # rise of a line that no text has
 MOST = 3  # features that a part must have for anything to be said of it, where the picture has many
 
 
@@ -42,8 +40,12 @@ class OverlayOptions:
     must lie of an edge that keeps its place, where the opposite one does not.
     edges: share of the inliers that must lie at the same edge of both pictures, within a share `band` of the side, and
     be as far from it, within `slack` thresholds. pasted: share of the threshold by which half of the inliers miss at
-    most where pixels were pasted; `exact` for a line of text. reach: thresholds within which other matches at that
-    place, or on the overlay, go with it. rounds: overlays that are looked for.
+    most where pixels were pasted; `exact` for a line of text. low, small: shares of the picture's height and area that
+    a patch covers at most that lies at the same share of both sides, within a share `apart` of them; a line, at most
+    half as high and `flat` times as high as it is wide, need only lie at the same height, since letters match other
+    letters. patched: as `pasted`, of such a patch, whose features see far beyond it. reach:
+    thresholds within which other matches at that place, or on the overlay, go with it. rounds: overlays that are looked
+    for.
 
     Such agreement is content all the same where
     - it is as dense as that of copies: `dense` is the share of the features of a part of the picture that must agree
@@ -77,10 +79,15 @@ class OverlayOptions:
     line: float = 0.25
     letters: float = 0.45
     long: float = 0.5
+    low: float = 0.2
+    small: float = 0.06
+    flat: float = 0.5
+    apart: float = 0.015
+    patched: float = 0.6
 
     def __post_init__(self) -> None:
         for name in ("agreement", "near", "edges", "band", "pasted", "dense", "copies", "rest", "sparse", "views",
-                     "exact", "line", "letters", "long"):
+                     "exact", "line", "letters", "long", "low", "small", "flat", "apart", "patched"):
             if not 0 <= getattr(self, name) <= 1:
                 raise OptionError(f"{name} is a share from 0 to 1, not {getattr(self, name)!r}")
         for name in ("minimum", "stretch", "slack", "reach", "rounds", "parts"):
@@ -107,8 +114,7 @@ def without_overlay(query: Features, database: Features, found: Verification, th
     moved: Callable[[Points], Points] = pair.mapped if place is None else place
     if place is not None:
         there = place.missed(source, target) <= threshold
-        strict = replace(options, exact=1.0) if place.centred else options
-        content = _is_content(pair, found.inliers[there], beside[there], moved, threshold, strict)
+        content = _is_content(pair, found.inliers[there], beside[there], moved, threshold, _stricter(options, place))
         gone = place.missed(*points) <= options.reach * threshold
     else:
         content = bool(np.mean(~beside) < options.edges) or _is_content(pair, found.inliers, beside, moved, threshold,
@@ -122,34 +128,6 @@ def without_overlay(query: Features, database: Features, found: Verification, th
              & _near(points[1], target[there], options.reach * threshold))
     left = ~(gone | on_it)
     return Matches(matches.query[left], matches.database[left], matches.similarities[left]), found.inliers[there]
-
-
-@dataclass(frozen=True, eq=False)
-class Place:
-    """A scale and a shift of each axis: what keeps a picture upright. centred: it has one scale and keeps the middle of
-    both axes, but not all edges, as a watermark in the middle of pictures of several shapes does.
-    """
-
-    scale: Points
-    shift: Points
-    centred: bool = False
-
-    def __call__(self, points: Points) -> Points:
-        """(M, 2) points of the query -> of the database image."""
-        return points * self.scale + self.shift
-
-    def missed(self, source: Points, target: Points) -> NDArray[Any]:
-        """(M,) pixels by which points of the query miss their partners."""
-        return np.asarray(np.linalg.norm(self(source) - target, axis=1))
-
-
-@dataclass(frozen=True)
-class _Axis:
-    """How one axis is scaled and shifted, and the share of it that keeps its place."""
-
-    scale: float
-    shift: float
-    anchor: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,17 +163,29 @@ class _Pair:
 
     def same_place(self, source: Points, target: Points, threshold: float, options: OverlayOptions) -> Place | None:
         """Where inliers lie at the same place of both pictures, or are the same pixels at another: how it is moved."""
-        axes = [_anchored(source[:, i], target[:, i], self.sizes[0][i], self.sizes[1][i], threshold) for i in (0, 1)]
+        patch = self._patch(source, target, threshold, options)
+        if patch is not None:
+            return patch
+        axes = [anchored(source[:, i], target[:, i], self.sizes[0][i], self.sizes[1][i], threshold) for i in (0, 1)]
         place = Place(np.array([axis.scale for axis in axes]), np.array([axis.shift for axis in axes]))
         wide = (np.ptp(source, axis=0) > WIDE * threshold).all()
         upright = (place.scale > 0).all() and (not wide or place.scale.max() <= options.stretch * place.scale.min())
         if (upright and np.mean(place.missed(source, target) <= threshold) >= options.agreement
                 and self._near_anchors(axes, source, target, threshold, options.near)):
             return replace(place, centred=self._centred(place, threshold))
-        place = _pasted(source, target)
+        place = pasted(source, target)
         if np.median(place.missed(source, target)) <= options.pasted * threshold:
             return place
         return self._text(source, target, options.exact * threshold, options)
+
+    def _patch(self, source: Points, target: Points, threshold: float, options: OverlayOptions) -> Place | None:
+        """How matches are moved of which most lie in a small patch at the same place of both pictures."""
+        patch = Patch.of(source, target, self.sizes)
+        height, same = patch.sides[1], patch.apart <= options.apart
+        line = height <= options.low / 2 and patch.flat <= options.flat and same[1]
+        small = height <= options.low and patch.area <= options.small and same.all()
+        missed = np.median(patch.place.missed(source[patch.core], target[patch.core]))
+        return replace(patch.place, patch=True) if (line or small) and missed <= options.patched * threshold else None
 
     def is_text(self, source: Points, target: Points, threshold: float, options: OverlayOptions) -> bool:
         """Whether matches that lie at no edge are of one line of text, or too few to be anything else."""
@@ -204,13 +194,10 @@ class _Pair:
     def _text(self, source: Points, target: Points, allowed: float, options: OverlayOptions) -> Place | None:
         """How matches are moved that lie in a short line and are the same pixels, but for a few stray ones."""
         sides = zip((source, target), self.sizes, strict=True)
-        if (len(source) < FEWEST or _width(source, target) >= options.line
+        if (len(source) < FEWEST or width(source, target) >= options.line
                 or min(np.ptp(points[:, 0]) / size[0] for points, size in sides) > options.long):
             return None
-        place = _pasted(source, target)
-        for _ in range(3):
-            missed = place.missed(source, target)
-            place = _pasted(*(points[missed <= np.median(missed)] for points in (source, target)))
+        place = mostly_pasted(source, target)
         return place if np.median(place.missed(source, target)) <= allowed else None
 
     def _centred(self, place: Place, threshold: float) -> bool:
@@ -220,7 +207,7 @@ class _Pair:
         alike = place.scale.max() <= ALIKE * place.scale.min()
         return bool(alike and middle.all() and not (start & end).all())
 
-    def _near_anchors(self, axes: Sequence[_Axis], source: Points, target: Points, threshold: float,
+    def _near_anchors(self, axes: Sequence[Axis], source: Points, target: Points, threshold: float,
                       near: float) -> bool:
         """Whether an overlay could lie there: what keeps its distance from one edge alone lies near that edge."""
         edges = []
@@ -243,46 +230,17 @@ class _Pair:
         return np.asarray(near[0] & near[1] & (np.abs(zoom * distances[0] - distances[1]) <= slack))
 
 
-def _anchored(source: NDArray[np.float64], target: NDArray[np.float64], side: int, other: int,
-              threshold: float) -> _Axis:
-    """What keeps one of the anchors of an axis, and brings most points near their partners."""
-    best, most = _Axis(1.0, 0.0, 0.0), -1
-    for anchor in ANCHORS:
-        start, end = anchor * (side - 1), anchor * (other - 1)
-        place, partner = source - start, target - end
-        kept, scale, errors = np.ones(len(place), np.bool_), 1.0, np.abs(place - partner)
-        for _ in range(3):  # some of the points are of something else: the half that fits decides
-            scale = float(place[kept] @ partner[kept]) / max(float(place[kept] @ place[kept]), 1e-9)
-            errors = np.abs(scale * place - partner)
-            kept = errors <= max(threshold, float(np.median(errors)))
-        count = int(np.count_nonzero(errors <= threshold))
-        if count > most:
-            best, most = _Axis(scale, end - scale * start, anchor), count
-    return best
-
-
-def _pasted(source: Points, target: Points) -> Place:
-    """The one scale, and the shift, that bring points to their partners."""
-    centres = source.mean(axis=0), target.mean(axis=0)
-    moved, partners = source - centres[0], target - centres[1]
-    scale = np.full(2, float((moved * partners).sum()) / max(float(np.square(moved).sum()), 1e-9))
-    return Place(scale, centres[1] - scale * centres[0])
+def _stricter(options: OverlayOptions, place: Place) -> OverlayOptions:
+    """What is centred or a patch is no other view, however sparse, and a patch is a copy only where all agrees."""
+    if place.patch:
+        return replace(options, exact=1.0, copies=(1 - options.rest) ** 2)
+    return replace(options, exact=1.0) if place.centred else options
 
 
 def _near(points: Points, others: Points, distance: float) -> Mask:
     """(M,) which of some points lie near one of others."""
     squares = np.square(points[:, None] - others).sum(axis=2)
     return np.asarray(squares.min(axis=1, initial=np.inf) <= distance**2)
-
-
-def _width(source: Points, target: Points) -> float:
-    """How wide three matches or more lie in the picture, as a share of their length; 1 for an upright line, which is a
-    tower and no text.
-    """
-    variances, axes = np.linalg.eigh(np.stack([np.cov(side.T) for side in (source, target)]))  # across and along
-    upright = np.abs(axes[:, 1, 1]) > STEEP * np.abs(axes[:, 0, 1])
-    widths = np.sqrt(np.maximum(variances[:, 0], 0) / np.maximum(variances[:, 1], 1e-9))
-    return float(np.where(upright, 1.0, widths).min())
 
 
 def _is_content(pair: _Pair, rows: IntArray, beside: Mask, moved: Callable[[Points], Points], threshold: float,

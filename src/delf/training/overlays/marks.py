@@ -74,14 +74,55 @@ def date_stamp(photo: Image.Image, rng: random.Random) -> Placed:
     return laid_over(laid_over(photo, glow), layer), 1.0, 0, 0
 
 
+def watermark_anywhere(photo: Image.Image, rng: random.Random) -> Placed:
+    """A name, or a line or two, neither in the middle nor at an edge, solid or half-transparent, straight or aslant.
+
+    Its size is a share of one of the sides, or so many pixels, and it begins at a share of both sides: so it lies
+    elsewhere, seen from every edge, on a picture of another shape.
+    """
+    width, height = photo.size
+    of = rng.choice((height, height, width, min(width, height), 400))
+    size = max(of * rng.uniform(0.05, 0.12), 9)
+    across, down = rng.choice((rng.uniform(0.06, 0.3), rng.uniform(0.45, 0.6))), rng.choice(
+        (rng.uniform(0.18, 0.4), rng.uniform(0.58, 0.75)))
+    lines = [rng.choice((f"© {rng.choice(WORDS).upper()}", f"Photo by {some_words(rng, 1, 2).title()}",
+                         some_words(rng, 1, 2).upper(), some_words(rng, 2, 2), an_address(rng)))]
+    if rng.random() < 0.4:
+        lines.append(rng.choice((an_address(rng), some_words(rng, 2, 3), f"{rng.randint(1990, 2024)}")))
+    ink = (*rng.choice(((255, 255, 255), (255, 255, 255), (230, 230, 230), (20, 20, 20), any_colour(rng))),
+           rng.choice((255, 255, rng.randint(90, 190))))
+    layer, bold = Image.new("RGBA", photo.size), rng.choice((0, 0, size / 25))
+    ImageDraw.Draw(layer).multiline_text((width * across, height * down), "\n".join(lines), fill=ink, font_size=size,
+                                         stroke_width=bold, align=rng.choice(("left", "center")))
+    if rng.random() < 0.3:
+        layer = layer.rotate(rng.choice((-12, 10, 20)), Image.Resampling.BICUBIC,
+                             center=(width * across, height * down))
+    return laid_over(photo, layer), 1.0, 0, 0
+
+
 def logo(photo: Image.Image, rng: random.Random) -> Placed:
     """A sign of shapes and a name in a corner, solid or half-transparent."""
     width, height = photo.size
     side = min(width, height) * rng.uniform(0.12, 0.25)
-    layer = Image.new("RGBA", photo.size)
-    draw = ImageDraw.Draw(layer)
     left = rng.choice((side * 0.2, width - side * 1.2))
     top = rng.choice((side * 0.2, height - side * 1.2))
+    return _with_sign(photo, rng, (left, top), side)
+
+
+def logo_anywhere(photo: Image.Image, rng: random.Random) -> Placed:
+    """The same, neither in the middle nor at an edge."""
+    width, height = photo.size
+    side = rng.choice((min(width, height), height, 400)) * rng.uniform(0.15, 0.25)
+    across, down = rng.choice((rng.uniform(0.1, 0.25), rng.uniform(0.55, 0.7))), rng.choice(
+        (rng.uniform(0.18, 0.3), rng.uniform(0.5, 0.6)))
+    return _with_sign(photo, rng, (width * across, height * down), side)
+
+
+def _with_sign(photo: Image.Image, rng: random.Random, corner: tuple[float, float], side: float) -> Placed:
+    """A sign so large, whose left top corner lies there."""
+    layer = Image.new("RGBA", photo.size)
+    draw = ImageDraw.Draw(layer)
+    left, top = corner
     alpha = rng.choice((255, 255, 160))
     for _ in range(rng.randint(3, 6)):
         x, y = left + side * rng.uniform(0, 0.5), top + side * rng.uniform(0, 0.5)
