@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import email.utils
 import errno
 import hashlib
 import json
 import os
 import ssl
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections import namedtuple
@@ -188,6 +190,23 @@ def test_a_busy_server_is_waited_for(web: Any, url: str, target: Path, quick: Do
                                   (502, {"Retry-After": "tomorrow"})]
     assert download(url, target, options=DownloadOptions(backoff=2.0)) == MD5
     assert waits == [7.0, 60.0, 8.0, 16.0]
+
+
+def test_a_server_may_say_by_a_date_when_to_come_back(web: Any, url: str, target: Path,
+                                                      monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr("time.sleep", waits.append)
+    web.answers["/photos.tgz"] = [(503, {"Retry-After": email.utils.formatdate(time.time() + 30, usegmt=True)}),
+                                  (503, {"Retry-After": "Fri, 31 Dec 1999 23:59:59 GMT"})]
+    assert download(url, target, options=DownloadOptions(backoff=0.5)) == MD5
+    assert 15 < waits[0] <= 31 and waits[1] == 1.0
+
+
+def test_what_is_not_implemented_is_not_asked_for_again(web: Any, url: str, target: Path) -> None:
+    web.answers["/photos.tgz"] = [(501, {})]
+    with pytest.raises(DatasetError, match="answers 501"):
+        download(url, target)
+    assert len(web.requests) == 1
 
 
 def test_a_server_that_stays_busy(web: Any, url: str, target: Path, quick: DownloadOptions) -> None:

@@ -17,7 +17,8 @@ from delf.datasets import DatasetError, DownloadOptions
 from delf.errors import OptionError
 from delf.iiif import IiifOptions, add_manifests
 from delf.iiif.fetching import Fetcher, _Guard, _is_public, checked
-from delf.iiif.presentation import canvases
+from delf.iiif.image_api import of_what_there_is
+from delf.iiif.presentation import Service, canvases
 from delf.images import load
 from delf.places import links_of
 
@@ -100,6 +101,83 @@ def test_services_are_asked_for_what_they_can(archive: Any, collection: Collecti
               {"type": "SpecificResource", "source": archive.picture(10)}]
     report = add_manifests(collection, [archive.manifest("/m", bodies)], options=OPTIONS)
     assert report.added == len(bodies) and not report.skipped
+
+
+SERVICE = "http://a/s"
+
+
+def asked(version: int, info: dict[str, Any], side: int = 1600, level: int = 0) -> str:
+    return of_what_there_is(Service(SERVICE, version, level), info, side).removeprefix(f"{SERVICE}/full/").partition(
+        "/")[0]
+
+
+@pytest.mark.parametrize(("version", "info", "size"), [
+    (3, {"profile": "level2", "sizes": [{"width": 100, "height": 75}]}, "1600,"),  # sizes are no more than a hint there
+    (3, {"profile": "level1", "maxWidth": 1000}, "1000,"),
+    (3, {"profile": "level2", "maxWidth": 3000, "maxHeight": 600}, "800,"),
+    (3, {"profile": "level2", "maxArea": 480_000}, "800,"),
+    (3, {"profile": "level2", "maxWidth": 9000}, "1600,"),
+    (3, {"profile": "level0", "extraFeatures": ["sizeByW"]}, "1600,"),
+    (3, {"profile": "level0", "sizes": [{"width": 1000, "height": 750}, {"width": 4000, "height": 3000}]}, "1000,750"),
+    (3, {"profile": "level0", "width": 1200, "height": 900, "sizes": [{"width": 600, "height": 450}]}, "max"),
+    (2, {"profile": ["http://iiif.io/api/image/2/level1.json", {"maxWidth": 500}]}, "500,"),
+    (2, {"profile": ["http://iiif.io/api/image/2/level2.json", {"supports": ["sizeByW"]}]}, "1600,"),
+    (2, {"profile": "http://iiif.io/api/image/2/level0.json", "sizes": [{"width": 2000, "height": 1500}]}, "2000,"),
+    (2, {"profile": ["http://iiif.io/api/image/2/level2.json", {"maxArea": True, "maxWidth": "x"}]}, "1600,"),
+    (2, {"@context": "http://iiif.io/api/image/3/context.json", "profile": "level0", "width": 90, "height": 9}, "max"),
+    (3, {"@context": "http://iiif.io/api/image/2/context.json", "width": 900, "height": 900}, "full"),
+    (2, {"profile": "http://iiif.io/api/image/2/level2.json", "width": 2000, "height": 8000}, "400,"),
+    (3, {"profile": "level0", "width": True, "height": 7, "sizes": [{"width": 9, "height": 7}]}, "9,7")])
+def test_what_a_service_says_of_itself(version: int, info: dict[str, Any], size: str) -> None:
+    assert asked(version, {"width": 4000, "height": 3000} | info) == size
+
+
+def test_parts_of_pictures_and_annotations_of_both_versions(archive: Any, collection: Collection) -> None:
+    part = {"@type": "oa:SpecificResource", "full": archive.picture(1),
+            "selector": {"@type": "iiif:ImageApiSelector", "region": "50,50,100,100"}}
+    choice = {"@type": "oa:Choice", "default": archive.picture(2), "item": [archive.picture(3)]}
+    old = archive.manifest("/old", [archive.picture(1), archive.picture(2)], version=2)
+    document = json.loads(archive.answers["/old"][2])
+    for image, body in zip(document["sequences"][0]["canvases"], (part, choice), strict=True):
+        image["images"][0]["resource"] = body
+    archive.put("/old", document)
+    new = archive.manifest("/new", [archive.picture(4), archive.picture(5), {"id": "http://a/x", "type": "Video"}])
+    document = json.loads(archive.answers["/new"][2])
+    notes = [canvas["items"][0]["items"] for canvas in document["items"]]
+    notes[0][0]["motivation"] = ["painting", "tagging"]
+    notes[1].insert(0, {**notes[1][0], "motivation": "commenting", "body": {"type": "Image", "id": "http://a/no"}})
+    archive.put("/new", document)
+    report = add_manifests(collection, [old, new], options=OPTIONS)
+    assert report.added == 4 and not report.skipped  # what moves or sounds has no picture
+
+
+def test_long_collections_have_pages(archive: Any, collection: Collection) -> None:
+    for number in range(12):
+        book = {"@id": archive.manifest(f"/m{number}", [archive.picture(number)], 2), "@type": "sc:Manifest"}
+        archive.put(f"/page{number}", {"@type": "sc:Collection", "next": f"{archive.url}/page{number + 1}",
+                                       "manifests": [book]})
+    archive.put("/page12", {"@type": "sc:Collection", "next": {"@id": f"{archive.url}/page0"}})
+    top = archive.put("/top", {"@type": "sc:Collection", "first": f"{archive.url}/page0", "total": 12})
+    report = add_manifests(collection, [top], options=OPTIONS)
+    assert report.added == 12 and not report.skipped
+
+
+def test_what_is_refused_for_good_is_not_asked_for_again(archive: Any, collection: Collection) -> None:
+    closed = [archive.picture(number) for number in range(30)]
+    for number in range(30):
+        archive.answers[f"/image/{number}/full/1600,/0/default.jpg"] = 401, {}, b""
+    report = add_manifests(collection, [archive.manifest("/m", closed)], options=OPTIONS)
+    assert report.added == 0 and len(report.skipped) == 21 and "left alone" in report.skipped[-1]
+    assert len(archive.requests) == 1 + 2 * 20  # each picture, and what its service says
+
+
+def test_a_size_that_is_not_implemented_is_asked_about(archive: Any, collection: Collection) -> None:
+    url = archive.manifest("/m", [archive.picture(1, at="/full/800,/0/default.jpg")])
+    archive.answers["/image/1/full/1600,/0/default.jpg"] = 501, {}, b""
+    archive.put("/image/1/info.json", {"width": 4000, "height": 3000, "sizes": [{"width": 800, "height": 600}]})
+    assert add_manifests(collection, [url], options=OPTIONS).added == 1
+    assert [path.partition("/image/1")[2] for path in archive.requests[1:]] == [
+        "/full/1600,/0/default.jpg", "/info.json", "/full/800,/0/default.jpg"]
 
 
 def test_collections_of_manifests_and_cycles(archive: Any, collection: Collection) -> None:
@@ -245,7 +323,11 @@ def test_labels_of_both_versions() -> None:
             "motivation": "painting", "body": {"id": "i", "type": "Image"}}}}]}, "m")).title
 
     assert [labelled(one) for one in ({"en": ["A", "B"]}, "A", {"@value": "A"}, [{"@value": "A"}], {"none": []}, 7,
-                                      ["A\n\0 b"])] == ["A", "A", "A", "A", "", "", "A \\x00 b"]
+                                      ["A\n\0 b"])] == ["A, B", "A", "A", "A", "", "", "A \\x00 b"]
+    assert [labelled(one) for one in (
+        {"de": ["Buch"], "en-GB": ["Book", "Part 1"]}, {"de": ["Buch"], "none": ["MS 7"]}, {"fr": [""], "de": ["Buch"]},
+        [{"@value": "Livre", "@language": "fr"}, {"@value": "Book", "@language": "en"}], ["A", "B"],
+        [{"@value": "Livre", "@language": "fr"}, "MS 7"])] == ["Book, Part 1", "MS 7", "Buch", "Book", "A, B", "MS 7"]
 
 
 @pytest.mark.parametrize("wrong", [{"side": 1}, {"canvases": 0}, {"delay": -1.0}, {"seconds": 0.0}, {"depth": -1}])

@@ -35,8 +35,11 @@ def test_the_preview_is_read(photo: ImageArray) -> None:
     assert np.abs(read_image(dng(encoded(photo), (720, 480))).astype(int) - photo).max() < 30
 
 
-@pytest.mark.parametrize("orientation, bright", [(1, (0, 0)), (3, (1, 1)), (6, (0, 1)), (8, (1, 0))])
+@pytest.mark.parametrize("orientation, bright", [(1, (0, 0)), (2, (0, 1)), (3, (1, 1)), (4, (1, 0)), (5, (0, 0)),
+                                                 (6, (0, 1)), (7, (1, 1)), (8, (1, 0))])
 def test_it_is_upright(photo: ImageArray, orientation: int, bright: tuple[int, int]) -> None:
+    developed = load(dng(None, sensor=(320, 240), orientation=orientation))
+    assert developed.size == developed.pixels.shape[1::-1] == ((160, 120) if orientation < 5 else (120, 160))
     found = read_image(dng(encoded(photo), (720, 480), sensor=(72, 48), orientation=orientation))
     assert found.shape == ((480, 720, 3) if orientation < 5 else (720, 480, 3))
     height, width = found.shape[:2]
@@ -67,6 +70,13 @@ def test_without_a_preview_worth_looking_at_the_mosaic_is_developed(preview: tup
     small = None if preview is None else encoded(np.full((*preview, 3), 9, np.uint8))
     found = load(dng(small, (24, 16), sensor=(320, 240), orientation=6))
     assert found.size == (120, 160) and found.pixels.shape == (160, 120, 3) and found.pixels.std() > 5
+
+
+def test_a_preview_that_is_no_jpeg_is_not_taken(photo: ImageArray) -> None:
+    found = load(dng(photo.tobytes(), (720, 480), sensor=(800, 600), bitmap=True))
+    assert found.size == (400, 300)
+    odd = load(dng(b"no picture at all" * 200, (720, 480), sensor=(800, 600)))
+    assert odd.size == (400, 300)
 
 
 @pytest.mark.parametrize("length", [9, 200, 4000, -500, -2000])

@@ -318,3 +318,24 @@ def writable(hosted_on: Any, copied: Copied, token: str, tmp_path: Path) -> Iter
     one.http.headers["Authorization"] = f"Bearer {token}"
     yield one
     one.stop()
+
+
+@pytest.fixture
+def travelled(hosted: Any, stub: Any, draw: Any, tmp_path: Path) -> Any:
+    """A service on photos of two towns, and one that does not say where it was taken."""
+    from delf.collection import Collection
+    from delf.service.app import create_app
+    from delf.service.library import Library
+    from delf.service.options import ServiceOptions
+
+    rome, vienna = (41.89, 12.49), (48.21, 16.37)
+    (tmp_path / "photos").mkdir()
+    for seed, (name, place) in enumerate({"rome-1": rome, "rome-2": rome, "vienna": vienna, "nowhere": None}.items()):
+        with Image.open(draw(f"drawn/{name}.png", seed)) as image:
+            exif = image.getexif()
+            if place is not None:
+                exif.get_ifd(0x8825).update({1: "N", 2: (place[0], 0.0, 0.0), 3: "E", 4: (place[1], 0.0, 0.0)})
+            image.save(tmp_path / "photos" / f"{name}.jpg", exif=exif, quality=95)
+    with Collection.create(tmp_path / "c.delf", stub) as collection:
+        collection.add(tmp_path / "photos")
+    return hosted(create_app(Library(tmp_path / "c.delf", stub, ["delf"]), ServiceOptions(watch_seconds=0.02)))

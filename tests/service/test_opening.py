@@ -97,7 +97,7 @@ def test_what_changes_later_is_seen(hosted: Any, pictures: Path, tmp_path: Path,
     one.until(lambda: total() == 6)
     (pictures / "0.png").unlink()
     one.until(lambda: total() == 5)
-    one.until(lambda: one.http.get("/api/v1/work").json()["sentence"] == "0 photos added, 1 gone and forgotten.")
+    one.until(lambda: one.http.get("/api/v1/work").json()["sentence"] == "No new photos, 1 gone and forgotten.")
 
 
 def test_what_goes_wrong_is_told(tmp_path: Path, pictures: Path, make_stub: Any) -> None:

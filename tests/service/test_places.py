@@ -6,31 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 
 from delf import Client
 from delf.collection import Collection
-from delf.service.app import create_app
-from delf.service.library import Library
-from delf.service.options import ServiceOptions
 
 ROME, VIENNA = (41.89, 12.49), (48.21, 16.37)
-PLACES = {"rome-1": ROME, "rome-2": ROME, "vienna": VIENNA, "nowhere": None}
-
-
-@pytest.fixture
-def travelled(hosted: Any, stub: Any, draw: Any, tmp_path: Path) -> Any:
-    """A service on photos of two towns, and one that does not say where it was taken."""
-    for seed, (name, place) in enumerate(PLACES.items()):
-        with Image.open(draw(f"drawn/{name}.png", seed)) as image:
-            exif = image.getexif()
-            if place is not None:
-                exif.get_ifd(0x8825).update({1: "N", 2: (place[0], 0.0, 0.0), 3: "E", 4: (place[1], 0.0, 0.0)})
-            (tmp_path / "photos").mkdir(exist_ok=True)
-            image.save(tmp_path / "photos" / f"{name}.jpg", exif=exif, quality=95)
-    with Collection.create(tmp_path / "c.delf", stub) as collection:
-        collection.add(tmp_path / "photos")
-    return hosted(create_app(Library(tmp_path / "c.delf", stub, ["delf"]), ServiceOptions(watch_seconds=0.02)))
 
 
 def test_places_are_counted(travelled: Any, stub: Any, tmp_path: Path) -> None:

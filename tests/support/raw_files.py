@@ -24,8 +24,10 @@ def text(tag: int, value: str) -> _Entry:
 
 
 def dng(preview: bytes | None, size: tuple[int, int] = (64, 48), *, sensor: tuple[int, int] = (64, 48),
-        orientation: int = 1, model: str = "Testcam One") -> bytes:
-    """A DNG file. preview: a JPEG of this (width, height), or none. sensor: (width, height) of the mosaic."""
+        orientation: int = 1, model: str = "Testcam One", bitmap: bool = False) -> bytes:
+    """A DNG file. preview: a JPEG of this (width, height), or none; bitmap: it is bare RGB instead. sensor: (width,
+    height) of the mosaic.
+    """
     width, height = sensor
     mosaic = (np.add.outer(np.arange(height), np.arange(width)) * 16 % 4096).astype("<u2").tobytes()
     picture = preview or b""
@@ -42,9 +44,9 @@ def dng(preview: bytes | None, size: tuple[int, int] = (64, 48), *, sensor: tupl
         first = [*sensed, *camera]
     else:
         below = _written(body, sensed)
-        first = [long(254, 1), long(256, size[0]), long(257, size[1]), short(258, 8, 8, 8), short(259, 7),
-                 short(262, 6), long(273, 8), short(277, 3), long(278, size[1]), long(279, len(picture)),
-                 long(330, below), *camera]
+        first = [long(254, 1), long(256, size[0]), long(257, size[1]), short(258, 8, 8, 8),
+                 short(259, 1 if bitmap else 7), short(262, 2 if bitmap else 6), long(273, 8), short(277, 3),
+                 long(278, size[1]), long(279, len(picture)), long(330, below), *camera]
     body[4:8] = struct.pack("<I", _written(body, first))
     return bytes(body)
 

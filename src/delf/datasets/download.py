@@ -8,6 +8,7 @@ RFC 9110), and begins anew where the server has another one or cannot send a par
 from __future__ import annotations
 
 import contextlib
+import email.utils
 import errno
 import hashlib
 import http.client
@@ -33,7 +34,7 @@ from delf.images import display_path
 Progress = Callable[[str, int, int | None], None]  # what is done, bytes so far, of how many if that is known
 SCHEMES = ("http", "https")
 _Value = TypeVar("_Value")
-_PASSING = (408, 425, 429)  # and all from 500: answers that may be another one a moment later
+_PASSING = (408, 425, 429)  # and all from 500 but 501 (not implemented): answers that may be another one a moment later
 _PROGRESS = 1 << 20  # bytes that a transfer must bring to count as one that goes on
 
 
@@ -282,10 +283,21 @@ def _refused(error: urllib.error.HTTPError, hint: str, partial: _Partial | None)
     if error.code == 416 and partial is not None:  # nothing of what was asked for: the file is another one now
         partial.remove()
         raise _Passing("the server has another file than the one that was begun")
-    if error.code in _PASSING or error.code >= 500:
-        wait = error.headers.get("Retry-After", "")
-        raise _Passing(f"{error.code} {error.reason}", float(wait) if re.fullmatch(r"[0-9]{1,6}", wait) else 0.0)
+    if error.code in _PASSING or (error.code >= 500 and error.code != 501):
+        raise _Passing(f"{error.code} {error.reason}", _seconds(error.headers.get("Retry-After", "")))
     raise DatasetError(f"{error.url} answers {error.code} {error.reason}{hint}")
+
+
+def _seconds(wait: str) -> float:
+    """After how many seconds a server wants to be asked again, which it says as a number or as a date (RFC 9110,
+    10.2.3); 0 where it says neither.
+    """
+    if re.fullmatch(r"[0-9]{1,6}", wait):
+        return float(wait)
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(wait).timestamp() - time.time())
+    except (TypeError, ValueError, OverflowError, OSError):
+        return 0.0
 
 
 def _reason(error: Any) -> str:

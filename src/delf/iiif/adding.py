@@ -15,11 +15,12 @@ from delf.datasets.registry import DatasetError
 from delf.errors import ImageError
 from delf.iiif.fetching import CACHE, Fetcher, IiifOptions, checked
 from delf.iiif.image_api import bounded, of_what_there_is
-from delf.iiif.presentation import Canvas, canvases, children, is_collection
+from delf.iiif.presentation import Canvas, canvases, children, is_collection, pages
 from delf.images import LoadedImage, load, printable
 
 IMAGES_PER_SEGMENT = 64  # few, since each costs a request: what is stored need not be asked for again
 _GIVEN_UP = 5  # failures in a row, after which a host is left alone
+_REFUSED = 20  # the same of refusals, as of a host that wants a login
 _ADDRESS = re.compile(r"https?://", re.IGNORECASE)
 Progress = Callable[[int, int], None]
 
@@ -55,7 +56,9 @@ def add_manifests(collection: Collection, addresses: Iterable[str], *, options: 
 
 @dataclass
 class _Run:
-    """One call. known: canvases so far, of which `unchanged` were there before."""
+    """One call. known: canvases so far, of which `unchanged` were there before. failures, refusals: in a row, by host.
+    left: hosts that are asked no more.
+    """
 
     collection: Collection
     options: IiifOptions
@@ -64,6 +67,8 @@ class _Run:
     manifests: int = 0
     skipped: list[str] = field(default_factory=list)
     failures: dict[str, int] = field(default_factory=dict)
+    refusals: dict[str, int] = field(default_factory=dict)
+    left: set[str] = field(default_factory=set)
 
     def done(self, added: int) -> int:
         """How many canvases are done, of which so many were added now."""
@@ -86,16 +91,7 @@ class _Run:
 
     def _canvases(self, fetcher: Fetcher, address: str, seen: set[str], depth: int = 0) -> Iterator[Canvas]:
         """The canvases of a manifest, or of all that a collection names, each manifest once."""
-        if address in seen:
-            return
-        seen.add(address)
-        if self.manifests == self.options.manifests:
-            self.skipped.append(f"{address}: more than {self.options.manifests:,} manifests were named, and the rest "
-                                "was left out: raise the option iiif.manifests")
-        self.manifests += 1
-        if self.manifests > self.options.manifests:
-            return
-        document = self._had(address, lambda: fetcher.document(address))
+        document = self._document(fetcher, address, seen)
         if document is None:
             return
         if not is_collection(document):
@@ -106,10 +102,37 @@ class _Run:
         elif depth == self.options.depth:
             self.skipped.append(f"{address} lies deeper than {depth} collections in another: name it by itself")
         else:
+            yield from self._named(fetcher, document, seen, depth)
+
+    def _named(self, fetcher: Fetcher, document: dict[str, Any] | None, seen: set[str], depth: int) -> Iterator[Canvas]:
+        """The canvases of what a collection names, on all of its pages."""
+        following: list[str] = []
+        while document is not None or following:
+            if document is None:
+                document = self._document(fetcher, following.pop(0), seen)
+                continue
             for child in children(document):
-                wanted = self._had(address, lambda child=child: checked(child.partition("#")[0]))  # type: ignore[misc]
+                wanted = self._checked(child)
                 if wanted is not None:
                     yield from self._canvases(fetcher, wanted, seen, depth + 1)
+            following += [wanted for page in pages(document) if (wanted := self._checked(page)) is not None]
+            document = None
+
+    def _checked(self, address: str) -> str | None:
+        return self._had(address, lambda: checked(address.partition("#")[0]))
+
+    def _document(self, fetcher: Fetcher, address: str, seen: set[str]) -> dict[str, Any] | None:
+        """A manifest or a collection; None where it was had before, cannot be had, or is one too many."""
+        if address in seen:
+            return None
+        seen.add(address)
+        if self.manifests == self.options.manifests:
+            self.skipped.append(f"{address}: more than {self.options.manifests:,} manifests were named, and the rest "
+                                "was left out: raise the option iiif.manifests")
+        self.manifests += 1
+        if self.manifests > self.options.manifests:
+            return None
+        return self._had(address, lambda: fetcher.document(address))
 
     def _photo(self, fetcher: Fetcher, canvas: Canvas) -> NewPhoto | None:
         """The picture of a canvas; None where it is there already, or cannot be had."""
@@ -151,18 +174,21 @@ class _Run:
     def _had(self, what: str, get: Callable[[], Any]) -> Any:
         """What could be had, or None, which is told. A host that fails again and again is asked no more."""
         host = urlsplit(what).netloc
-        if self.failures.get(host, 0) >= _GIVEN_UP:
-            if self.failures[host] == _GIVEN_UP:
-                self.failures[host] += 1
-                self.skipped.append(f"{host} failed {_GIVEN_UP} times in a row, and is left alone: run the same "
-                                    "command later, which goes on from what is stored")
+        if host in self.left:
             return None
+        for times, most, did in ((self.failures, _GIVEN_UP, "failed"), (self.refusals, _REFUSED, "gave nothing")):
+            if times.get(host, 0) >= most:
+                self.left.add(host)
+                self.skipped.append(f"{host} {did} {most} times in a row, and is left alone: run the same command "
+                                    "later, which goes on from what is stored")
+                return None
         try:
             found = get()
         except (DatasetError, ImageError) as error:
             unreachable = isinstance(error, UnreachableError)
             self.failures[host] = self.failures.get(host, 0) + 1 if unreachable else 0
+            self.refusals[host] = self.refusals.get(host, 0) + 1
             self.skipped.append(f"{printable(what[:300])}: {error}")
             return None
-        self.failures[host] = 0
+        self.failures[host] = self.refusals[host] = 0
         return found

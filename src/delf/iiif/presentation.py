@@ -64,6 +64,15 @@ def children(document: dict[str, Any]) -> Iterator[str]:
                 yield _id(one)
 
 
+def pages(document: dict[str, Any]) -> list[str]:
+    """The address of the page of a collection that follows: its first or next one. A long collection of version 2.1 has
+    pages, each of which is a collection as well.
+    """
+    named = [document.get(which) for which in ("first", "next")]
+    found = [one if isinstance(one, str) else _id(one) if isinstance(one, dict) else "" for one in named]
+    return [address for address in found if address]
+
+
 def canvases(document: dict[str, Any], manifest: str) -> Iterator[Canvas]:
     """The canvases of a manifest that have a picture, in order. manifest: the address that it came from."""
     title = _text(document.get("label"))
@@ -81,7 +90,8 @@ def _picture(canvas: dict[str, Any]) -> dict[str, Any] | None:
     """What is painted on a canvas: the first picture, and of a choice the first one."""
     for page in _dicts(canvas.get("items")):
         for annotation in _dicts(page.get("items")):
-            if annotation.get("motivation") in ("painting", ["painting"]):
+            said = annotation.get("motivation")
+            if said == "painting" or (isinstance(said, list) and "painting" in said):
                 for body in _dicts(annotation.get("body")):
                     if (found := _chosen(body)) is not None:
                         return found
@@ -94,8 +104,8 @@ def _picture(canvas: dict[str, Any]) -> dict[str, Any] | None:
 
 def _chosen(body: dict[str, Any]) -> dict[str, Any] | None:
     for _ in range(3):  # a choice of parts of pictures, at most
-        inner = [*_dicts(body.get("items")), *_dicts(body.get("default"))] if "hoice" in _type(body) else _dicts(
-            body.get("source"))
+        inner = [*_dicts(body.get("items")), *_dicts(body.get("default"))] if "hoice" in _type(body) else [
+            *_dicts(body.get("source")), *_dicts(body.get("full"))]  # a part of a picture, in version 3 and 2
         if not inner:
             break
         body = inner[0]
@@ -109,18 +119,33 @@ def _service(body: dict[str, Any]) -> Service | None:
         if not _id(one) or not (kind in _SERVICES or "image" in context or "image" in profile or "level" in profile):
             continue
         said = f"{kind} {context} {profile}"
-        version = 3 if "ImageService3" in kind or "/image/3/" in said else 1 if (
-            "ImageService1" in kind or "/image-api/1." in said or "image-api/compliance" in said) else 2
-        level = next((level for level in (2, 1, 0) if f"level{level}" in profile), 2 if version == 1 else 0)
-        return Service(_id(one).rstrip("/"), version, level)
+        version = version_of(said) or 2
+        return Service(_id(one).rstrip("/"), version, level_of(profile, 2 if version == 1 else 0))
     return None
+
+
+def version_of(said: str) -> int | None:
+    """Of the Image API, by what is said of a service: its type, context and profile; None where that does not tell."""
+    if "ImageService3" in said or "/image/3/" in said:
+        return 3
+    if "ImageService1" in said or "/image-api/1." in said or "image-api/compliance" in said:
+        return 1
+    return 2 if "ImageService2" in said or "/image/2/" in said else None
+
+
+def level_of(profile: str, usual: int) -> int:
+    """0, 1 or 2: how much of the Image API a service does. usual: where it does not say."""
+    return next((level for level in (2, 1, 0) if f"level{level}" in profile), usual)
 
 
 def _size(thing: dict[str, Any]) -> tuple[int, int] | None:
     width, height = thing.get("width"), thing.get("height")
-    if isinstance(width, int) and isinstance(height, int) and 0 < width < 1 << 20 and 0 < height < 1 << 20:
-        return width, height
-    return None
+    return (width, height) if is_side(width) and is_side(height) else None
+
+
+def is_side(value: Any) -> bool:
+    """Whether something is a number of pixels that a picture may have."""
+    return type(value) is int and 0 < value < 1 << 20
 
 
 def _dicts(value: Any) -> list[dict[str, Any]]:
@@ -130,6 +155,8 @@ def _dicts(value: Any) -> list[dict[str, Any]]:
 
 def _type(thing: dict[str, Any]) -> str:
     found = thing.get("type", thing.get("@type", ""))
+    if isinstance(found, list):  # as JSON-LD allows
+        found = next((one for one in found if isinstance(one, str)), "")
     return found if isinstance(found, str) else ""
 
 
@@ -139,11 +166,21 @@ def _id(thing: dict[str, Any]) -> str:
 
 
 def _text(label: Any) -> str:
-    """A label of either version in one line: {"en": ["Page 1"]}, {"@value": "Page 1"}, "Page 1", or a list of these."""
-    for _ in range(4):
-        if isinstance(label, dict):
-            label = label.get("@value") or next(iter(label.values()), "")
-        elif isinstance(label, list):
-            label = label[0] if label else ""
-    text = label.encode("utf-8", "replace").decode() if isinstance(label, str) else ""
+    """A label of either version in one line, with all that it says in one language: in English, else in none, else in
+    the first one. {"en": ["Page 1"]}, {"@value": "Page 1", "@language": "en"}, "Page 1", or a list of these.
+    """
+    said: dict[str, list[str]] = {}
+    for one in label if isinstance(label, list) else [label]:
+        if isinstance(one, str):
+            said.setdefault("none", []).append(one)
+        elif isinstance(one, dict) and "@value" in one:
+            said.setdefault(str(one.get("@language", "none")), []).append(one["@value"])
+        elif isinstance(one, dict):
+            for language, values in one.items():
+                said.setdefault(language, []).extend(values if isinstance(values, list) else [values])
+    known = {language: [one for one in values if isinstance(one, str) and one.strip()]
+             for language, values in said.items()}
+    chosen = next((language for language in known if language.partition("-")[0] in ("en", "eng")), "none")
+    values = known.get(chosen) or next(filter(None, known.values()), [])
+    text = ", ".join(values).encode("utf-8", "replace").decode()
     return printable(" ".join(text.split()))[:_TEXT]

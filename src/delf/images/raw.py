@@ -21,7 +21,7 @@ from delf.types import ImageArray
 SMALL = 640  # pixels: a preview with a shorter longest side is for the display of the camera
 _SIGNATURES = re.compile(
     rb"....ftypcrx |FUJIFILMCCD-RAW|IIR[OS]|MMOR|IIU\0|\0MRM|FOVb|II\x1a\0\0\0HEAPCCDR", re.DOTALL)
-_ORIENTATIONS = {3: 3, 5: 8, 6: 6}  # of LibRaw, as in EXIF
+_ORIENTATIONS = (1, 2, 4, 3, 5, 8, 6, 7)  # in EXIF, by LibRaw's flip, whose bit 4 says that the sides change places
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,8 +48,8 @@ def open_raw(data: bytes, name: str) -> RawPicture:
         sizes = raw.sizes
         jpeg = _preview(raw)
         width, height = (sizes.width + 1) // 2, (sizes.height + 1) // 2
-        size = (height, width) if sizes.flip in (5, 6) else (width, height)
-        return RawPicture(jpeg, size, _ORIENTATIONS.get(sizes.flip, 1))
+        size = (height, width) if sizes.flip & 4 else (width, height)
+        return RawPicture(jpeg, size, _ORIENTATIONS[sizes.flip & 7])
 
 
 def develop(data: bytes, name: str) -> ImageArray:

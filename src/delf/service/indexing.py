@@ -90,7 +90,8 @@ def _is_news(report: AddReport) -> bool:
 
 
 def _sentence(report: AddReport) -> str:
-    parts = [f"{report.added:,} {'photo' if report.added == 1 else 'photos'} added"]
+    parts = [f"{report.added:,} {'photo' if report.added == 1 else 'photos'} added" if report.added else
+             "No new photos"]
     known = report.unchanged + report.moved + report.duplicates
     parts += [f"{known:,} there already"] if known else []
     parts += [f"{report.pruned:,} gone and forgotten"] if report.pruned else []

@@ -69,6 +69,20 @@ def test_a_result_says_where_its_file_is_and_opens_it(look: Any, stubbed: Any, p
     expect(menu.get_by_role("status")).to_have_text("The folder is opened on this computer.")
 
 
+@pytest.mark.parametrize("phone", [False, True])
+def test_a_very_long_name_leaves_room_for_what_closes_it(look: Any, stubbed: Any, pictures: Path, phone: bool) -> None:
+    one = found(look, stubbed, pictures / "0.png", (0.97, 40), phone=phone)
+    made = answer_of(stubbed.url, (0.97, 40))
+    made["results"][0] |= {"name": f"{'a very long name ' * 20}.png", "image": f"{'long/' * 40}a.png"}
+    one.page.route("**/api/v1/search", lambda route: route.fulfill(json=made))
+    one.page.set_input_files("#file", pictures / "1.png")
+    expect(one.page.locator(".card .name")).to_contain_text("a very long name")
+    one.fits()
+    one.page.locator(".card .open").click()
+    expect(one.page.get_by_role("button", name="Close")).to_be_in_viewport(ratio=1)
+    expect(one.page.locator("#detail-search")).to_be_in_viewport(ratio=1)
+
+
 def test_a_service_for_others_offers_no_folder_and_no_original(look: Any, stub_service: Any, pictures: Path) -> None:
     one = found(look, stub_service(), pictures / "0.png", (0.97, 40))
     one.page.get_by_role("button", name="File of 0.png").click()

@@ -6,6 +6,7 @@ import { bytes, counted, sentence } from "./words.js";
 
 const SOON = 1; // seconds between two looks while something is indexed
 const SURE = 5000; // milliseconds for a second click
+const READ = `delf-read ${location.pathname}`; // the last outcome that was dismissed, until the browser is closed
 const LATER = 10; // and at other times: other programs may change the collection
 
 const BATCH_BYTES = 100_000_000; // of photos that are sent at once
@@ -31,30 +32,35 @@ export class Adding {
     this.changed = changed;
     this.fail = fail;
     this.busy = false;
-    this.shown = false; // whether the indexing is on the screen
+    this.told = ""; // the outcome of the indexing that is on the screen, or was
+    this.shown = null; // whether something is indexed now, as far as that is known
     $("add").addEventListener("click", () => $("files").click());
     $("files").addEventListener("change", () => {
       this.add([...$("files").files]);
       $("files").value = "";
     });
-    $("work-close").addEventListener("click", () => { $("work").hidden = true; });
+    $("work-close").addEventListener("click", () => {
+      $("work").hidden = true;
+      sessionStorage.setItem(READ, this.told); // what was read need not be read on each page again
+    });
   }
 
   /** Follows the indexing, if there is any, and what else changes the collection. */
   async watch() {
-    let told = "";
+    this.told = sessionStorage.getItem(READ) ?? "";
     for (;;) {
       if (!document.hidden) {
         let now;
         try {
           now = await ask("work");
-          if (now.running || this.shown || now.sentence !== told) this.progress(now);
-          if (!now.running && now.sentence !== told) announce(now.sentence);
+          if (now.running || this.shown || now.sentence !== this.told) this.progress(now);
+          if (!now.running && now.sentence !== this.told) announce(now.sentence);
+          this.shown = now.running;
           await this.changed();
         } catch {
           return; // the service has ended: whatever is done next says so
         }
-        told = now.running ? "" : now.sentence;
+        this.told = now.running ? "" : now.sentence;
         await pause(now.running ? SOON : LATER);
       } else {
         await pause(SOON);
@@ -69,7 +75,7 @@ export class Adding {
       return;
     }
     const words = now.total ? `Indexing: ${now.done.toLocaleString("en")} of ${counted(now.total, "photo")}.` : "Looking for photos.";
-    this.say(now.running ? words : now.sentence, now.running ? (now.total ? now.done / now.total : null) : 1, now.skipped);
+    this.say(now.running ? words : now.sentence, now.running ? (now.total ? Math.min(0.999, now.done / now.total) : null) : 1, now.skipped);
   }
 
   /** Sends photos, as many at once as the service takes, and says what became of them. */

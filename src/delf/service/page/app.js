@@ -157,7 +157,7 @@ function drawAnswers(count) {
   for (let i = 0; i < count; i += 1) {
     if (!all[i]) continue;
     const other = all.length > 1 ? all[1 - i] ?? null : null;
-    const column = answered(all[i], { links: links(i), other, box: state.box, images: about.images });
+    const column = answered(all[i], { links: links(i), other, box: state.box, images: about.images - (state.id ? 1 : 0), alone: about.images > 0 });
     replaceColumn(i, column);
   }
   if (count !== all.length || !all[0]) return;
@@ -355,9 +355,9 @@ function count() {
   $("collection").replaceChildren(h("b", null, about.name), " ", h("span", null, counted(about.images, "photo")));
   $("empty").hidden = about.images > 0;
   $("full").hidden = about.images === 0;
-  const soon = !$("work").hidden && !$("work-bar").hidden;
-  $("empty-still").hidden = soon;
-  $("empty-soon").hidden = !soon;
+  $("empty-still").hidden = adding.shown !== false;
+  $("empty-here").hidden = $("add").hidden;
+  $("empty-soon").hidden = !adding.shown;
 }
 
 function introduce() {

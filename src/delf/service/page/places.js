@@ -23,7 +23,8 @@ export class Places {
     this.work = null; // what is awaited
     this.found = null; // what the service has said
     arrowKeys($("map"), ".cell");
-    new ResizeObserver(() => this.map?.invalidateSize()).observe($("map"));
+    // A map that is hidden keeps its size, and so its place.
+    new ResizeObserver(() => $("map").clientWidth && this.map?.invalidateSize()).observe($("map"));
   }
 
   /** wish: {where, name}; view: [latitude, longitude, zoom], or null for all; area: [south, west, north, east] or null. */
@@ -35,6 +36,7 @@ export class Places {
       else this.mark();
       return;
     }
+    $("map").hidden = false;
     const found = await this.count(WORLD, 0);
     if (!found || wish !== this.wish) return;
     this.found = found;
@@ -98,7 +100,9 @@ export class Places {
     try {
       return await ask(`images/places?${asked}`, { signal: mine.signal });
     } catch (error) {
-      if (!isCancelled(error)) this.fail(error);
+      if (isCancelled(error)) return null;
+      $("map").hidden = !this.found;
+      this.fail(error);
       return null;
     }
   }

@@ -48,9 +48,9 @@ export function stopped(method, text, again) {
 
 /**
  * The column of an answer. links: {open(result), search(result), more() or null}; other: the answer it is compared with;
- * images: how many were searched.
+ * images: how many were searched, beside the query itself; alone: whether the query is the only photo where these are none.
  */
-export function answered(answer, { links, other = null, box, images }) {
+export function answered(answer, { links, other = null, box, images, alone = false }) {
   const [found, rest, nothing] = groups(answer);
   const places = new Map((other?.results ?? []).map((result) => [result.key, result.rank]));
   const called = names(answer.results);
@@ -58,7 +58,7 @@ export function answered(answer, { links, other = null, box, images }) {
     results.map((result) => card(result, { answer, links, called, box, places: other ? places : null })));
   const more = links.more(answer);
   return h("div", { class: "column", data: { method: answer.method } },
-    banner(answer, images),
+    banner(answer, images, alone),
     found.length > 0 && cards(found, false),
     found.length > 0 && !other && placesMap(found, links.open, called),
     rest.length > 0 && found.length > 0 && h("h3", { class: "rest" }, "Nearest of the others"),
@@ -105,24 +105,26 @@ export function headline(answer) {
 
 const ofKind = (answer, kind) => answer.results.filter((result) => kindOf(result.verdict) === kind).length;
 
-function banner(answer, images) {
+function banner(answer, images, alone) {
   const details = [];
   const kind = kindOf(answer.verdict);
   if (kind === "unknown") details.push("This method looks at no geometry; ranked by similarity.");
   else if (kind === "none") {
-    details.push(answer.results.length ? `None of ${counted(images, "photo")} shows the same thing. The nearest are below.`
-      : images ? `None of ${counted(images, "photo")} shows anything like it.` : "The collection has no photos yet.");
+    details.push(answer.results.length ? images > 1 ? `None of ${counted(images, "photo")} shows the same thing. The nearest are below.` : "The only photo there is shows something else."
+      : images > 1 ? `None of ${counted(images, "photo")} shows anything like it.` : images ? "The only photo there is shows nothing like it."
+      : alone ? "The collection has no other photo." : "The collection has no photos yet.");
   } else if (kind === "perhaps") details.push("Nothing here is sure.");
   else if (ofKind(answer, "perhaps")) details.push(`Perhaps ${ofKind(answer, "perhaps")} more.`);
-  if (answer.remark) details.push(answer.remark);
+  if (answer.missing) details.push(answer.remark);
   return h("header", { class: "answer-head" },
     h("p", { class: "method-tag" }, answer.method),
     h("h2", { class: `banner ${kind}`, tabindex: "-1" }, headline(answer)),
     details.map((text) => h("p", { class: "banner-more" }, text)),
-    timings(answer.seconds));
+    timings(answer.seconds, answer.missing ? "" : answer.remark));
 }
 
-function timings(stages) {
+/** Where the time went, and in which order the results are: for those who ask. */
+function timings(stages, remark) {
   const parts = Object.entries(stages).filter(([, value]) => value >= 0.0005);
   const total = Object.values(stages).reduce((sum, value) => sum + value, 0);
   return h("details", { class: "timings" },
@@ -130,7 +132,8 @@ function timings(stages) {
       h("span", { class: "timing-bar", "aria-hidden": "true" }, parts.map(([name, value]) =>
         h("i", { class: `stage-${name}`, vars: { "--share": value / total } })))),
     h("dl", null, parts.map(([name, value]) => h("div", null,
-      h("dt", null, h("i", { class: `stage-${name}` }), STAGES[name] ?? name), h("dd", null, seconds(value))))));
+      h("dt", null, h("i", { class: `stage-${name}` }), STAGES[name] ?? name), h("dd", null, seconds(value))))),
+    remark && h("p", { class: "banner-more" }, remark));
 }
 
 function card(result, { answer, links, called, box, places }) {

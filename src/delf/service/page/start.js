@@ -39,9 +39,22 @@ export class Start {
     $("area-zoom").hidden = map === null;
     if (map === null) this.places.rest();
     else this.places.show({ where, name }, Array.isArray(map) ? map : null, area);
-    if (area && String(area) !== this.area) announce("Only photos of the chosen part of the map are listed.");
-    this.area = String(area);
+    const news = [map !== null, area];
+    const chosen = place === null && JSON.stringify(news) !== this.known && (map !== null || area !== null);
+    this.known = JSON.stringify(news);
     this.gallery.show(listing(this.now()), place);
+    if (chosen) this.reveal();
+    if (chosen && area) announce("Only photos of the chosen part of the map are listed.");
+  }
+
+  /** Brings the map below the tools, where it and the first photos are seen, if they are not. */
+  reveal() {
+    const last = $("area").hidden ? $("places") : $("area");
+    const tools = $("gallery-tools");
+    const under = parseFloat(getComputedStyle(tools).top) + tools.offsetHeight;
+    const top = ($("places").hidden ? $("area") : $("places")).getBoundingClientRect().top;
+    if (top >= under && last.getBoundingClientRect().bottom < 0.8 * innerHeight) return;
+    scrollBy({ top: top - under, behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "instant" : "smooth" });
   }
 
   /** Where in the photos one is. */
