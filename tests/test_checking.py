@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from delf.checking import check_collection
@@ -54,6 +55,37 @@ def test_a_sound_collection(folder: Path) -> None:
     assert (report.segments, report.problems, report.repaired) == (2, (), ())
     assert seen == [(0, 2), (1, 2), (2, 2)]
     assert check_collection(str(folder), repair=True) == report
+
+
+def test_the_cure_that_a_search_names_is_one(folder: Path, stub: Any, tmp_path: Path) -> None:
+    """Whoever follows it, word for word, has the photos again."""
+    path = first(folder, "descriptors.npy")
+    path.write_bytes(path.read_bytes()[:-3])
+    with pytest.raises(CollectionError, match=r"run 'delf check --repair' on the collection, and then index"):
+        _ = Collection.open(folder).snapshot
+    check_collection(folder, repair=True)
+    with Collection.open(folder, stub) as collection:
+        collection.add(tmp_path / "photos")
+        assert len(collection) == 4
+
+
+@pytest.mark.parametrize("harm", ["cut", "empty", "a folder"])
+def test_a_damaged_preview_is_named_and_taken_out(folder: Path, stub: Any, harm: str) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+    with Collection.open(folder, stub) as collection:
+        collection.add(pixels, key="42", preview=32)
+    [preview] = folder.glob("previews/*/*.jpg")
+    data = preview.read_bytes()
+    preview.unlink()
+    preview.mkdir() if harm == "a folder" else preview.write_bytes(data[: len(data) // 2] if harm == "cut" else b"")
+    [problem] = check_collection(folder).problems
+    assert preview.name in problem
+    [repaired] = check_collection(folder, repair=True).repaired
+    assert "add its photo again under its key" in repaired
+    with Collection.open(folder, stub) as collection:
+        collection.add(pixels, key="42", preview=32)
+    assert preview.read_bytes() == data
+    assert not check_collection(folder).problems
 
 
 @pytest.mark.parametrize("name", [f"{name}.npy" for name in DTYPES] + ["segment.json"])

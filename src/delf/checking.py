@@ -9,14 +9,15 @@ from pathlib import Path
 
 from delf.collection import Collection
 from delf.collection.catalogue import Catalogue
+from delf.collection.given import PREVIEWS
 from delf.collection.lock import WriterLock
 from delf.collection.records import Identity
-from delf.collection.segment import Segment, open_segment, verify_segment
+from delf.collection.segment import CURE, Segment, open_segment, verify_segment
 from delf.collection.storage import packing_of
 from delf.collection.upkeep import remove_leftovers, segment_folder
-from delf.errors import CollectionError, DelfError
+from delf.errors import CollectionError, DelfError, ImageError
 from delf.files import flush_folder
-from delf.images import display_path
+from delf.images import display_path, load
 from delf.index.storage import ArrayFile
 from delf.indexing import LISTS, Compressed, build_index, lists_of, load_quantiser
 
@@ -38,6 +39,7 @@ class CheckReport:
 class _Faults:
     """catalogue: of the file itself, or of the words that features are stored by. segments: by number. index: numbers
     of segments whose lists are damaged. made: files that a search makes where it lacks them, words and their lists.
+    previews: reduced copies of photos that were added from memory.
     """
 
     catalogue: list[str]
@@ -45,6 +47,7 @@ class _Faults:
     index: dict[int, str]
     quantiser: str = ""
     made: dict[Path, str] = field(default_factory=dict)
+    previews: dict[Path, str] = field(default_factory=dict)
 
     def sentences(self) -> Iterator[str]:
         yield from self.catalogue
@@ -53,6 +56,7 @@ class _Faults:
         if self.quantiser:
             yield self.quantiser
         yield from self.made.values()
+        yield from self.previews.values()
 
 
 def check_collection(folder: str | Path, *, repair: bool = False,
@@ -87,7 +91,8 @@ def check_collection(folder: str | Path, *, repair: bool = False,
 
 def _look(folder: Path, catalogue: Catalogue, progress: Callable[[int, int], None]) -> _Faults:
     about, segments = catalogue.about(), catalogue.segments()
-    faults = _Faults([f"the catalogue of {display_path(folder)} is damaged ({fault}); index the photos again"
+    faults = _Faults([f"the catalogue of {display_path(folder)} is damaged ({fault}); put it back from a copy, or "
+                      "index the photos again into a new collection"
                       for fault in catalogue.faults()], {}, {})
     try:
         packing = packing_of(about, folder)
@@ -106,13 +111,14 @@ def _look(folder: Path, catalogue: Catalogue, progress: Callable[[int, int], Non
             verify_segment(segment)
             if catalogue.images_in(number) != segment.images:
                 raise CollectionError(f"{segment.folder} has {segment.images:,} images, and the catalogue "
-                                      f"{catalogue.images_in(number):,} of them; index the photos again")
+                                      f"{catalogue.images_in(number):,} of them; {CURE}")
         except (CollectionError, OSError) as error:
             faults.segments[number] = str(error)
             continue
         if number in built and quantiser is not None:
             _look_at_lists(number, segment, quantiser, str(about["quantiser"]), faults)
         _look_at_made(segment.folder.glob("*-*.lists"), faults)
+    _look_at_previews(folder, faults)
     progress(len(segments), len(segments))
     return faults
 
@@ -146,6 +152,15 @@ def _look_at_made(paths: Iterable[Path], faults: _Faults) -> None:
         except (DelfError, OSError) as error:
             if path.exists():  # else a search has just replaced it
                 faults.made[path] = str(error)
+
+
+def _look_at_previews(folder: Path, faults: _Faults) -> None:
+    """Whether reduced copies are pictures still."""
+    for path in sorted((folder / PREVIEWS).glob("*/*.jpg")):
+        try:
+            load(path, shrink_to=64)
+        except ImageError as error:
+            faults.previews[path] = f"{error} It is a reduced copy, from which nothing is searched."
 
 
 def _put_aside(damaged: Path, place: Path) -> None:
@@ -187,6 +202,12 @@ def _repair(folder: Path, catalogue: Catalogue, faults: _Faults) -> Iterator[str
     for path, fault in faults.made.items():
         path.unlink(missing_ok=True)
         yield f"{fault} It was deleted: the next search that needs it makes it anew"
+    for path, fault in faults.previews.items():
+        if path.is_dir() and not path.is_symlink():
+            path.rename(folder / f"damaged-{path.name}")
+        else:
+            path.unlink(missing_ok=True)
+        yield f"{fault} It was taken out: add its photo again under its key"
     catalogue.drop_indexes(faults.index)
     for fault in faults.index.values():
         yield f"{fault} It was built anew"

@@ -196,6 +196,14 @@ def locked_folder(folder: Path, *, error: type[DelfError] = DelfError) -> Iterat
         os.close(descriptor)
 
 
+def tidy_folder(folder: Path) -> None:
+    """Delete what processes that were killed have left half written in a folder, as far as that is possible."""
+    with contextlib.suppress(OSError):
+        for path in folder.iterdir():
+            if TEMPORARY.fullmatch(path.name):
+                remove_abandoned(path)
+
+
 def remove_abandoned(temporary: Path) -> None:
     """Delete a temporary file, unless somebody is writing it."""
     with contextlib.suppress(OSError):  # just finished, or not ours to delete

@@ -77,6 +77,16 @@ def test_what_is_not_a_collection(tmp_path: Path, made: str) -> None:
     refused(folder, r"x\ny is not a collection", "delf index PHOTOS -o")
 
 
+def test_no_cure_is_named_that_does_not_help(intact: Path, tmp_path: Path) -> None:
+    path = intact / "catalogue.sqlite"
+    path.write_bytes(b"")
+    refused(intact, "is damaged (it is empty)", "put it back from a copy", "into a new collection")
+    path.unlink()
+    refused(intact, "the segments of a collection, and no catalogue.sqlite", "into a new collection")
+    (tmp_path / "file").touch()
+    refused(tmp_path / "file", "is not a collection: it is a file")
+
+
 def test_the_database_of_another_program(tmp_path: Path) -> None:
     change(tmp_path, "CREATE TABLE about (key, value)")
     refused(tmp_path, "catalogue.sqlite was not written by delf")

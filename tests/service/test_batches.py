@@ -208,10 +208,16 @@ def test_what_a_service_that_was_killed_left_is_deleted(stub: Any, hosted: Any, 
     left = tmp_path / "uploads" / ".incoming" / "0123"
     left.mkdir(parents=True)
     (left / "1").write_bytes(b"half a photo")
+    torn = [tmp_path / "uploads" / f".{'ab' * 8}.partial", tmp_path / "shared" / f".{'cd' * 8}.partial"]
+    (tmp_path / "shared").mkdir()
+    for path in torn:
+        path.write_bytes(b"half a photo")
+    (tmp_path / "uploads/mine.partial").touch()
     Collection.create(tmp_path / "places.delf", stub).close()
-    one = hosted(create_app(Library(tmp_path / "places.delf", stub, ["delf"]),
-                            ServiceOptions(token=token, uploads=tmp_path / "uploads")))
-    one.until(lambda: not left.exists())
+    one = hosted(create_app(Library(tmp_path / "places.delf", stub, ["delf"]), ServiceOptions(
+        token=token, uploads=tmp_path / "uploads", share_folder=tmp_path / "shared")))
+    one.until(lambda: not any(path.exists() for path in (left, *torn)))
+    assert (tmp_path / "uploads/mine.partial").exists()
     other = Client(one.url, token=token)
     assert other.info()["limits"]["batch_photos"] == ServiceOptions().batch_photos
     one.stop()

@@ -34,6 +34,22 @@ def test_an_original_is_the_very_file(local: Any, pictures: Path) -> None:
     local.refused(local.http.get(f"/api/v1/images/{'0' * 64}/original"), 404, "not_found", "no image")
 
 
+@pytest.mark.parametrize(("asked", "status"), [
+    ("bytes=0-9", 206), ("bytes=-5", 206), ("bytes=0-0, 2-3", 206), ("bytes=5-" + "9" * 400, 200), ("bytes=9-2", 200),
+    ("bytes=abc", 200), ("items=0-1", 200), ("bytes=--1", 200), ("bytes=99999999-", 416), ("bytes=-0", 416)])
+def test_a_part_of_an_original(local: Any, pictures: Path, asked: str, status: int) -> None:
+    """What is no range is passed over; a range that the file does not have is refused as everything else is."""
+    file = pictures / "1.png"
+    response = local.http.get(f"/api/v1/images/{key_of(file)}/original", headers={"Range": asked})
+    assert response.status_code == status, response.text
+    if status == 200:
+        assert response.content == file.read_bytes()
+    if status == 416:
+        local.refused(response, 416, "range", "none of those")
+        assert response.headers["content-range"] == f"bytes */{file.stat().st_size}"
+    assert local.http.head(f"/api/v1/images/{key_of(file)}/original", headers={"Range": asked}).status_code == status
+
+
 def test_who_may_ask_from_elsewhere_gets_new_pictures_only(stub_service: Any, pictures: Path) -> None:
     one, key = stub_service(), key_of(pictures / "0.png")
     about = one.http.get("/api/v1/collection").json()

@@ -70,13 +70,14 @@ class Catalogue(Describing):
         """
         path = folder / NAME
         if not exists(folder):
-            raise CollectionError(f"{display_path(folder)} is not a collection: it has no {NAME}; make one with "
-                                  f"'delf index PHOTOS -o {display_path(folder)}'")
+            raise _missing(folder)
         _refuse_links(folder)
         with cls._failures(folder):
             connection = connect_to_read(path)
             [application] = connection.execute("PRAGMA application_id").fetchone()
             [version] = connection.execute("PRAGMA user_version").fetchone()
+        if application != APPLICATION_ID and not path.stat().st_size:
+            raise _damaged(folder, "it is empty")
         if application != APPLICATION_ID:
             raise CollectionError(f"{display_path(path)} was not written by delf; give the folder of a collection")
         if version > FORMAT:
@@ -345,8 +346,19 @@ def exists(folder: Path) -> bool:
         return False
 
 
+def _missing(folder: Path) -> CollectionError:
+    name = display_path(folder)
+    if folder.is_file():
+        return CollectionError(f"{name} is not a collection: it is a file, and a collection is a folder; name that")
+    if (folder / "segments").is_dir() and not (folder / "manifest.json").exists():
+        return CollectionError(f"{name} has the segments of a collection, and no {NAME}: put a copy of that back, or "
+                               "index the photos again into a new collection")
+    return CollectionError(f"{name} is not a collection: it has no {NAME}; make one with 'delf index PHOTOS -o {name}'")
+
+
 def _damaged(folder: Path, reason: object) -> CollectionError:
-    return CollectionError(f"the catalogue of {display_path(folder)} is damaged ({reason}); index the photos again")
+    return CollectionError(f"the catalogue of {display_path(folder)} is damaged ({reason}); put it back from "
+                           "a copy, or index the photos again into a new collection")
 
 
 def _refuse_links(folder: Path) -> None:

@@ -37,6 +37,7 @@ from delf.collection.packing import (
     encode_keypoints,
     packed_global,
 )
+from delf.collection.segment import CURE
 from delf.errors import CollectionError, OptionError
 from delf.images import display_path
 from delf.types import Features, FloatArray, IntArray
@@ -236,7 +237,7 @@ class Compact:
             try:
                 return self._codes.decode(rows)
             except ValueError as error:
-                raise CollectionError(f"{display_path(folder)} is damaged ({error}); index the photos again") from error
+                raise CollectionError(f"{display_path(folder)} is damaged ({error}); {CURE}") from error
 
         return cast(Codes, DecodedCodes(stored, kept, offsets, self._dimensions, decode, self._load))
 

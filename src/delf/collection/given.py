@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from delf.errors import OptionError
+from delf.errors import CollectionError, OptionError
 from delf.files import write_atomically
-from delf.images import ImageSource, LoadedImage, in_memory, preview
+from delf.images import ImageSource, LoadedImage, display_path, in_memory, preview
 
 PREVIEWS = "previews"  # the folder of reduced copies
 LONGEST_KEY = 1000  # characters
@@ -117,7 +117,11 @@ def keep_preview(folder: Path, loaded: LoadedImage, side: int) -> None:
     """Store a reduced copy of a photo, unless there is one. Raises `DelfError` if it cannot be written."""
     path = preview_path(folder, loaded.sha256)
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CollectionError(f"{display_path(path.parent)} cannot be made ({error.strerror}); see that nothing "
+                                  "else has its name, and that you may write there") from error
         write_atomically(path, preview(loaded.pixels, loaded.size, side))
 
 

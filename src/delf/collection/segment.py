@@ -54,7 +54,7 @@ from delf.types import Features, FloatArray, IntArray
 
 FORMAT, DETAILED, JOINED = 2, 3, 4  # without and with details, and in one file
 MANIFEST, WHOLE = "segment.json", "segment.bin"
-CURE = "index the photos again"
+CURE = "run 'delf check --repair' on the collection, and then index the photos again"
 IDENTITIES: dict[str, tuple[str, int]] = {"keys": ("uint8", 2), "paths": ("uint8", 1), "path_ends": ("int64", 1)}
 IMAGES: dict[str, tuple[str, int]] = {  # array -> dtype, number of axes
     **IDENTITIES, "offsets": ("int64", 1), "sizes": ("int32", 2), "globals": ("float16", 2)}

@@ -38,7 +38,7 @@ def _compact(said: Said, folder: Path, model: str, dimensions: int) -> Packing:
     path, file = words_of(said, folder, model)
     if file.integer("dimensions") != dimensions:
         raise CollectionError(f"{display_path(path)} is not of the descriptors of {display_path(folder)}; put a copy "
-                              "of the collection in its place, or index the photos again")
+                              "of the collection in its place, or index the photos again into a new one")
     try:
         options = CompactOptions(*map(said.get, OPTIONS))  # type: ignore[arg-type]
     except OptionError as error:
@@ -219,7 +219,7 @@ def _check(path: Path) -> None:
 
 def _damaged(path: Path, error: CollectionError) -> CollectionError:
     return CollectionError(f"{display_path(path)}, the visual words that a collection is stored by, is damaged "
-                           f"({error}). Put it back from a copy, or index the photos again")
+                           f"({error}). Put it back from a copy, or index the photos again into a new collection")
 
 
 def _packaged(model: str) -> Path:

@@ -52,7 +52,7 @@ def segment_folder(collection: Path, name: str) -> Path:
     """Where a segment lies. Raises `CollectionError` for a name that would lead elsewhere."""
     if Path(name).name != name:
         raise CollectionError(f"the catalogue of {display_path(collection)} is damaged: {name!r} is not the name "
-                              "of a segment; index the photos again")
+                              "of a segment; put it back from a copy, or index the photos again into a new collection")
     return collection / SEGMENTS / name
 
 

@@ -277,7 +277,9 @@ def _of_folder(name: str, sign: str, value: _Token | None) -> _Made:
         return _any_file("1", [])
     if sign not in ("=", "!="):
         raise OptionError(f"a folder is compared by =, != or in, not by {sign!r}: folder = holidays/2019")
-    inside = "/" + value.value.strip("/") + "/"
+    if not value.value:
+        raise OptionError("a folder has a name, as in 'folder = holidays/2019'; leave it out where any will do")
+    inside = f"/{named}/" if (named := value.value.strip("/")) else "/"
     if value.value.startswith("/"):
         sql, values = f"substr({_PATH}, 1, ?) = ?", [len(inside), inside]
     else:

@@ -23,7 +23,7 @@ from delf.collection.catalogue import Catalogue
 from delf.duplicates.finding import DuplicateFile, Duplicates, look_at
 from delf.duplicates.table import UNDO, Move, read_moves, write_moves
 from delf.errors import DelfError
-from delf.files import TEMPORARY, flush_folder, locked_folder, move_file, remove_abandoned
+from delf.files import flush_folder, locked_folder, move_file, tidy_folder
 from delf.images import display_path
 
 Progress = Callable[[int, int], None]
@@ -286,10 +286,7 @@ def _digest(path: Path) -> str | None:
 def _tidy(place: Path, moves: Iterable[Move]) -> None:
     """Remove the half-written files that a process which was killed has left."""
     for folder in {place, *((place / move.target).parent for move in moves), *(move.source.parent for move in moves)}:
-        with suppress(OSError):
-            for path in folder.iterdir():
-                if TEMPORARY.fullmatch(path.name):
-                    remove_abandoned(path)
+        tidy_folder(folder)
 
 
 def _rewrite(place: Path, moves: list[Move]) -> None:

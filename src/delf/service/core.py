@@ -12,6 +12,7 @@ from fastapi import Depends, Request
 from pydantic import BaseModel
 
 from delf.errors import DelfError
+from delf.files import tidy_folder
 from delf.service.forms import read_form, require_known
 from delf.service.indexing import Indexing
 from delf.service.jobs import Jobs
@@ -100,8 +101,7 @@ class Service:
     async def life(self, _: Any) -> AsyncIterator[None]:
         """From before the first request until after the last, when what was begun is finished."""
         self.watch()
-        if self.jobs.spool is not None:
-            self.jobs.spool.clean()
+        await asyncio.to_thread(self._clean)
         if self.indexing is not None:
             self.indexing.start()
         try:
@@ -118,6 +118,13 @@ class Service:
             for pool in (self.searching, self.drawing, self.changing):
                 await asyncio.to_thread(pool.close)
             self.library.close()
+
+    def _clean(self) -> None:
+        """Delete what services that were killed have left half written."""
+        if self.jobs.spool is not None:
+            self.jobs.spool.clean()
+        for folder in filter(None, (self.options.uploads, self.options.share_folder)):
+            tidy_folder(folder)
 
     def watch(self) -> None:
         """Look from now on whether the collection was changed, unless that is done: each request asks for it, since an

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 
 from delf.service.library import Photo
@@ -15,6 +17,8 @@ from delf.service.queries import file_of
 _KINDS = {b"\xff\xd8\xff": "image/jpeg", b"\x89PNG\r\n\x1a\n": "image/png", b"GIF8": "image/gif", b"BM": "image/bmp",
           b"II*\0": "image/tiff", b"MM\0*": "image/tiff"}
 _OTHERWISE = "application/octet-stream"
+_RANGE = r"\s*(?:\d{1,18}-(?:\d{1,18})?|-\d{1,18})\s*"
+_RANGES = re.compile(rf"bytes={_RANGE}(?:,{_RANGE})*", re.ASCII)
 _AT_ONCE = 8  # programs that show folders, and have not returned
 
 
@@ -30,6 +34,27 @@ def original_of(photo: Photo) -> tuple[Path, str]:
     file = file_of(photo)
     with file.open("rb") as stream:
         return file, kind_of(stream.read(16))
+
+
+def takes_range(headers: Mapping[str, str], size: int) -> bool:
+    """Whether the header `Range` of a request asks for parts of a file of `size` bytes. One that is malformed is passed
+    over, as RFC 9110 (14.2) has it.
+
+    Raises:
+        Problem: it asks for parts alone that the file does not have.
+    """
+    given = headers.get("range", "")
+    if not _RANGES.fullmatch(given):
+        return False
+    parts = [part.strip().partition("-") for part in given.partition("=")[2].split(",")]
+    if any(first and last and int(first) > int(last) for first, _, last in parts):
+        return False
+    if any(int(first) < size if first else int(last) > 0 for first, _, last in parts):
+        return True
+    if "if-range" in headers:
+        return False
+    raise Problem(416, "range", f"the file has {size:,} bytes, and none of those that 'Range' asks for",
+                  {"Content-Range": f"bytes */{size}"})
 
 
 def kind_of(start: bytes) -> str:
