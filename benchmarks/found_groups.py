@@ -140,7 +140,8 @@ def print_scores(rankings: dict[str, list[Path]], sets: dict[str, Labels], judge
     print("learnt from                   photos  classes  E / M / H            each seed (M)  worse")
     for name, some in scores.items():
         labels = sets.get(name, {})
-        cells = " / ".join(f"{np.mean([one.map[kind] or 0.0 for one in some]):.1f}" for kind in ("easy", "medium", "hard"))
+        cells = " / ".join(f"{np.mean([one.map[kind] or 0.0 for one in some]):.1f}"
+                           for kind in ("easy", "medium", "hard"))
         each = " ".join(f"{one.map['medium']:.1f}" for one in some)
         print(f"{name:<28}  {len(labels):>6}  {len(set(labels.values())):>7}  {cells}  {each}  "
               f"{100 * worse(medium[name], medium[FOUND]):.0f} %")
