@@ -45,7 +45,8 @@ def main() -> None:
     parser.add_argument("photos", type=Path, help="a collection of compact storage")
     parser.add_argument("--folder", type=Path, required=True, help="where the collection is made, and stays")
     parser.add_argument("--counts", type=int, nargs="+", default=[1000, 10_000])
-    parser.add_argument("--looked", type=int, default=100, help="photos that are looked at")
+    parser.add_argument("--looked", type=int, default=100, help="photos that are looked at, or fewer where there are "
+                        "not so many")
     parser.add_argument("--step", choices=STEPS, help=argparse.SUPPRESS)
     parser.add_argument("--count", type=int, default=0, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -82,7 +83,7 @@ def match(arguments: argparse.Namespace) -> Figures:
 
     built = _build(arguments, matching)
     judged, confirmed = _judged(arguments.folder / "grown.delf")
-    return {"seconds a photo": (started[-1] - started[0]) / arguments.looked, "before the first": started[0],
+    return {"seconds a photo": (started[-1] - started[0]) / (len(started) - 1), "before the first": started[0],
             "MiB": _memory(), "looked at": built.matched[0], "verified a photo": judged / built.matched[0],
             "confirmed a photo": confirmed / built.matched[0]}
 
@@ -95,8 +96,9 @@ def join(arguments: argparse.Namespace) -> Figures:
     (arguments.folder / "set").mkdir(exist_ok=True)
     with _grown(arguments) as collection:
         images = len(collection)
-        values = (np.float32(rng.uniform(low, high, len(first))) for low, high in ((0.5, 1), (0, 0.3), (0, 0.5)))
-        pairs = Pairs(first, second, np.full(len(first), 40), *values, np.full(len(first), 1, np.float32), images,
+        probability, share, area = (rng.uniform(low, high, len(first)).astype(np.float32)
+                                    for low, high in ((0.5, 1), (0, 0.3), (0, 0.5)))
+        pairs = Pairs(first, second, np.full(len(first), 40), probability, share, area, np.ones_like(share), images,
                       images)
         write_carried(arguments.folder / "set" / PAIRS, collection, judged_by, range(images), pairs)
         for file in collection.folder.glob("pairs-*.sqlite*"):  # what `match` has found
