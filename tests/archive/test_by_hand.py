@@ -186,6 +186,22 @@ def test_stopped_while_it_writes_it_goes_on(build: Build, draw: Callable[..., Pa
     assert tables.read_state(Path("out")).next == 6
 
 
+def test_interrupted_beside_another_collection_it_goes_on(build: Build) -> None:
+    def interrupt(done: int, total: int) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    Path("out").mkdir()
+    Path("out/pairs.npz").write_bytes(b"correspondences of somebody")
+    with pytest.raises(DelfError, match="holds other files"):
+        build(collection="elsewhere.delf")
+    Path("out/pairs.npz").unlink()
+    assert build(collection="elsewhere.delf", matching=interrupt).interrupted
+    assert [path.name for path in Path("out").iterdir()] == ["pairs.npz"]
+    assert len(build(collection="elsewhere.delf").landmarks) == 4
+    assert len(build().landmarks) == 4, "where the collection is, is remembered"
+
+
 def test_run_again_nothing_changes(build: Build) -> None:
     build()
     files = {path: path.read_bytes() for path in Path("out").glob("*.*") if path.is_file()}

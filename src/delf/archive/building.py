@@ -141,7 +141,8 @@ def _require_usable(folder: Path, photos: Sequence[str | Path], collection: str 
     if folder.exists() and not folder.is_dir():
         raise DelfError(f"{str(folder)!r} is a file: name a folder for the data set")
     place = collection_of(folder, collection)
-    ours = Collection.exists(folder / COLLECTION) or (folder / PHOTOS).exists() or (folder / DECISIONS).exists()
+    ours = (Collection.exists(folder / COLLECTION) or (folder / PHOTOS).exists() or (folder / DECISIONS).exists()
+            or load_carried(folder / PAIRS) is not None)  # all that there is where the first build was interrupted
     if folder.is_dir() and not ours and any(not one.name.startswith(".") and one.name != COLLECTION
                                             for one in folder.iterdir()):
         raise DelfError(f"{str(folder)!r} holds other files, and no data set: name a new folder")
