@@ -64,8 +64,8 @@ def export_database(features: Path, wanted: Iterable[Pair], path: Path, *, match
         def views() -> Iterator[TwoView]:
             nonlocal written, verified
             cache = Cache(images)
-            for pair, found in _matches(unique, images, cache, matched, matching, skipped):
-                view = _view(pair, found, cache, options or EpipolarOptions())
+            for pair, tentative in _matches(unique, images, cache, matched, matching, skipped):
+                view = _view(pair, tentative, cache, options or EpipolarOptions())
                 written += 1
                 verified += len(view.inliers) > 0
                 yield view
@@ -79,33 +79,34 @@ def _matches(unique: list[Pair], images: Images, cache: Cache, matched: Path | N
              skipped: list[str]) -> Iterator[tuple[Pair, Matches]]:
     """The matches of each pair, read from a file or made here."""
 
-    def there(pair: Pair) -> bool:
+    def has_features(pair: Pair) -> bool:
         missing = [name for name in pair if name not in images]
         if missing:
             skipped.append(f"{missing[0]!r} is not among the images with features, so its pair is left out: extract it")
         return not missing
 
-    known = [pair for pair in unique if there(pair)]
+    known = [pair for pair in unique if has_features(pair)]
     if matched is None:
         for pair in known:
             yield pair, match_features(cache[pair[0]], cache[pair[1]], matching)
         return
     with matches.open_matches(matched) as file:
         for pair in known:
-            found = file.read(*pair)
-            if found is None:
+            stored = file.read(*pair)
+            if stored is None:
                 skipped.append(f"{str(matched)!r} has no matches of {pair[0]!r} and {pair[1]!r}: match this pair")
                 continue
             counts = [len(cache[name]) for name in pair]
-            if len(found[0]) and (found[0].query.max() >= counts[0] or found[0].database.max() >= counts[1]):
+            tentative = stored[0]
+            if len(tentative) and (tentative.query.max() >= counts[0] or tentative.database.max() >= counts[1]):
                 raise DelfError(f"{str(matched)!r} matches features that {pair[0]!r} or {pair[1]!r} does not have: it "
                                 "was made of other features; match the pairs anew.")
-            yield pair, found[0]
+            yield pair, tentative
 
 
-def _view(pair: Pair, found: Matches, cache: Cache, options: EpipolarOptions) -> TwoView:
-    geometry = epipolar(cache[pair[0]], cache[pair[1]], found, options)
-    rows = np.column_stack([found.query, found.database])
+def _view(pair: Pair, tentative: Matches, cache: Cache, options: EpipolarOptions) -> TwoView:
+    geometry = epipolar(cache[pair[0]], cache[pair[1]], tentative, options)
+    rows = np.column_stack([tentative.query, tentative.database])
     if geometry is None:
         return TwoView(pair, rows, np.zeros((0, 2), np.int64))
     return TwoView(pair, rows, geometry[1], geometry[0])
@@ -151,7 +152,7 @@ def import_database(path: Path, *, features: Path | None = None, matched: Path |
     Raises:
         DelfError: the database is missing, damaged or foreign, or a file cannot be written.
     """
-    found: list[Pair] = []
+    listed_pairs: list[Pair] = []
     geometries = 0
     with database.open_database(path) as opened:
         counts = {name: len(one) for name, one in opened.images.items()} if matched is not None else {}
@@ -161,7 +162,7 @@ def import_database(path: Path, *, features: Path | None = None, matched: Path |
         def views() -> Iterator[TwoView]:
             nonlocal geometries
             for view in opened.views():
-                found.append(view.names)
+                listed_pairs.append(view.names)
                 geometries += len(view.inliers) > 0
                 yield view
 
@@ -170,8 +171,8 @@ def import_database(path: Path, *, features: Path | None = None, matched: Path |
         else:
             matches.write(matched, ((view.names, _partners(view, counts, verified, path)) for view in views()))
         if listed is not None:
-            pairs.write(listed, found)
-        return DatabaseReport(len(opened.images), len(found), geometries)
+            pairs.write(listed, listed_pairs)
+        return DatabaseReport(len(opened.images), len(listed_pairs), geometries)
 
 
 def _told(images: Images, progress: Progress) -> Iterator[tuple[str, Features]]:

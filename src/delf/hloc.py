@@ -82,10 +82,10 @@ def write_retrieval(engine: SearchEngine, queries: Iterable[str | Path], path: P
             except DelfError as error:
                 skipped.append(str(error))
         progress(number, len(photos))
-    found = [pair for part in done.values() for pair in pairs.read(part)]
-    pairs.write(path, found)
+    listed = [pair for part in done.values() for pair in pairs.read(part)]
+    pairs.write(path, listed)
     parts.remove()
-    return PairReport(len(found), unchanged, tuple(skipped))
+    return PairReport(len(listed), unchanged, tuple(skipped))
 
 
 def _answer(engine: SearchEngine, photo: Path, root: Path, top: int, skipped: list[str]) -> Iterator[Pair]:
@@ -182,15 +182,15 @@ def _matched(group: list[Pair], cache: Cache, pool: Pool, matching: MatchingOpti
 
     for start in range(0, len(group), 4 * pool.threads):
         batch = group[start : start + 4 * pool.threads]
-        for pair, found in zip(batch, pool.map(match, [cache[second] for _, second in batch]), strict=True):
-            yield pair, Partners.of(found, len(query))
+        for pair, tentative in zip(batch, pool.map(match, [cache[second] for _, second in batch]), strict=True):
+            yield pair, Partners.of(tentative, len(query))
 
 
 def _of_parts(parts: Parts, groups: Mapping[str, list[Pair]]) -> Iterator[tuple[Pair, Partners]]:
     for group in groups.values():
-        with matches.open_matches(parts.path(_part(group))) as found:
+        with matches.open_matches(parts.path(_part(group))) as opened:
             for pair in group:
-                partners = found.partners(*pair)
+                partners = opened.partners(*pair)
                 if partners is None:
                     raise DelfError(f"the part {str(parts.path(_part(group)))!r} is damaged: delete its folder, and "
                                     "run the command again")

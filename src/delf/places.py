@@ -18,8 +18,8 @@ def source_of(file: str | PathLike[str], second: float | None) -> str:
 
 def links_of(metadata: Mapping[str, Any]) -> dict[str, str]:
     """The addresses of a picture of an archive, which its metadata have: of canvas, manifest and image."""
-    said = metadata.get("iiif")
-    if not isinstance(said, Mapping):
+    links = metadata.get("iiif")
+    if not isinstance(links, Mapping):
         return {}
-    return {what: said[what] for what in LINKS
-            if isinstance(said.get(what), str) and said[what].startswith(("http://", "https://"))}
+    return {what: links[what] for what in LINKS
+            if isinstance(links.get(what), str) and links[what].startswith(("http://", "https://"))}

@@ -43,13 +43,13 @@ def watch(collection: Collection, photos: Iterable[str | Path], *, exclude: Iter
     watched.require()
     stop = stop or threading.Event()
     while not stop.is_set():
-        there = watched.there()
-        if not there:
+        present = watched.present()
+        if not present:
             stop.wait(TICK)
             watched.compare()
             continue
         try:
-            for changes in watchfiles.watch(*there, watch_filter=None, stop_event=stop, yield_on_timeout=True,
+            for changes in watchfiles.watch(*present, watch_filter=None, stop_event=stop, yield_on_timeout=True,
                                             rust_timeout=int(1000 * TICK), raise_interrupt=True):
                 watched.note(Path(path) for _, path in changes)
                 others = watched.compare()  # before it is looked: what is gone with its whole folder is not forgotten
@@ -83,8 +83,8 @@ class _Watched:
         find_images([given for root, given in self._given.items()
                      if self._seen[root] is not None or not self._collection.catalogue.has_below(os.fsencode(root))])
 
-    def there(self) -> list[Path]:
-        """The roots that there are."""
+    def present(self) -> list[Path]:
+        """The roots that exist."""
         return [root for root, identity in self._seen.items() if identity is not None]
 
     def compare(self) -> bool:
@@ -132,7 +132,7 @@ class _Watched:
         """Of what has changed, the photos and folders that are read, and those that the collection has and are gone;
         as the roots are written.
         """
-        found: set[Path] = set()
+        changed: set[Path] = set()
         read = photo_extensions(videos=True)
         for path in self._changed:
             root = next((root for root in self._given if path == root or root in path.parents), None)
@@ -140,8 +140,8 @@ class _Watched:
                 continue
             gone = not os.path.lexists(path) and self._collection.catalogue.has_below(os.fsencode(path))
             if gone or path.is_dir() or (path.exists() and (path == root or path.suffix.lower() in read)):
-                found.add(self._given[root] / path.relative_to(root))
-        return sorted(one for one in found if not found & set(one.parents))
+                changed.add(self._given[root] / path.relative_to(root))
+        return sorted(one for one in changed if not changed & set(one.parents))
 
     def _patterns(self) -> list[str]:
         """The patterns of `exclude`, also for folders below the roots that they are relative to."""

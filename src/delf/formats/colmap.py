@@ -221,8 +221,8 @@ class Database:
         """(N, D) unit vectors, or None where the image has none."""
         kind = _SIFT
         if self._typed:
-            found = self._base.execute("SELECT type FROM descriptors WHERE image_id = ?", (number,)).fetchone()
-            kind = _SIFT if found is None else found[0]
+            row = self._base.execute("SELECT type FROM descriptors WHERE image_id = ?", (number,)).fetchone()
+            kind = _SIFT if row is None else row[0]
         table = self._table("descriptors", "image_id", number, "u1", None)
         if table is None:
             return None
@@ -235,11 +235,11 @@ class Database:
         return (vectors / np.where(lengths > 0, lengths, 1)).astype(np.float32)
 
     def _fundamental(self, pair: int) -> NDArray[np.float64] | None:
-        found = self._base.execute("SELECT F FROM two_view_geometries WHERE pair_id = ? AND length(F) <= 72",
+        row = self._base.execute("SELECT F FROM two_view_geometries WHERE pair_id = ? AND length(F) <= 72",
                                    (pair,)).fetchone()
-        if found is None or not isinstance(found[0], bytes) or len(found[0]) != 72:
+        if row is None or not isinstance(row[0], bytes) or len(row[0]) != 72:
             return None
-        matrix = np.frombuffer(found[0], "<f8").reshape(3, 3)
+        matrix = np.frombuffer(row[0], "<f8").reshape(3, 3)
         if not np.isfinite(matrix).all():
             raise ValueError(f"the fundamental matrix of the pair {pair} is not of finite numbers")
         return _moved(matrix, -HALF_PIXEL) if matrix.any() else None
@@ -247,10 +247,10 @@ class Database:
     def _table(self, table: str, key: str, value: int, dtype: str, columns: tuple[int, ...] | None,
                ) -> NDArray[Any] | None:
         """The array of a row; None where there is no row, or one without numbers."""
-        found = self._base.execute(f"SELECT rows, cols, length(data) FROM {table} WHERE {key} = ?", (value,)).fetchone()
-        if found is None or found[0] == 0:
+        row = self._base.execute(f"SELECT rows, cols, length(data) FROM {table} WHERE {key} = ?", (value,)).fetchone()
+        if row is None or row[0] == 0:
             return None
-        rows, width, length = found
+        rows, width, length = row
         size = np.dtype(dtype).itemsize
         if not (isinstance(rows, int) and isinstance(width, int) and 0 < rows < 2**31 and 0 < width < 2**20
                 and (columns is None or width in columns) and length == rows * width * size <= MAX_BYTES):
@@ -306,10 +306,10 @@ def _parsing(path: Path) -> Iterator[None]:
 
 def _require_plain(base: sqlite3.Connection, table: str) -> None:
     """Refuse views, virtual tables and computed columns, which could make up rows without end."""
-    found = base.execute("SELECT type, rootpage FROM sqlite_master WHERE name = ?", (table,)).fetchone()
-    if found is None:
+    row = base.execute("SELECT type, rootpage FROM sqlite_master WHERE name = ?", (table,)).fetchone()
+    if row is None:
         raise ValueError(f"it has no table {table!r}, so it is no database of COLMAP")
-    if found[0] != b"table" or not isinstance(found[1], int) or found[1] < 1:
+    if row[0] != b"table" or not isinstance(row[1], int) or row[1] < 1:
         raise ValueError(f"its {table!r} is no table")
     lacking = {part.split()[0] for part in _TABLES[table].split(", ") if part.split()[1] in (
         "INTEGER", "BLOB", "TEXT")} - _columns(base, table)

@@ -90,8 +90,8 @@ def write_images(path: Path, images: Iterable[tuple[str, Features]], about: str 
                 file.write_table(waiting.table(schema))
         if waiting.rows:
             file.write_table(waiting.table(schema))
-        said = {"version": 1, "dimensions": dimensions, "images": listed, "about": about}
-        file.add_key_value_metadata({_KEY: json.dumps(said)})
+        description = {"version": 1, "dimensions": dimensions, "images": listed, "about": about}
+        file.add_key_value_metadata({_KEY: json.dumps(description)})
 
 
 @contextlib.contextmanager
@@ -108,8 +108,8 @@ def open_images(path: Path) -> Iterator[Images]:
         with _parsing(path, arrow):
             file = stack.enter_context(parquet.ParquetFile(
                 path, thrift_string_size_limit=_MOST_METADATA, thrift_container_size_limit=2**20))
-            said = _Said.of(file, path.stat().st_size)
-        yield Images(tuple(said.images), _Reader(file, said, path).read, said.about)
+            contents = _Said.of(file, path.stat().st_size)
+        yield Images(tuple(contents.images), _Reader(file, contents, path).read, contents.about)
 
 
 @dataclass(frozen=True)
@@ -128,10 +128,10 @@ class _Said:
         text = (metadata.metadata or {}).get(_KEY.encode())
         if text is None:
             raise ValueError("it was not written by delf; for its own files see docs/formats.md")
-        said = json.loads(text)
-        if not isinstance(said, dict) or said.get("version") != 1:
+        fields = json.loads(text)
+        if not isinstance(fields, dict) or fields.get("version") != 1:
             raise ValueError("it has another version than 1; if a newer delf wrote it, upgrade")
-        images, dimensions, about = said.get("images"), said.get("dimensions"), said.get("about")
+        images, dimensions, about = fields.get("images"), fields.get("dimensions"), fields.get("about")
         if not (isinstance(images, dict) and type(dimensions) is int and 0 <= dimensions <= _MOST_DIMENSIONS
                 and isinstance(about, str) and all(_is_entry(entry) for entry in images.values())):
             raise ValueError("its list of images makes no sense")
@@ -156,10 +156,10 @@ def _is_entry(entry: object) -> bool:
 class _Reader:
     """Reads images; the last group of rows is kept, since the next image mostly lies in it."""
 
-    def __init__(self, file: Any, said: _Said, path: Path) -> None:
-        self._file, self._said, self._path = file, said, path
-        counts = [features for _, _, features in said.images.values()]
-        self._first = dict(zip(said.images, accumulate(counts, initial=0), strict=False))
+    def __init__(self, file: Any, contents: _Said, path: Path) -> None:
+        self._file, self._said, self._path = file, contents, path
+        counts = [features for _, _, features in contents.images.values()]
+        self._first = dict(zip(contents.images, accumulate(counts, initial=0), strict=False))
         self._kept: tuple[int, dict[str, Any]] = (-1, {})
 
     def read(self, name: str) -> Features:

@@ -107,10 +107,10 @@ def match_collection(collection: Collection, extractor: Own | None = None, optio
                     if ordinal not in done:
                         store.add(ordinal, matcher.judged(ordinal, store.known(ordinal), pool))
                     progress(number, len(ordinals))
-        found = store.pairs(options.confirmed, images=len(ordinals))
+        pairs = store.pairs(options.confirmed, images=len(ordinals))
         if carried is not None:
-            write_carried(carried, collection, judged_by, store.images(), found)
-        return found
+            write_carried(carried, collection, judged_by, store.images(), pairs)
+        return pairs
 
 
 def match_pair(collection: Collection, first: int, second: int, extractor: Extractor,
