@@ -20,9 +20,9 @@ COUNT = 4  # of photos
 
 
 @pytest.fixture(scope="module")
-def quantised(half_size: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def quantised(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     target = tmp_path_factory.mktemp("int8") / "m.onnx"
-    _quantise(half_size, target)
+    _quantise(photos, target)
     return target
 
 
@@ -95,10 +95,10 @@ def test_features_are_nearly_those_of_the_exact_model(quantised: Path, photos: P
     assert np.mean(cosines) < 0.99999, "it does compute in 8 bits"
 
 
-def test_the_same_photos_give_the_same_file(quantised: Path, half_size: Path, tmp_path: Path,
+def test_the_same_photos_give_the_same_file(quantised: Path, photos: Path, tmp_path: Path,
                                             capfd: pytest.CaptureFixture[str]) -> None:
     """Photos that cannot be read are passed over, and told of."""
-    told = _quantise(half_size, tmp_path / "m.onnx")
+    told = _quantise(photos, tmp_path / "m.onnx")
     assert len(told) == 1
     assert "no.jpg" in told[0]
     assert (tmp_path / "m.onnx").read_bytes() == quantised.read_bytes()
@@ -132,7 +132,7 @@ def test_files_that_are_no_models(tmp_path: Path) -> None:
         quantise_onnx(tmp_path / "m.onnx", [tmp_path / "x.jpg"], tmp_path / "n.onnx")
 
 
-def test_convolutions_of_single_channels_stay_as_they_are(half_size: Path, tmp_path: Path) -> None:
+def test_convolutions_of_single_channels_stay_as_they_are(photos: Path, tmp_path: Path) -> None:
     """They are the one kind in a joined trunk whose weights are not rounded."""
     from delf.models import PCA, ModelConfig
     from delf.network.export import export_onnx
@@ -141,7 +141,7 @@ def test_convolutions_of_single_channels_stay_as_they_are(half_size: Path, tmp_p
 
     pca = PCA(np.zeros(256, np.float32), np.eye(256, dtype=np.float32)[:8], np.ones(8, np.float32))
     export_onnx(DelfModel(ModelConfig("thin", trunk="lowrank18", stride=8), pca).eval(), tmp_path / "thin.onnx")
-    quantise_onnx(tmp_path / "thin.onnx", sorted(half_size.glob("*.jpg")), tmp_path / "int8.onnx", count=1)
+    quantise_onnx(tmp_path / "thin.onnx", sorted(photos.glob("*.jpg")), tmp_path / "int8.onnx", count=1)
     whole = {node.name for node in onnx.load(tmp_path / "int8.onnx").graph.node if node.op_type == "Conv"
              and node.name.startswith("/trunk/") and not node.input[1].endswith("DequantizeLinear_Output")}
     assert whole == {"/trunk/conv_join/Conv"}
