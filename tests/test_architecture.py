@@ -37,8 +37,13 @@ def parsed(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
 
 
-def imports_of(path: Path, *, when_run: bool = False) -> Iterator[str]:
+@cache
+def imports_of(path: Path, *, when_run: bool = False) -> tuple[str, ...]:
     """The modules that a file imports, absolute; with `when_run`, only those that importing it imports."""
+    return tuple(_imports(path, when_run))
+
+
+def _imports(path: Path, when_run: bool) -> Iterator[str]:
     for node in _top_level(parsed(path)) if when_run else ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
             yield from (name.name for name in node.names)
@@ -69,6 +74,7 @@ def _is_module(name: str) -> bool:
 # --- the table
 
 
+@cache
 def rows() -> list[tuple[set[str], str]]:
     """(places, what they may import) of each row."""
     table = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8").split("| place in `src/delf` |")[1].split("\n\n")[0]
@@ -79,6 +85,7 @@ def rows() -> list[tuple[set[str], str]]:
     return found
 
 
+@cache
 def rules() -> dict[str, set[str]]:
     """The places that each place may import from, itself and the base included."""
     base = rows()[0][0]

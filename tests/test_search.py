@@ -240,12 +240,14 @@ def test_a_query_is_read_and_each_turn_extracted_once(engine: SearchEngine, unkn
     monkeypatch.setattr("delf.query.read_reduced",
                         lambda *given, **options: decoded.append(given) or read_reduced(*given, **options))
     query = engine.query(unknown_query)
-    engine.answer(engine.query(unknown_query))  # the threads are made when they are needed first
-    decoded.clear()
-    before = threading.active_count()
+    for pool in (engine._pool, engine.extractor._pool):  # whose threads are made when they are needed first
+        together = threading.Barrier(pool.threads)
+        list(pool.map(lambda _, together=together: together.wait(60), range(pool.threads)))
+    before = set(threading.enumerate())
     first = engine.answer(query)
     assert len(decoded) == 1
-    assert threading.active_count() == before, "turned looks extract on the threads that there are"
+    made = [thread.name for thread in set(threading.enumerate()) - before if thread.name.startswith("delf-")]
+    assert made == [], "turned looks extract on the threads that there are"
     monkeypatch.setattr(engine.extractor.runtime, "run", None)  # whatever is asked of it fails
     assert as_json(engine.answer(query)) == as_json(first)
     assert len(decoded) == 1

@@ -221,8 +221,8 @@ def test_points_of_two_views_match(correspondences: Correspondences) -> None:
 
 @pytest.mark.parametrize("negatives", ["points", "dense"])
 def test_correspondences_are_learnt(packaged: DelfModel, correspondences: Correspondences, negatives: str) -> None:
-    stage = CorrespondenceStage(packaged, correspondences, 3, replace(MATCH, negatives=negatives, trunk_rate=2e-4),
-                                held=correspondences)
+    options = replace(MATCH, negatives=negatives, trunk_rate=2e-4, views=ViewOptions(side=112))
+    stage = CorrespondenceStage(packaged, correspondences, 3, options, held=correspondences)
     losses = learn(stage, 24, batch=3, clip_norm=1.0)
     assert np.mean(losses[-6:]) < 0.8 * np.mean(losses[:6])
     with torch.inference_mode():

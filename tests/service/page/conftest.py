@@ -114,7 +114,7 @@ def browser() -> Iterator[Any]:
     sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
     if CHROMIUM is None:
         pytest.skip("needs chromium (apt-get install chromium), or where it is in CHROMIUM")
-    sync_api.expect.set_options(timeout=PATIENCE / 4)  # a busy computer may take its time
+    sync_api.expect.set_options(timeout=PATIENCE / 2)  # a busy computer may take its time
     with sync_api.sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         yield started
