@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
+import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
 from delf.cli.app import app
 from delf.features import load_named
 from delf.ranking.confidence import EVIDENCE
+from delf.training.calibration import CalibrationOptions, _best_of
 from delf.training.photos import LabelledPhoto, write_photos
 
 NAMES = ("cat", "cell", "coins", "gravel")
@@ -54,3 +59,13 @@ def test_what_does_not_go_together(tmp_path: Path) -> None:
         done = CliRunner().invoke(app, ["calibrate", *arguments, "--data", f"{tmp_path}/photos.csv"])
         assert words in str(done.exception)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("alike", "best"), [((), {"tower_east"}), (("tower_",), {"tower_west", "church"})])
+def test_photos_of_one_thing_under_two_names_are_no_wrong_answers(alike: tuple[str, ...], best: set[str]) -> None:
+    labels = {str(number): name for number, name in enumerate(("tower_east", "tower_west", "church"))}
+    results: list[Any] = [SimpleNamespace(key=key, evidence={"inliers": float(key)}, inliers=30) for key in labels]
+    options = CalibrationOptions(sizes=(100,), draws=3, alike=alike)
+    found = _best_of(results, "tower_west", labels, options, np.random.default_rng(0), images=100)
+    assert {labels[str(round(one["inliers"]))] for one, _ in found} == best
+    assert all(right == (one["inliers"] == 1) for one, right in found)

@@ -204,6 +204,10 @@ def calibrate(
     queries: Annotated[int, typer.Option(min=20, help="Search with at most this many of the photos.")] = 140,
     eight_bit: Annotated[bool, typer.Option("--eight-bit", help="Compute with the -int8.onnx file, which takes two "
                                             "fifths of the time.")] = False,
+    alike: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Classes whose names begin with NAME show one "
+                                                    "place or thing, as the floors of a tower do: their photos are "
+                                                    "neither right nor wrong for each other. May be given several "
+                                                    "times, as in '--alike tower_ --alike eur'.")] = None,
     threads: Threads = None, quiet: Quiet = False,
 ) -> None:
     """Fit again how sure a model may be that two photos show the same thing, on classes that it was not trained on.
@@ -226,7 +230,7 @@ def calibrate(
             raise OptionError("--texture, --border, --details and --eight-bit are of models: leave them out")
         if output is None:
             raise OptionError("an extractor of your own carries no probability: name the .json file to write with -o")
-        _calibrate_own(str(extractor), settings, data, images, output, run, queries, threads, quiet)
+        _calibrate_own(str(extractor), settings, data, images, output, run, queries, tuple(alike or ()), threads, quiet)
         return
     if output is not None or settings:
         raise OptionError("a model carries its probability itself: leave --output and --set out")
@@ -251,9 +255,10 @@ def calibrate(
     config = replace(config, extraction={**config.extraction, **chosen})
     photos = read_photos(data, images, report=lambda sentence: say(sentence, quiet))
     loaded = load_extractor(str(files[1]), "onnx-int8" if eight_bit else "onnx", "cpu", threads, quiet, **chosen)
+    options = CalibrationOptions(queries=queries, alike=tuple(alike or ()))
     with progress("Calibrating", "photos and queries", quiet) as update:
         folder.mkdir(parents=True, exist_ok=True)
-        found = fit(loaded, photos, _indexed(folder, loaded), CalibrationOptions(queries=queries), progress=update)
+        found = fit(loaded, photos, _indexed(folder, loaded), options, progress=update)
     for file in files:
         write_config(file, replace(config, probability=found.probability, probability_by_words=found.by_words))
     _show_reliability(found.reliability, folder)
@@ -261,7 +266,7 @@ def calibrate(
 
 
 def _calibrate_own(name: str, settings: list[str] | None, data: Path, images: Path | None, output: Path,
-                   run: Path | None, queries: int, threads: int | None, quiet: bool) -> None:
+                   run: Path | None, queries: int, alike: tuple[str, ...], threads: int | None, quiet: bool) -> None:
     """Fit the probability of an extractor that is no model, and write its file."""
     from delf.features.fitted import Fitted, write_fitted
     from delf.training.calibration import CalibrationOptions
@@ -272,8 +277,9 @@ def _calibrate_own(name: str, settings: list[str] | None, data: Path, images: Pa
     own = load_any(name, None, "auto", "cpu", threads, quiet, **only_extraction(settings))
     folder = run or output.with_suffix(".run")
     folder.mkdir(parents=True, exist_ok=True)
+    options = CalibrationOptions(queries=queries, alike=alike)
     with progress("Calibrating", "photos and queries", quiet) as update:
-        found = fit(own, photos, _indexed(folder, own), CalibrationOptions(queries=queries), progress=update)
+        found = fit(own, photos, _indexed(folder, own), options, progress=update)
     write_fitted(output, own, Fitted(found.probability, found.by_words))
     _show_reliability(found.reliability, folder)
     print(output)

@@ -3,7 +3,8 @@
 Photos of those classes search for each other among unrelated ones, in collections of several sizes; half of the time
 with all photos of their class taken out, so that no right answer is there. What the best result shows as evidence, and
 whether it is right, are the samples of a logistic regression. So are pairs of photos with overlays: the same overlay on
-photos of two classes, and one or two overlays on photos that found each other (`training.overlaid`).
+photos of two classes, and one or two overlays on photos that found each other (`training.overlaid`). Photos of one
+thing under several names would teach that it is no match: such classes are named, and left out for each other.
 """
 
 from __future__ import annotations
@@ -52,6 +53,11 @@ class CalibrationOptions:
     ridge: float = 1e-2
     seed: int = 0
     overlays: bool = True
+    alike: tuple[str, ...] = ()
+
+    def family(self, label: str) -> str:
+        """What a class shares with those that are alike."""
+        return next((beginning for beginning in self.alike if label.startswith(beginning)), label)
 
 
 @dataclass(frozen=True)
@@ -156,7 +162,7 @@ def collect_samples(extractor: Extractor, photos: Sequence[LabelledPhoto], unrel
             answer = engine.search_features(collection.features(own), top=None, exclude=[own])
             sampled = _best_of(answer.results, photo.label, of_key, options, rng, len(collection))
             if options.overlays:
-                sampled += _overlaid(extractor, photo, answer.results, labels, draws)
+                sampled += _overlaid(extractor, photo, answer.results, labels, options, draws)
             for found, correct in sampled:
                 evidence.append([found.get(name, math.nan) for name in names])
                 right.append(correct)
@@ -167,11 +173,13 @@ def collect_samples(extractor: Extractor, photos: Sequence[LabelledPhoto], unrel
 
 
 def _overlaid(extractor: Extractor, photo: LabelledPhoto, results: Sequence[Result], labels: dict[Path, str],
-              rng: random.Random) -> list[tuple[dict[str, float], bool]]:
+              options: CalibrationOptions, rng: random.Random) -> list[tuple[dict[str, float], bool]]:
     """Samples of a photo with overlays: with the best right answer that geometry confirmed, and with wrong ones."""
     same = next((one.file for one in results if one.file is not None and labels.get(one.file) == photo.label
                  and one.inliers >= CONFIRMED), None)
-    return overlaid_samples(extractor, photo.path, same, others_of(list(labels.items()), photo.label, rng), rng)
+    others = others_of([(path, options.family(label)) for path, label in labels.items()], options.family(photo.label),
+                       rng)
+    return overlaid_samples(extractor, photo.path, same, others, rng)
 
 
 def _best_of(results: Sequence[Result], label: str, labels: dict[str, str], options: CalibrationOptions,
@@ -180,7 +188,8 @@ def _best_of(results: Sequence[Result], label: str, labels: dict[str, str], opti
 
     A smaller collection is simulated by drawing from the results of the whole one: each image is in it by chance.
     """
-    verified = [(result, labels[result.key] == label) for result in results if result.evidence]
+    verified = [(result, labels[result.key] == label) for result in results if result.evidence
+                and (labels[result.key] == label or options.family(labels[result.key]) != options.family(label))]
     samples = []
     for size in options.sizes:
         for draw in range(2 * options.draws):
