@@ -104,7 +104,8 @@ async def places(request: Request, service: Shared, box: BoxOfMap = None, zoom: 
         found = state.placed(where)
         inside = found.within(seen)
         total = len(state.snapshot) if where is None else state.snapshot.count_matching(where)
-        return schemas.Places(total=total, placed=len(found), box=found.box, inside=len(inside),
+        return schemas.Places(total=total, placed=len(found), inside=len(inside),
+                              box=None if found.box is None else list(found.box),
                               cells=[schemas.MapCell(**asdict(one)) for one in inside.cells(zoom)])
 
     return await service.read(service.drawing, request, work)
