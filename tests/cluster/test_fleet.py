@@ -27,6 +27,7 @@ from delf.cluster.store import Store
 from delf.cluster.transport import Threads
 from delf.cluster.worker import TooLateError, Worker
 from delf.collection import Collection
+from delf.collection.positions import Placed
 from delf.errors import CollectionError, OptionError
 from delf.ranking import in_order
 from delf.search import SearchEngine
@@ -184,7 +185,8 @@ def test_what_nobody_waits_for_ends_and_versions_are_compared(store: Store, tmp_
     worker.close()
 
 
-def test_photos_are_found_by_key_and_listed(whole: Collection, opened: Callable[..., Cluster]) -> None:
+def test_photos_are_found_by_key_and_listed(whole: Collection, opened: Callable[..., Cluster],
+                                            monkeypatch: pytest.MonkeyPatch) -> None:
     there, here = opened().snapshot, whole.snapshot
     keys = [here.key_of(ordinal) for ordinal in range(len(here.alive))]
     assert [there.ordinal_of_key(key) for key in keys] == [here.ordinal_of_key(key) for key in keys]
@@ -196,6 +198,10 @@ def test_photos_are_found_by_key_and_listed(whole: Collection, opened: Callable[
     assert there.photo(3) == here.image(3).file.read_bytes()
     with pytest.raises(CollectionError, match="no image 99"):
         there.image(99)
+    assert len(there.positions()) == 0  # these photos do not say where they were taken
+    monkeypatch.setattr("delf.cluster.lookups.positions", lambda part: [Placed(0, float(len(part)), 2.0)])
+    assert there.positions().ordinals.tolist() == sorted({0, *there.positions().ordinals.tolist()})
+    assert there.positions().degrees[:, 0].sum() == len(here)
 
 
 def test_segments_are_spread_and_few_move() -> None:

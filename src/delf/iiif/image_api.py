@@ -32,16 +32,15 @@ def of_what_there_is(service: Service, info: dict[str, Any], side: int) -> str:
     Raises:
         DatasetError: it does not say how large the picture is.
     """
-    profile, whole = info.get("profile"), (info.get("width"), info.get("height"))
+    profile, width, height = info.get("profile"), info.get("width"), info.get("height")
     listed = [(one["width"], one["height"]) for one in _listed(info.get("sizes"))
               if is_side(one.get("width")) and is_side(one.get("height"))]
     fitting = [size for size in listed if max(size) <= side]
     service = Service(service.id, version_of(f"{info.get('@context', '')} {info.get('type', '')}") or service.version,
                       level_of(str(profile), 0 if listed else service.level))
-    if all(map(is_side, whole)):
-        width, height = whole
+    if is_side(width) and is_side(height):
         most = _most(info, profile, side, width / height)
-        if max(max(fitting, default=whole)) <= max(whole) <= most:
+        if max(max(fitting, default=(0, 0))) <= max(width, height) <= most:
             return _address(service, _whole(service))
         if service.level or "sizeByW" in f"{info.get('extraFeatures')} {profile}":
             return _address(service, f"{limit_size(width, height, most)[0]},")

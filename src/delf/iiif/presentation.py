@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from delf.images import printable
 
@@ -143,7 +143,7 @@ def _size(thing: dict[str, Any]) -> tuple[int, int] | None:
     return (width, height) if is_side(width) and is_side(height) else None
 
 
-def is_side(value: Any) -> bool:
+def is_side(value: Any) -> TypeGuard[int]:
     """Whether something is a number of pixels that a picture may have."""
     return type(value) is int and 0 < value < 1 << 20
 

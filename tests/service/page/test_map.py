@@ -41,10 +41,10 @@ def test_a_circle_lists_its_photos_and_back_comes_back(look: Any, travelled: Any
     one.page.locator("#gallery a").first.click()
     one.answered()
     one.page.go_back()
-    assert one.page.url == chosen
+    one.page.wait_for_url(chosen)
     expect(one.page.locator("#gallery-count")).to_have_text("2 photos")
     one.page.go_back()
-    assert one.page.url == place
+    one.page.wait_for_url(place)
     expect(one.page.locator("#gallery-count")).to_have_text("4 photos")
     one.page.goto(chosen)  # as from a link
     expect(one.page.locator("#gallery-count")).to_have_text("2 photos")

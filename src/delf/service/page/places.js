@@ -37,15 +37,20 @@ export class Places {
       return;
     }
     $("map").hidden = false;
+    $("map-said").textContent = "Looking for places…";
+    load().catch(() => {}); // meanwhile: it is what takes long on a slow line
     const found = await this.count(WORLD, 0);
     if (!found || wish !== this.wish) return;
     this.found = found;
-    this.say();
     $("map").hidden = !found.placed;
-    if (!found.placed) return;
+    if (!found.placed) {
+      this.say();
+      return;
+    }
     try {
       await this.draw(view);
     } catch {
+      this.say();
       this.fail(new Error("The map did not come. Load the page again to try once more."));
     }
   }
@@ -102,6 +107,7 @@ export class Places {
     } catch (error) {
       if (isCancelled(error)) return null;
       $("map").hidden = !this.found;
+      $("map-said").textContent = "";
       this.fail(error);
       return null;
     }
