@@ -27,6 +27,7 @@ from delf.ranking import (
     words_evidence,
 )
 from delf.retrieval import Mask, Retriever
+from delf.settings import Options
 from delf.types import Features, Verification
 from delf.verification import angle
 from delf.verifying import Verified, Verifier
@@ -38,7 +39,7 @@ UPRIGHT = 22.5  # degrees that make no difference to the features of a network, 
 
 
 @dataclass(frozen=True)
-class Effort:
+class Effort(Options):
     """How closely a turned query is looked at.
 
     It is bounded so that it is the same look for models of any stride. share: the largest scale that is looked at, as a
@@ -58,7 +59,7 @@ class Effort:
 
 
 @dataclass(frozen=True)
-class TurningOptions:
+class TurningOptions(Options):
     """How a query without a match is looked at turned.
 
     angles: in degrees, those of a group where the groups before found nothing. beside: how many angles of a later group
@@ -83,6 +84,9 @@ class TurningOptions:
         if min(self.promising, self.sure, self.beside) < 1:
             raise OptionError("The inliers from which closer looks follow, and the angles that are looked at beside "
                               "others, must be 1 or more.")
+        if not all(isinstance(degrees, int | float) and abs(degrees) <= 360 for group in self.angles
+                   for degrees in group):
+            raise OptionError("The angles that are looked at are numbers of degrees from -360 to 360.")
 
     def best_quick(self, look: Callable[[float], _Found | None], inliers: Callable[[_Found], int]) -> _Found | None:
         """The quick look that a closer one follows, if any does.

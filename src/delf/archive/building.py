@@ -40,6 +40,7 @@ from delf.extractors import Own, as_extractor
 from delf.files import locked_folder, write_atomically
 from delf.grouping import GroupOptions, PairOptions, Pairs, join_pairs, match_collection
 from delf.images import find_images
+from delf.settings import Options
 
 Progress = Callable[[int, int], None]
 NOTHING_ADDED = AddReport(0, 0, 0, (), False)
@@ -50,7 +51,7 @@ def ignored(done: int, total: int) -> None:
 
 
 @dataclass(frozen=True)
-class BuildOptions:
+class BuildOptions(Options):
     """How photos become groups."""
 
     pairs: PairOptions = field(default_factory=PairOptions)

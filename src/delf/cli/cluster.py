@@ -119,7 +119,7 @@ def _print_indexed(place: str, report: IndexReport, json: bool) -> None:
 def store_info(place: str, json: bool) -> None:
     """`delf info` of a store."""
     from delf.cluster import Store
-    from delf.images import display_path
+    from delf.images import display_path, printable
 
     manifest = Store.open(place).manifest
     storage = str((manifest.storage or {}).get("kind", "full"))
@@ -132,8 +132,8 @@ def store_info(place: str, json: bool) -> None:
         return
     print(f"{display_path(place)}: a store, version {manifest.version}: {counted(manifest.images, 'image')}, "
           f"{counted(manifest.features, 'feature')} in {counted(len(manifest.segments), 'segment')}")
-    print(f"model    {manifest.model['name']} ({manifest.model['fingerprint'][:12]})")
-    print("options  " + ", ".join(f"{key}={value}" for key, value in manifest.options.items()))
+    print(printable(f"model    {manifest.model['name']} ({manifest.model['fingerprint'][:12]})"))
+    print(printable("options  " + ", ".join(f"{key}={value}" for key, value in manifest.options.items())))
     print(f"storage  {storage}")
     print(f"words    {'those of the model' if words is None else words['name']}")
     print(f"bytes    {manifest.total_bytes:,} in all, {manifest.total_bytes // max(1, manifest.images):,} an image")

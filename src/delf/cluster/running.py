@@ -20,6 +20,7 @@ from delf.cluster.listing import source_of
 from delf.cluster.pieces import Piece, PieceReport
 from delf.cluster.work import Job, UnreachableError, index_piece
 from delf.errors import DelfError, OptionError
+from delf.settings import Options
 
 TOLD_EVERY = 1.0  # seconds between what a worker says
 HOPELESS = 24  # failures without a piece that was done, after which it is not the photos
@@ -27,7 +28,7 @@ ENOUGH = 3  # pieces that say how long one takes
 
 
 @dataclass(frozen=True)
-class ClusterOptions:
+class ClusterOptions(Options):
     """How a job is spread over a cluster.
 
     piece: photos in a piece, on average. cores: that each worker takes, and the threads that it computes with. gpus:

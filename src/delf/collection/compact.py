@@ -40,6 +40,7 @@ from delf.collection.packing import (
 from delf.collection.segment import CURE
 from delf.errors import CollectionError, OptionError
 from delf.images import display_path
+from delf.settings import Options
 from delf.types import Features, FloatArray, IntArray
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ MOST = 65536  # of each of them
 
 
 @dataclass(frozen=True)
-class CompactOptions:
+class CompactOptions(Options):
     """What compact storage keeps of an image.
 
     features: those with the best scores, so many. searched: the best of these, by which images are found, and all where

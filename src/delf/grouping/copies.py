@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 from delf.errors import OptionError
 from delf.grouping.store import Pairs
+from delf.settings import Options
 
 
 @dataclass(frozen=True)
-class DuplicateOptions:
+class DuplicateOptions(Options):
     """What counts as nearly the same picture: saved again, in another size, lighter, slightly cropped.
 
     share, area: as in `Pairs`, at least. displacement: as there, at most. sure: the probability, at least. Another

@@ -33,6 +33,7 @@ from delf.index.scanning import Wanted, scan_for
 from delf.index.storage import ArrayFile
 from delf.index.words import Codebook
 from delf.pools import Pool, available_cores
+from delf.settings import Options
 from delf.types import Box, FloatArray, IntArray
 
 KIND = "asmk"
@@ -49,7 +50,7 @@ _Answer = TypeVar("_Answer")
 
 
 @dataclass(frozen=True)
-class AsmkOptions:
+class AsmkOptions(Options):
     """How images are aggregated and compared.
 
     assignments: words that each feature of a query is given to; one of the database has the nearest one.

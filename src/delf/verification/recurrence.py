@@ -16,13 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from delf.errors import OptionError
+from delf.settings import Options
 from delf.types import Features, IntArray, Verification
 
 Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class RecurrenceOptions:
+class RecurrenceOptions(Options):
     """When a spot of a picture counts as an overlay's.
 
     images: in so many others an overlay was seen there, at least; and in more than `share` of those with which the
