@@ -40,6 +40,10 @@ def test_an_empty_argument_is_refused(delf: Run, words: tuple[str, ...], tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_address_without_a_cluster_says_what_to_do(delf: Run, tmp_path: Path) -> None:
+    delf("index", "s3://bucket/photos", "-o", tmp_path / "x.delf").failed("object storage", "--ray local", code=2)
+
+
 def test_what_strangers_have_named_does_not_reach_the_terminal_as_it_is(
         delf: Run, make_stub: Any, draw: Callable[..., Path], tmp_path: Path) -> None:
     stub = make_stub(name="model\x1b[31m\nimages 7")

@@ -28,6 +28,17 @@ def is_store(place: str) -> bool:
     return is_url(place) or (Path(place) / NAME).is_file()
 
 
+def refuse_addresses(photos: Sequence[str]) -> None:
+    """Raise an `OptionError` for addresses of object storage, which a collection on this machine does not read."""
+    from delf.cluster.locations import is_url
+    from delf.errors import OptionError
+
+    for one in photos:
+        if is_url(one) and not one.lower().startswith(("http://", "https://")):
+            raise OptionError(f"{one} is an address of object storage: photos there are read into a store, by --ray "
+                              "local and -o with the name of a new one")
+
+
 def index_into_store(place: str, photos: Sequence[str], exclude: Sequence[str], storage: str | None, ray: str | None,
                      refused: dict[str, bool], settings: list[str] | None, loaded_by: _LoadedBy, *, strict: bool,
                      json: bool, quiet: bool, **named: Any) -> None:
