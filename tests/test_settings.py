@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import importlib
+import pkgutil
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from typing import Any
 
 import pytest
 
+import delf
 from delf.cli.options import extraction_options
 from delf.errors import OptionError
 from delf.features.options import ExtractionOptions
@@ -100,3 +103,33 @@ def test_scales_are_given_with_commas_and_no_letters() -> None:
         {"scales": [0.25, 0.5], "max_features": 9}, {"candidates": 1})
     with pytest.raises(OptionError, match=r"such as \[0.25, 0.5\], not '0.25'"):
         ExtractionOptions(scales="0.25")  # type: ignore[arg-type]
+
+
+def every_kind_of_options() -> list[type]:
+    """All classes of options that have defaults, and can be imported here."""
+    found = []
+    for module in pkgutil.walk_packages(delf.__path__, "delf."):
+        if module.name.partition(".")[2].partition(".")[0] in ("training", "network", "service", "__main__"):
+            continue  # torch and the web, which take long to import
+        found += [kind for kind in vars(importlib.import_module(module.name)).values()
+                  if isinstance(kind, type) and is_dataclass(kind) and kind.__name__.endswith("Options")]
+    return sorted({kind for kind in found if all(field.default is not MISSING or field.default_factory is not MISSING
+                                                 for field in fields(kind))}, key=lambda kind: kind.__qualname__)
+
+
+def test_numbers_of_all_options_are_numbers() -> None:
+    kinds = every_kind_of_options()
+    assert len(kinds) > 20
+    for kind in kinds:
+        for name, value in ((field.name, getattr(kind(), field.name)) for field in fields(kind)):
+            wrong: list[object] = [float("nan"), "3", True] if type(value) is float else []
+            for one in [float("nan"), 1.5, "3", True] if type(value) is int else wrong:
+                with pytest.raises(OptionError):
+                    kind(**{name: one})
+                    pytest.fail(f"{kind.__name__} takes {one!r} for {name}")
+
+
+@pytest.mark.parametrize("angles", [[[float("nan")]], [["90"]], [[1e9]]])
+def test_angles_are_degrees(angles: Any) -> None:
+    with pytest.raises(OptionError, match="degrees from -360 to 360"):
+        TurningOptions(angles)

@@ -164,7 +164,7 @@ def _look_at_previews(folder: Path, faults: _Faults) -> None:
 
 
 def _put_aside(damaged: Path, place: Path) -> None:
-    """Move what is left of a segment to where nothing deletes it."""
+    """Move what is left of a segment, or a folder in the place of a file, to where nothing deletes it."""
     if not damaged.is_dir() or damaged.is_symlink():
         return
     try:
@@ -203,10 +203,8 @@ def _repair(folder: Path, catalogue: Catalogue, faults: _Faults) -> Iterator[str
         path.unlink(missing_ok=True)
         yield f"{fault} It was deleted: the next search that needs it makes it anew"
     for path, fault in faults.previews.items():
-        if path.is_dir() and not path.is_symlink():
-            path.rename(folder / f"damaged-{path.name}")
-        else:
-            path.unlink(missing_ok=True)
+        _put_aside(path, folder / f"damaged-{path.name}")  # where it is a folder
+        path.unlink(missing_ok=True)
         yield f"{fault} It was taken out: add its photo again under its key"
     catalogue.drop_indexes(faults.index)
     for fault in faults.index.values():

@@ -14,7 +14,7 @@ from delf.extractors import Extractor, Own, as_extractor
 from delf.formats import FORMATS, write_features
 from delf.formats.container import require_text
 from delf.formats.gathering import Gathering
-from delf.images import LoadedImage, as_stored, display_path, find_images, load_ahead
+from delf.images import LoadedImage, as_stored, display_path, find_images, load_ahead, named_paths
 from delf.types import Features, ImageArray
 
 Progress = Callable[[int, int], None]
@@ -52,7 +52,7 @@ def extract_files(photos: Iterable[str | Path], folder: Path, form: str, extract
     if f".{form}" not in FORMATS:
         raise OptionError(f"unknown format {form!r}; known are {', '.join(suffix[1:] for suffix in FORMATS)}")
     whole, skipped = as_extractor(extractor), list[str]()
-    targets = _targets([Path(root) for root in photos], folder, form, list(exclude),
+    targets = _targets(named_paths(photos), folder, form, list(exclude),
                        lambda error: skipped.append(str(error)))
     missing = [(target, source) for target, source in targets if not _is_newer(target, source)]
     if missing:
@@ -86,7 +86,7 @@ def extract_into(photos: Iterable[str | Path], path: Path, extractor: Own, *, ro
     whole, skipped = as_extractor(extractor), list[str]()
     about = json.dumps({**whole.identity, "pixels": "as stored"}, sort_keys=True)
     with Gathering(path, about) as gathering:
-        named = _named([Path(one) for one in photos], root, path, list(exclude), skipped)
+        named = _named(named_paths(photos), root, path, list(exclude), skipped)
         missing = [(name, source) for name, source in named.items() if not gathering.has(name, _written(source))]
 
         def write(name: str, features: Features, loaded: LoadedImage) -> None:
@@ -128,7 +128,7 @@ def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DelfError(f"cannot make the folder {display_path(folder)}: {error.strerror}") from error
+        raise DelfError(f"cannot make the folder {display_path(folder)}: {error.strerror or error}") from error
 
 
 def _targets(roots: list[Path], folder: Path, form: str, exclude: list[str],

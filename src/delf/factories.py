@@ -25,6 +25,9 @@ def imported(what: str, place: str, point: EntryPoint | None = None) -> Callable
     Raises:
         OptionError: there is none, or it cannot be called. ModelError: the module cannot be imported.
     """
+    if point is None and not all(place.partition(":")):
+        raise OptionError(f"{what} is not found: it is named as MODULE:FACTORY, a module that Python can import and a "
+                          "function or a class in it")
     try:
         made = (point or EntryPoint(place, place, "")).load()
     except (ModuleNotFoundError, AttributeError) as error:

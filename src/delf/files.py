@@ -181,7 +181,7 @@ def locked_folder(folder: Path, *, error: type[DelfError] = DelfError) -> Iterat
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as problem:
-        raise error(f"{str(folder)!r} cannot be opened ({problem.strerror}): name a folder that you may "
+        raise error(f"{str(folder)!r} cannot be opened ({problem.strerror or problem}): name a folder that you may "
                     "read.") from problem
     try:
         try:

@@ -21,6 +21,7 @@ from delf.index import ExactIndex, Index, IvfPqOptions, IvfPqQuantiser, Joined, 
 from delf.index.ivfpq import teachable_words
 from delf.index.lopq import lopq_words
 from delf.index.storage import is_of_another
+from delf.settings import Options
 from delf.types import FloatArray
 
 EXACT_UP_TO = 1_000_000
@@ -35,7 +36,7 @@ Compressed = IvfPqQuantiser | LopqQuantiser
 
 
 @dataclass(frozen=True)
-class IndexOptions:
+class IndexOptions(Options):
     """Which index a collection gets.
 
     kind: "auto", "exact", "ivfpq" or "lopq".

@@ -28,6 +28,7 @@ from delf.ranking import (
     words_evidence,
 )
 from delf.retrieval import Mask, Retriever
+from delf.settings import Options
 from delf.types import Features, Verification
 from delf.verification import angle
 from delf.verifying import Verified, Verifier
@@ -39,7 +40,7 @@ UPRIGHT = 22.5  # degrees that make little or no difference to the features of a
 
 
 @dataclass(frozen=True)
-class Effort:
+class Effort(Options):
     """How closely a turned query is examined. The bounds give the same look for models of any stride.
 
     share: the largest scale, as a share of the largest scale of the model's pyramid.
@@ -60,7 +61,7 @@ class Effort:
 
 
 @dataclass(frozen=True)
-class TurningOptions:
+class TurningOptions(Options):
     """How a query without a match is tried at other angles. Chosen on classes that no training saw
     (`benchmarks/CHOICES.md`).
 
@@ -89,6 +90,9 @@ class TurningOptions:
         if min(self.promising, self.sure, self.beside) < 1:
             raise OptionError("The inliers from which closer looks follow, and the angles that are looked at beside "
                               "others, must be 1 or more.")
+        if not all(isinstance(degrees, int | float) and abs(degrees) <= 360 for group in self.angles
+                   for degrees in group):
+            raise OptionError("The angles that are looked at are numbers of degrees from -360 to 360.")
 
     def best_quick(self, look: Callable[[float], _Found | None], inliers: Callable[[_Found], int]) -> _Found | None:
         """The best quick look, if a closer look is to follow; otherwise None.

@@ -17,7 +17,7 @@ from delf.retrieval import (
     HqeRetrieval,
     VoteOptions,
 )
-from delf.settings import Settings, with_settings
+from delf.settings import Options, Settings, with_settings
 from delf.verification import DetailOptions, MatchingOptions, ScreeningOptions, VerificationOptions
 from delf.verification.matching import REFERENCE
 
@@ -28,7 +28,7 @@ TURNS = ((90.0, 180.0, 270.0), (45.0, 135.0, 225.0, 315.0))
 
 
 @dataclass(frozen=True)
-class SearchOptions:
+class SearchOptions(Options):
     """How a search is done.
 
     retrieval: the options of the retriever that finds the candidates (`delf.retrieval.RETRIEVERS`).
@@ -70,6 +70,8 @@ class SearchOptions:
                               f"{type(self.retrieval).__name__}")
         if min(self.candidates, self.thorough) < 0:
             raise OptionError("candidates and thorough must be 0 or more")
+        if not 0 <= self.minimum_probability <= 1:
+            raise OptionError(f"minimum_probability is from 0 to 1, not {self.minimum_probability}")
 
     @property
     def verifies(self) -> bool:

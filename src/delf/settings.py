@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import numbers
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -13,6 +14,40 @@ from delf.errors import OptionError
 
 Settings = Mapping[str, Any]
 _Options = TypeVar("_Options")
+
+
+class Options:
+    """What frozen dataclasses of options derive from, so that counts are whole numbers, and nothing is NaN.
+
+    It is looked at behind what an option class looks at itself, which often has more to say.
+    """
+
+    def __init_subclass__(cls, **named: Any) -> None:
+        super().__init_subclass__(**named)
+        own = getattr(cls, "__post_init__", None)
+
+        def checked(self: Any) -> None:
+            try:
+                if own is not None:
+                    own(self)
+            except TypeError:
+                _require_numbers(self)
+                raise
+            _require_numbers(self)
+
+        cls.__post_init__ = checked  # type: ignore[attr-defined]
+
+
+def _require_numbers(options: Any) -> None:
+    """Raise an `OptionError` where a field that is to have a number, or None, has something else."""
+    for field in fields(options):
+        kinds = {kind.strip() for kind in str(field.type).split("|")}
+        value = getattr(options, field.name)
+        if not kinds <= {"int", "float", "None"} or (value is None and "None" in kinds):
+            continue
+        number, told = (numbers.Real, "a number") if "float" in kinds else (numbers.Integral, "a whole number")
+        if isinstance(value, bool) or not isinstance(value, number) or value != value:  # NaN is the one that differs
+            raise OptionError(f"the option {field.name} is {told}, not {value!r}")
 
 
 def parse_settings(words: Iterable[str]) -> dict[str, Any]:

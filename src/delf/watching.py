@@ -9,7 +9,7 @@ from pathlib import Path
 
 from delf.collection import AddReport, Collection
 from delf.errors import CollectionError, DelfError
-from delf.images import display_path, find_images, is_walked, photo_extensions, printable
+from delf.images import display_path, find_images, is_walked, named_paths, photo_extensions, printable
 
 TICK = 1.0  # seconds between two looks whether folders are there
 _Identity = tuple[int, int]
@@ -39,7 +39,7 @@ def watch(collection: Collection, photos: Iterable[str | Path], *, exclude: Iter
     """
     import watchfiles  # here: only who watches needs it
 
-    watched = _Watched(collection, [Path(one) for one in photos], list(exclude), images_per_segment, progress, told)
+    watched = _Watched(collection, named_paths(photos), list(exclude), images_per_segment, progress, told)
     watched.require()
     stop = stop or threading.Event()
     while not stop.is_set():

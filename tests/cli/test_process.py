@@ -27,6 +27,37 @@ COMMANDS = ("open", "index", "search", "serve", "match", "explore", "duplicates"
             "demo", "train", "calibrate", "pairs", "codebook", "export")
 
 
+# --- arguments
+
+
+@pytest.mark.parametrize("words", [("remove", "x.delf", ""), ("index", "", "-o", "x.delf"), ("extract", "p", "-o", ""),
+                                   ("info", "")])
+def test_an_empty_argument_is_refused(delf: Run, words: tuple[str, ...], tmp_path: Path,
+                                      monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a variable that is not set: it would be the folder that one is in, of which all photos would be removed."""
+    monkeypatch.chdir(tmp_path)
+    delf(*words).failed("an argument is empty", code=2)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_address_without_a_cluster_says_what_to_do(delf: Run, tmp_path: Path) -> None:
+    delf("index", "s3://bucket/photos", "-o", tmp_path / "x.delf").failed("object storage", "--ray local", code=2)
+
+
+def test_what_strangers_have_named_does_not_reach_the_terminal_as_it_is(
+        delf: Run, make_stub: Any, draw: Callable[..., Path], tmp_path: Path) -> None:
+    stub = make_stub(name="model\x1b[31m\nimages 7")
+    stub.options.weird = "\x1b]0;title\x07"
+    draw("p/1.png", 1)
+    with Collection.create(tmp_path / "c.delf", stub) as collection:
+        collection.add(tmp_path / "p")
+    said = [delf("info", tmp_path / "c.delf"), delf("index", tmp_path / "p", "-o", tmp_path / "c.delf"),
+            delf("search", tmp_path / "c.delf", tmp_path / "p/1.png")]
+    assert not any("\x1b" in one.out + one.err or "\x07" in one.out + one.err for one in said)
+    assert r"model\x1b[31m\nimages 7" in said[0].ok()
+    said[1].failed(r"\x1b[31m")
+
+
 # --- help
 
 

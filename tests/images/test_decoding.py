@@ -390,7 +390,10 @@ def test_arrays(scene):
     assert np.array_equal(read_image(scene.astype(np.float32) / 255), scene)
     assert np.array_equal(read_image(scene.astype(np.float64) / 255), scene)
     assert np.array_equal(read_image(scene > 99), np.where(scene > 99, 255, 0))
-    assert np.array_equal(read_image(scene.astype(">u2") * 257), scene)
+    for order in "<>":
+        assert np.array_equal(read_image((scene.astype(np.uint16) * 257).astype(f"{order}u2")), scene)
+        assert np.array_equal(read_image((scene / 255).astype(f"{order}f4")), scene)
+    assert np.array_equal(read_image(grey.view(np.matrix)), np.repeat(grey[:, :, None], 3, axis=2))
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,9 @@ def test_crop_is_clipped_to_the_picture(scene):
         ((5, 5, 5, 9), "no area"),
         ((float("nan"), 0, 9, 9), "finite"),
         ((0, 0, float("inf"), 9), "finite"),
+        ("abcd", "four numbers"),
+        ((1, 2), "four numbers"),
+        ((1, 2, 3, None), "four numbers"),
     ],
 )
 def test_boxes_that_make_no_sense(scene, box, words):

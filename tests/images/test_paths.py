@@ -1,10 +1,11 @@
 import itertools
 import os
+from pathlib import Path
 
 import pytest
 
 from delf.errors import ImageError, OptionError
-from delf.images import PassedOver, display_path, find_images, photo_extensions
+from delf.images import PassedOver, display_path, find_images, named_paths, photo_extensions
 
 
 def touch(*paths):
@@ -279,6 +280,16 @@ def test_the_walk_is_lazy(tmp_path):
     assert [path.name for path in itertools.islice(walk, 1)] == ["1.jpg"]
     touch(tmp_path / "b" / "0.jpg")  # seen, since b has not been listed yet
     assert [path.name for path in walk] == ["0.jpg", "2.jpg"]
+
+
+def test_an_empty_path_is_not_the_folder_that_one_is_in(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "1.jpg").touch()
+    with pytest.raises(ImageError, match="A path is empty"):
+        find_images([".", ""])
+    with pytest.raises(ImageError, match="A path is empty"):
+        named_paths([""])
+    assert list(find_images(["."])) == [Path("1.jpg")]
 
 
 def test_display_path_is_one_printable_line():

@@ -43,6 +43,7 @@ from delf.files import locked_folder, write_atomically
 from delf.grouping import GroupOptions, PairOptions, Pairs, join_pairs, match_collection
 from delf.grouping.carrying import load_carried
 from delf.images import display_path, find_images
+from delf.settings import Options
 
 Progress = Callable[[int, int], None]
 NOTHING_ADDED = AddReport(0, 0, 0, (), False)
@@ -53,7 +54,7 @@ def ignored(done: int, total: int) -> None:
 
 
 @dataclass(frozen=True)
-class BuildOptions:
+class BuildOptions(Options):
     """How photos become groups."""
 
     pairs: PairOptions = field(default_factory=PairOptions)

@@ -20,6 +20,7 @@ from delf.errors import DelfError, OptionError
 from delf.extractors import Own, as_extractor
 from delf.grouping import PairOptions, Pairs, match_collection
 from delf.images import display_path
+from delf.settings import Options
 from delf.training.photos import LabelledPhoto, write_photos
 
 COLUMNS = ("file", "class", "why", "evidence", "partners", "likelier")
@@ -27,7 +28,7 @@ MOST = 5.0  # evidence of one pair, at most
 
 
 @dataclass(frozen=True)
-class CleanOptions:
+class CleanOptions(Options):
     """What stays.
 
     likely: the probability from which a pair of one class counts. A pair is evidence of -log(1 - probability); enough:

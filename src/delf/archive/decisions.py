@@ -149,7 +149,7 @@ def _text(path: Path) -> str:
     except FileNotFoundError:
         return ""
     except OSError as error:
-        raise DelfError(f"{display_path(path)} cannot be read ({error.strerror}): check what it is") from error
+        raise DelfError(f"{display_path(path)} cannot be read ({error.strerror or error}): check what it is") from error
 
 
 def _write(path: Path, text: str) -> None:

@@ -16,6 +16,7 @@ from delf.collection import Collection, Snapshot
 from delf.errors import DelfError, OptionError
 from delf.grouping import Pairs
 from delf.images import display_path
+from delf.settings import Options
 from delf.spreadsheets import read_sheet
 from delf.types import IntArray
 
@@ -24,7 +25,7 @@ NAMED = 3  # lines that a sentence names
 
 
 @dataclass(frozen=True)
-class PlaceOptions:
+class PlaceOptions(Options):
     """Which positions are one place, and how much they count.
 
     radius_km, minimum: as for `delf.archive.geography.dense_clusters`. crowd: photos at one very point from which that

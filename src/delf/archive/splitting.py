@@ -21,6 +21,7 @@ from delf.collection import Collection
 from delf.errors import DelfError, OptionError
 from delf.grouping.carrying import Carried, load_carried
 from delf.images import display_path
+from delf.settings import Options
 from delf.types import IntArray
 
 SETS = ("train", "val", "holdout", "index", "query", "unused")
@@ -30,7 +31,7 @@ LOOKED_AT = 20  # photos, for each query without an answer that is wanted
 
 
 @dataclass(frozen=True)
-class SplitOptions:
+class SplitOptions(Options):
     """How a data set is split.
 
     holdout, test: shares of the groups for validation (whole groups that no training sees) and for the index and the

@@ -22,6 +22,7 @@ from delf.index import HOW, Asmk, AsmkIndex, Codebook, ExactIndex
 from delf.index.asmk import Aggregate, Block
 from delf.methods import METHODS
 from delf.search import SearchEngine
+from delf.settings import Options
 from delf.types import Features, FloatArray, ImageArray, Matches
 from delf.verification import match_and_verify, match_features, single_threaded_products, verify
 
@@ -32,7 +33,7 @@ IMAGES = 2000  # images that ASMK* scores: the package asmk takes long to add mo
 
 
 @dataclass(frozen=True)
-class BenchmarkOptions:
+class BenchmarkOptions(Options):
     """rounds: how often each thing is timed. photos: how many are used, spread over the folder. stages: keys of
     `STAGES`.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from inspect import cleandoc
 from io import TextIOWrapper
 from pathlib import Path
@@ -15,6 +16,7 @@ from delf.cli.archive import build, clean, review, split
 from delf.cli.benchmark import benchmark
 from delf.cli.codebook import codebook
 from delf.cli.collections import info, search
+from delf.cli.console import shown
 from delf.cli.dataset import dataset
 from delf.cli.demo import demo
 from delf.cli.duplicates import duplicates
@@ -96,6 +98,7 @@ def _able_to_print(stream: TextIO | None) -> TextIO:
 def _run() -> int:
     """Run the command; whatever ends it early becomes a sentence and an exit code."""
     try:
+        _require_arguments(sys.argv[1:])
         app()
     except SystemExit as end:  # how the parser ends, well or not
         return _failed("interrupted", 130) if end.code == 130 else int(end.code or 0)
@@ -108,6 +111,13 @@ def _run() -> int:
     return 0
 
 
+def _require_arguments(words: Sequence[str]) -> None:
+    """Refuse an empty argument, which would name the folder that one is in: `delf remove places.delf "$UNSET"`."""
+    if "" in words:
+        raise OptionError("an argument is empty, as where a variable of the shell is not set: say . where this folder "
+                          "is meant, and leave out what is not")
+
+
 def _stopped(error: OSError) -> int:
     if isinstance(error, BrokenPipeError):  # the reader of our output has gone, as in `delf ... | head`
         return 1
@@ -115,5 +125,5 @@ def _stopped(error: OSError) -> int:
 
 
 def _failed(sentence: str, code: int) -> int:
-    print(f"delf: {sentence}", file=sys.stderr)
+    print(f"delf: {shown(sentence)}", file=sys.stderr)
     return code

@@ -28,6 +28,17 @@ def is_store(place: str) -> bool:
     return is_url(place) or (Path(place) / NAME).is_file()
 
 
+def refuse_addresses(photos: Sequence[str]) -> None:
+    """Raise an `OptionError` for addresses of object storage, which a collection on this machine does not read."""
+    from delf.cluster.locations import is_url
+    from delf.errors import OptionError
+
+    for one in photos:
+        if is_url(one) and not one.lower().startswith(("http://", "https://")):
+            raise OptionError(f"{one} is an address of object storage: photos there are read into a store, by --ray "
+                              "local and -o with the name of a new one")
+
+
 def index_into_store(place: str, photos: Sequence[str], exclude: Sequence[str], storage: str | None, ray: str | None,
                      refused: dict[str, bool], settings: list[str] | None, loaded_by: _LoadedBy, *, strict: bool,
                      json: bool, quiet: bool, **named: Any) -> None:
@@ -119,7 +130,7 @@ def _print_indexed(place: str, report: IndexReport, json: bool) -> None:
 def store_info(place: str, json: bool) -> None:
     """`delf info` of a store."""
     from delf.cluster import Store
-    from delf.images import display_path
+    from delf.images import display_path, printable
 
     manifest = Store.open(place).manifest
     storage = str((manifest.storage or {}).get("kind", "full"))
@@ -132,8 +143,8 @@ def store_info(place: str, json: bool) -> None:
         return
     print(f"{display_path(place)}: a store, version {manifest.version}: {counted(manifest.images, 'image')}, "
           f"{counted(manifest.features, 'feature')} in {counted(len(manifest.segments), 'segment')}")
-    print(f"model    {manifest.model['name']} ({manifest.model['fingerprint'][:12]})")
-    print("options  " + ", ".join(f"{key}={value}" for key, value in manifest.options.items()))
+    print(printable(f"model    {manifest.model['name']} ({manifest.model['fingerprint'][:12]})"))
+    print(printable("options  " + ", ".join(f"{key}={value}" for key, value in manifest.options.items())))
     print(f"storage  {storage}")
     print(f"words    {'those of the model' if words is None else words['name']}")
     print(f"bytes    {manifest.total_bytes:,} in all, {manifest.total_bytes // max(1, manifest.images):,} an image")

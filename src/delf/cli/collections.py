@@ -149,7 +149,7 @@ def info(collection: FolderOrStore, json: Json = False) -> None:
     """
     from delf.cli.cluster import is_store, store_info
     from delf.collection import Collection
-    from delf.images import display_path
+    from delf.images import display_path, printable
 
     if is_store(collection):
         store_info(collection, json)
@@ -169,10 +169,10 @@ def info(collection: FolderOrStore, json: Json = False) -> None:
         return
     print(f"{display_path(collection)}: {counted(facts['images'], 'image')} from {counted(facts['files'], 'file')}, "
           f"{counted(facts['features'], 'feature')} in {counted(facts['segments'], 'segment')}")
-    print(f"model    {about['model']['name']} ({about['model']['fingerprint'][:12]})")
-    print("options  " + ", ".join(f"{key}={value}" for key, value in about["options"].items()))
+    print(printable(f"model    {about['model']['name']} ({about['model']['fingerprint'][:12]})"))
+    print(printable("options  " + ", ".join(f"{key}={value}" for key, value in about["options"].items())))
     print(f"runtime  {facts['runtime'] or 'the model is not found by its name: give it with --model'}")
-    print(f"index    {facts['index']['kind']}: {facts['index']['reason']}")
+    print(printable(f"index    {facts['index']['kind']}: {facts['index']['reason']}"))
     print(f"storage  {facts['storage']}")
     print(f"bytes    {sum(sizes.values()):,} in all, {facts['bytes_per_image']:,} an image")
     for kind, size in sizes.items():

@@ -19,7 +19,16 @@ SHOWN = 10
 def say(text: str, quiet: bool = False) -> None:
     """A remark."""
     if not quiet:
-        print(text, file=sys.stderr)
+        print(shown(text), file=sys.stderr)
+
+
+def shown(text: str) -> str:
+    """A text as a terminal may have it: names in it, which strangers may have given, cannot move the cursor."""
+    if all(line.isprintable() for line in text.split("\n")):
+        return text
+    from delf.images import printable
+
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def print_json(value: Any) -> None:
@@ -48,7 +57,7 @@ def report_skipped(skipped: Sequence[str], strict: bool, noun: str = "file") -> 
         return
     print(f"Skipped {counted(len(skipped), noun)}:", file=sys.stderr)
     for sentence in skipped[:SHOWN]:
-        print(f"  {sentence}", file=sys.stderr)
+        print(f"  {shown(sentence)}", file=sys.stderr)
     if len(skipped) > SHOWN:
         print(f"  and {len(skipped) - SHOWN:,} more", file=sys.stderr)
     if strict:

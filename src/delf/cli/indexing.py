@@ -102,7 +102,7 @@ def index(
 
     Example: [bold]delf index https://example.org/iiif/book1/manifest.json -o archive.delf[/bold]
     """
-    from delf.cli.cluster import index_into_store, is_store
+    from delf.cli.cluster import index_into_store, is_store, refuse_addresses
     from delf.collection import STORAGES, Collection
     from delf.errors import OptionError
     from delf.images import find_images
@@ -119,6 +119,7 @@ def index(
                          (extractor, model, runtime, device, threads), strict=strict, json=json, quiet=quiet,
                          dimensions=dimensions, max_features=max_features, details=details)
         return
+    refuse_addresses(photos or [])
     folder = Path(output)
     if renew or not Collection.exists(folder):
         find_images(paths, exclude=exclude or ())  # raises for a missing file before anything is made

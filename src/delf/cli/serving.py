@@ -195,7 +195,7 @@ def _below(folder: Path | None, name: str) -> Path | None:
     try:
         (folder / name).mkdir(exist_ok=True)
     except OSError as error:
-        raise OptionError(f"the folder {display_path(folder / name)} cannot be made ({error.strerror}); make "
+        raise OptionError(f"the folder {display_path(folder / name)} cannot be made ({error.strerror or error}); make "
                           f"{display_path(folder)} first") from error
     return folder / name
 

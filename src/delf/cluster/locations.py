@@ -80,8 +80,10 @@ def local_path(text: str | os.PathLike[str]) -> Path | None:
     """The path that an address or a path means on this machine; None for object storage.
 
     Raises:
-        CollectionError: it is the address of a file, without a path.
+        CollectionError: it is empty, or the address of a file without a path.
     """
+    if not os.fspath(text):
+        raise CollectionError("a path is empty: give one, such as . for the folder that the program runs in")
     if not is_url(text):
         return Path(text)
     scheme, _, rest = str(text).partition("://")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from delf.errors import OptionError
+from delf.settings import Options
 
 
 def _cache() -> str:
@@ -14,7 +15,7 @@ def _cache() -> str:
 
 
 @dataclass(frozen=True)
-class FleetOptions:
+class FleetOptions(Options):
     """How a cluster holds and searches a store.
 
     replicas: number of machines that hold each segment.

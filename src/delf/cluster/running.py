@@ -20,6 +20,7 @@ from delf.cluster.listing import source_of
 from delf.cluster.pieces import Piece, PieceReport
 from delf.cluster.work import Job, UnreachableError, index_piece
 from delf.errors import DelfError, OptionError
+from delf.settings import Options
 
 TOLD_EVERY = 1.0  # seconds between two reports of progress by a worker
 HOPELESS = 24  # failures before the first finished piece, after which the photos cannot be the cause
@@ -27,7 +28,7 @@ ENOUGH = 3  # finished pieces from which the usual time of a piece is known
 
 
 @dataclass(frozen=True)
-class ClusterOptions:
+class ClusterOptions(Options):
     """How a job is distributed over a cluster.
 
     piece: photos in a piece, on average.

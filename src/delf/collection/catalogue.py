@@ -366,7 +366,7 @@ def _refuse_links(folder: Path) -> None:
     try:
         link = next((path for path in sorted(folder.iterdir()) if path.is_symlink()), None)
     except OSError as error:
-        raise CollectionError(f"{display_path(folder)} cannot be looked into ({error.strerror}); check its "
+        raise CollectionError(f"{display_path(folder)} cannot be looked into ({error.strerror or error}); check its "
                               "permissions") from error
     if link is not None:
         raise CollectionError(f"{display_path(link)} is a link, which may lead out of the collection; put what it "

@@ -22,7 +22,7 @@ from delf.collection.snapshot import Snapshot, read_snapshot
 from delf.collection.storage import Storage, chosen, require_storage
 from delf.errors import CollectionError, OptionError
 from delf.extractors import Own, as_extractor
-from delf.images import ImageSource, VideoOptions, display_path, find_images
+from delf.images import ImageSource, VideoOptions, display_path, find_images, named_paths
 from delf.images.frames import as_frame
 
 IMAGES_PER_SEGMENT = 512
@@ -208,7 +208,7 @@ class Collection(Reading):
             return self.add_photos(given, total=len(given), preview=preview, progress=progress,
                                    images_per_segment=images_per_segment)
         paths = cast("str | Path | Iterable[str | Path]", photos)
-        listed = [Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
+        listed = named_paths([paths] if isinstance(paths, str | Path) else paths)
         present = [path for path in listed if not (prune and self._is_forgotten(path))]
         patterns = [exclude] if isinstance(exclude, str) else list(exclude)
         find_images(present, exclude=patterns)  # raises for a missing path before anything is done
@@ -282,7 +282,7 @@ class Collection(Reading):
             yield
         except OSError as error:
             place = display_path(self.folder)
-            raise CollectionError(f"cannot write to {place} ({error.strerror}); {comfort}") from error
+            raise CollectionError(f"cannot write to {place} ({error.strerror or error}); {comfort}") from error
 
     def renew(self, extractor: Own, *, progress: Progress = silent, images_per_segment: int = IMAGES_PER_SEGMENT,
               prune: bool = False, storage: Storage | None = None) -> AddReport:
@@ -331,11 +331,12 @@ class Collection(Reading):
 
         Raises:
             CollectionError: the collection has no file at or below one of the paths; nothing is removed then.
+            ImageError: a path is empty.
         """
         with self.writing() as catalogue:
             files: dict[bytes, None] = {}
-            for path in [paths] if isinstance(paths, str | Path) else paths:
-                below = catalogue.files_below(file_key(Path(path)))
+            for path in named_paths([paths] if isinstance(paths, str | Path) else paths):
+                below = catalogue.files_below(file_key(path))
                 if not below:
                     raise CollectionError(f"{display_path(self.folder)} has no photo at or below {display_path(path)}; "
                                           "nothing was removed")

@@ -40,6 +40,7 @@ from delf.collection.packing import (
 from delf.collection.segment import CURE
 from delf.errors import CollectionError, OptionError
 from delf.images import display_path
+from delf.settings import Options
 from delf.types import Features, FloatArray, IntArray
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ WORTH = 1.25  # of 1,000 features, 640 and their codes leave four fifths of the 
 
 
 @dataclass(frozen=True)
-class CompactOptions:
+class CompactOptions(Options):
     """What compact storage keeps of an image.
 
     features: those with the best scores, so many. searched: the best of these, by which images are found, and all where

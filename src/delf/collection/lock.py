@@ -42,7 +42,7 @@ class WriterLock:
         try:
             stream = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666), "r+b")
         except OSError as error:
-            raise CollectionError(f"{display_path(self._folder)} cannot be written ({error.strerror}); "
+            raise CollectionError(f"{display_path(self._folder)} cannot be written ({error.strerror or error}); "
                                   "check its permissions, or use a copy") from error
         try:
             _lock(stream)

@@ -30,6 +30,7 @@ from urllib.parse import urlsplit
 from delf.datasets.registry import DatasetError
 from delf.files import publish, write_atomically
 from delf.images import display_path
+from delf.settings import Options
 
 Progress = Callable[[str, int, int | None], None]  # what is done, bytes so far, of how many if that is known
 SCHEMES = ("http", "https")
@@ -47,7 +48,7 @@ def silent(what: str, done: int, total: int | None) -> None:
 
 
 @dataclass(frozen=True)
-class DownloadOptions:
+class DownloadOptions(Options):
     """How patient a download is.
 
     timeout: seconds without a byte. retries: transfers in a row that bring nothing. backoff: seconds before the first
@@ -233,7 +234,7 @@ def _full_disk_explained(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        what = ("the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else f"{error.strerror}")
+        what = ("the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else f"{error.strerror or error}")
         raise DatasetError(f"{display_path(path)} cannot be written ({what}): free space or choose another folder, and "
                            "run the same command, which goes on from what has come") from error
 

@@ -106,7 +106,7 @@ def _explained(archive: Path, folder: Path) -> Iterator[None]:
             raise DatasetError(f"{display_path(archive)} is damaged or not an archive ({error}): delete it and get it "
                                "again") from error
         raise DatasetError(f"{display_path(archive)} could not be unpacked into {display_path(folder)} "
-                           f"({error.strerror})") from error
+                           f"({error.strerror or error})") from error
 
 
 # --- what may come out

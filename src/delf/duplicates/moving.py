@@ -201,7 +201,7 @@ def _move(keep: DuplicateFile, file: DuplicateFile, place: Path, move: Move,
         raise _Left(f"is left, since there is something of its name in {display_path(target.parent)}") from error
     except OSError as error:
         _take_back(place, move)
-        raise _Left(f"could not be moved ({error.strerror})") from error
+        raise _Left(f"could not be moved ({error.strerror or error})") from error
 
 
 def _checked(file: DuplicateFile, known: dict[Path, os.stat_result], subject: str = "") -> os.stat_result:
@@ -237,7 +237,7 @@ def _move_back(place: Path, move: Move) -> bool:
         move_file(target, move.source)
     except OSError as error:
         _take_back(place, move)
-        raise _Left(f"could not be moved back ({error.strerror})") from error
+        raise _Left(f"could not be moved back ({error.strerror or error})") from error
     return True
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from delf.errors import ModelError, OptionError
 from delf.features.pyramid import SMALLEST_SIDE
 from delf.runtimes import Runtime
+from delf.settings import Options
 
 SCALES = (0.25, 0.3536, 0.5, 0.7071, 1.0, 1.4142, 2.0)
 MOST_SCALES = 32
@@ -18,7 +19,7 @@ MOST_DETAILS = 65536
 
 
 @dataclass(frozen=True)
-class ExtractionOptions:
+class ExtractionOptions(Options):
     """How features are extracted. A model may carry other values than these (`ModelConfig.extraction`).
 
     scales: factors of the pyramid, relative to the image after `max_image_size` and `min_image_size`.

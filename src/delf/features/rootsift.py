@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from delf.errors import ImageError, OptionError
 from delf.images import ImageSource, limit_size, read_reduced, resize
 from delf.pools import Pool, available_cores
+from delf.settings import Options
 from delf.types import Features, FloatArray, ImageArray
 
 DIMENSIONS = 128
@@ -28,7 +29,7 @@ BYTES_PER_UNIT = 512.0  # as COLMAP stores them: few values are above a half, an
 
 
 @dataclass(frozen=True)
-class RootSiftOptions:
+class RootSiftOptions(Options):
     """Which features are found.
 
     max_features: the strongest so many. contrast, edge: thresholds as OpenCV has them; lower contrast and higher edge

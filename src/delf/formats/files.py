@@ -27,7 +27,7 @@ def read_bytes(path: Path) -> bytes:
                                 "one image take: check that it is the right file.")
             return stream.read(size)
     except OSError as error:
-        raise DelfError(f"{str(path)!r} cannot be read ({error.strerror}): check its permissions.") from error
+        raise DelfError(f"{str(path)!r} cannot be read ({error.strerror or error}): check its permissions.") from error
 
 
 def require_file(path: Path) -> None:

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 from delf.errors import OptionError
 from delf.grouping.store import Pairs
+from delf.settings import Options
 
 
 @dataclass(frozen=True)
-class DuplicateOptions:
+class DuplicateOptions(Options):
     """What counts as nearly the same picture: saved again, in another size, lighter, slightly cropped.
 
     share, area: as in `Pairs`, at least. displacement: as in `Pairs`, at most. sure: the least probability.

@@ -21,6 +21,7 @@ from delf.errors import OptionError
 from delf.grouping.copies import DuplicateOptions, near_duplicates, originals
 from delf.grouping.merging import Merging
 from delf.grouping.store import Pairs
+from delf.settings import Options
 from delf.types import IntArray
 
 Links = Iterable[tuple[int, int]]
@@ -28,7 +29,7 @@ TINY = 1e-9  # less evidence than any pair has; a probability of 1 is taken as o
 
 
 @dataclass(frozen=True)
-class GroupOptions:
+class GroupOptions(Options):
     """Which pairs join photos. Chosen on classes of landmarks (`benchmarks/CHOICES.md`).
 
     A pair of probability p is evidence of -log(1 - p), but at most `most`, and of nothing if p is below `likely`.

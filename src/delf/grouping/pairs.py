@@ -27,6 +27,7 @@ from delf.pair import image_match
 from delf.ranking import spanned_area
 from delf.retrieval import AsmkRetrieval, Retriever, open_retriever
 from delf.search import load_extractor
+from delf.settings import Options
 from delf.types import Features, ImageMatch, Matches, Verification
 from delf.verification import (
     DetailOptions,
@@ -43,7 +44,7 @@ FEWEST = 500  # images that a pair is judged among, at least: what joins pairs w
 
 
 @dataclass(frozen=True)
-class PairOptions:
+class PairOptions(Options):
     """How pairs are found.
 
     candidates: most candidates of each image that are verified.

@@ -25,6 +25,7 @@ from delf.datasets.download import SCHEMES, DownloadOptions, fetch_bytes, web_op
 from delf.datasets.registry import DatasetError
 from delf.errors import OptionError
 from delf.files import write_atomically
+from delf.settings import Options
 
 LONGEST = 2000  # characters of an address
 CACHE = "iiif"  # the folder of manifests in that of a collection
@@ -33,7 +34,7 @@ _READ = "!#$%&'()*+,/:;=?@[]~"  # characters of addresses that stay as they are
 
 
 @dataclass(frozen=True)
-class IiifOptions:
+class IiifOptions(Options):
     """How much is asked of a server, and how often.
 
     side: pixels of the longest side of pictures. preview: of the copies that are kept, to draw the evidence on. delay:

@@ -13,7 +13,15 @@ from delf.images.decoding import ImageOptions
 from delf.images.geometry import as_stored, crop, limit_size, parse_box, resize
 from delf.images.metadata import ImageMetadata
 from delf.images.passing import PassedOver, has_extra, is_video
-from delf.images.paths import IMAGE_EXTENSIONS, display_path, find_images, is_walked, photo_extensions, printable
+from delf.images.paths import (
+    IMAGE_EXTENSIONS,
+    display_path,
+    find_images,
+    is_walked,
+    named_paths,
+    photo_extensions,
+    printable,
+)
 from delf.images.reading import (
     ImageSource,
     LoadedImage,
@@ -52,6 +60,7 @@ __all__ = [
     "load",
     "load_ahead",
     "load_scenes",
+    "named_paths",
     "parse_box",
     "photo_extensions",
     "preview",

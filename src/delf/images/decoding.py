@@ -25,7 +25,7 @@ from typing import Any, cast
 
 from PIL import ExifTags, GifImagePlugin, Image, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
-from delf.errors import DelfError, ImageError
+from delf.errors import DelfError, ImageError, OptionError
 from delf.images.bmp import Bmp
 from delf.images.containers import jpeg_parts, png_parts
 from delf.images.geometry import limit_size
@@ -35,6 +35,7 @@ from delf.images.paths import printable
 from delf.images.pixels import upright_rgb
 from delf.images.raw import develop, is_raw, open_raw
 from delf.images.tiff import TiffPage, is_camera_raw, tiff_exif
+from delf.settings import Options
 from delf.types import ImageArray
 
 _Opener = Callable[[io.BytesIO, str], ImageFile.ImageFile]
@@ -63,7 +64,7 @@ _MARKER = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")
 
 
 @dataclass(frozen=True)
-class ImageOptions:
+class ImageOptions(Options):
     """Which images are accepted.
 
     max_pixels: most pixels (width x height), checked in the header before decoding, since a small file can claim any
@@ -81,6 +82,10 @@ class ImageOptions:
     max_bytes: int = 1 << 29
     min_side: int = 1
     raw: bool = True
+
+    def __post_init__(self) -> None:
+        if min(self.max_pixels, self.max_scaled_pixels, self.max_bytes, self.min_side) < 0:
+            raise OptionError("max_pixels, max_scaled_pixels, max_bytes and min_side must be 0 or more")
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,10 @@ def crop(image: ImageArray, box: Box) -> tuple[ImageArray, tuple[int, int]]:
 
 
 def _checked(box: Box) -> Box:
-    x1, y1, x2, y2 = (float(side) for side in box)
+    try:
+        x1, y1, x2, y2 = (float(side) for side in box)
+    except (TypeError, ValueError) as error:
+        raise OptionError(f"A box is four numbers (x1, y1, x2, y2) in pixels, not {box!r}.") from error
     if not all(math.isfinite(side) for side in (x1, y1, x2, y2)):
         raise OptionError(f"The sides of a box must be finite numbers, not {_text(box)}.")
     if x1 >= x2 or y1 >= y2:

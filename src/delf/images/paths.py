@@ -35,6 +35,14 @@ def photo_extensions(*, videos: bool = False) -> frozenset[str]:
     return IMAGE_EXTENSIONS | raw | (VIDEO_EXTENSIONS if videos and has_extra("video") else frozenset())
 
 
+def named_paths(given: Iterable[str | os.PathLike[str]]) -> list[Path]:
+    """Paths of what was given. Raises `ImageError` for an empty text, which would be the folder that one is in."""
+    named = list(given)
+    if not all(map(os.fspath, named)):
+        raise ImageError("A path is empty: give one, such as . for the folder that the program runs in.")
+    return [Path(one) for one in named]
+
+
 def display_path(path: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> str:
     r"""A path as printable text: a newline becomes `\n`, a byte that is not UTF-8 `\xff`.
 
@@ -84,7 +92,7 @@ def find_images(
     or raised where there is no `on_error`. A missing root raises `ImageError` at once, and an empty pattern
     `OptionError`, before anything is yielded.
     """
-    paths = [Path(root) for root in roots]
+    paths = named_paths(roots)
     for path in paths:
         _require_existing(path)
     wanted = photo_extensions() if extensions is None else extensions
@@ -208,7 +216,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _report(folder: str | Path, error: OSError, on_error: _OnError | None) -> None:
-    problem = ImageError(f"The folder {display_path(folder)} cannot be read ({error.strerror}), so its "
+    problem = ImageError(f"The folder {display_path(folder)} cannot be read ({error.strerror or error}), so its "
                          "images are missing: change its permissions or leave it out.")
     if on_error is None:
         raise problem from error

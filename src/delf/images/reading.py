@@ -256,6 +256,8 @@ def _from_pillow(image: Image.Image, options: ImageOptions) -> ImageArray:
 
 
 def _from_array(array: NDArray[Any], options: ImageOptions) -> ImageArray:
+    array = np.asarray(array)  # a matrix, whose parts are never less than two-dimensional, is one as well
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)  # as files have them
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
         raise ImageError(f"An array of shape {array.shape} is not an image: give (H, W), (H, W, 3) or "
                          "(H, W, 4).")

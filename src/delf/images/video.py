@@ -27,6 +27,7 @@ from delf.images.metadata import ImageMetadata, film_metadata
 from delf.images.passing import has_extra
 from delf.images.paths import display_path, printable
 from delf.images.sources import open_regular
+from delf.settings import Options
 from delf.types import FloatArray, ImageArray
 
 _FORMATS = "mov,matroska,avi,mpegts,mpeg,mpegvideo,asf,flv,ogg,m4v,h264,hevc"
@@ -42,7 +43,7 @@ _DEFAULT_IMAGES = ImageOptions()
 
 
 @dataclass(frozen=True)
-class VideoOptions:
+class VideoOptions(Options):
     """Which frames of a video are taken: the first one, each in which the view has become another one and is at rest,
     and one now and then.
 

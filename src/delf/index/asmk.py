@@ -33,6 +33,7 @@ from delf.index.scanning import Wanted, scan_for
 from delf.index.storage import ArrayFile
 from delf.index.words import Codebook
 from delf.pools import Pool, available_cores
+from delf.settings import Options
 from delf.types import Box, FloatArray, IntArray
 
 KIND = "asmk"
@@ -49,7 +50,7 @@ _Answer = TypeVar("_Answer")
 
 
 @dataclass(frozen=True)
-class AsmkOptions:
+class AsmkOptions(Options):
     """How images are aggregated and compared.
 
     assignments: words to which each feature of a query is assigned; database features have their nearest word.

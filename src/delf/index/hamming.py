@@ -30,6 +30,7 @@ from delf.index.bits import as_integers, ones
 from delf.index.lists import LEAST_RARITY, Entries, SignatureLists, blocks_of, parts, with_words, writing_lists
 from delf.index.storage import ArrayFile
 from delf.index.words import Codebook
+from delf.settings import Options
 from delf.types import FloatArray, IntArray
 
 KIND = "hamming"
@@ -40,7 +41,7 @@ _Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class HammingOptions:
+class HammingOptions(Options):
     """How features are matched and images compared.
 
     assignments: words to which each feature of a query is assigned; database features have their nearest word.

@@ -30,6 +30,7 @@ from delf.index.contract import Index, Mask, Quantiser, best, rescored
 from delf.index.exact import checked
 from delf.index.filling import Spill, spilling
 from delf.index.storage import PAGE, ArrayFile, ArrayWriter, InFile
+from delf.settings import Options
 from delf.types import FloatArray, IntArray, Neighbours
 
 faiss: Any = _faiss  # its type stubs do not know what its Python layer adds
@@ -42,7 +43,7 @@ POINTS_PER_WORD = 39  # fewer make faiss warn that a centroid is badly estimated
 
 
 @dataclass(frozen=True)
-class IvfPqOptions:
+class IvfPqOptions(Options):
     """How to quantise and how far to search.
 
     words: of the coarse quantiser; None takes 4 sqrt(N), and no more than the sample can teach.

@@ -45,6 +45,7 @@ from delf.index.kdtrees import Forest
 from delf.index.packing import numbers_at, packed_bytes, put, run
 from delf.index.products import Products, Reduction
 from delf.index.storage import ArrayFile, ArrayWriter, InFile, Layout
+from delf.settings import Options
 from delf.types import FloatArray, IntArray, Neighbours
 
 faiss: Any = _faiss
@@ -59,7 +60,7 @@ RANGES = {"words": (1, 2**24), "segments": (1, 4096), "bits": (1, 8), "assignmen
 
 
 @dataclass(frozen=True)
-class LopqOptions:
+class LopqOptions(Options):
     """How to quantise, and how far to search.
 
     words: words of the coarse quantiser; None takes 4 sqrt(N), at most 8192, and no more than the sample teaches.

@@ -90,7 +90,7 @@ class ArrayFile:
                 page = stream.read(PAGE)
                 size = stream.seek(0, os.SEEK_END)
         except OSError as error:
-            raise CollectionError(f"The index file {path} cannot be read ({error.strerror}); "
+            raise CollectionError(f"The index file {path} cannot be read ({error.strerror or error}); "
                                   "build the index again.") from None
         file = cls(path, _header(page, path))
         if file.fields.get("kind") != kind:
@@ -119,7 +119,7 @@ class ArrayFile:
         try:
             return _mapped(self.path, PAGE, self.integer("bytes"), "r")
         except OSError as error:
-            raise self.damaged(f"it cannot be mapped ({error.strerror})") from None
+            raise self.damaged(f"it cannot be mapped ({error.strerror or error})") from None
 
     def array(self, dtype: DTypeLike, columns: int) -> NDArray[Any]:
         """Everything after the header as rows of `columns` numbers, memory-mapped."""

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from delf.errors import CollectionError, OptionError
 from delf.index.storage import ArrayFile, ArrayWriter
+from delf.settings import Options
 from delf.types import FloatArray, IntArray
 
 faiss: Any = _faiss  # its type stubs do not know what its Python layer adds
@@ -37,7 +38,7 @@ RANGES = {"words": (1, 2**24), "iterations": (1, 1000), "seed": (0, 2**31 - 1)}
 
 
 @dataclass(frozen=True)
-class CodebookOptions:
+class CodebookOptions(Options):
     """How words are learnt.
 
     words: W, or fewer if the sample cannot teach so many: one for every 16 descriptors.

@@ -87,7 +87,7 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise ModelError(f"{path} cannot be read ({error.strerror}); check its permissions") from error
+        raise ModelError(f"{path} cannot be read ({error.strerror or error}); check its permissions") from error
 
 
 def _is_digest(data: bytes, value: int, end: int) -> bool:

@@ -69,7 +69,7 @@ def _loaded(onnx: Any, path: Path) -> Any:
             raise ModelError(f"{path} has {sizes:,} bytes, and {LARGEST:,} is the most that an ONNX file may have here")
         model = onnx.load(path, load_external_data=False)
     except OSError as error:
-        raise ModelError(f"{path} cannot be read ({error.strerror}); check the path") from error
+        raise ModelError(f"{path} cannot be read ({error.strerror or error}); check the path") from error
     except ModelError:
         raise
     except Exception as error:

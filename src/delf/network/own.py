@@ -23,6 +23,7 @@ from delf.models.layouts import OpenLayout
 from delf.network.placing import MAPS, Placing, as_map
 from delf.network.probing import Found, Progress, probe
 from delf.network.trunk import Trunk, load_published
+from delf.settings import Options
 
 TOLERANCE = 0.25  # of a stride: how far from what is said a cell may lie
 UNSURE = 0.5  # the same where a place is not exact: convolutions may have learnt to look aside
@@ -30,7 +31,7 @@ NEAR = 0.125  # of a stride: how near to one of the usual places a cell must lie
 
 
 @dataclass(frozen=True)
-class TrunkOptions:
+class TrunkOptions(Options):
     """What is said of a network; what is not is measured. It is given normalised pictures, (B, 3, H, W) float32.
 
     name: what the model calls it. stride: pixels from cell to cell. channels: of the map.

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from delf.errors import OptionError
+from delf.settings import Options
 from delf.types import FloatArray, IntArray
 
 BLOCK = 1024  # vectors that are augmented at a time
@@ -33,7 +34,7 @@ class Rows(Protocol):
 
 
 @dataclass(frozen=True)
-class RerankOptions:
+class RerankOptions(Options):
     """Re-ranking by refined descriptors, with the values of Shao et al. (ICCV 2023).
 
     depth: M, how many of the best images are re-ranked. neighbours: K, how many descriptors refine each one, itself

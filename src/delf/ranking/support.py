@@ -16,13 +16,14 @@ from delf.errors import OptionError
 from delf.ranking.distinct import Counts
 from delf.ranking.order import confirmed
 from delf.ranking.votes import Candidates
+from delf.settings import Options
 from delf.types import FloatArray, IntArray
 
 _Weights = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class SupportOptions:
+class SupportOptions(Options):
     """How much confirmed images support others.
 
     images: most supporters. gain: the weight of the support, compared with the score of the query itself. inliers:

@@ -26,6 +26,7 @@ from delf.report.evidence import (
     printable,
 )
 from delf.report.layout import Layout, Panel, arrange
+from delf.settings import Options
 from delf.types import Box, Features, ImageArray, ImageMatch
 from delf.verdicts import NO_MATCH, NOT_EXAMINED, PERHAPS, SAME, Verdicts
 
@@ -42,7 +43,7 @@ SUBPIXEL_BITS = 4  # cv2 takes coordinates as integers with this many fractional
 
 
 @dataclass(frozen=True)
-class DrawingOptions:
+class DrawingOptions(Options):
     """max_width, max_height: of the pictures, in pixels, the caption not counted. max_lines: inliers drawn.
 
     patch: diameter of the circle of a feature of scale 1, in pixels of the original (`draw_keypoints`).

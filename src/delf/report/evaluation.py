@@ -16,6 +16,7 @@ from delf.report.charts import Bar, Curve, bar_chart, curve_chart
 from delf.report.evidence import counted
 from delf.report.html import ReportEntry, ReportOptions, query_photo, result_card
 from delf.report.page import GONE, Pictures, document, lines, text
+from delf.settings import Options
 from delf.types import Box, ImageArray, Result, SearchResult
 
 FATES = ("found", "ranked below", "not verified", "not matched", "not retrieved")
@@ -93,7 +94,7 @@ class EvaluationPage:
 
 
 @dataclass(frozen=True)
-class EvaluationPageOptions:
+class EvaluationPageOptions(Options):
     """How much the page shows.
 
     queries: how many of the worst queries, with pictures. slowest: rows of the table of slowest queries. wrong, missed,

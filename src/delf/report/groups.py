@@ -12,6 +12,7 @@ from delf.report.charts import Place, map_chart
 from delf.report.evidence import counted, moment
 from delf.report.figure import Photo, embedded, match_figure
 from delf.report.page import GONE, LEFT_OUT, Pictures, document, lines, size_of, tail, text
+from delf.settings import Options
 from delf.types import ImageArray, ImageMatch
 
 
@@ -52,7 +53,7 @@ class GroupEntry:
 
 
 @dataclass(frozen=True)
-class GroupsOptions:
+class GroupsOptions(Options):
     """What the page shows, and how large it may get.
 
     groups: most sections; further groups are only counted. photos: most cards of a group; further photos are listed by

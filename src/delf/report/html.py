@@ -19,6 +19,7 @@ from delf.report.evidence import corners, counted, duration, percent
 from delf.report.figure import Photo, embedded, match_figure, polygon
 from delf.report.layout import Panel
 from delf.report.page import GONE, LEFT_OUT, Pictures, document, lines, size_of, tail, text
+from delf.settings import Options
 from delf.types import Box, ImageArray, Result, SearchResult
 from delf.verdicts import HEADLINES, NO_MATCH, NOT_EXAMINED, PERHAPS, SAME, similarity
 
@@ -45,7 +46,7 @@ class ReportEntry:
 
 
 @dataclass(frozen=True)
-class ReportOptions:
+class ReportOptions(Options):
     """What the page shows, and how large it may get.
 
     results_per_query: cards of each query. evidence_per_query: cards that open to show the matched points. lines: most

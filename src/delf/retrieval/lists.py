@@ -105,7 +105,7 @@ def _made(maker: Maker[L], segment: Segment, path: Path, elsewhere: _Elsewhere) 
         return maker.build(_codes(segment), elsewhere.path(), _words(segment, maker.codebook))
     except OSError as error:
         raise CollectionError(f"the lists of visual words of {segment.folder} can be written neither there nor to "
-                              f"a temporary folder ({error.strerror}); make room on the disk") from error
+                              f"a temporary folder ({error.strerror or error}); make room on the disk") from error
 
 
 def _codes(segment: Segment) -> Iterator[Codes]:

@@ -13,11 +13,12 @@ from delf.errors import OptionError
 from delf.indexing import open_index
 from delf.ranking import Candidates, count_votes
 from delf.retrieval.contract import Alive, Mask, Retriever
+from delf.settings import Options
 from delf.types import Features, FloatArray, IntArray, Neighbours
 
 
 @dataclass(frozen=True)
-class VoteOptions:
+class VoteOptions(Options):
     """Votes of neighbours, as in the paper.
 
     neighbours: K, the stored features for which each query feature votes. power: see `ranking.count_votes`.

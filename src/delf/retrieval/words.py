@@ -16,6 +16,7 @@ from delf.index.storage import ArrayFile
 from delf.index.words import KIND, Codebook, CodebookOptions, read_header
 from delf.indexing import training_sample
 from delf.models import PACKAGED
+from delf.settings import Options
 from delf.types import FloatArray
 
 SUFFIX = ".words"
@@ -23,7 +24,7 @@ GROWTH = 4  # a codebook is learnt again when the collection could teach this ma
 
 
 @dataclass(frozen=True)
-class WordOptions:
+class WordOptions(Options):
     """Where visual words come from.
 
     file: a codebook that `delf codebook` has made; by default the one beside the model file. learn: how words are

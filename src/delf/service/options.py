@@ -9,6 +9,7 @@ from pathlib import Path
 
 from delf.errors import OptionError
 from delf.images import ImageOptions
+from delf.settings import Options
 
 SHORTEST_TOKEN = 16  # characters: a shorter one can be found by trying
 _LONGEST_SHARED = 366 * 86_400.0  # seconds
@@ -17,7 +18,7 @@ _MAKE_TOKEN = "python -c 'import secrets; print(secrets.token_urlsafe())'"
 
 
 @dataclass(frozen=True)
-class ServiceOptions:
+class ServiceOptions(Options):
     """How a service is run.
 
     token: what a client must show to add and remove photos; without one nobody may. uploads: the folder that added

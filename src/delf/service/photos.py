@@ -16,7 +16,7 @@ from delf.service import pictures, schemas, writing
 from delf.service.core import API, Service, Shared
 from delf.service.forms import parsed_metadata
 from delf.service.library import Photo, State
-from delf.service.originals import original_of
+from delf.service.originals import original_of, takes_range
 from delf.service.problems import Problem
 from delf.service.queries import require_file
 from delf.service.schemas import (
@@ -147,14 +147,17 @@ async def _picture(request: Request, service: Service, id: str, side: int) -> Re
 
 
 @router.get("/{id}/original", response_class=Response, responses={
-    200: {"content": {"application/octet-stream": {}}}, **errors(403, 404, 410, 422, 429, 503)})
+    200: {"content": {"application/octet-stream": {}}}, **errors(403, 404, 410, 416, 422, 429, 503)})
 async def original(request: Request, service: Shared, id: Id) -> Response:
     """The file of a photo as it is, with all that is in it, where the service gives originals out."""
     if not service.options.gives_originals:
         raise Problem(403, "originals", "this service gives out new pictures only, not the files of photos: start it "
                                         "with --originals to give these out, too")
     name, (file, kind) = await service.read(service.drawing, request, lambda _, state: _original(state.photo(id)))
-    return FileResponse(file, media_type=kind, filename=name, content_disposition_type="inline",
+    status = await asyncio.to_thread(file.stat)
+    if not takes_range(request.headers, status.st_size):
+        request.scope["headers"] = [(name, value) for name, value in request.scope["headers"] if name != b"range"]
+    return FileResponse(file, stat_result=status, media_type=kind, filename=name, content_disposition_type="inline",
                         headers={"Cache-Control": ASK_AGAIN})
 
 

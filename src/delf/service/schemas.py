@@ -64,8 +64,8 @@ BoxOfMap = Annotated[str | None, Query(
     max_length=200, description="The part of the map to show: south,west,north,east in degrees, by default "
                                 "all of it.", examples=["41.8,12.4,42.0,12.6"])]
 Zoom = Annotated[int, Query(
-    ge=0, le=CLOSEST, description="The zoom of the map, on which the world is 256 pixels wide at 0 and twice as wide with each "
-                                  "step.")]
+    ge=0, le=CLOSEST, description="The zoom of the map, on which the world is 256 pixels wide at 0 and twice as wide "
+                                  "with each step.")]
 Side = Annotated[int, Query(ge=16, le=2048, description="The longer side, in pixels.")]
 
 

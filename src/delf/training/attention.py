@@ -20,6 +20,7 @@ from delf.network.heads import Attention
 from delf.network.model import DelfModel
 from delf.network.resnet import fold_batch_norm
 from delf.network.trunk import Trunk
+from delf.settings import Options
 from delf.training.classification import LabelledCrops, classification_losses
 from delf.training.engine import Part
 from delf.training.photos import LabelledPhoto, PhotoCache, Sampler
@@ -28,7 +29,7 @@ SCALES = (0.25, 0.3536, 0.5, 0.7072, 1.0)
 
 
 @dataclass(frozen=True)
-class AttentionOptions:
+class AttentionOptions(Options):
     """side, crop, power: as in classification. scales: one is drawn for each mini-batch, and its crops are reduced by
     it. crops: different crops of a photo at each scale. hidden: channels between the two convolutions.
     memory: bytes of feature maps that are kept, in half precision.

@@ -27,6 +27,7 @@ from delf.files import replacing
 from delf.ranking.confidence import DETAILS, EVIDENCE, INTERCEPT, WORDS, probability
 from delf.retrieval.words import has_words
 from delf.search import SearchEngine
+from delf.settings import Options
 from delf.training.overlaid import others_of, overlaid_samples
 from delf.training.photos import LabelledPhoto, of_split
 from delf.types import Result
@@ -39,7 +40,7 @@ COLUMNS = ("probability", "right", "samples")  # of `reliability.csv`
 
 
 @dataclass(frozen=True)
-class CalibrationOptions:
+class CalibrationOptions(Options):
     """sizes: of the simulated collections. queries: of all, at most. draws: collections of each size for a query.
     method: of search, where the model has no visual words yet; by_words: where it has. overlays: whether pairs with
     overlays are among the samples; a search by words has none.

@@ -19,13 +19,14 @@ from delf.errors import DelfError
 from delf.network.model import DelfModel
 from delf.network.resnet import fold_batch_norm
 from delf.network.trunk import Trunk
+from delf.settings import Options
 from delf.training.engine import Part
 from delf.training.photos import LabelledPhoto, PhotoCache, Sampler, centre_square, of_split
 from delf.types import ImageArray
 
 
 @dataclass(frozen=True)
-class ClassificationOptions:
+class ClassificationOptions(Options):
     """side: of the square, pixels. crop: of the random part of it that is seen. power: as of `photos.Sampler`."""
 
     side: int = 250

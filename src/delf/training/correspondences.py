@@ -23,6 +23,7 @@ from torch import Tensor
 from delf.errors import DelfError, OptionError
 from delf.files import replacing
 from delf.network.model import DelfModel
+from delf.settings import Options
 from delf.training.describer import Describer
 from delf.training.engine import Part
 from delf.training.photos import LabelledPhoto, PhotoCache, readable
@@ -34,7 +35,7 @@ NEGATIVES = ("points", "dense")
 
 
 @dataclass(frozen=True)
-class CorrespondenceOptions:
+class CorrespondenceOptions(Options):
     """What a batch of correspondences is, and how it is learnt from.
 
     photo_pairs are drawn by class, so that no two of a batch show the same landmark.

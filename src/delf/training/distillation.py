@@ -24,6 +24,7 @@ from delf.images import resize
 from delf.network.heads import Attention
 from delf.network.lowrank import begin_from
 from delf.network.model import DelfModel
+from delf.settings import Options
 from delf.training.describer import Describer
 from delf.training.engine import Part
 from delf.training.photos import LabelledPhoto, PhotoCache, of_split
@@ -37,7 +38,7 @@ TRUSTED = 1  # cells from the border of a crop on, where the zeros beyond it are
 
 
 @dataclass(frozen=True)
-class DistillationOptions:
+class DistillationOptions(Options):
     """What is learnt of a teacher.
 
     begin: a model by name or file to go on from; "" for one that begins with the weights of its teacher.

@@ -23,6 +23,7 @@ from torch import Tensor, distributed, nn
 
 from delf.errors import DelfError, OptionError
 from delf.files import replacing
+from delf.settings import Options
 from delf.training.logs import MetricLog
 
 Batch = TypeVar("Batch")
@@ -34,7 +35,7 @@ LEARNT_AFTER = 200  # steps, by when the loss must have left that of guessing
 
 
 @dataclass(frozen=True)
-class LoopOptions:
+class LoopOptions(Options):
     """How a stage is trained, whatever it is.
 
     steps: mini-batches in all. batch: items of a mini-batch, over all processes.

@@ -20,6 +20,7 @@ from delf.features import Delf, ExtractionOptions
 from delf.images import read_image
 from delf.models import PCA
 from delf.network.model import DelfModel
+from delf.settings import Options
 from delf.training.extraction import extractor_of
 from delf.types import FloatArray, ImageArray
 
@@ -27,7 +28,7 @@ WHAT_IS_SEEN = ("scales", "max_image_size", "length_weight")  # options of extra
 
 
 @dataclass(frozen=True)
-class FinishOptions:
+class FinishOptions(Options):
     """How a model is finished.
 
     photos: how many, drawn at random. dimensions: components that are kept; extraction may use fewer of them.

@@ -21,13 +21,14 @@ from delf.network.heads import Attention, Autoencoder, GeM
 from delf.network.model import DelfModel
 from delf.network.resnet import fold_batch_norm, unfold_batch_norm
 from delf.network.trunk import Trunk
+from delf.settings import Options
 from delf.training.classification import LabelledBatch, LabelledCrops
 from delf.training.engine import Part
 from delf.training.photos import LabelledPhoto, PhotoCache
 
 
 @dataclass(frozen=True)
-class JointOptions:
+class JointOptions(Options):
     """side, crop, power: as in classification. global_dimensions: of the global descriptor. dimensions: of the local
     ones. margin (radians), scale: of ArcFace. conv5: pool conv5, whose weights the trunk must then have.
     attention_weight, reconstruction_weight: of these losses beside the global one.

@@ -16,6 +16,7 @@ import numpy as np
 from delf.errors import DelfError, ImageError
 from delf.features import Delf
 from delf.images import read_image
+from delf.settings import Options
 from delf.training.correspondences import Correspondences
 from delf.training.photos import LabelledPhoto
 from delf.types import Features, FloatArray, IntArray
@@ -23,7 +24,7 @@ from delf.verification import VerificationOptions, match_features, verify
 
 
 @dataclass(frozen=True)
-class PairOptions:
+class PairOptions(Options):
     """Which pairs are tried and kept.
 
     tries: pairs of photos of one class, drawn at random where there are more. minimum_inliers: of a pair that is kept.

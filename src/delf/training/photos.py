@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from delf.errors import DelfError, ImageError, OptionError
 from delf.files import replacing
 from delf.images import find_images, read_image, resize
+from delf.settings import Options
 from delf.spreadsheets import read_sheet
 from delf.types import ImageArray
 
@@ -38,7 +39,7 @@ class LabelledPhoto:
 
 
 @dataclass(frozen=True)
-class SplitOptions:
+class SplitOptions(Options):
     """Which photos of the classes are used, and how those without a split get one: by a hash of their names, so that it
     never changes when photos are added.
 

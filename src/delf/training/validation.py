@@ -13,11 +13,12 @@ from delf.features import Delf
 from delf.images import read_image
 from delf.index import ExactIndex
 from delf.ranking import count_votes
+from delf.settings import Options
 from delf.training.photos import LabelledPhoto
 
 
 @dataclass(frozen=True)
-class RetrievalOptions:
+class RetrievalOptions(Options):
     """every: one photo in so many is a query, besides being searched. neighbours: of each of its features."""
 
     every: int = 3

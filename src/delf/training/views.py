@@ -9,11 +9,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from delf.settings import Options
 from delf.types import FloatArray, ImageArray
 
 
 @dataclass(frozen=True)
-class ViewOptions:
+class ViewOptions(Options):
     """How much views differ.
 
     side: of the square view, in pixels. scales: of its pixels to the photo's, log-uniform between the two.

@@ -15,6 +15,7 @@ from delf.images import read_image
 from delf.models import Whitening
 from delf.network.heads import GeM
 from delf.network.model import DelfModel
+from delf.settings import Options
 from delf.training.extraction import extractor_of
 from delf.training.finish import principal
 from delf.training.photos import LabelledPhoto
@@ -22,7 +23,7 @@ from delf.types import FloatArray, ImageArray, IntArray
 
 
 @dataclass(frozen=True)
-class WhiteningOptions:
+class WhiteningOptions(Options):
     """How a whitening is learnt, as it was best on classes that no training saw (`benchmarks/global_choice.py`).
 
     photos: how many, drawn at random. partners: photos of its class that each is paired with, at most.

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from delf.settings import Options
 from delf.types import Features, Verification
 from delf.verification.geometry import VerificationOptions, verify
 from delf.verification.matching import MatchingOptions, match_features
 
 
 @dataclass(frozen=True)
-class DetailOptions:
+class DetailOptions(Options):
     """How details are matched and verified: mutual neighbours that pass Lowe's test, and a homography of fewer pixels.
 
     The figures are those that RootSIFT is mostly used with; they were not chosen on anything here.

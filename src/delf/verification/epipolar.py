@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from delf.errors import OptionError
+from delf.settings import Options
 from delf.types import Features, IntArray, Matches
 from delf.verification.plane import Correspondences, Estimate, Points, plausible, spread, square
 
@@ -26,7 +27,7 @@ Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class EpipolarOptions:
+class EpipolarOptions(Options):
     """How a fundamental matrix is estimated.
 
     threshold: how far a point may lie from its line, in pixels of a photo whose longest side is 1024; it grows in
@@ -47,6 +48,9 @@ class EpipolarOptions:
         if self.minimum_inliers < 8:
             raise OptionError(f"The option minimum_inliers must be 8 or more, not {self.minimum_inliers}: seven "
                               "matches always fit a fundamental matrix.")
+        if not (1 <= self.iterations <= 1_000_000 and 0.0 < self.confidence < 1.0 and 0 <= self.seed < 2**31):
+            raise OptionError("The option iterations must be 1 to 1000000, confidence between 0 and 1, and seed 0 or "
+                              "more.")
 
 
 def epipolar(query: Features, database: Features, matches: Matches,

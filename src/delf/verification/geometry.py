@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from delf.errors import OptionError
+from delf.settings import Options
 from delf.types import Features, IntArray, Matches, Verification
 from delf.verification.epipolar import with_depth
 from delf.verification.matching import ordered
@@ -28,7 +29,7 @@ REFINEMENTS = 10  # rounds of fitting a homography to its inliers; they have gro
 
 
 @dataclass(frozen=True)
-class VerificationOptions:
+class VerificationOptions(Options):
     """How a transform is estimated and what agrees with it.
 
     verifier: a key of `VERIFIERS`. threshold: pixels of a database image whose longest side is 1024; for a

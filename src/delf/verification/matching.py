@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from delf.errors import OptionError
+from delf.settings import Options
 from delf.types import Features, FloatArray, IntArray, Matches
 
 METHODS = ("mutual", "nearest")
@@ -17,7 +18,7 @@ _held = threading.local()
 
 
 @dataclass(frozen=True)
-class MatchingOptions:
+class MatchingOptions(Options):
     """What counts as a tentative match.
 
     method: "mutual" takes pairs that are each other's nearest neighbour, so every feature appears once;

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from delf.errors import OptionError
+from delf.settings import Options
 from delf.types import Features, IntArray, Matches, Verification
 from delf.verification.placement import ANCHORS, Axis, Patch, Place, Size, anchored, mostly_pasted, pasted, width
 from delf.verification.plane import Points, angle, transformed
@@ -32,7 +33,7 @@ MOST = 3  # features that a part must have for anything to be said of it, where 
 
 
 @dataclass(frozen=True)
-class OverlayOptions:
+class OverlayOptions(Options):
     """When agreement counts as an overlay. The figures were chosen in `benchmarks/CHOICES.md`, "Overlays".
 
     minimum: inliers; fewer are not looked at. agreement: share of the inliers that must lie at the same place of both

@@ -16,13 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from delf.errors import OptionError
+from delf.settings import Options
 from delf.types import Features, IntArray, Verification
 
 Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class RecurrenceOptions:
+class RecurrenceOptions(Options):
     """When a spot of a picture counts as an overlay. Chosen in `benchmarks/CHOICES.md`, "Overlays that recur".
 
     images: an overlay must have been found at the spot with at least so many other images.

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from delf.errors import OptionError
+from delf.settings import Options
 from delf.types import Features, Verification
 from delf.verification.geometry import VerificationOptions, verify
 from delf.verification.matching import MatchingOptions, match_features
 
 
 @dataclass(frozen=True)
-class ScreeningOptions:
+class ScreeningOptions(Options):
     """How a first look decides whether all features of an image are examined.
 
     features: how many of the best features of each image the first look uses. verifier, iterations: those of the first

@@ -130,7 +130,7 @@ def _read(path: Path, offset: int, size: int | None, most: int) -> bytes:
     except DelfError as error:
         raise ModelError(f"{error} The variables of a SavedModel lie in files that belong together.") from error
     except OSError as error:
-        raise ModelError(f"{str(path)!r} cannot be read ({error.strerror}); check its permissions") from error
+        raise ModelError(f"{str(path)!r} cannot be read ({error.strerror or error}); check its permissions") from error
 
 
 @contextlib.contextmanager

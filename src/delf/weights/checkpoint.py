@@ -120,7 +120,7 @@ def sha256(path: Path) -> str:
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
-        raise ModelError(f"{str(path)!r} cannot be read ({error.strerror}); check its permissions") from error
+        raise ModelError(f"{str(path)!r} cannot be read ({error.strerror or error}); check its permissions") from error
 
 
 def _flat(found: Mapping[Any, Any], prefix: str = "", depth: int = 2) -> Iterable[tuple[str, Tensor]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from delf.models import PCA, ModelConfig, Whitening
+from delf.settings import Options
 from delf.types import FloatArray
 
 
@@ -21,7 +22,7 @@ class ImportedModel:
 
 
 @dataclass(frozen=True)
-class ImportOptions:
+class ImportOptions(Options):
     """What a checkpoint does not say by itself.
 
     config: the `DelfConfig` with which a model of TensorFlow is used.

@@ -152,7 +152,7 @@ def _read_config(path: Path) -> _Said:
         _require_known(message, local, parameters or Message())
         ExtractionOptions(**extraction)
     except OSError as error:
-        raise ModelError(f"{str(path)!r} cannot be read ({error.strerror}); check its permissions") from error
+        raise ModelError(f"{str(path)!r} cannot be read ({error.strerror or error}); check its permissions") from error
     except ValueError as error:
         raise ModelError(f"{str(path)!r} cannot be used as a configuration of DELF: {str(error)[:300]}. Correct it, or "
                          "get another one") from error
