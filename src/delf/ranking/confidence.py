@@ -22,7 +22,7 @@ BACKGROUND = 0.9  # share of the images that are less similar by words than thos
 _FLOOR = 0.0003  # of similarities by words, below which differences are chance
 _USUAL = (20, 0.0008)  # so many images of such a similarity, as wrong images of held-out classes have; not tuned
 SMALLEST = 10  # images of the smallest collection that a probability by words is fitted for
-LARGEST = 1000  # and of the largest: among more, what they cost is in the similarities that one is judged beside
+LARGEST = 500  # that count as so many: what more cost is in the similarities that one is judged beside
 DETAILS = "details"  # log(1 + details that agree beyond those that chance gives): of images that have details
 INTERCEPT = "intercept"
 # Of a model that carries none of its own: a logistic fit of the inlier count alone, on pairs with 15 inliers or more.
