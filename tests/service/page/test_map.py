@@ -56,6 +56,11 @@ def test_a_circle_lists_its_photos_and_back_comes_back(look: Any, travelled: Any
 def test_the_map_by_keyboard_on_a_phone_in_the_dark(look: Any, travelled: Any) -> None:
     one = look(phone=True, colours="dark", url=travelled.url).start("?map=45,14,5")
     expect(one.page.locator("#map .cell")).to_have_count(2)
+    expect(one.page.locator("#map-all")).to_be_hidden()
+    one.page.goto(f"{one.url}/?map=0,0,9")
+    expect(one.page.locator("#map-said")).to_contain_text("0 of 3 photos on this part of the map.")
+    one.page.get_by_role("button", name="Show all of them").click()
+    expect(one.page.locator("#map .cell")).to_have_count(2)
     one.fits()
     one.at_rest()
     one.accessible()

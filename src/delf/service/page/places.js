@@ -23,6 +23,7 @@ export class Places {
     this.work = null; // what is awaited
     this.found = null; // what the service has said
     arrowKeys($("map"), ".cell");
+    $("map-all").addEventListener("click", () => this.zoomTo(this.found.box));
     // A map that is hidden keeps its size, and so its place.
     new ResizeObserver(() => $("map").clientWidth && this.map?.invalidateSize()).observe($("map"));
   }
@@ -73,6 +74,7 @@ export class Places {
     const [L] = loaded;
     const [south, west, north, east] = this.found.box;
     if (!this.map) {
+      $("map").classList.add("plot");
       this.map = ground(loaded, $("map"), [[south, west], [north, east]]);
       this.cells = L.layerGroup().addTo(this.map);
       if (this.map.getZoom() > STREET) this.map.setZoom(STREET, { animate: false });
@@ -93,7 +95,7 @@ export class Places {
   }
 
   zoomTo([south, west, north, east]) {
-    this.map?.fitBounds([[south, west], [north, east]], { padding: [48, 48], maxZoom: Math.max(STREET, this.map.getZoom()) });
+    this.map?.fitBounds([[south, west], [north, east]], { padding: [48, 48], maxZoom: STREET });
   }
 
   async count(box, zoom) {
@@ -148,6 +150,7 @@ export class Places {
 
   say() {
     const { total, placed, inside } = this.found;
+    $("map-all").hidden = inside === placed;
     const without = total - placed;
     const none = without === 1 ? "One photo does not say where it was taken." : `${counted(without, "photo")} do not say where they were taken.`;
     const shown = inside === placed ? `${counted(placed, "photo")} on the map.` : `${inside.toLocaleString("en")} of ${counted(placed, "photo")} on this part of the map.`;
