@@ -157,7 +157,7 @@ def show(rows: Sequence[Row]) -> None:
     best = {id(row) for row in front(rows)}
     print("| words / root of N | words | found by | probes | recall@60 | inliers | mAP | ms of words | ms | bytes |\n"
           + "|---" * 10 + "|")
-    for row in rows:
+    for row in sorted(rows, key=lambda row: row["factor"]):
         if row["coarse"] != "flat" and id(row) not in best:
             continue
         mark = "**" if id(row) in best else ""
