@@ -1,20 +1,28 @@
 """Training on groups that `delf dataset build` finds, beside training on the true labels of the same photos.
 
-    python benchmarks/holdout.py --manifest MANIFEST.csv --pairs verified.csv --most 18 --others 60 -o runs/judge
-    python benchmarks/found_groups.py MANIFEST.csv [MORE.csv] --start TRUNK.safetensors --judge runs/judge \\
-        [--without "ie_tower_*"] [--most 8] [--seeds 0 1] [--folder runs/found]
+    python benchmarks/holdout.py --manifest MANIFEST.csv --pairs verified.csv --others 100 -o runs/judge
+    delf index runs/judge/images -o runs/judge.delf
+    python benchmarks/found_groups.py MANIFEST.csv [MORE.csv] --whitening runs/judge runs/judge.delf
+    python benchmarks/holdout.py --manifest MANIFEST.csv --pairs verified.csv --most 18 --others 60 -o runs/few
+    python benchmarks/found_groups.py MANIFEST.csv [MORE.csv] --attention runs/few --start TRUNK.safetensors
+
+    more options: [--without "ie_tower_*"] [--most 8] [--seeds 0 1] [--folder runs/found]
 
 A manifest has `file,class,split`. The photos of its held-out classes are left out: they judge. Of each other class at
-most so many photos are taken, by a hash of their names, and `build` gets them without a label. Then a model is trained
-by one recipe (`ablation/found.toml`: attention, on the frozen ImageNet trunk), in as many steps of as many photos,
+most so many photos are taken, by a hash of their names, and `build` gets them without a label. Then the same is learnt
+from each of these, at the same cost:
 
-- on the groups that were found, each a class, of three different photos or more,
-- on the same photos with their true classes,
-- on all photos with their true classes,
+- the groups that were found, each a class, of three different photos or more,
+- the same photos with their true classes,
+- all photos with their true classes.
 
-and the model without training chooses features by their norm. Judged is mAP Easy / Medium / Hard by votes, without
-verification, with 300 features of a photo, on the folder that `holdout.py` makes. "worse" is how often the mean over
-queries, drawn anew (1,000 times), is below that of the groups for Medium. What is there already is not done again.
+`--whitening` learns the whitening of the packaged model's global descriptor, as `delf train` does
+(`delf.training.whitening`), from five draws of pairs of one class, and ranks by it; a PCA of all photos knows no class.
+`--attention` trains the paper's second stage on the frozen ImageNet trunk (`ablation/found.toml`), as many steps of as
+many crops each, and ranks by votes, with 300 features of a photo; the model without training chooses by their norm.
+
+Judged is mAP Easy / Medium / Hard on the folder that `holdout.py` makes. "worse" is how often the mean over queries,
+drawn anew (1,000 times), is below that of the groups for Medium. What was trained already is not trained again.
 """
 
 from __future__ import annotations
@@ -33,21 +41,29 @@ from holdout import number
 from numpy.typing import NDArray
 from quality import SHARED, progress
 
-from delf.archive import build_dataset, read_photos
+from delf import Collection
+from delf.archive import build_dataset, collection_of, read_photos
 from delf.archive.splitting import POSITIVE
 from delf.evaluate import evaluate_folder
-from delf.evaluation import read_ground_truth, read_ranking, score_ranks
+from delf.evaluation import Scores, read_ground_truth, read_ranking, score_ranks
 from delf.features import Delf
+from delf.features.pooling import whiten
+from delf.models import Whitening
 from delf.network.export import export_onnx
 from delf.network.model import DelfModel
+from delf.training.finish import principal
 from delf.training.photos import LabelledPhoto, write_photos
 from delf.training.recipe import Recipe, train_model
+from delf.training.whitening import WhiteningOptions, discriminative, same_class_pairs
+from delf.types import FloatArray
 
 RECIPE = Path(__file__).parent / "ablation" / "found.toml"
 MINIMUM = 3  # different photos of a group that is learnt from, as `delf dataset split` has it
 FEATURES, SCALES = 300, (0.25, 0.3536, 0.5, 0.7071, 1.0)
 FOUND = "found groups"
+DRAWS, SHRINKAGE = 5, WhiteningOptions().shrinkage
 Labels = dict[Path, str]
+Found = dict[str, list[Scores]]
 
 
 def main() -> None:
@@ -55,7 +71,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("manifests", type=Path, nargs="+", metavar="MANIFEST.csv", help="file,class,split")
     parser.add_argument("--start", type=Path, default=SHARED / "weights" / "resnet18_imagenet_to_layer3.safetensors")
-    parser.add_argument("--judge", type=Path, required=True, help="a folder that holdout.py has made")
+    parser.add_argument("--whitening", type=Path, nargs=2, metavar=("JUDGE", "COLLECTION"),
+                        help="a folder that holdout.py has made, and a collection of its images")
+    parser.add_argument("--attention", type=Path, metavar="JUDGE", help="a folder that holdout.py has made")
     parser.add_argument("--without", nargs="*", default=[], help="classes that are left out, with * for any letters")
     parser.add_argument("--most", type=int, default=8, help="photos of a class")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
@@ -72,10 +90,15 @@ def main() -> None:
     sets = {FOUND: found, "true classes of these photos": {path: labels[path] for path in found},
             "true classes": labels}
     print_groups(found, labels)
-    rankings = {"no training": [judged("untrained", {}, 0, arguments)]}
-    for name, some in sets.items():
-        rankings[name] = [judged(name.replace(" ", "-"), some, seed, arguments) for seed in arguments.seeds]
-    print_scores(rankings, sets, arguments.judge)
+    if arguments.whitening:
+        print_scores(whitened(sets, arguments.folder / "landmarks", *arguments.whitening), sets)
+    if arguments.attention:
+        files = {"no training": [judged("untrained", {}, 0, arguments)]}
+        for name, some in sets.items():
+            files[name] = [judged(name.replace(" ", "-"), some, seed, arguments) for seed in arguments.seeds]
+        truth = read_ground_truth(arguments.attention / "gnd.json")
+        print_scores({name: [score_ranks(read_ranking(file, truth).ranks, truth) for file in some]
+                      for name, some in files.items()}, sets)
 
 
 def chosen(manifests: list[Path], without: list[str], most: int) -> Labels:
@@ -109,6 +132,37 @@ def print_groups(found: Labels, labels: Labels) -> None:
           "of the pairs in a group are of one class")
 
 
+def whitened(sets: dict[str, Labels], landmarks: Path, judge: Path, described: Path) -> Found:
+    """The scores of global descriptors, as they are and with what is learnt of them."""
+    truth, files = read_ground_truth(judge / "gnd.json"), {path.stem: path for path in (judge / "images").iterdir()}
+    with Collection.open(described) as collection:
+        queries, database = (vectors_of(collection, [files[name] for name in names or ()])
+                             for names in (truth.queries, truth.images))
+    with Collection.open(collection_of(landmarks)) as collection:
+        learnt = {name: (vectors_of(collection, list(some)), list(some.values())) for name, some in sets.items()}
+
+    def scored(mean: FloatArray, projection: FloatArray) -> Scores:
+        ends = Whitening(mean, projection, np.zeros(1, np.float32))
+        similarities = whiten(queries, ends) @ whiten(database, ends).T
+        return score_ranks(list(np.argsort(-similarities, axis=1, kind="stable")), truth)
+
+    every, size = learnt["true classes"][0].astype(np.float64), queries.shape[1]
+    axes, variances = principal(np.cov(every.T), size)
+    mean = every.mean(axis=0).astype(np.float32)
+    found = {"no training": [scored(np.zeros(size, np.float32), np.eye(size, dtype=np.float32))],
+             "no classes, a PCA": [scored(mean, axes / np.sqrt(variances + SHRINKAGE * variances.mean())[:, None])]}
+    for name, (vectors, labels) in learnt.items():
+        found[name] = [scored(*discriminative(vectors, same_class_pairs(
+            labels, WhiteningOptions().partners, np.random.default_rng(draw)), SHRINKAGE)) for draw in range(DRAWS)]
+    return found
+
+
+def vectors_of(collection: Collection, files: list[Path]) -> FloatArray:
+    """(N, G) the stored global descriptors of photos."""
+    ordinals = [collection.snapshot.ordinal_of(file) for file in files]
+    return collection.global_descriptors()[[ordinal for ordinal in ordinals if ordinal is not None]]
+
+
 def judged(name: str, labels: Labels, seed: int, arguments: argparse.Namespace) -> Path:
     """The file of rankings of a model, trained on labels (or not, where there are none)."""
     model = Path(arguments.folder / f"{name}-{seed}.safetensors")
@@ -125,16 +179,13 @@ def judged(name: str, labels: Labels, seed: int, arguments: argparse.Namespace) 
         export_onnx(DelfModel.from_pretrained(model), exact)
     if not ranking.is_file():
         extractor = Delf.load(exact, threads=1, max_features=FEATURES, scales=SCALES, details=None)
-        evaluate_folder(arguments.judge, extractor, method="delf-votes", save_predictions=ranking,
+        evaluate_folder(arguments.attention, extractor, method="delf-votes", save_predictions=ranking,
                         extracting=progress(f"{name} photos"), searching=progress(f"{name} queries"))
     return ranking
 
 
-def print_scores(rankings: dict[str, list[Path]], sets: dict[str, Labels], judge: Path) -> None:
-    """A line for each set of labels: the mean over seeds."""
-    truth = read_ground_truth(judge / "gnd.json")
-    scores = {name: [score_ranks(read_ranking(file, truth).ranks, truth) for file in files]
-              for name, files in rankings.items()}
+def print_scores(scores: Found, sets: dict[str, Labels]) -> None:
+    """A line for each set of labels: the mean over seeds, or draws."""
     medium = {name: np.array([one.ap["medium"] for one in some], np.float64).mean(axis=0)
               for name, some in scores.items()}
     print("learnt from                   photos  classes  E / M / H            each seed (M)  worse")
