@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from inspect import cleandoc
 from io import TextIOWrapper
 from pathlib import Path
@@ -77,7 +80,8 @@ for group in (app, colmap, dataset, weights):
 def main() -> None:
     """Run the command line; the entry point of the `delf` script."""
     sys.stdout, sys.stderr = _able_to_print(sys.stdout), _able_to_print(sys.stderr)
-    code = _run()
+    with _ended_as_by_ctrl_c():
+        code = _run()
     try:
         sys.stdout.flush()
     except OSError as error:
@@ -85,6 +89,23 @@ def main() -> None:
             os.dup2(nowhere.fileno(), sys.stdout.fileno())
         code = code or _stopped(error)
     sys.exit(code)
+
+
+@contextmanager
+def _ended_as_by_ctrl_c() -> Iterator[None]:
+    """Have SIGTERM, by which systems end what runs, do what Ctrl-C does: what is done so far is stored."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _able_to_print(stream: TextIO | None) -> TextIO:
