@@ -347,9 +347,9 @@ def exists(folder: Path) -> bool:
 
 
 def _missing(folder: Path) -> CollectionError:
-    name = display_path(folder)
     if folder.is_file():
-        return CollectionError(f"{name} is not a collection: it is a file, and a collection is a folder; name that")
+        return CollectionError(f"{display_path(folder)} is a file, and a collection is a folder; name that")
+    name = display_path(folder)
     if (folder / "segments").is_dir() and not (folder / "manifest.json").exists():
         return CollectionError(f"{name} has the segments of a collection, and no {NAME}: put a copy of that back, or "
                                "index the photos again into a new collection")
@@ -374,8 +374,8 @@ def _refuse_links(folder: Path) -> None:
 
 
 def _say(connection: sqlite3.Connection, about: Mapping[str, Any]) -> None:
-    connection.executemany("INSERT OR REPLACE INTO about VALUES (?, ?)",
-                           [(key, json.dumps(value, sort_keys=True)) for key, value in about.items()])
+    rows = [(key, json.dumps(value, sort_keys=True)) for key, value in about.items()]
+    connection.executemany("INSERT OR REPLACE INTO about VALUES (?, ?)", rows)
 
 
 def _forget(connection: sqlite3.Connection, paths: Iterable[bytes]) -> None:
@@ -391,13 +391,11 @@ def _forget_metadata(connection: sqlite3.Connection, segment: int) -> None:
 def _forget_segment(connection: sqlite3.Connection, segment: int) -> None:
     """Its files must be gone before."""
     connection.execute("DELETE FROM removed WHERE image IN (SELECT id FROM images WHERE segment = ?)", (segment,))
-    for table in ("images", "indexes"):
-        connection.execute(f"DELETE FROM {table} WHERE segment = ?", (segment,))
-    connection.execute("DELETE FROM segments WHERE id = ?", (segment,))
+    for table, column in (("images", "segment"), ("indexes", "segment"), ("segments", "id")):
+        connection.execute(f"DELETE FROM {table} WHERE {column} = ?", (segment,))
 
 
 def _store_files(connection: sqlite3.Connection, files: Iterable[tuple[FileRecord, int]]) -> None:
-    connection.executemany("INSERT INTO files VALUES (?, ?, ?, ?, ?) ON CONFLICT (path) DO UPDATE SET "
-                           "shown = excluded.shown, size = excluded.size, mtime_ns = excluded.mtime_ns, "
-                           "image = excluded.image",
+    connection.executemany("INSERT INTO files VALUES (?, ?, ?, ?, ?) ON CONFLICT (path) DO UPDATE SET shown = "
+                           "excluded.shown, size = excluded.size, mtime_ns = excluded.mtime_ns, image = excluded.image",
                            ((file.path, file.shown, file.size, file.mtime_ns, image) for file, image in files))
