@@ -16,7 +16,7 @@ from delf.collection import AddReport, Collection
 from delf.collection.lock import WriterLock
 from delf.errors import ImageError
 from delf.images import find_images, is_walked
-from delf.watching import _Watched, watch
+from delf.watching import watch
 
 pytest.importorskip("watchfiles", reason="needs watchfiles, which a plain install has")
 Draw = Callable[..., Path]
@@ -113,25 +113,6 @@ def test_another_writer_is_waited_for(watched: Any, draw: Draw, tmp_path: Path) 
         draw("photos/b.png", 2)
         one.until(lambda: any("is looked at again when that is done" in sentence for sentence in one.told))
     one.until_there("a.png", "b.png")
-
-
-def test_a_folder_that_has_come_is_looked_at_twice(tmp_path: Path, make_stub: Any, draw: Draw) -> None:
-    """The system may watch it only when there is something in it already."""
-    folder = draw("photos/a.png", 1).parent
-    with Collection.create(tmp_path / "places.delf", make_stub()) as collection:
-        watched = _Watched(collection, [folder], [], 512, lambda done, total: None, pytest.fail)
-        first = watched.look()
-        (folder / "new").mkdir()
-        watched.note([folder / "new"])
-        assert watched.look() is None
-        draw("photos/new/b.png", 2)
-        second = watched.look()
-        assert first and second and (first.added, second.added) == (1, 1)
-        draw("photos/new/c.png", 3)
-        assert watched.look() is None, "until the system says so"
-        watched.note([folder / "new"])
-        third = watched.look()
-        assert third and third.added == 1
 
 
 def test_what_was_never_there_is_told(tmp_path: Path, make_stub: Any, draw: Draw) -> None:

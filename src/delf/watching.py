@@ -75,7 +75,6 @@ class _Watched:
         self._given = {Path(os.path.abspath(one)): one for one in photos}  # noqa: PTH100 (resolve would follow links)
         self._seen = {root: _identity(root) for root in self._given}
         self._changed: set[Path] = set()
-        self._again: set[Path] = set()  # folders that are looked at for the second time
         self._first = True
         self._waiting = False  # for another process that writes
 
@@ -109,7 +108,7 @@ class _Watched:
         """Do what is to be done; None where nothing was."""
         paths = list(self._given.values()) if self._first else self._meant()
         if not paths:
-            self._changed, self._again = set(), set()
+            self._changed.clear()
             return None
         try:
             report = self._collection.add(paths, prune=True, exclude=self._patterns(),
@@ -126,9 +125,7 @@ class _Watched:
                 raise
             return None
         first, self._first, self._waiting = self._first, False, False
-        # What is written into a new folder before the system watches it as well is told by nobody.
-        self._again = {path for path in self._changed if path.is_dir()} - self._again
-        self._changed = set(self._again)
+        self._changed.clear()
         return report if first or report.added + report.moved + report.pruned + report.duplicates else None
 
     def _meant(self) -> list[Path]:

@@ -98,7 +98,9 @@ class Served(Asked):
 
 
 class Hosted(Asked):
-    """A service in this process, which begins in no time."""
+    """A service in this process, which begins in no time. lasting: whether it serves more than the test at hand."""
+
+    lasting = False
 
     def __init__(self, app: Any, options: Any = None) -> None:
         """options: of the service, whose limits on connections hold."""
@@ -245,17 +247,32 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
 
 
 @pytest.fixture(scope="session")
-def hosted() -> Iterator[Callable[..., Hosted]]:
-    """Answers by an application in this process."""
-    running: list[Hosted] = []
+def running() -> Iterator[list[Hosted]]:
+    """The services in this process."""
+    started: list[Hosted] = []
+    yield started
+    for one in started:
+        one.stop()
 
+
+@pytest.fixture(scope="session")
+def hosted(running: list[Hosted]) -> Callable[..., Hosted]:
+    """Answers by an application in this process."""
     def start(app: Any, options: Any = None) -> Hosted:
         running.append(Hosted(app, options))
         return running[-1]
 
-    yield start
-    for one in running:
+    return start
+
+
+@pytest.fixture(autouse=True)
+def services_end_with_their_test(running: list[Hosted]) -> Iterator[None]:
+    """Each looks at its collection all the time. Those of fixtures for several tests are there before."""
+    before = list(running)
+    yield
+    for one in [one for one in running if one not in before and not one.lasting]:
         one.stop()
+        running.remove(one)
 
 
 @pytest.fixture(scope="session")

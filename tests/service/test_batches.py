@@ -267,8 +267,8 @@ def test_the_asynchronous_client_cancels_its_jobs(stubbed: Any, held: Any, draw:
     async def scene() -> None:
         async with AsyncClient(stubbed.url, token=token) as client:
             task = asyncio.create_task(client.add_many([photo]))
-            while not stubbed.http.get("/api/v1/jobs").json()["jobs"]:
-                await asyncio.sleep(0.02)
+            while 'route="/api/v1/jobs/{id}"' not in stubbed.http.get("/metrics").text:
+                await asyncio.sleep(0.02)  # until it knows of its job, for which it asks
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task

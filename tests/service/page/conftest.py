@@ -104,7 +104,9 @@ def places(copied: Any, photos: Path, extractor: Any, tmp_path_factory: pytest.T
 @pytest.fixture(scope="session")
 def served(hosted_on: Any, places: Path) -> Any:
     """A service on `places`."""
-    return hosted_on(places, ["delf-asmk", "delf", "asmk"])
+    one = hosted_on(places, ["delf-asmk", "delf", "asmk"])
+    one.lasting = True  # whichever test asks for it first
+    return one
 
 
 @pytest.fixture(scope="session")
