@@ -37,7 +37,8 @@ class TrunkLayout:
 
     width: channels of conv2. ranks: of convolutions that are two each, to so many channels and from these: of the first
     one, and of both of each unit in turn; empty where they are whole. joined: channels in which conv3 and conv4 are
-    joined at a stride of 8; 0 where local features come from conv4 itself. strided_last: whether it is the last unit of
+    joined at a stride of 8; 0 where local features come from conv4 itself. refined: the rank of both convolutions of a
+    unit behind the joined map; 0 where there is none. strided_last: whether it is the last unit of
     conv2, conv3 and conv4 that halves the map, as in TF-Slim, and not the first of conv3, conv4 and conv5, as in
     torchvision. strided_first: whether the first convolution of a bottleneck has its stride, as in Keras and Caffe, and
     not the one in its middle. stages: how many there are up to the map of local features, which is conv4 as a rule, and
@@ -49,6 +50,7 @@ class TrunkLayout:
     width: int = 64
     ranks: tuple[int, ...] = ()
     joined: int = 0
+    refined: int = 0
     strided_last: bool = False
     strided_first: bool = False
     stages: int = 3
@@ -85,7 +87,8 @@ class TrunkLayout:
                 layers += [(1, first, 0), (3, middle, 1), (1, 1, 0)] if self.bottleneck else [(3, step, 1), (3, 1, 1)]
         if self.joined:
             # Of conv4 a joined cell sees the cell that it lies in and one beside it, on one side or the other.
-            layers.append((3, 1, 1))
+            # The two convolutions behind it, of half the stride, see as far as a single one of conv4's.
+            layers += [(3, 1, 1)] * (2 if self.refined else 1)
         return tuple(layers)
 
 
@@ -187,7 +190,7 @@ TRUNKS: dict[str, Layout] = {
     "resnet34": TrunkLayout((3, 4, 6, 3), bottleneck=False),
     "resnet50": TrunkLayout((3, 4, 6, 3), bottleneck=True),
     "resnet101": TrunkLayout((3, 4, 23, 3), bottleneck=True),
-    "lowrank18": TrunkLayout((2, 2, 2, 2), bottleneck=False, joined=128,
+    "lowrank18": TrunkLayout((2, 2, 2, 2), bottleneck=False, joined=128, refined=48,
                              ranks=(16, 16, 16, 24, 24, 56, 48, 48, 40, 88, 72, 64, 80)),
     "slim50": TrunkLayout((3, 4, 6, 3), bottleneck=True, strided_last=True),
     "slim101": TrunkLayout((3, 4, 23, 3), bottleneck=True, strided_last=True),

@@ -3,16 +3,20 @@ the photo at twice its size, for a fraction of the work.
 
 Coarse features know what a place is, fine ones where it is: joining them is the idea of feature pyramids (Lin et al.,
 CVPR 2017). Each cell of conv4 gives the four cells of stride 8 below it by a linear map of its own for each (the
-sub-pixel convolution of Shi et al., CVPR 2016); what conv3 says is added, and each channel is smoothed by itself.
+sub-pixel convolution of Shi et al., CVPR 2016); what conv3 says is added, and each channel is smoothed by itself. A
+residual unit of the ResNet's own kind may follow, whose neighbours are 8 pixels apart, as those of the ResNet's conv4
+are on the photo at twice its size.
 """
 
 from __future__ import annotations
+
+from typing import cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from delf.models import resnet_layout
-from delf.network.resnet import ResNetTrunk
+from delf.network.resnet import BasicBlock, ResNetTrunk
 
 
 class JoinedTrunk(ResNetTrunk):
@@ -34,6 +38,9 @@ class JoinedTrunk(ResNetTrunk):
         self.bn_join = nn.BatchNorm2d(joined)
         self.conv_out = nn.Conv2d(joined, layout.channels, 1, bias=False)
         self.bn_out = nn.BatchNorm2d(layout.channels)
+        self.refine: nn.Module = nn.Identity()
+        if layout.refined:
+            self.refine = BasicBlock(layout.channels, layout.channels, 1, ranks=(layout.refined, layout.refined))
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) normalised images -> (B, C, ceil(H / 8), ceil(W / 8)) features."""
@@ -43,7 +50,8 @@ class JoinedTrunk(ResNetTrunk):
         # conv4 has a cell more than half as many where their number is odd.
         spread = F.pixel_shuffle(coarse, 2)[:, :, : fine.shape[2], : fine.shape[3]]
         joined = self.relu(self.bn_fine(self.conv_fine(fine)) + spread)
-        return self.relu(self.bn_out(self.conv_out(self.relu(self.bn_join(self.conv_join(joined))))))
+        joined = self.relu(self.bn_out(self.conv_out(self.relu(self.bn_join(self.conv_join(joined))))))
+        return cast(Tensor, self.refine(joined))
 
 
 def resnet_of(name: str, *, conv5: bool = False, padding: str = "torch") -> ResNetTrunk:

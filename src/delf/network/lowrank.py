@@ -106,6 +106,8 @@ def _begin_join(trunk: JoinedTrunk, given: Sequence[Tensor], wanted: Sequence[Te
     trunk.conv_join.weight[:, :, 1:, 1:] = 0.25
     trunk.conv_out.weight.copy_(axes[:, :, None, None])
     trunk.bn_out.bias.copy_(mean - axes @ shift)
+    if isinstance(trunk.refine, BasicBlock):
+        nn.init.zeros_(trunk.refine.conv2.weight)  # adds nothing before it is learnt
 
 
 def _rows(feature_map: Tensor) -> Tensor:
