@@ -616,3 +616,17 @@ def test_photos_of_different_things_do_not_match(extractor: Any, queries: Any, p
     assert pair.probability < MATCH_PROBABILITY
     with pytest.raises(ImageError, match=r"nothing\.jpg"):
         match(photos / "gravel.jpg", photos / "nothing.jpg", extractor)
+
+
+def test_the_light_model_brings_its_words(half_size: Path, queries: Any, tmp_path: Path) -> None:
+    """So that it learns none of a dozen photos, and finds what they show (`test_packaged_files_in_8_bits` has all)."""
+    light = Delf.load("delf-lite", threads=1)
+    assert (light.stride, light.options.scales[-1]) == (8, 1.0)
+    with Collection.create(tmp_path / "light.delf", light) as made:
+        made.add([half_size])
+        engine = SearchEngine(made, light)
+        assert not engine.retriever.learnt
+        answer = engine.search(queries["rocket"].path, top=1)
+        assert answer.match
+        assert Path(answer.results[0].image).name in {Path(photo).name for photo in queries["rocket"].transforms}
+        assert not engine.search(np.full((200, 300, 3), 120, np.uint8)).match

@@ -56,9 +56,11 @@ def test_no_processor_cuts_off_a_sum(name: str | None, quantised: Path) -> None:
     graph = onnx.load(quantised if name is None else find_model(name).require("onnx")).graph
     stored = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
     made_by = {output: node for node in graph.node for output in node.output}
-    weights = [stored[made_by[node.input[1]].input[0]] for node in graph.node
-               if node.op_type == "Conv" and node.name.startswith("/trunk/")]
-    assert len(weights) == 15
+    convolutions = [node for node in graph.node if node.op_type == "Conv" and node.name.startswith("/trunk/")]
+    weights = [stored[made_by[node.input[1]].input[0]] for node in convolutions
+               if node.input[1] in made_by]
+    of_single_channels = 1 if name == "delf-lite-int8" else 0  # see below
+    assert len(weights) == len(convolutions) - of_single_channels >= 15
     for one in weights:
         assert one.dtype == np.int8
         largest = np.sort(np.abs(one.reshape(len(one), -1).astype(np.int64)), axis=1)[:, -2:]
