@@ -29,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from delf.collection import Collection, Snapshot
+from delf.collection.packing import FULL
 from delf.index import HOW, Asmk, scanning
 from delf.index.asmk import Aggregate, Block
 from delf.index.lists import SignatureLists
@@ -92,6 +93,7 @@ class MadeSegment:
     folder: Path
     photos: Snapshot
     sources: IntArray
+    packing = FULL
 
     @property
     def images(self) -> int:

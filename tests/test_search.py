@@ -119,7 +119,7 @@ def test_the_transform_maps_the_query_to_the_photo(answers: Any, queries: Any, n
 def test_a_query_that_lies_turned_is_seen_better_by_a_second_look(engine: SearchEngine, queries: Any) -> None:
     upright = read_image(queries["coins"].path)
     lying = np.ascontiguousarray(np.rot90(upright))
-    never_sure = replace(METHODS[DEFAULT_METHOD], minimum_probability=1.1, details=None)
+    never_sure = replace(METHODS[DEFAULT_METHOD], minimum_probability=1.0, details=None)
     engine = SearchEngine(engine.collection, engine.extractor, options=never_sure)
     first = engine.search_features(engine.extract(lying))
     answer = engine.search(lying)
@@ -160,7 +160,7 @@ class Lying(Query):
 
 @pytest.mark.parametrize("degrees", [75, 160, -110])
 def test_a_query_that_lies_askew_is_turned_upright(engine: SearchEngine, queries: Any, degrees: float) -> None:
-    never_sure = replace(METHODS[DEFAULT_METHOD], minimum_probability=1.1, turning=TurningOptions(TURNS[:1]),
+    never_sure = replace(METHODS[DEFAULT_METHOD], minimum_probability=1.0, turning=TurningOptions(TURNS[:1]),
                          details=None)
     engine = SearchEngine(engine.collection, engine.extractor, options=never_sure)
     lying = Lying(engine, queries["camera"].path, degrees)

@@ -130,4 +130,4 @@ def test_what_is_passed_over_is_told_in_one_line(delf: Run, draw: Callable[..., 
     assert (again["added"], again["unchanged"], again["raw"], again["videos"]) == (0, 1, 3, 1)
     assert "1 file written" in delf("extract", source, "-o", tmp_path / "out", *options).ok()
     for command in (["index", source, "-o", target], ["extract", source, "-o", tmp_path / "out"]):
-        delf(*command, "--exclude", "").failed("pattern", "empty", code=2)
+        delf(*command, "--exclude", "").failed("--exclude", "empty", code=2)

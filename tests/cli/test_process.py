@@ -37,7 +37,7 @@ def test_an_empty_argument_is_refused(delf: Run, words: tuple[str, ...], tmp_pat
                                       monkeypatch: pytest.MonkeyPatch) -> None:
     """As of a variable that is not set: it would be the folder that one is in, of which all photos would be removed."""
     monkeypatch.chdir(tmp_path)
-    delf(*words).failed("an argument is empty", code=2)
+    delf(*words).failed("is empty, as when a variable of the shell is not set", code=2)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -163,7 +163,7 @@ def test_without_the_extra_videos_are_counted(folder: Path, tmp_path: Path, stub
 @pytest.mark.parametrize("wrong", [{"change": 0.0}, {"shortest": 5.0, "longest": 1.0}, {"most": 0}, {"side": 1},
                                    {"longest": float("inf")}, {"change": float("nan")}])
 def test_options_that_make_no_sense(wrong: dict[str, Any]) -> None:
-    with pytest.raises(OptionError, match="of a video"):
+    with pytest.raises(OptionError, match="video options"):
         VideoOptions(**wrong)
 
 

@@ -135,8 +135,10 @@ def _run() -> int:
 def _require_arguments(words: Sequence[str]) -> None:
     """Refuse an empty argument, which would name the folder that one is in: `delf remove places.delf "$UNSET"`."""
     if "" in words:
-        raise OptionError("an argument is empty, as where a variable of the shell is not set: say . where this folder "
-                          "is meant, and leave out what is not")
+        before = words[words.index("") - 1] if words.index("") else ""
+        which = f"the value of {before}" if before.startswith("-") else "an argument"
+        raise OptionError(f"{which} is empty, as when a variable of the shell is not set: write . if you mean this "
+                          "folder, and leave out what you do not need")
 
 
 def _stopped(error: OSError) -> int:

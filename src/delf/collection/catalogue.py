@@ -10,7 +10,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from delf.files import flush_folder, replacing
 from delf.images import display_path
 
 NAME = "catalogue.sqlite"
+AGAIN = "put it back from a copy, or index the photos again into a new collection"
 FILES_AT_ONCE = 4096
 # What options were before there was a choice: older collections do not name them.
 UNSAID = {"length_weight": 0.0, "texture": 0.0, "border": 0.0, "min_image_size": None}
@@ -347,18 +348,17 @@ def exists(folder: Path) -> bool:
 
 
 def _missing(folder: Path) -> CollectionError:
-    if folder.is_file():
-        return CollectionError(f"{display_path(folder)} is a file, and a collection is a folder; name that")
-    name = display_path(folder)
-    if (folder / "segments").is_dir() and not (folder / "manifest.json").exists():
-        return CollectionError(f"{name} has the segments of a collection, and no {NAME}: put a copy of that back, or "
-                               "index the photos again into a new collection")
-    return CollectionError(f"{name} is not a collection: it has no {NAME}; make one with 'delf index PHOTOS -o {name}'")
+    name, cure = display_path(folder), "delf index PHOTOS -o"
+    with suppress(OSError):  # a name that is too long, or a place where we may not look
+        if folder.is_file():
+            return CollectionError(f"{name} is not a collection: it is a file; make one with '{cure} FOLDER'")
+        if (folder / "segments").is_dir() and not (folder / "manifest.json").exists():
+            return CollectionError(f"{name} has the segments of a collection, and no {NAME}: {AGAIN}")
+    return CollectionError(f"{name} is not a collection: it has no {NAME}; make one with '{cure} {name}'")
 
 
 def _damaged(folder: Path, reason: object) -> CollectionError:
-    return CollectionError(f"the catalogue of {display_path(folder)} is damaged ({reason}); put it back from "
-                           "a copy, or index the photos again into a new collection")
+    return CollectionError(f"the catalogue of {display_path(folder)} is damaged ({reason}); {AGAIN}")
 
 
 def _refuse_links(folder: Path) -> None:

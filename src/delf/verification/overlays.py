@@ -30,6 +30,7 @@ GRID = 8  # parts of each axis on which agreement is looked at
 FAR = 1e9  # pixels: where what lies nowhere is taken to lie
 FEWEST = 3  # points that have a width
 MOST = 3  # features that a part must have for anything to be said of it, where the picture has many
+UPRIGHT = 2.5  # height over width of what no sign is
 
 
 @dataclass(frozen=True)
@@ -184,7 +185,8 @@ class _Pair:
         patch = Patch.of(source, target, self.sizes)
         height, same = patch.sides[1], patch.apart <= options.apart
         line = height <= options.low / 2 and patch.flat <= options.flat and same[1]
-        small = height <= options.low and patch.area <= options.small and same.all()
+        # What stands upright in the middle of two pictures is a tower, and no sign.
+        small = height <= options.low and patch.area <= options.small and same.all() and patch.flat <= UPRIGHT
         missed = np.median(patch.place.missed(source[patch.core], target[patch.core]))
         return replace(patch.place, patch=True) if (line or small) and missed <= options.patched * threshold else None
 
