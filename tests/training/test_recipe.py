@@ -276,7 +276,7 @@ def test_starting_weights(tmp_path: Path, trunk_file: Path) -> None:
     (tmp_path / "text.safetensors").write_text("hello")
     with pytest.raises(ModelError, match=r"text\.safetensors.*cannot be read as a safetensors file"):
         starting_model(tmp_path / "text.safetensors", resnet18)
-    with pytest.raises(ModelError, match=r"there is no model '.*nowhere': give a packaged name \(delf-r18"):
+    with pytest.raises(ModelError, match=r"there is no model .*nowhere': give a packaged name \(delf-lite, .*delf-r18"):
         starting_model(tmp_path / "nowhere", resnet18)
     assert starting_model(Path("delf-r18"), resnet18).config.attention, "a packaged name will do"
     torch.save({"state_dict": {f"module.{key}": value for key, value in load_file(trunk_file).items()}},

@@ -173,7 +173,8 @@ class ClusterSnapshot(MadeBy):
 
     def positions(self) -> Positions:
         """Where the images were taken; without those that no machine has."""
-        return Positions.of([one for part in self.session().ask(Places()) for one in part])
+        # In the order of one machine, whichever part answers first.
+        return Positions.of(sorted(one for part in self.session().ask(Places()) for one in part))
 
     def has_known(self, key: str) -> bool:
         """Whether there is an image with a key. Removed images do not count."""
