@@ -3,11 +3,12 @@ features.
 
     python benchmarks/pareto.py runs/holdout [runs/holdout-turned] --street runs/holdout-street --models delf-r18 \\
         delf-r18-int8 [--without 0 1 2] [--features 1000 500] [--plot pareto.html]
+    python benchmarks/pareto.py runs/holdout --models delf-r18 delf-lite --cost [--runtime onnx]
 
 The folders are those of `holdout.py`: nothing is chosen on a benchmark that is reported. A line is a model without so
 many of its largest levels, and with so many features a photo. Multiply-adds are those of all levels together, in the
-network alone; processor seconds are of the whole extraction, of a few photos of the first folder, on one thread. With
---plot, the same as a picture.
+network alone; processor seconds are of the whole extraction, with details and without, of a few photos of the first
+folder in a size of 640 pixels, on one thread. With --plot, the same as a picture; with --cost, no searches.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ from __future__ import annotations
 import argparse
 import itertools
 import math
+import statistics
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from delf.evaluate import evaluate_folder, read_benchmark
 from delf.features import Delf
-from delf.images import read_image
+from delf.images import read_image, resize
 from delf.models import find_model
 from delf.report.charts import Curve, curve_chart
 from delf.report.page import document
@@ -48,21 +50,23 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=("delf-r18",))
     parser.add_argument("--without", nargs="+", type=int, default=(0,), help="how many of the largest levels are left")
     parser.add_argument("--features", nargs="+", type=int, default=(1000,))
+    parser.add_argument("--runtime", default="auto", help="that computes the models")
+    parser.add_argument("--cost", action="store_true", help="only what extraction costs")
     parser.add_argument("--limit", type=int, help="only the first so many queries of each")
     parser.add_argument("--plot", type=Path, help="a page to write the picture to")
     arguments = parser.parse_args()
-    folders = [*arguments.folders, *([arguments.street] if arguments.street else [])]
+    folders = [] if arguments.cost else [*arguments.folders, *([arguments.street] if arguments.street else [])]
     sizes = [f"{width} x {height}" for width, height in SIZES]
     cells = ["model", "largest level", "features", *(f"G multiply-adds, {size}" for size in sizes),
-             "CPU s a photo", *(f"{folder.name} M / H" for folder in folders)]
+             "CPU s a photo", "without details", *(f"{folder.name} M / H" for folder in folders)]
     print(f"| {' | '.join(cells)} |\n|{'---|' * len(cells)}")
     rows = list[Row]()
     for model, without, features in itertools.product(arguments.models, arguments.without, arguments.features):
-        whole = Delf.load(model, max_features=features)
+        whole = Delf.load(model, runtime=arguments.runtime, max_features=features)
         scales = tuple(sorted(whole.options.scales)[: len(whole.options.scales) - without])
         extractor = whole.changed(scales=scales)
         work = tuple(multiply_adds(model, extractor, size) / 1e9 for size in SIZES)
-        seconds = processor_seconds(model, extractor, arguments.folders[0])
+        seconds = [processor_seconds(one, arguments.folders[0]) for one in (extractor, extractor.changed(details=None))]
         found = []
         for folder in folders:
             database = folder if folder == arguments.street else folders[0]
@@ -71,8 +75,9 @@ def main() -> None:
                                      limit=arguments.limit).scores
             found.append(tuple(scores.map[part] or 0.0 for part in ("medium", "hard")))
         rows.append(Row(Path(model).stem, work, tuple(medium for medium, _ in found)))
-        print(f"| {Path(model).stem} | {scales[-1]:g} | {features} | {' | '.join(f'{one:.1f}' for one in work)} | "
-              f"{seconds:.2f} | {' | '.join(f'{medium:.1f} / {hard:.1f}' for medium, hard in found)} |", flush=True)
+        cells = [Path(model).stem, f"{scales[-1]:g}", str(features), *(f"{one:.1f}" for one in work),
+                 *(f"{one:.3f}" for one in seconds), *(f"{medium:.1f} / {hard:.1f}" for medium, hard in found)]
+        print(f"| {' | '.join(cells)} |", flush=True)
     if arguments.plot:
         arguments.plot.write_text(picture(rows), encoding="utf-8")
 
@@ -100,16 +105,20 @@ def multiply_adds(model: str, extractor: Delf, size: tuple[int, int]) -> float:
     return total
 
 
-def processor_seconds(model: str, extractor: Delf, folder: Path) -> float:
-    """Of the extraction of one photo, the mean over a few, on one thread."""
+def processor_seconds(extractor: Delf, folder: Path) -> float:
+    """Of the extraction of one photo, the median over a few, on one thread."""
     single = Delf(extractor.runtime, extractor.options, threads=1)
     files = read_benchmark(folder).files
-    photos = [read_image(file) for file in files[:: max(1, len(files) // PHOTOS)][:PHOTOS]]
-    single.extract(photos[0])
-    start = time.process_time()
-    for photo in photos:
+    seconds = []
+    for file in files[:: max(1, len(files) // (PHOTOS + 1))][: PHOTOS + 1]:
+        photo = read_image(file)
+        height, width = photo.shape[:2]
+        factor = SIZES[0][0] / max(height, width)
+        photo = resize(photo, (round(factor * width), round(factor * height)))
+        start = time.process_time()
         single.extract(photo)
-    return (time.process_time() - start) / len(photos)
+        seconds.append(time.process_time() - start)
+    return statistics.median(seconds[1:])  # the first one begins with what is made once
 
 
 def picture(rows: list[Row]) -> str:

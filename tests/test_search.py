@@ -618,7 +618,7 @@ def test_photos_of_different_things_do_not_match(extractor: Any, queries: Any, p
         match(photos / "gravel.jpg", photos / "nothing.jpg", extractor)
 
 
-def test_the_light_model_brings_its_words(half_size: Path, queries: Any, tmp_path: Path) -> None:
+def test_the_light_model_has_the_words_of_its_teacher(half_size: Path, queries: Any, tmp_path: Path) -> None:
     """So that it learns none of a dozen photos, and finds what they show (`test_packaged_files_in_8_bits` has all)."""
     light = Delf.load("delf-lite", threads=1)
     assert (light.stride, light.options.scales[-1]) == (8, 1.0)
@@ -630,3 +630,7 @@ def test_the_light_model_brings_its_words(half_size: Path, queries: Any, tmp_pat
         assert answer.match
         assert Path(answer.results[0].image).name in {Path(photo).name for photo in queries["rocket"].transforms}
         assert not engine.search(np.full((200, 300, 3), 120, np.uint8)).match
+    Collection.create(tmp_path / "compact.delf", light, storage="compact").close()
+    with Collection.open(tmp_path / "compact.delf", light) as compact:
+        assert compact.snapshot.packing.name.startswith("compact")
+        assert not list(compact.folder.glob("*.words")), "they are those in the package"

@@ -99,7 +99,7 @@ def test_what_quality_costs(benchmark: Path, tmp_path: Path) -> None:
     table = run("pareto.py", folder, "--without", "5", "6", "--features", "200", "--limit", "2", "--plot",
                 tmp_path / "pareto.html")
     number = r"([\d.]+)"
-    row = rf"^\| delf-r18 \| {number} \| 200 \| {number} \| {number} \| [\d.]+ \| [\d.]+ / [\d.]+ \|$"
+    row = rf"^\| delf-r18 \| {number} \| 200 \| {number} \| {number} \| [\d.]+ \| [\d.]+ \| [\d.]+ / [\d.]+ \|$"
     rows = re.findall(row, table, re.MULTILINE)
     assert [row[0] for row in rows] == ["0.3536", "0.25"]
     # A ResNet-18 to conv4 takes 1,401 M multiply-adds for 224 x 224 pixels, and the attention 26 M.

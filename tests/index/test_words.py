@@ -16,6 +16,8 @@ from delf.index import Codebook, CodebookOptions
 from delf.index.storage import PAGE, ArrayFile
 from delf.index.words import FEW, POINTS_PER_WORD, ROWS, read_header
 
+FEWEST = 21  # words whose true distance may be looked at (`delf.index.words.CANDIDATES`)
+
 
 def clustered(rows: int, dimensions: int, seed: int = 0, spread: float = 0.3) -> np.ndarray:
     """Unit vectors around 20 directions, which depend on the dimensions alone."""
@@ -29,6 +31,7 @@ def literal_words(descriptors: np.ndarray, words: np.ndarray, count: int) -> np.
     """The definition: all distances in float64, sorted, ties by the lower number."""
     distances = np.linalg.norm(descriptors[:, None].astype(np.float64) - words[None].astype(np.float64), axis=2)
     return np.argsort(np.round(distances, 6), axis=1, kind="stable")[:, :count]
+
 
 
 @pytest.fixture(scope="module")
@@ -135,9 +138,9 @@ def test_many_words_are_searched_by_quantised_distances_with_little_loss(dimensi
     np.testing.assert_array_equal(found, codebook.assign(descriptors, 5, exact=False))
     assert np.mean(found[:, 0] == exact[:, 0]) > 0.97
     assert np.mean([len(np.intersect1d(a, b)) / 5 for a, b in zip(exact, found, strict=True)]) > 0.95
-    monkeypatch.setattr("delf.index.words.CANDIDATES", 5)
-    worse = codebook.assign(descriptors, 5)
-    assert np.mean([len(np.intersect1d(a, b)) / 5 for a, b in zip(exact, worse, strict=True)]) < 0.95
+    monkeypatch.setattr("delf.index.words.CANDIDATES", FEWEST)
+    exact, worse = (codebook.assign(descriptors, FEWEST, exact=way) for way in (True, False))
+    assert np.mean([len(np.intersect1d(a, b)) / FEWEST for a, b in zip(exact, worse, strict=True)]) < 0.95
     everything = codebook.assign(descriptors[:2], 3000)
     np.testing.assert_array_equal(everything, codebook.assign(descriptors[:2], 3000, exact=True))
 
@@ -151,15 +154,14 @@ def test_where_the_nearest_cells_have_too_few_words_all_are_looked_at(monkeypatc
     np.testing.assert_array_equal(found, codebook.assign(descriptors, 300, exact=True))
 
 
-@pytest.mark.parametrize("cells_from", [10_000, 250], ids=["all", "in the nearest cells"])
-def test_many_words_are_learnt_by_quantised_distances(sample: np.ndarray, cells_from: int,
-                                                      monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("cells_from", [10_000, 990], ids=["all", "in the nearest cells"])
+def test_many_words_are_learnt_by_quantised_distances(cells_from: int, monkeypatch: pytest.MonkeyPatch,
                                                       capfd: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("delf.index.words.CELLS_FROM", cells_from)
-    options = CodebookOptions(words=250, iterations=4)
+    sample, options = clustered(16_000, 24), CodebookOptions(words=990, iterations=4)
     exact = Codebook.train(sample, options)
-    monkeypatch.setattr("delf.index.words.EXACT_UP_TO", 249)
-    monkeypatch.setattr("delf.index.words.CANDIDATES", 2)  # as few of 250 as a hundred are of many
+    monkeypatch.setattr("delf.index.words.EXACT_UP_TO", 989)
+    monkeypatch.setattr("delf.index.words.CANDIDATES", FEWEST)
     found, again = (Codebook.train(sample, options) for _ in range(2))
     assert found.fingerprint == again.fingerprint != exact.fingerprint
 
@@ -167,7 +169,7 @@ def test_many_words_are_learnt_by_quantised_distances(sample: np.ndarray, cells_
         words = codebook.assign(sample, exact=True)[:, 0]
         return float(np.square(sample - codebook.words[words]).sum(axis=1).mean())
 
-    assert error(found) < 1.1 * error(exact) < 0.9 * error(Codebook(sample[:250]))
+    assert error(found) < 1.1 * error(exact) < 0.9 * error(Codebook(sample[:990]))
     assert capfd.readouterr() == ("", "")
 
 

@@ -22,6 +22,7 @@ from delf.training.distillation import DistillationOptions, DistillationStage
 from delf.training.engine import LoopOptions, Part, run_stage
 from delf.training.photos import LabelledPhoto, PhotoCache
 from delf.training.recipe import Recipe, train_model
+from delf.training.results import result_of
 
 SHORT = DistillationOptions(sides=(96,), scales=(0.5, 1.0), points=200)
 
@@ -126,11 +127,9 @@ def test_each_photo_in_turn(packaged: DelfModel, labelled: list[LabelledPhoto]) 
 def test_a_model_is_gone_on_from_as_it_is(packaged: DelfModel, labelled: list[LabelledPhoto], tmp_path: Path) -> None:
     first = stage(packaged, labelled)
     run_stage(first, LoopOptions(steps=4, batch=3))
-    made = thin()
-    made = DelfModel(replace(made.config, attention=True, attention_hidden=SHORT.hidden, attention_batch_norm=False),
-                     first.module.pca())
-    made.trunk, made.attention = first.module.trunk, first.module.attention
-    made.eval().save_pretrained(tmp_path / "first.safetensors", half=False)
+    made = result_of(first, SHORT, thin())
+    assert made.config.space == packaged.config.fingerprint, "whose words serve it as well"
+    made.save_pretrained(tmp_path / "first.safetensors", half=False)
     second = stage(packaged, labelled, begin=str(tmp_path / "first.safetensors"))
     images = second.batch(0, Part()).seen.float()
     with torch.inference_mode():
@@ -164,6 +163,7 @@ def test_a_recipe_makes_a_thin_model(labelled: list[LabelledPhoto], half_size: P
                     correspondences=correspondences, validate=False)
     model = DelfModel.from_pretrained(target)
     assert (model.config.trunk, model.config.stride, model.config.attention_hidden) == ("lowrank18", 8, 8)
+    assert model.config.space == "", "its second stage learns correspondences, which have it leave its teacher's"
     features = Delf.load(target, dimensions=24, scales=(0.5, 1.0)).extract(read_image(half_size / "cat.jpg"))
     assert features.descriptors.shape == (len(features.scores), 24)
     assert len(features.scores) > 10

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -84,10 +85,11 @@ def test_a_kept_projection_is_only_turned(packaged: DelfModel, half_size: Path) 
     rng = np.random.default_rng(0)
     skewed = PCA(rng.normal(0, 0.01, 256).astype(np.float32), rng.normal(size=(24, 256)).astype(np.float32),
                  np.ones(24, np.float32))
-    model = DelfModel(packaged.config, skewed)
+    model = DelfModel(replace(packaged.config, space="a" * 64), skewed)
     model.load_state_dict(packaged.state_dict())
     finished = finish(model, sorted(half_size.glob("*.jpg"))[:3], FinishOptions(photos=3, projection="keep"))
     assert finished.pca is not None
+    assert finished.config.space == "", "the words of that model know other axes"
     vectors = rng.normal(size=(50, 256)).astype(np.float32)
 
     def projected(pca: PCA) -> np.ndarray:
@@ -106,8 +108,9 @@ def test_a_fixed_projection_stays_while_scores_change(packaged: DelfModel, half_
     assert plain.pca is packaged.pca is weighted.pca
     assert (plain.config.extraction["length_weight"], weighted.config.extraction["length_weight"]) == (0.0, 0.8)
     assert plain.config.extraction["score_threshold"] != weighted.config.extraction["score_threshold"] > 0
+    weighted.config = replace(weighted.config, space="a" * 64)
     again = finish(weighted, listed, FinishOptions(photos=3, projection="fixed"))
-    assert again.config.extraction == weighted.config.extraction
+    assert (again.config.extraction, again.config.space) == (weighted.config.extraction, "a" * 64)
 
 
 def test_a_projection_is_learnt_or_kept() -> None:

@@ -18,6 +18,7 @@ from delf.collection.connection import connect, connect_for_conditions, connect_
 from delf.collection.describing import Describing
 from delf.collection.records import FileRecord, ImageRecord
 from delf.collection.schema import APPLICATION_ID, DESCRIBED, FORMAT, REMOVED, SCHEMA, is_complete, migration
+from delf.collection.statements import forget_files, forget_metadata, forget_segment, store_about, store_files
 from delf.errors import CollectionError
 from delf.files import flush_folder, replacing
 from delf.images import display_path
@@ -57,7 +58,7 @@ class Catalogue(Describing):
                                      f"PRAGMA user_version = {FORMAT};")
             connection.executescript(SCHEMA + REMOVED + DESCRIBED)
             with connection:
-                _say(connection, about)
+                store_about(connection, about)
             connection.close()
         flush_folder(folder.parent)
         return cls.open(folder)
@@ -205,7 +206,7 @@ class Catalogue(Describing):
     def remove(self, paths: Iterable[bytes]) -> None:
         """Forget files; an image that has no other one is removed."""
         with self._transaction() as connection:
-            _forget(connection, paths)
+            forget_files(connection, paths)
 
     def publish(self, folder: str, features: int, images: Iterable[tuple[ImageRecord, list[FileRecord]]]) -> None:
         """Make a written segment visible, with its images (in order of position) and their files."""
@@ -219,15 +220,15 @@ class Catalogue(Describing):
                     "position) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     (image.sha256, image.width, image.height, image.captured_at, image.latitude, image.longitude,
                      image.camera, segment, position)).lastrowid
-                _store_files(connection, ((file, int(image_id or 0)) for file in files))
+                store_files(connection, ((file, int(image_id or 0)) for file in files))
 
     def link(self, files: Iterable[tuple[FileRecord, int]], gone: Iterable[bytes] = ()) -> None:
         """Store files of images that are known already: copies, a known file that was touched, or, with the paths that
         it is `gone` from, one that was moved.
         """
         with self._transaction() as connection:
-            _store_files(connection, files)
-            _forget(connection, gone)
+            store_files(connection, files)
+            forget_files(connection, gone)
 
     def replace(self, old: Iterable[int], folder: str, features: int, places: Iterable[tuple[int, int]]) -> None:
         """Put a written segment in the place of others.
@@ -242,15 +243,15 @@ class Catalogue(Describing):
             connection.executemany("UPDATE images SET segment = ?, position = ? WHERE segment = ? AND position = ?",
                                    [(segment, new, *place) for new, place in enumerate(places)])
             for number in old:
-                _forget_metadata(connection, number)
-                _forget_segment(connection, number)
+                forget_metadata(connection, number)
+                forget_segment(connection, number)
 
     def drop(self, segment: int) -> None:
         """Forget a segment with its images and files."""
         with self._transaction() as connection:
-            _forget_metadata(connection, segment)
+            forget_metadata(connection, segment)
             connection.execute("DELETE FROM files WHERE image IN (SELECT id FROM images WHERE segment = ?)", (segment,))
-            _forget_segment(connection, segment)
+            forget_segment(connection, segment)
 
     def take_over(self, other: Catalogue) -> None:
         """Have the segments, images, files, model, options and storage of another catalogue in the place of the own.
@@ -266,8 +267,8 @@ class Catalogue(Describing):
                 marks = ", ".join("?" * len(rows.description))
                 connection.executemany(f"INSERT INTO {table} VALUES ({marks})", rows)
             about = other.about()
-            _say(connection, {"model": about["model"], "options": about["options"], "quantiser": None,
-                              "storage": about.get("storage")})
+            store_about(connection, {"model": about["model"], "options": about["options"], "quantiser": None,
+                                     "storage": about.get("storage")})
 
     def drop_indexes(self, segments: Iterable[int]) -> None:
         """Forget that these segments have a built index."""
@@ -297,7 +298,7 @@ class Catalogue(Describing):
         """Make the indexes (segment, kind, quantiser) visible, and say in `about` what they are."""
         with self._transaction() as connection:
             connection.executemany("INSERT OR REPLACE INTO indexes VALUES (?, ?, ?)", built)
-            _say(connection, about)
+            store_about(connection, about)
 
     def _rows(self, query: str, types: tuple[Any, ...], *values: Any) -> list[Any]:
         """The rows that a query gives. SQLite keeps any type in any column, so that damage may change it."""
@@ -371,31 +372,3 @@ def _refuse_links(folder: Path) -> None:
     if link is not None:
         raise CollectionError(f"{display_path(link)} is a link, which may lead out of the collection; put what it "
                               "leads to in its place, or delete it")
-
-
-def _say(connection: sqlite3.Connection, about: Mapping[str, Any]) -> None:
-    rows = [(key, json.dumps(value, sort_keys=True)) for key, value in about.items()]
-    connection.executemany("INSERT OR REPLACE INTO about VALUES (?, ?)", rows)
-
-
-def _forget(connection: sqlite3.Connection, paths: Iterable[bytes]) -> None:
-    connection.executemany("DELETE FROM files WHERE path = ?", [(path,) for path in paths])
-
-
-def _forget_metadata(connection: sqlite3.Connection, segment: int) -> None:
-    """What was said of the removed images of a segment. (Of those of a damaged one it is kept: they may come again.)"""
-    connection.execute("DELETE FROM metadata WHERE sha256 IN (SELECT sha256 FROM images JOIN removed ON image = id "
-                       "WHERE segment = ?)", (segment,))
-
-
-def _forget_segment(connection: sqlite3.Connection, segment: int) -> None:
-    """Its files must be gone before."""
-    connection.execute("DELETE FROM removed WHERE image IN (SELECT id FROM images WHERE segment = ?)", (segment,))
-    for table, column in (("images", "segment"), ("indexes", "segment"), ("segments", "id")):
-        connection.execute(f"DELETE FROM {table} WHERE {column} = ?", (segment,))
-
-
-def _store_files(connection: sqlite3.Connection, files: Iterable[tuple[FileRecord, int]]) -> None:
-    connection.executemany("INSERT INTO files VALUES (?, ?, ?, ?, ?) ON CONFLICT (path) DO UPDATE SET shown = "
-                           "excluded.shown, size = excluded.size, mtime_ns = excluded.mtime_ns, image = excluded.image",
-                           ((file.path, file.shown, file.size, file.mtime_ns, image) for file, image in files))

@@ -18,7 +18,7 @@ from delf.collection.packing import FULL, Packing
 from delf.errors import CollectionError, OptionError
 from delf.files import write_atomically
 from delf.images import display_path
-from delf.models import PACKAGED
+from delf.models import PACKAGED, WORDS, packaged_words, shares_words
 
 if TYPE_CHECKING:
     from delf.index.storage import ArrayFile
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 Said = Mapping[str, Any]
 OWN = "storage-*.words"
 OPTIONS = tuple(field.name for field in fields(CompactOptions))
-_SUFFIX = ".words"
 
 
 def _full(said: Said, folder: Path, model: str, dimensions: int) -> Packing:
@@ -170,7 +169,7 @@ def words_of(said: Said, folder: Path, model: str) -> tuple[Path, ArrayFile]:
     digest = said.get("words")
     if not isinstance(digest, str) or len(digest) != 64 or not digest.isalnum():
         raise _nonsense(folder)
-    for path in (folder / own_name(digest), _packaged(model)):
+    for path in (folder / own_name(digest), *packaged_words()):
         if path.is_file():
             file = _opened(path)
             if file.fields.get("sha256") == digest:
@@ -222,17 +221,13 @@ def _damaged(path: Path, error: CollectionError) -> CollectionError:
                            f"({error}). Put it back from a copy, or index the photos again into a new collection")
 
 
-def _packaged(model: str) -> Path:
-    return PACKAGED / f"{Path(model).name}{_SUFFIX}"
-
-
 def _found_words(about: Mapping[str, Any], folder: Path | None, model_file: Path | None) -> tuple[Path, ArrayFile]:
     """The words of a model: packaged ones, those beside its file, or those that the collection has learnt."""
     model, dimensions = about["model"], about["options"]["dimensions"]
     for path in _places(model["name"], folder, model_file):
         if path.is_file():
             file = _opened(path)
-            if (file.fields.get("model"), file.fields.get("dimensions")) == (model["fingerprint"], dimensions):
+            if shares_words(model, file.fields.get("model")) and file.fields.get("dimensions") == dimensions:
                 return path, file
     raise CollectionError(f"compact storage needs visual words of {display_path(model['name'])} with {dimensions} "
                           "dimensions, and there are none: learn some with 'delf codebook PHOTOS -o NAME.words', with "
@@ -242,8 +237,8 @@ def _found_words(about: Mapping[str, Any], folder: Path | None, model_file: Path
 
 
 def _places(model: str, folder: Path | None, model_file: Path | None) -> Iterator[Path]:
-    yield _packaged(model)
+    yield from packaged_words()
     if model_file is not None:
-        yield from (model_file.with_name(f"{name}{_SUFFIX}") for name in (model_file.stem, Path(model).name))
+        yield from (model_file.with_name(f"{name}{WORDS}") for name in (model_file.stem, Path(model).name))
     if folder is not None:
         yield from (*sorted(folder.glob(OWN)), *sorted(folder.glob("words-*.words")))

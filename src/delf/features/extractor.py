@@ -144,9 +144,12 @@ class Delf:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Name and fingerprint of the model, and the options: what must be equal for features to be comparable."""
+        """Name and fingerprint of the model, and the options: what must be equal for features to be comparable. Of a
+        model that shares the space of another one, also the fingerprint of that.
+        """
         config = self.runtime.config
-        return {"model": {"name": config.name, "fingerprint": config.fingerprint},
+        space = {"space": config.space} if config.space else {}
+        return {"model": {"name": config.name, "fingerprint": config.fingerprint, **space},
                 "options": json.loads(json.dumps(asdict(self.options)))}
 
     @property

@@ -29,7 +29,9 @@ POINTS_PER_WORD = 16  # with fewer, a word is hardly more than one of the descri
 EXACT_UP_TO = 20_000  # words; of more, the nearest are found by way of quantised distances
 CELLS_FROM = 200_000  # words; of more, only those of the nearest cells are looked at
 PROBES = 64  # nearest of about as many cells as the root of the number of words
-CANDIDATES = 100  # words whose true distance is looked at then, or as many as are asked for
+# Words whose true distance is looked at then, or as many as are asked for. Never 20 or fewer: for these, faiss 1.15.1
+# looks at numbers of words that it has not written yet (valgrind, `IndexRefineFlat` over `IndexPQFastScan`).
+CANDIDATES = 100
 BLOCK = 65536  # descriptors whose residuals are made at a time
 FEW = 1000  # descriptors, fewer than which are compared with all words here: faiss takes five times as long for them
 ROWS, GROUP = 256, 128  # descriptors that are compared at a time, and words of which the nearest one is taken first

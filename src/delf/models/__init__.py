@@ -28,12 +28,13 @@ from delf.models.receptive_field import receptive_field
 from delf.types import FloatArray
 
 __all__ = ["CONVENTIONS", "DEFAULT_MODEL", "EIGHT_BIT", "METADATA_KEY", "OUTPUTS", "PACKAGED", "PCA", "PCA_KEYS",
-           "POOLING_NAMES", "TRUNKS", "WHITENING_KEYS", "Layout", "ModelConfig", "ModelFiles",
-           "TrunkLayout", "Whitening", "find_model", "on_hub", "packaged_models", "read_onnx",
-           "resnet_layout"]
+           "POOLING_NAMES", "TRUNKS", "WHITENING_KEYS", "WORDS", "Layout", "ModelConfig", "ModelFiles",
+           "TrunkLayout", "Whitening", "find_model", "on_hub", "packaged_models", "packaged_words", "read_onnx",
+           "resnet_layout", "shares_words"]
 
 DEFAULT_MODEL = "delf-r18"
 PACKAGED = Path(__file__).parent
+WORDS = ".words"  # how the name of a file of visual words ends
 EIGHT_BIT = "-int8.onnx"  # how the name of the file ends that computes a model in 8 bits
 METADATA_KEY = "delf"
 OUTPUTS = ("feature_map", "attention", "global_descriptor")  # of the ONNX graph, in this order
@@ -43,7 +44,8 @@ POOLING_NAMES = ("gem", "rmac", "mac")
 # How other people's models differ from delf's own, as values of the fields of `ModelConfig` that say so.
 CONVENTIONS = {"padding": ("torch", "tensorflow", "keras"), "resize": ("antialiased", "tensorflow", "bilinear"),
                "precision": ("half", "single")}
-_LATER = ("projection", "smoothing", "global_normalised", "global_scales", "source")  # fields that most models lack
+# Fields that most models lack.
+_LATER = ("projection", "smoothing", "global_normalised", "global_scales", "source", "space")
 
 
 _OPEN = ("shift", "graph")  # of `layout`, where a trunk needs them to be put together
@@ -82,6 +84,8 @@ class ModelConfig:
         was imported from, by name.
     fingerprint: SHA-256 over weights, PCA and whitening, the same in both files of a model; features of models with
         different fingerprints do not mix.
+    space: the fingerprint of the model in whose space its descriptors lie, if it has learnt them from that one: they
+        share visual words. "" for a space of its own.
     """
 
     name: str
@@ -110,6 +114,7 @@ class ModelConfig:
     licence: str = ""
     source: Mapping[str, str] = field(default_factory=dict)
     fingerprint: str = ""
+    space: str = ""
     layout: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -369,6 +374,21 @@ def on_hub(model: str | Path) -> str | Path:
 def packaged_models() -> list[str]:
     """Names of the models that come with the package."""
     return sorted({path.stem for path in PACKAGED.glob("*.onnx")} | {p.stem for p in PACKAGED.glob("*.safetensors")})
+
+
+def packaged_words() -> list[Path]:
+    """The visual words that come with the package."""
+    return sorted(PACKAGED.glob(f"*{WORDS}"))
+
+
+def shares_words(model: Mapping[str, Any], learnt_from: object) -> bool:
+    """Whether words serve a model, as extractors and collections name it: those that were learnt from its descriptors,
+    or from descriptors of the model in whose space these lie.
+
+    Args:
+        learnt_from: the fingerprint of the model from whose descriptors the words were learnt.
+    """
+    return learnt_from in (model["fingerprint"], model.get("space", model["fingerprint"]))
 
 
 def _beside(path: Path) -> ModelFiles:

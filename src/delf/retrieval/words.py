@@ -15,11 +15,10 @@ from delf.errors import CollectionError, OptionError
 from delf.index.storage import ArrayFile
 from delf.index.words import KIND, Codebook, CodebookOptions, read_header
 from delf.indexing import training_sample
-from delf.models import PACKAGED
+from delf.models import PACKAGED, WORDS, packaged_words, shares_words
 from delf.settings import Options
 from delf.types import FloatArray
 
-SUFFIX = ".words"
 GROWTH = 4  # a codebook is learnt again when the collection could teach this many times its words
 
 
@@ -87,17 +86,17 @@ def has_words(collection: Stored, model: Path | None = None) -> bool:
 
 def _beside(snapshot: Snapshot, model: Path | None) -> Path | None:
     """The fitting words beside the model file: with the name of the file or that of the model, since a model may have
-    files of several precisions.
+    files of several precisions. Packaged models share the words in the package.
     """
     name = Path(str(snapshot.about["model"]["name"])).name
-    folder, file = (PACKAGED, name) if model is None else (model.parent, model.stem)
-    words = [folder / f"{stem}{SUFFIX}" for stem in dict.fromkeys((file, name))]
+    words = packaged_words() if model is None or model.parent == PACKAGED else [
+        model.with_name(f"{stem}{WORDS}") for stem in dict.fromkeys((model.stem, name))]
     return next((path for path in words if path.is_file() and _fits(ArrayFile.open(path, KIND), snapshot)), None)
 
 
 def _fits(file: ArrayFile, snapshot: Snapshot) -> bool:
-    return (file.fields.get("model"), file.fields.get("dimensions")) == (
-        snapshot.about["model"]["fingerprint"], snapshot.dimensions)
+    return (shares_words(snapshot.about["model"], file.fields.get("model"))
+            and file.fields.get("dimensions") == snapshot.dimensions)
 
 
 def require_words(codebook: Codebook, snapshot: Snapshot, path: Path | str) -> None:
@@ -107,7 +106,7 @@ def require_words(codebook: Codebook, snapshot: Snapshot, path: Path | str) -> N
         raise CollectionError(f"the words in {path} have {codebook.dimensions} dimensions, and the "
                               f"descriptors of {snapshot.folder} {snapshot.dimensions}; make a "
                               "codebook with 'delf codebook' and the same options")
-    if codebook.model not in ("", model["fingerprint"]):
+    if codebook.model and not shares_words(model, codebook.model):
         raise CollectionError(f"the words in {path} are of another model than "
                               f"{snapshot.folder}, which was made with {model['name']}; make a "
                               "codebook with 'delf codebook' and that model")
@@ -133,12 +132,12 @@ def _learnt(snapshot: Snapshot, options: WordOptions) -> Codebook:
 
 def codebook_path(folder: Path, codebook: Codebook) -> Path:
     """Where a codebook that was learnt from a collection is kept in its folder."""
-    return folder / f"words-{codebook.fingerprint[:16]}{SUFFIX}"
+    return folder / f"words-{codebook.fingerprint[:16]}{WORDS}"
 
 
 def _kept(snapshot: Snapshot, options: CodebookOptions) -> Iterator[tuple[Path, int]]:
     """The codebooks that the collection has, learnt with these options, and how many words each has."""
-    for path in snapshot.folder.glob(f"words-*{SUFFIX}"):
+    for path in snapshot.folder.glob(f"words-*{WORDS}"):
         with contextlib.suppress(CollectionError):
             file = ArrayFile.open(path, KIND)
             learnt_with, words = read_header(file)

@@ -89,7 +89,8 @@ def finish(model: DelfModel, photos: Sequence[Path], options: FinishOptions | No
     extraction |= {"score_threshold": threshold, "texture": options.texture, "border": options.border}
     if len(pca.components) < extraction.get("dimensions", ExtractionOptions().dimensions):
         extraction["dimensions"] = len(pca.components)
-    config = dataclasses.replace(model.config, extraction=extraction)
+    space = model.config.space if options.projection == "fixed" else ""
+    config = dataclasses.replace(model.config, extraction=extraction, space=space)
     finished = DelfModel(config, pca, model.whitening)
     finished.load_state_dict(model.state_dict())
     return finished.eval()

@@ -23,13 +23,16 @@ def result_of(stage: Any, options: Any, model: DelfModel) -> DelfModel:
     if isinstance(stage, AttentionStage | DistillationStage):
         config = dataclasses.replace(model.config, attention=True, attention_hidden=options.hidden,
                                      attention_batch_norm=False)
+        if isinstance(stage, DistillationStage):
+            taught = stage.teacher.config
+            config = dataclasses.replace(config, space=taught.space or taught.fingerprint)
         result = DelfModel(config, model.pca)
         result.load_state_dict(model.state_dict(), strict=False)
         result.attention = copy.deepcopy(stage.module.attention)
         if isinstance(stage, DistillationStage):
             result.trunk, result.pca = copy.deepcopy(stage.module.trunk), stage.module.pca()
         return result.eval()
-    result = DelfModel(model.config, model.pca)
+    result = DelfModel(dataclasses.replace(model.config, space=""), model.pca)  # which descriptors have left
     result.load_state_dict(model.state_dict())
     result.trunk.load_state_dict(unfold_batch_norm(stage.module.trunk), strict=False)
     if isinstance(stage.module, Describer):
