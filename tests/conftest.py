@@ -216,6 +216,7 @@ class StubExtractor:
 
     name: str = "stub"
     fingerprint: str = "00112233445566778899"
+    space: str | None = None
     options: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(dimensions=16, max_features=20))
     threads: int = 1
     longest_side: int | None = None
@@ -225,7 +226,8 @@ class StubExtractor:
 
     @property
     def identity(self) -> dict[str, Any]:
-        return {"model": {"name": self.name, "fingerprint": self.fingerprint}, "options": vars(self.options)}
+        shared = {} if self.space is None else {"space": self.space}
+        return {"model": {"name": self.name, "fingerprint": self.fingerprint, **shared}, "options": vars(self.options)}
 
     def extract_many(self, images: Iterable[tuple[ImageArray, tuple[int, int]]]) -> Iterator[Features]:
         for pixels, size in images:

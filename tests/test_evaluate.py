@@ -21,7 +21,7 @@ import pytest
 from PIL import Image
 
 from delf.collection import Collection
-from delf.errors import EvaluationError, ImageError, OptionError
+from delf.errors import CollectionError, EvaluationError, ImageError, OptionError
 from delf.evaluate import (
     Evaluation,
     evaluate_folder,
@@ -149,7 +149,7 @@ def test_what_else_is_told(benchmark: Path, stub: Any) -> None:
 def test_the_json_is_what_scripts_rely_on(benchmark: Path, stub: Any) -> None:
     result = json.loads(json.dumps(evaluate_folder(benchmark, stub, limit=1).to_json(), allow_nan=False))
     assert set(result) == {"dataset", "method", "model", "images", "queries", "map", "mp", "seconds",
-                           "bytes_per_image", "learnt", "skipped", "extracted", "peak_bytes", "settings"}
+                           "bytes_per_image", "learnt", "skipped", "extracted", "peak_bytes", "query_model", "settings"}
     assert set(result["map"]) == {"easy", "medium", "hard"}
     assert set(result["mp"]["medium"]) == {"1", "5", "10"}
     assert result["queries"] == 1
@@ -184,6 +184,16 @@ def test_several_methods_extract_once(benchmark: Path, stub: Any, tmp_path: Path
         assert isinstance(result, Evaluation)
         assert (result.method, result.scores) == (method, alone.scores)
     assert json.loads((tmp_path / "votes.json").read_text())["method"] == "delf-votes"
+
+
+def test_queries_by_a_model_of_the_same_space(benchmark: Path, stub: Any, make_stub: Any) -> None:
+    pupil = make_stub(name="pupil", fingerprint="99", space=stub.fingerprint)
+    alone = evaluate_folder(benchmark, pupil)
+    result = evaluate_folder(benchmark, pupil, query_extractor=stub)
+    assert (alone.query_model, result.model, result.query_model) == ("", "pupil", "stub")
+    assert result.scores == alone.scores
+    with pytest.raises(CollectionError, match="features of two models do not mix"):
+        evaluate_folder(benchmark, pupil, query_extractor=make_stub(name="other", fingerprint="98"))
 
 
 def test_limit(benchmark: Path, stub: Any) -> None:

@@ -19,7 +19,7 @@ from PIL import Image
 
 from delf.collection import Collection, Snapshot
 from delf.errors import CollectionError, DelfError, ImageError, OptionError
-from delf.features import Delf
+from delf.features import Delf, load_stored
 from delf.images import read_image, read_reduced
 from delf.looks import TurningOptions
 from delf.methods import DEFAULT_METHOD, METHODS, TURNS, SearchOptions
@@ -29,6 +29,7 @@ from delf.query import Query, QueryPhoto, Seen
 from delf.ranking import MATCH_PROBABILITY, SMALLEST, probability
 from delf.retrieval import VoteOptions
 from delf.search import SearchEngine, load_extractor
+from delf.service.library import Library
 from delf.types import Features, Results, SearchResult
 from delf.verification import ScreeningOptions, VerificationOptions
 
@@ -630,6 +631,20 @@ def test_the_light_model_has_the_words_of_its_teacher(half_size: Path, queries: 
         assert answer.match
         assert Path(answer.results[0].image).name in {Path(photo).name for photo in queries["rocket"].transforms}
         assert not engine.search(np.full((200, 300, 3), 120, np.uint8)).match
+
+        # Its teacher may ask in its place, at the levels of its own pyramid, and add nothing.
+        teacher = load_stored(made.about, made.folder, model="delf-r18", threads=1)
+        assert isinstance(teacher, Delf)
+        assert teacher.options == Delf.load("delf-r18", threads=1).options
+        asked = SearchEngine(made, teacher).search(queries["rocket"].path, top=1)
+        assert (asked.match, asked.results[0].image) == (True, answer.results[0].image)
+        with pytest.raises(CollectionError, match="features of two models do not mix"):
+            SearchEngine(made, teacher, method="global")
+        with pytest.raises(CollectionError, match="features of two models do not mix"):
+            Library(made.folder, teacher)
+    with pytest.raises(CollectionError, match="features of two models do not mix"), \
+            Collection.open(tmp_path / "light.delf", teacher) as other:
+        other.add([half_size])
     Collection.create(tmp_path / "compact.delf", light, storage="compact").close()
     with Collection.open(tmp_path / "compact.delf", light) as compact:
         assert compact.snapshot.packing.name.startswith("compact")

@@ -44,7 +44,8 @@ class Evaluation:
     searched images themselves, "words" or the kind of index whose quantisers were; else empty. skipped: a sentence for
     each image that could not be read. extracted: images whose extraction "extract" is the time of; a kept collection
     has the others. peak_bytes: the most memory that the process held, with all methods that were measured together;
-    None where the system does not say. settings: options of the method that were other than its own, by dotted names.
+    None where the system does not say. query_model: that of the queries, where it is another one. settings: options of
+    the method that were other than its own, by dotted names.
     """
 
     dataset: str
@@ -59,6 +60,7 @@ class Evaluation:
     skipped: tuple[str, ...]
     extracted: int = 0
     peak_bytes: int | None = None
+    query_model: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
@@ -72,7 +74,7 @@ def evaluate_folder(folder: str | Path, extractor: Own, *, method: str = DEFAULT
                     collection: str | Path | None = None,
                     limit: int | None = None, distractors: Sequence[str | Path] = (),
                     save_predictions: str | Path | None = None, index: IndexOptions | None = None,
-                    settings: Settings | None = None,
+                    settings: Settings | None = None, query_extractor: Own | None = None,
                     extracting: Progress = ignored, searching: Progress = ignored) -> Evaluation:
     """Evaluate a search method on a folder with `images/` (or `jpg/`) and `gnd.json` (or `gnd_*.pkl`).
 
@@ -86,6 +88,7 @@ def evaluate_folder(folder: str | Path, extractor: Own, *, method: str = DEFAULT
         save_predictions: the file to which the rankings are written, in the form that `delf score` reads.
         index: which index to build. settings: options that replace those of the method
             (`delf.methods.method_options`).
+        query_extractor: extracts the features of the queries, as for `SearchEngine`; by default that of the images.
         extracting, searching: called with (done, total).
 
     Raises:
@@ -93,8 +96,8 @@ def evaluate_folder(folder: str | Path, extractor: Own, *, method: str = DEFAULT
     """
     predictions = {} if save_predictions is None else {method: save_predictions}
     return evaluate_methods(folder, extractor, [method], collection=collection, limit=limit, distractors=distractors,
-                            save_predictions=predictions, index=index, settings=settings, extracting=extracting,
-                            searching=searching)[method]
+                            save_predictions=predictions, index=index, settings=settings,
+                            query_extractor=query_extractor, extracting=extracting, searching=searching)[method]
 
 
 def evaluate_methods(folder: str | Path, extractor: Own, methods: Sequence[str], *,
@@ -102,7 +105,7 @@ def evaluate_methods(folder: str | Path, extractor: Own, methods: Sequence[str],
                      distractors: Sequence[str | Path] = (),
                      save_predictions: Mapping[str, str | Path] | None = None,
                      index: IndexOptions | None = None, settings: Settings | None = None,
-                     extracting: Progress = ignored, searching: Progress = ignored,
+                     query_extractor: Own | None = None, extracting: Progress = ignored, searching: Progress = ignored,
                      observe: Callable[[Observed], None] = lambda observed: None) -> dict[str, Evaluation]:
     """As `evaluate_folder`, for several search methods; the features of an image are extracted once for all of them.
 
@@ -110,10 +113,11 @@ def evaluate_methods(folder: str | Path, extractor: Own, methods: Sequence[str],
         save_predictions: where the rankings of a method go. observe: called with the answers of each method.
     """
     benchmark, whole = read_benchmark(folder, limit=limit, distractors=distractors), as_extractor(extractor)
+    asking = whole if query_extractor is None else as_extractor(query_extractor)
     options = {method: method_options(method, settings) for method in methods}
     _forget_peak()
     with indexed(benchmark, whole, collection=collection, index=index, progress=extracting) as database:
-        engines, opened = _opened(database.collection, whole, options)
+        engines, opened = _opened(database.collection, asking, options)
         answers = _search_all(engines, benchmark, searching)
         facts = {engine.method: (database.bytes_for(engine), database.learnt_for(engine)) for engine in engines}
         peak, evaluations = _peak_bytes(), {}
@@ -127,7 +131,8 @@ def evaluate_methods(folder: str | Path, extractor: Own, methods: Sequence[str],
                 queries=len(answered), bytes_per_image=round(size / max(1, len(benchmark.files))), scores=scores,
                 seconds={"extract": database.seconds, "index": database.index_seconds + opened[method],
                          **_latency(answered)}, skipped=database.skipped,
-                learnt=learnt, extracted=database.extracted, peak_bytes=peak, settings=dict(settings or {}))
+                learnt=learnt, extracted=database.extracted, peak_bytes=peak, settings=dict(settings or {}),
+                query_model=asking.name if asking.identity != whole.identity else "")
             if save_predictions is not None and method in save_predictions:
                 about = {key: value for key, value in one.to_json().items() if key not in ("map", "mp")}
                 write_ranking(save_predictions[method], ranks,

@@ -25,7 +25,7 @@ from delf.pair import image_match
 from delf.pools import Pool
 from delf.query import Query, timed
 from delf.ranking import CHANCE, DISTINCT, LARGEST, RANKINGS, SMALLEST, WORDS, Candidates
-from delf.retrieval import Retriever, open_retriever
+from delf.retrieval import Retriever, open_retriever, reads_global
 from delf.types import Box, Features, ImageMatch, IntArray, Result, Results, SearchResult, require_top
 from delf.verification import single_threaded_products
 from delf.verifying import Verified, Verifier
@@ -82,7 +82,9 @@ class SearchEngine:
 
         Args:
             extractor: `Delf` or any other (`delf.extractors`), with the model and the options with which the collection
-                was made; by default it is loaded by the name that the collection gives.
+                was made; by default it is loaded by the name that the collection gives. Where a method compares local
+                features alone, a model of the same space will do as well: `delf-r18` may ask a collection of
+                `delf-lite`, which learnt from it.
             method: a key of `METHODS`. options: replace those of the method.
             progress: called with (segments done, segments to do) while files are made.
 
@@ -100,13 +102,19 @@ class SearchEngine:
         self._state = self._opened(collection.snapshot, progress)
 
     def _opened(self, snapshot: Snapshot, progress: Callable[[int, int], None]) -> SearchState:
-        snapshot.require(self.extractor)
+        self._require_comparable(snapshot)
         retriever = open_retriever(snapshot, self.options.retrieval, model_file=self.extractor.model_file,
                                    progress=progress)
         options = self.options
         return SearchState(snapshot, retriever, Verifier(
             snapshot, retriever, self._pool, matching=options.matching, verification=options.verification,
             screening=options.screening, details=options.details))
+
+    def _require_comparable(self, snapshot: Snapshot) -> None:
+        """Make sure that queries can be compared with the images. Raises `CollectionError` where they cannot."""
+        if reads_global(self.options.retrieval):
+            snapshot.require(self.extractor)
+        snapshot.require_comparable(self.extractor)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle collection, extractor, method and options; unpickling opens the state that is on the disk by then."""
@@ -141,11 +149,13 @@ class SearchEngine:
         newest = self.collection.snapshot
         if newest.same_as(self.snapshot):
             return False
-        if not newest.is_of(self.extractor):
+        try:
+            self._require_comparable(newest)
+        except CollectionError as error:
             raise CollectionError(f"{display_path(newest.folder)} was renewed with another model "
                                   f"({newest.about['model']['name']}) or with other options, which this engine cannot "
                                   "search: it still searches the previous state. Make a new engine, "
-                                  "SearchEngine(collection), to search the new state")
+                                  "SearchEngine(collection), to search the new state") from error
         self._state = self._opened(newest, progress)
         return True
 

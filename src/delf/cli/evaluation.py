@@ -25,7 +25,9 @@ from delf.cli.options import (
     Turns,
     Verifier,
     extraction_options,
+    given,
     load_any,
+    load_extractor,
     search_settings,
 )
 
@@ -54,7 +56,11 @@ def evaluate(
     distractors: Annotated[list[Path] | None, typer.Option(metavar="FOLDER", help="Search these photos as well, which "
                                                                                   "show what no query shows. You may "
                                                                                   "repeat this.")] = None,
-    model: Model = MODEL, extractor: Own = None, dimensions: Dimensions = None,
+    model: Model = MODEL, extractor: Own = None,
+    query_model: Annotated[str | None, typer.Option(metavar="MODEL", help="Extract the queries with this model, which "
+                                                                          "has the same space as that of the photos, "
+                                                                          "as delf-r18 has for delf-lite.")] = None,
+    dimensions: Dimensions = None,
     verifier: Verifier = None, candidates: Candidates = None, turns: Turns = None, settings: Settings = None,
     runtime: Runtime = "auto", device: Device = "cpu", threads: Threads = None,
     json: Json = False, quiet: Quiet = False,
@@ -72,12 +78,14 @@ def evaluate(
 
     Example: [bold]delf evaluate roxford5k/ --verifier affine --candidates 50 --set verification.threshold=20[/bold]
 
+    Example: [bold]delf evaluate roxford5k/ --model delf-lite --query-model delf-r18[/bold]
+
     Example: [bold]delf evaluate benchmark/ --protocol landmarks --method all --plot curves.svg[/bold]
     """
     from delf.evaluate import Observed, evaluate_methods
     from delf.methods import METHODS
 
-    _require_protocol(protocol, plot, html, save_predictions)
+    _require_protocol(protocol, plot, html, save_predictions, query_model)
     methods = list(METHODS) if method == "all" else [method]
     predictions, pages = _files(save_predictions, ".json", methods), _files(html, ".html", methods)
 
@@ -92,6 +100,8 @@ def evaluate(
     options, others = extraction_options(settings, dimensions=dimensions)
     changes = search_settings(others, verifier, candidates, turns)
     own = load_any(extractor, model, runtime, device, threads, quiet or json, **options)
+    asking = None if query_model is None else load_extractor(query_model, runtime, device, threads, quiet or json,
+                                                             **given(dimensions=dimensions))
     with progress("Extracting", "photos", quiet or json) as extracting, \
             progress("Searching", "queries", quiet or json) as searching:
         if protocol == "landmarks":
@@ -102,7 +112,7 @@ def evaluate(
                                                 searching=searching), plot, json, quiet)
             return
         results = evaluate_methods(folder, own, methods, settings=changes, collection=collection, limit=limit,
-                                   distractors=distractors or (), save_predictions=predictions,
+                                   distractors=distractors or (), save_predictions=predictions, query_extractor=asking,
                                    extracting=extracting, searching=searching, observe=observe)
     result = results[methods[0]]
     report_skipped(result.skipped, strict=False)
@@ -114,7 +124,8 @@ def evaluate(
             print_json(one.to_json())
         return
     print(f"{result.dataset}: {counted(result.images, 'image')}, "
-          f"{'1 query' if result.queries == 1 else f'{result.queries:,} queries'}, model {result.model}")
+          f"{'1 query' if result.queries == 1 else f'{result.queries:,} queries'}, model {result.model}"
+          + (f", that of the queries {result.query_model}" if result.query_model else ""))
     if changes:
         print("with " + ", ".join(f"{key}={value}" for key, value in changes.items()))
     for name, one in results.items():
@@ -122,7 +133,8 @@ def evaluate(
         _print_scores(one.to_json())
 
 
-def _require_protocol(protocol: str, plot: Path | None, html: Path | None, predictions: Path | None) -> None:
+def _require_protocol(protocol: str, plot: Path | None, html: Path | None, predictions: Path | None,
+                      query_model: str | None) -> None:
     from delf.errors import OptionError
     from delf.report.curves import require_picture
 
@@ -130,8 +142,9 @@ def _require_protocol(protocol: str, plot: Path | None, html: Path | None, predi
         raise OptionError(f"the protocol is auto or landmarks, not {protocol!r}; 'delf score' has the others")
     if protocol == "auto" and plot is not None:
         raise OptionError("--plot draws the curves of --protocol landmarks; --html has those of the others")
-    if protocol == "landmarks" and (html or predictions):
-        raise OptionError("--html and --save-predictions are not for --protocol landmarks: leave them out")
+    if protocol == "landmarks" and (html or predictions or query_model):
+        raise OptionError("--html, --save-predictions and --query-model are not for --protocol landmarks: leave them "
+                          "out")
     if plot is not None:
         require_picture(plot)
 

@@ -93,7 +93,7 @@ class ClusterEngine(SearchEngine):
 
     def _opened(self, snapshot: Snapshot, progress: Callable[[int, int], None]) -> SearchState:
         shown = cast(ClusterSnapshot, snapshot)
-        snapshot.require(self.extractor)
+        self._require_comparable(snapshot)
         require_spread(self.method, self.options)
         return self._state_of(shown, self._words(shown), shown.session())
 

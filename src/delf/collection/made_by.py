@@ -1,4 +1,4 @@
-"""By which model and options something was made: what must be equal for features to mix."""
+"""By which model and options something was made: what must be equal for features to mix or to be compared."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from delf.errors import CollectionError
 from delf.images import display_path
+from delf.models import COMPARED, share_space
 
 
 class Identified(Protocol):
@@ -32,6 +33,14 @@ class MadeBy:
     def is_of(self, extractor: Identified) -> bool:
         """Whether an extractor is the one that the collection was made with."""
         return bool(extractor.identity["model"] == self.about["model"]) and not self._different(extractor)
+
+    def is_comparable(self, extractor: Identified) -> bool:
+        """Whether descriptors of an extractor can be compared with those of the collection: it made them, or its model
+        has the same space as the model that made them, as a model has from which another one learnt.
+        """
+        options, own = extractor.identity["options"], self.about["options"]
+        return self.is_of(extractor) or (share_space(self.about["model"], extractor.identity["model"])
+                                         and all(options.get(key) == own.get(key) for key in COMPARED))
 
     def _different(self, extractor: Identified) -> list[str]:
         """The options that differ, each with both values."""
@@ -57,6 +66,15 @@ class MadeBy:
         if different:
             raise CollectionError(f"{display_path(self.folder)} was made with other options: {', '.join(different)}; "
                                   f"use those, or renew the collection: {self._how_to_renew(extractor)}")
+
+    def require_comparable(self, extractor: Identified) -> None:
+        """Make sure that descriptors of an extractor can be compared with those of the collection, as a search must.
+
+        Raises:
+            CollectionError: they cannot; the text is that of `require`.
+        """
+        if not self.is_comparable(extractor):
+            self.require(extractor)
 
     def _how_to_renew(self, extractor: Identified) -> str:
         """The command that extracts all images anew, as an extractor would do."""

@@ -21,7 +21,7 @@ from delf.features.extractor import Delf
 from delf.features.named import EXTRACTORS, load_named
 from delf.features.options import ExtractionOptions
 from delf.images import display_path
-from delf.models import packaged_models
+from delf.models import COMPARED, packaged_models, share_space
 
 UNLIMITED_SIDE = 4096  # what the longest side of a photo is taken for where it is not limited
 MOST_PIXELS = 2**27  # of all levels of a photo together
@@ -35,7 +35,8 @@ def load_stored(about: Mapping[str, Any], folder: Path, *, model: str | Path | N
 
     Args:
         about: what the collection says of itself (`Collection.about`).
-        model: what the user names instead of the packaged model that the collection does, as for `Delf.load`.
+        model: what the user names instead of the packaged model that the collection does, as for `Delf.load`. One that
+            only shares the space of that has its own options, but for those by which descriptors are compared.
         runtime, device, threads: as for `Delf.load`.
 
     Raises:
@@ -46,8 +47,13 @@ def load_stored(about: Mapping[str, Any], folder: Path, *, model: str | Path | N
         if model is not None:
             raise CollectionError(f"{display_path(folder)} was made with {name}, which is no model; leave --model out")
         return load_shipped(about, folder, threads=threads)
-    return Delf.load(model if model is not None else stored_model(about, folder), runtime=runtime, device=device,
-                     threads=threads, **asdict(stored_options(about, folder)))
+    stored = asdict(stored_options(about, folder))
+    if model is None:
+        return Delf.load(stored_model(about, folder), runtime=runtime, device=device, threads=threads, **stored)
+    named = Delf.load(model, runtime=runtime, device=device, threads=threads)
+    if named.identity["model"] != about["model"] and share_space(about["model"], named.identity["model"]):
+        stored = {key: stored[key] for key in (*COMPARED, "details")}
+    return named.changed(**stored)
 
 
 def load_shipped(about: Mapping[str, Any], folder: Path, *, threads: int | None = None, **options: Any) -> Extractor:

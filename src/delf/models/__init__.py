@@ -25,12 +25,13 @@ import numpy as np
 from delf.errors import ModelError, missing_dependency
 from delf.models.layouts import SHIPPED, TRUNKS, Layout, OpenLayout, TrunkLayout, resnet_layout
 from delf.models.receptive_field import receptive_field
+from delf.models.spaces import COMPARED, share_space, shares_words
 from delf.types import FloatArray
 
-__all__ = ["CONVENTIONS", "DEFAULT_MODEL", "EIGHT_BIT", "METADATA_KEY", "OUTPUTS", "PACKAGED", "PCA", "PCA_KEYS",
-           "POOLING_NAMES", "TRUNKS", "WHITENING_KEYS", "WORDS", "Layout", "ModelConfig", "ModelFiles",
+__all__ = ["COMPARED", "CONVENTIONS", "DEFAULT_MODEL", "EIGHT_BIT", "METADATA_KEY", "OUTPUTS", "PACKAGED", "PCA",
+           "PCA_KEYS", "POOLING_NAMES", "TRUNKS", "WHITENING_KEYS", "WORDS", "Layout", "ModelConfig", "ModelFiles",
            "TrunkLayout", "Whitening", "find_model", "on_hub", "packaged_models", "packaged_words", "read_onnx",
-           "resnet_layout", "shares_words"]
+           "resnet_layout", "share_space", "shares_words"]
 
 DEFAULT_MODEL = "delf-r18"
 PACKAGED = Path(__file__).parent
@@ -379,16 +380,6 @@ def packaged_models() -> list[str]:
 def packaged_words() -> list[Path]:
     """The visual words that come with the package."""
     return sorted(PACKAGED.glob(f"*{WORDS}"))
-
-
-def shares_words(model: Mapping[str, Any], learnt_from: object) -> bool:
-    """Whether words serve a model, as extractors and collections name it: those that were learnt from its descriptors,
-    or from descriptors of the model in whose space these lie.
-
-    Args:
-        learnt_from: the fingerprint of the model from whose descriptors the words were learnt.
-    """
-    return learnt_from in (model["fingerprint"], model.get("space", model["fingerprint"]))
 
 
 def _beside(path: Path) -> ModelFiles:

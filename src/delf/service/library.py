@@ -67,7 +67,12 @@ class State:
     """One state of a collection, with the engines that search it; one for each method, made when it is asked for."""
 
     def __init__(self, snapshot: Snapshot, extractor: Extractor, keeper: object) -> None:
-        """keeper: as long as it lives, the catalogue of the snapshot is open."""
+        """keeper: as long as it lives, the catalogue of the snapshot is open.
+
+        Raises:
+            CollectionError: the collection was made with another extractor.
+        """
+        snapshot.require(extractor)  # photos are added with it
         self.snapshot, self._keeper = snapshot, keeper
         self.extractor = extractor
         self.extracted_by = json.dumps(extractor.identity, sort_keys=True)  # what its features can be compared with
