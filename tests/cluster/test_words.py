@@ -119,7 +119,7 @@ def test_words_change_as_a_whole_while_a_store_is_searched(growing: Growing, ope
                 cluster.fleet.look_after()
 
         answer = engine.answer(Query.of_features(query, ""), top=None, check=moved_on)
-        assert len(steps) > 3
+        assert len(steps) > 2, "workers that answer at the same instant are one step"
         assert said(answer) == before[method] != after[method]
         assert asked(engine, query) == after[method]
     gc.collect()
