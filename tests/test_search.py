@@ -537,14 +537,17 @@ def test_several_threads_may_search_at_once(drawn: Collection, stub: Any, draw: 
 # --- options and models
 
 
-def test_words_beside_a_model_file_of_ones_own_are_found(collection: Any, tmp_path: Path) -> None:
+def test_words_beside_a_model_file_of_ones_own_are_found(collection: Any, tmp_path: Path,
+                                                         monkeypatch: pytest.MonkeyPatch) -> None:
     own = shutil.copy(PACKAGED / "delf-r18.onnx", tmp_path / "own.onnx")
     kept = Path(shutil.copytree(collection.folder, tmp_path / "copy.delf", ignore=shutil.ignore_patterns("*.lists")))
+    extractor = Delf.load(own)
     with Collection.open(kept) as opened:
-        assert SearchEngine(opened, Delf.load(own), method="asmk").retriever.learnt, "there are none yet"
+        assert not SearchEngine(opened, extractor, method="asmk").retriever.learnt, "the packaged words of its space"
+        monkeypatch.setattr("delf.models.PACKAGED", tmp_path / "packaged")
+        assert SearchEngine(opened, extractor, method="asmk").retriever.learnt, "there are none yet"
         shutil.copy(PACKAGED / "delf-r18.words", tmp_path / "own.words")
-        assert not SearchEngine(opened, Delf.load(own), method="asmk").retriever.learnt
-        assert not SearchEngine(opened, method="asmk").retriever.learnt, "the packaged ones, by the name of the model"
+        assert not SearchEngine(opened, extractor, method="asmk").retriever.learnt
 
 
 def test_what_a_method_needs_is_made_once_and_told(drawn: Collection, stub: Any) -> None:

@@ -18,7 +18,7 @@ from delf.features import Delf
 from delf.images import read_image, resize
 from delf.models import PACKAGED, ModelConfig
 from delf.network.model import DelfModel
-from delf.training.distillation import DistillationOptions, DistillationStage
+from delf.training.distillation import DistillationOptions, DistillationStage, _weights
 from delf.training.engine import LoopOptions, Part, run_stage
 from delf.training.photos import LabelledPhoto, PhotoCache
 from delf.training.recipe import Recipe, train_model
@@ -84,6 +84,12 @@ def test_the_pupil_learns(packaged: DelfModel, labelled: list[LabelledPhoto]) ->
     assert np.mean(found[-4:]) > np.mean(found[:4]) + 0.1
     with torch.inference_mode():
         assert {"cosine", "first", "length", "attention"} <= set(pupil.validate())
+
+
+def test_cells_count_by_a_power_of_their_score() -> None:
+    scores = torch.log(torch.tensor([1.0, 2.0, 5.0]))
+    assert torch.allclose(_weights(scores, 2.0), torch.tensor([0.1, 0.4, 2.5]))
+    assert torch.allclose(_weights(scores, 0.0), torch.ones(3))
 
 
 def test_lessons_are_remembered_and_forgetting_them_changes_nothing(packaged: DelfModel,

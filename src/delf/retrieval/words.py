@@ -15,7 +15,7 @@ from delf.errors import CollectionError, OptionError
 from delf.index.storage import ArrayFile
 from delf.index.words import KIND, Codebook, CodebookOptions, read_header
 from delf.indexing import training_sample
-from delf.models import PACKAGED, WORDS, packaged_words, shares_words
+from delf.models import WORDS, packaged_words, shares_words
 from delf.settings import Options
 from delf.types import FloatArray
 
@@ -85,13 +85,13 @@ def has_words(collection: Stored, model: Path | None = None) -> bool:
 
 
 def _beside(snapshot: Snapshot, model: Path | None) -> Path | None:
-    """The fitting words beside the model file: with the name of the file or that of the model, since a model may have
-    files of several precisions. Packaged models share the words in the package.
+    """The fitting words beside the model file, with the name of the file or that of the model, since a model may have
+    files of several precisions; else those in the package, if the model has the space of the packaged one.
     """
     name = Path(str(snapshot.about["model"]["name"])).name
-    words = packaged_words() if model is None or model.parent == PACKAGED else [
-        model.with_name(f"{stem}{WORDS}") for stem in dict.fromkeys((model.stem, name))]
-    return next((path for path in words if path.is_file() and _fits(ArrayFile.open(path, KIND), snapshot)), None)
+    words = [] if model is None else [model.with_name(f"{stem}{WORDS}") for stem in dict.fromkeys((model.stem, name))]
+    return next((path for path in (*words, *packaged_words())
+                 if path.is_file() and _fits(ArrayFile.open(path, KIND), snapshot)), None)
 
 
 def _fits(file: ArrayFile, snapshot: Snapshot) -> bool:

@@ -4,7 +4,7 @@ Learning from the outputs of another network is the idea of Hinton et al. (2015)
 an example: the teacher sees a part of a photo at twice the size that the pupil sees it at, and has twice the stride, so
 that the two maps have the same cells. No names are needed. What is learnt of each cell is its descriptor, by itself and
 against those of other cells, the length of its feature, and the attention that it gets; cells that the teacher would
-select count more.
+select count more: by the power `focus` of the score by which it selects.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ class DistillationOptions(Options):
     sides: of the crops that the pupil sees, in pixels: of each mini-batch in turn. scales: of the photo that crops are
     of; larger ones follow where a photo would be smaller than a crop. crops: different ones of each photo and side.
     mirrored: share of crops that are. hidden: channels of the attention.
+    focus: power of a cell's score that is its weight; 0 makes all cells count alike.
     contrast: weight of the loss by which descriptors are told from others; points: cells of a mini-batch that it looks
     at; temperature: cosines are divided by it. extras: weight of the losses of length and attention.
     other_light: share of crops that the pupil sees in another light than the teacher does.
@@ -57,6 +58,7 @@ class DistillationOptions(Options):
     crops: int = 2
     mirrored: float = 0.5
     hidden: int = 64
+    focus: float = 2.0
     contrast: float = 0.3
     points: int = 1024
     temperature: float = 0.06
@@ -70,9 +72,10 @@ class DistillationOptions(Options):
                 or not all(0 < scale <= 1 for scale in self.scales):
             raise OptionError(f"sides are 64 or more and multiples of 16, and scales are above 0 and at most 1, not "
                               f"{self.sides!r} and {self.scales!r}")
-        if min(self.crops, self.hidden, self.points) < 1 or not self.temperature > 0:
-            raise OptionError("crops, hidden and points are 1 or more and temperature is above 0, not "
-                              f"{self.crops!r}, {self.hidden!r}, {self.points!r} and {self.temperature!r}")
+        if min(self.crops, self.hidden, self.points) < 1 or not self.temperature > 0 or self.focus < 0:
+            raise OptionError("crops, hidden and points are 1 or more, temperature is above 0 and focus 0 or more, not "
+                              f"{self.crops!r}, {self.hidden!r}, {self.points!r}, {self.temperature!r} and "
+                              f"{self.focus!r}")
 
 
 class Pupil(Describer):
@@ -137,13 +140,13 @@ class CropBatch:
 class _Lesson:
     """What the teacher says of a crop, for each of its N cells.
 
-    descriptors: (N, D) float16. lengths: (N,) logarithms. attention: (N,) logarithms. weights: (N,) with a mean of 1.
+    descriptors: (N, D) float16. lengths, attention, scores: (N,) logarithms; by its score the teacher selects a cell.
     """
 
     descriptors: Tensor
     lengths: Tensor
     attention: Tensor
-    weights: Tensor
+    scores: Tensor
 
 
 class DistillationStage:
@@ -210,7 +213,9 @@ class DistillationStage:
                 large[2 * top : 2 * (top + side), 2 * left : 2 * (left + side)])
 
     def losses(self, batch: CropBatch, device: torch.device) -> dict[str, Tensor]:
-        """`loss`, the mean cosine to the teacher's descriptors, and the share of cells whose own comes first."""
+        """`loss`, the mean cosine to the teacher's descriptors, weighted by score, and the share of cells whose own
+        comes first.
+        """
         return self._compared(batch, self._taught(batch, device), device)
 
     def _compared(self, batch: CropBatch, lessons: list[_Lesson], device: torch.device) -> dict[str, Tensor]:
@@ -220,16 +225,16 @@ class DistillationStage:
         with torch.autocast(device.type, enabled=False):
             features = _inner(feature_map.float()).permute(0, 2, 3, 1).flatten(0, 2)
             own = self.module.describe(features)
-            wanted, lengths, scores, weights = (torch.cat([getattr(one, name).to(device).float() for one in lessons])
-                                                for name in ("descriptors", "lengths", "attention", "weights"))
-            cosines = (own * wanted).sum(dim=1)
+            wanted, lengths, attended, scores = (torch.cat([getattr(one, name).to(device).float() for one in lessons])
+                                                 for name in ("descriptors", "lengths", "attention", "scores"))
+            cosines, weights = (own * wanted).sum(dim=1), _weights(scores, options.focus)
             loss = (weights * (1 - cosines)).mean()
             contrast, first = self._contrast(own, wanted, weights, batch.seed)
             length = F.smooth_l1_loss(_log(features.norm(dim=1)), lengths)
-            attended = F.smooth_l1_loss(_log(_inner(attention[:, None]).flatten()), scores)
-            total = loss + options.contrast * contrast + options.extras * (length + attended)
-        return {"loss": total, "cosine": 1 - loss.detach(), "first": first, "length": length.detach(),
-                "attention": attended.detach()}
+            heeded = F.smooth_l1_loss(_log(_inner(attention[:, None]).flatten()), attended)
+            total = loss + options.contrast * contrast + options.extras * (length + heeded)
+        return {"loss": total, "cosine": (_weights(scores, 1.0) * cosines).mean().detach(), "first": first,
+                "length": length.detach(), "attention": heeded.detach()}
 
     def _contrast(self, own: Tensor, wanted: Tensor, weights: Tensor, seed: int) -> tuple[Tensor, Tensor]:
         """InfoNCE both ways between the pupil's and the teacher's descriptors of cells, drawn by weight."""
@@ -267,9 +272,9 @@ class DistillationStage:
         mean, components = (torch.from_numpy(array).to(device) for array in (teacher.pca.mean, teacher.pca.components))
         descriptors = F.normalize((F.normalize(features, dim=1) - mean) @ components.T, dim=1)
         share = float(teacher.config.extraction.get("length_weight", 0.0))
-        lengths, scores = _log(features.norm(dim=1)), _log(attention)
-        weights = torch.exp(share * lengths + (1 - share) * scores)
-        return _Lesson(descriptors.half().cpu(), lengths.cpu(), scores.cpu(), (weights / weights.mean()).cpu())
+        lengths, attended = _log(features.norm(dim=1)), _log(attention)
+        scores = share * lengths + (1 - share) * attended
+        return _Lesson(descriptors.half().cpu(), lengths.cpu(), attended.cpu(), scores.cpu())
 
     def validate(self) -> dict[str, float]:
         """The same on a crop of each of some photos of `val`."""
@@ -293,6 +298,12 @@ def _require_teacher(teacher: DelfModel, pupil: DelfModel) -> None:
 
 def _normal(images: Tensor, device: torch.device) -> Tensor:
     return images.to(device).float().contiguous(memory_format=torch.channels_last)
+
+
+def _weights(scores: Tensor, focus: float) -> Tensor:
+    """The weights of cells with these (N,) logarithms of scores, with a mean of 1."""
+    weights = torch.exp(focus * (scores - scores.max()))
+    return weights / weights.mean()
 
 
 def _inner(feature_map: Tensor) -> Tensor:
