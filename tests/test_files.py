@@ -18,7 +18,15 @@ import pytest
 from delf.codes import encode
 from delf.errors import DelfError, OptionError
 from delf.evaluation.ranking import write_ranking
-from delf.files import TEMPORARY, flush_tree, remove_abandoned, replacing, scratch_file, write_atomically
+from delf.files import (
+    TEMPORARY,
+    _tidy_once,
+    flush_tree,
+    remove_abandoned,
+    replacing,
+    scratch_file,
+    write_atomically,
+)
 from delf.formats import FORMATS, write_features
 from delf.index import Asmk, Codebook, IvfPqOptions, IvfPqQuantiser
 from delf.index.hamming import Hamming
@@ -225,6 +233,25 @@ def test_one_that_is_taken_for_abandoned_before_it_is_locked(tmp_path: Path, mon
         remove_abandoned(temporary)
     assert taken
     assert names(tmp_path) == ["a"]
+
+
+def test_what_dead_processes_left_goes_wherever_one_writes(tmp_path: Path) -> None:
+    """Whatever they wrote: features in a folder, a page, a model."""
+    dead, own, old = (tmp_path / f".{digit * 16}{mark}.partial" for digit, mark in (("0", ""), ("1", ".own"),
+                                                                                   ("2", ".own")))
+    mine = tmp_path / ".0123.partial"
+    for path in (dead, own, old, mine):
+        path.write_bytes(b"half")
+    os.utime(old, (0, 0))
+    with replacing(tmp_path / "a", locked=False) as unlocked:
+        assert TEMPORARY.fullmatch(unlocked.name)
+        unlocked.write_bytes(b"data")
+        assert names(tmp_path) == sorted([unlocked.name, own.name, mine.name]), "a living one may lock it otherwise"
+    with scratch_file(tmp_path / "b") as living:
+        _tidy_once.cache_clear()
+        write_atomically(tmp_path / "c", b"data")
+        assert living.exists()
+    assert names(tmp_path) == sorted([own.name, mine.name, "a", "c"])
 
 
 # --- places

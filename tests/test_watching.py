@@ -14,7 +14,7 @@ import pytest
 
 from delf.collection import AddReport, Collection
 from delf.collection.lock import WriterLock
-from delf.errors import ImageError
+from delf.errors import BeingWrittenError, ImageError
 from delf.images import find_images, is_walked
 from delf.watching import watch
 
@@ -113,6 +113,31 @@ def test_another_writer_is_waited_for(watched: Any, draw: Draw, tmp_path: Path) 
         draw("photos/b.png", 2)
         one.until(lambda: any("is looked at again when that is done" in sentence for sentence in one.told))
     one.until_there("a.png", "b.png")
+
+
+def test_a_writer_that_was_there_first_is_waited_for(draw: Draw, tmp_path: Path, make_stub: Any) -> None:
+    """As where a folder is opened twice: the second process goes on when the first has ended."""
+    with Collection.create(tmp_path / "places.delf", make_stub()) as collection:
+        with WriterLock(tmp_path / "places.delf"):
+            one = Watcher(collection, [draw("photos/a.png", 1).parent])
+            one.until(lambda: any("is looked at again when that is done" in sentence for sentence in one.told))
+        one.until_there("a.png")
+        one.stop()
+
+
+def test_the_index_is_built_before_anybody_else_writes(watched: Any, draw: Draw, tmp_path: Path,
+                                                       monkeypatch: pytest.MonkeyPatch) -> None:
+    built = []
+
+    def building(collection: Collection) -> None:
+        with pytest.raises(BeingWrittenError), WriterLock(collection.folder):
+            pass
+        built.append(len(collection))
+
+    monkeypatch.setattr("delf.watching.build_index", building)
+    one = watched(draw("photos/a.png", 1).parent)
+    draw("photos/b.png", 2)
+    one.until(lambda: built == [1, 2])
 
 
 def test_what_was_never_there_is_told(tmp_path: Path, make_stub: Any, draw: Draw) -> None:

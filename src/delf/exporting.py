@@ -87,7 +87,7 @@ def extract_into(photos: Iterable[str | Path], path: Path, extractor: Own, *, ro
     about = json.dumps({**whole.identity, "pixels": "as stored"}, sort_keys=True)
     with Gathering(path, about) as gathering:
         named = _named(named_paths(photos), root, path, list(exclude), skipped)
-        missing = [(name, source) for name, source in named.items() if not gathering.has(name, _written(source))]
+        missing = [(name, source) for name, source in named.items() if not gathering.has(name, written_at(source))]
 
         def write(name: str, features: Features, loaded: LoadedImage) -> None:
             points, size = as_stored(features.keypoints, features.image_size, loaded.metadata.orientation)
@@ -180,7 +180,7 @@ def name_below(root: Path, photo: Path) -> str:
                         "give a folder above all photos by --root") from error
 
 
-def _written(source: Path) -> int:
+def written_at(source: Path) -> int:
     """When a photo was written, in nanoseconds; never where it is gone, so that reading it says so."""
     try:
         return source.stat().st_mtime_ns

@@ -2,7 +2,7 @@
 
 There is one way to do it: a temporary file beside the place, flushed, renamed, and the folder flushed. While it is
 written its writer holds a lock on it, which ends with the process: so `remove_abandoned` tells what a dead process has
-left from what a living one is writing, on whatever machine.
+left from what a living one is writing, on whatever machine. Who writes into a folder removes it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ import re
 import secrets
 import shutil
 import sys
+import time
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 from delf.errors import DelfError
@@ -23,7 +25,9 @@ from delf.errors import DelfError
 if sys.platform != "win32":
     import fcntl
 
-TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.partial(-wal|-shm|-journal)?")  # the latter are SQLite's
+# Those that their writers lock themselves, if they do, have a mark. The suffixes behind it are SQLite's.
+TEMPORARY = re.compile(r"\.[0-9a-f]{16}(?P<unlocked>\.own)?\.partial(-wal|-shm|-journal)?")
+_OLD = 86_400.0  # seconds after which also these count as abandoned
 _BINARY = getattr(os, "O_BINARY", 0)
 _UNFLUSHED = (errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.ENOSYS)  # what file systems without it say
 
@@ -67,7 +71,7 @@ def whole_file(path: Path, *, locked: bool = True) -> Iterator[Path]:
     It is on the disk, and so is its name, when the block has ended: what names the file may be written next. If the
     block does not end well, nothing is left behind and what was at `path` is untouched.
 
-    locked: False for writers that lock the file themselves.
+    locked: False for writers that lock the file themselves, or put another one in its place.
 
     Raises:
         OSError, ValueError: the place cannot be written.
@@ -80,7 +84,8 @@ def whole_file(path: Path, *, locked: bool = True) -> Iterator[Path]:
 @contextlib.contextmanager
 def scratch_file(beside: Path, *, locked: bool = True) -> Iterator[Path]:
     """An empty file of a new name in the same folder, which is deleted when the block ends."""
-    temporary, lock = _new_file(beside)  # says at once, and for every writer, that the place cannot be written
+    _tidy_once(os.path.abspath(beside.parent))  # noqa: PTH100 (resolve would ask for each part)
+    temporary, lock = _new_file(beside, locked)  # says at once, and for every writer, that the place cannot be written
     held = locked and sys.platform != "win32"  # which renames no file that is open
     if not held:
         os.close(lock)
@@ -204,6 +209,20 @@ def tidy_folder(folder: Path) -> None:
                 remove_abandoned(path)
 
 
+@lru_cache(maxsize=1024)
+def _tidy_once(folder: str) -> None:
+    """Delete what processes that were killed have left half written in a folder into which this one writes. They may
+    have written to any place, and nothing else would ever look for it.
+    """
+    if sys.platform == "win32":
+        return
+    with contextlib.suppress(OSError, ValueError), os.scandir(folder) as entries:
+        for entry in entries:
+            named = TEMPORARY.fullmatch(entry.name)
+            if named and not (named["unlocked"] and entry.stat(follow_symlinks=False).st_mtime > time.time() - _OLD):
+                remove_abandoned(Path(entry.path))
+
+
 def remove_abandoned(temporary: Path) -> None:
     """Delete a temporary file, unless somebody is writing it."""
     with contextlib.suppress(OSError):  # just finished, or not ours to delete
@@ -225,10 +244,10 @@ def _opened(path: Path) -> int:
         return os.open(path, os.O_RDONLY)
 
 
-def _new_file(beside: Path) -> tuple[Path, int]:
+def _new_file(beside: Path, locked: bool) -> tuple[Path, int]:
     """An empty file, and a descriptor that keeps it locked while it is open."""
     while True:
-        path = beside.with_name(f".{secrets.token_hex(8)}.partial")
+        path = beside.with_name(f".{secrets.token_hex(8)}{'' if locked else '.own'}.partial")
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _BINARY, 0o666)
         if sys.platform == "win32":
             return path, descriptor

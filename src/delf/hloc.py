@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from delf.errors import DelfError
-from delf.exporting import Progress, name_below, silent
+from delf.exporting import Progress, name_below, silent, written_at
 from delf.formats import Images, matches, open_images, pairs
 from delf.formats.matches import Partners
 from delf.formats.pairs import Pair, without_repetitions
@@ -65,26 +65,26 @@ def write_retrieval(engine: SearchEngine, queries: Iterable[str | Path], path: P
         DelfError: the file cannot be written.
     """
     skipped: list[str] = []
-    parts = Parts(path, _state(engine, top, root), ".txt")
     photos = list(find_images([Path(query) for query in queries], exclude=list(exclude),
                               on_error=lambda error: skipped.append(str(error))))
     done: dict[str, Path] = {}
     unchanged = 0
-    for number, photo in enumerate(photos, start=1):
-        part = parts.path(str(photo.absolute()))
-        if parts.has(str(photo.absolute()), newer_than=photo.stat().st_mtime_ns):
-            unchanged += 1
-            done[str(photo)] = part
-        else:
-            try:
-                pairs.write(part, _answer(engine, photo, root, top, skipped))
+    with Parts(path, _state(engine, top, root), ".txt") as parts:
+        for number, photo in enumerate(photos, start=1):
+            part = parts.path(str(photo.absolute()))
+            if parts.has(str(photo.absolute()), newer_than=written_at(photo)):
+                unchanged += 1
                 done[str(photo)] = part
-            except DelfError as error:
-                skipped.append(str(error))
-        progress(number, len(photos))
-    listed = [pair for part in done.values() for pair in pairs.read(part)]
-    pairs.write(path, listed)
-    parts.remove()
+            else:
+                try:
+                    pairs.write(part, _answer(engine, photo, root, top, skipped))
+                    done[str(photo)] = part
+                except DelfError as error:
+                    skipped.append(str(error))
+            progress(number, len(photos))
+        listed = [pair for part in done.values() for pair in pairs.read(part)]
+        pairs.write(path, listed)
+        parts.remove()
     return PairReport(len(listed), unchanged, tuple(skipped))
 
 
@@ -135,23 +135,24 @@ def match_pairs(features: Path, wanted: Iterable[Pair], path: Path, *, matching:
         unique = [pair for pair in unique if _is_there(pair, images, features, skipped)]
         about = json.dumps({"features": images.about, "file": features.stat().st_mtime_ns, "matching": asdict(matching),
                             "verification": None if verification is None else asdict(verification)}, sort_keys=True)
-        parts, cache = Parts(path, about, ".h5"), Cache(images)
+        cache = Cache(images)
         groups: dict[str, list[Pair]] = {}
         for pair in unique:
             groups.setdefault(pair[0], []).append(pair)
         done = unchanged = 0
-        with single_threaded_products():
-            pool = Pool(threads, "delf-match")
-            for group in groups.values():
-                part = _part(group)
-                if parts.has(part):
-                    unchanged += len(group)
-                else:
-                    matches.write(parts.path(part), _matched(group, cache, pool, matching, verification))
-                done += len(group)
-                progress(done, len(unique))
-    matches.write(path, _of_parts(parts, groups), about)
-    parts.remove()
+        with Parts(path, about, ".h5") as parts:
+            with single_threaded_products():
+                pool = Pool(threads, "delf-match")
+                for group in groups.values():
+                    part = _part(group)
+                    if parts.has(part):
+                        unchanged += len(group)
+                    else:
+                        matches.write(parts.path(part), _matched(group, cache, pool, matching, verification))
+                    done += len(group)
+                    progress(done, len(unique))
+            matches.write(path, _of_parts(parts, groups), about)
+            parts.remove()
     return PairReport(len(unique), unchanged, tuple(skipped))
 
 

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from delf.collection import AddReport, Collection
-from delf.errors import CollectionError, DelfError
+from delf.errors import BeingWrittenError, CollectionError, DelfError
 from delf.images import display_path, find_images, is_walked, named_paths, photo_extensions, printable
+from delf.indexing import build_index
 
 TICK = 1.0  # seconds between two looks whether folders are there
 _Identity = tuple[int, int]
@@ -22,8 +23,8 @@ def watch(collection: Collection, photos: Iterable[str | Path], *, exclude: Iter
     """Add the photos in files and folders, and then what changes in them, until Ctrl-C or `stop`.
 
     What is new or changed is added, what was moved is known again, and what is gone is forgotten, as by
-    `Collection.add` with `prune`. A folder that vanishes as a whole may be on a disk that was taken out: its photos are
-    kept, and it is looked at again when it comes back.
+    `Collection.add` with `prune`; the index is built for it. A folder that vanishes as a whole may be on a disk that
+    was taken out: its photos are kept, and it is looked at again when it comes back.
 
     Args:
         photos, exclude, images_per_segment, progress: as for `Collection.add`.
@@ -34,7 +35,8 @@ def watch(collection: Collection, photos: Iterable[str | Path], *, exclude: Iter
         what was done: first for all photos, then at each change that did anything.
 
     Raises:
-        CollectionError, ImageError, OptionError: as `Collection.add`, at the first look.
+        CollectionError, ImageError, OptionError: as `Collection.add`, at the first look. Another process that writes is
+            waited for.
         DelfError: the system watches no more folders.
     """
     import watchfiles  # here: only who watches needs it
@@ -111,10 +113,9 @@ class _Watched:
             self._changed.clear()
             return None
         try:
-            report = self._collection.add(paths, prune=True, exclude=self._patterns(),
-                                          images_per_segment=self._images_per_segment, progress=self._progress)
+            report = self._updated(paths)
         except CollectionError as error:
-            if self._first:
+            if self._first and not isinstance(error, BeingWrittenError):
                 raise
             if not self._waiting:
                 self._told(f"{error}; what has changed is looked at again when that is done")
@@ -126,7 +127,16 @@ class _Watched:
             return None
         first, self._first, self._waiting = self._first, False, False
         self._changed.clear()
-        return report if first or report.added + report.moved + report.pruned + report.duplicates else None
+        return report if first or _changed(report) else None
+
+    def _updated(self, paths: list[Path]) -> AddReport:
+        """Add, forget and build the index as one change, between whose steps nobody else writes."""
+        with self._collection.writing():
+            report = self._collection.add(paths, prune=True, exclude=self._patterns(),
+                                          images_per_segment=self._images_per_segment, progress=self._progress)
+            if not report.interrupted and (self._first or _changed(report)):
+                build_index(self._collection)
+            return report
 
     def _meant(self) -> list[Path]:
         """Of what has changed, the photos and folders that are read, and those that the collection has and are gone;
@@ -148,6 +158,10 @@ class _Watched:
         below = [f"{root}/{pattern.removeprefix('./')}" for root in self._given for pattern in self._exclude
                  if not os.path.isabs(pattern)]  # noqa: PTH117
         return [*self._exclude, *below]
+
+
+def _changed(report: AddReport) -> bool:
+    return bool(report.added + report.moved + report.pruned + report.duplicates)
 
 
 def _identity(path: Path) -> _Identity | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,6 +50,22 @@ def test_a_line_is_added_and_taken_away_and_the_rest_stays(file: Path) -> None:
     with pytest.raises(DelfError, match="no decision in line 6"):
         undo_decision(file, 6)
     assert undo_decision(file.with_name("absent.csv")) is None
+
+
+@pytest.mark.parametrize("change", [lambda file: append_decision(file, Decision("remove", "5")), undo_decision])
+def test_what_somebody_saves_meanwhile_is_not_lost(change: Any, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a person in an editor, or on the page of another process."""
+    file.write_text("action,first,second\nmerge,1,2\n")
+    saved = "action,first,second\nmerge,1,2\nmerge,3,4\n"
+
+    def flushed(temporary: Path) -> None:
+        file.write_text(saved)
+
+    monkeypatch.setattr("delf.archive.decisions.flush_file", flushed)
+    with pytest.raises(DelfError, match="has just been changed by somebody else, and nothing was written"):
+        change(file)
+    assert file.read_text() == saved
+    assert [path.name for path in file.parent.iterdir()] == [file.name]
 
 
 def test_names_that_are_no_text_come_back(file: Path) -> None:

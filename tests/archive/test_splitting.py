@@ -6,6 +6,7 @@ import csv
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -161,6 +162,31 @@ def test_a_folder_is_written_again_and_no_other_one(tmp_path: Path) -> None:
     (tmp_path / "set" / "in" / f"{int(split.queries[0].photo.file[-7:-4]):03}.jpg").unlink()
     with pytest.raises(DelfError, match="is gone"):
         write_split(split, tmp_path / "third")
+
+
+@pytest.mark.parametrize("copy", [True, False])
+def test_photos_are_not_written_over_themselves(copy: bool, tmp_path: Path) -> None:
+    """A data set may have been made of the photos of a benchmark, and then be split into the folder of that."""
+    split = split_dataset(made(tmp_path / "set"), HALF)
+    out = write_split(split, tmp_path / "out", copy=True)
+    before = {path.name: path.read_bytes() for path in (out / "images").iterdir()}
+    (tmp_path / "by another name").symlink_to(out)
+    names = {path.stem: path for path in (tmp_path / "by another name/images").iterdir()}
+    moved = {key: replace(row, file=str(names.get(key[:16], row.file))) for key, row in split.photos.items()}
+    with pytest.raises(DelfError, match="is a photo of this data set and lies in"):
+        write_split(replace(split, photos=moved), out, copy=copy)
+    assert {path.name: path.read_bytes() for path in (out / "images").iterdir()} == before
+    assert (out / "gnd.json").is_file(), "what was whole stays whole"
+
+
+def test_a_photo_that_is_gone_leaves_the_old_benchmark_whole(tmp_path: Path) -> None:
+    split = split_dataset(made(tmp_path / "set"), HALF)
+    out = write_split(split, tmp_path / "out", copy=True)
+    before = {str(path): path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    Path(split.of("index")[0].file).unlink()
+    with pytest.raises(DelfError, match="is gone"):
+        write_split(split, out)
+    assert {str(path): path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 
 
 def test_cut_short_it_is_no_benchmark_and_is_written_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,9 +27,11 @@ def test_photos_are_described_and_listed(places: Path, delf: Any, tmp_path: Path
     delf("describe", places, first, "--set", "album=", "--set", "stars=4").ok()
     assert delf("photos", places, "--where", "stars >= 4 and not has album").ok().split() == [str(first)]
     lines = tmp_path / "said.jsonl"
-    lines.write_text(json.dumps({"photo": str(first)}) + "\n\n" + json.dumps({"photo": str(second), "n": 1}) + "\n")
+    separated = "one\u2028two\x85three"  # what some call ends of lines, and JSON does not
+    lines.write_text(json.dumps({"photo": str(first)}) + "\r\n\n"
+                     + json.dumps({"photo": str(second), "n": separated}, ensure_ascii=False) + "\n", encoding="utf-8")
     assert delf("describe", places, "--from", lines, "--json").object()["described"] == 2
-    assert [one["metadata"] for one in delf("photos", places, "--json").lines()] == [{}, {"n": 1}, {}]
+    assert [one["metadata"] for one in delf("photos", places, "--json").lines()] == [{}, {"n": separated}, {}]
     assert len(delf("photos", places, "--where", "folder = land").ok().splitlines()) == 1
 
 

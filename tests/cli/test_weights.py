@@ -102,6 +102,12 @@ def test_weights_of_torch_and_back(delf: Run, tmp_path: Path) -> None:
     assert json.loads(delf("weights", "card", model.with_suffix(".onnx"), "--json").ok())["trunk"] == "resnet18"
     written = delf("weights", "export", model, "-o", tmp_path / "hub", "--repository", "a/b").ok().split()
     assert {Path(path).name for path in written} == {"again.safetensors", "again.onnx", "README.md", "config.json"}
+    delf("weights", "export", model, "-o", tmp_path / "hub").ok()  # over what was written before
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / "README.md").write_text("# My project")
+    delf("weights", "export", model, "-o", tmp_path / "project").failed("README.md is there already", "a new folder")
+    assert [path.name for path in (tmp_path / "project").iterdir()] == ["README.md"]
+    assert (tmp_path / "project" / "README.md").read_text() == "# My project"
     delf("weights", "export", model, "-o", tmp_path / "trunk.txt").failed("neither a .pth or", code=2)
     (tmp_path / "broken.pth").write_bytes(b"broken")
     delf("weights", "import", tmp_path / "broken.pth", "-o", model).failed("broken.pth", "get it again")

@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from delf.checking import check_collection
 from delf.collection import Collection
 from delf.collection.schema import FORMAT
 from delf.collection.upkeep import CROWD, crowd
-from delf.errors import CollectionError
+from delf.errors import BeingWrittenError, CollectionError
 from delf.indexing import IndexOptions, build_index
 from delf.methods import SearchOptions
 from delf.retrieval import VoteOptions
@@ -318,3 +319,25 @@ def test_every_format_is_read_and_written(version: int, tmp_path: Path, make_stu
     connection = sqlite3.connect(tmp_path / "places.delf/catalogue.sqlite")
     assert connection.execute("PRAGMA user_version").fetchone() == (FORMAT,)
     connection.close()
+
+
+def test_a_change_of_several_steps_is_one(stub: Any, draw: Draw, tmp_path: Path) -> None:
+    """Steps nest in the thread that writes; nobody else, in another thread or another object, comes between them."""
+    with Collection.create(tmp_path / "c.delf", stub) as collection, Collection.open(tmp_path / "c.delf") as other:
+        def refused(to_write: Collection) -> None:
+            with pytest.raises(BeingWrittenError):
+                to_write.compact()
+
+        with collection.writing():
+            collection.add(draw("a.png", 1))
+            build_index(collection)
+            refused(other)
+            with ThreadPoolExecutor(1) as pool:
+                pool.submit(refused, collection).result()
+            collection.describe({draw("a.png", 1): {"album": "Rome"}})
+            assert len(collection) == 1
+        other.refresh()
+        assert [photo.metadata for photo in other] == [{"album": "Rome"}]
+        with pytest.raises(KeyError), collection.writing():
+            raise KeyError
+        other.compact()

@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 from delf.collection import Collection
 from delf.duplicates import Duplicates, Move, find_duplicates, move_duplicates, undo_moves
 from delf.duplicates import moving as moving_module
-from delf.duplicates.table import UNDO, read_moves, write_moves
+from delf.duplicates.table import read_moves, write_moves
 from delf.errors import DelfError
 from delf.files import TEMPORARY, locked_folder, move_file
+from delf.images.passing import UNDO
 
 ODD = os.fsdecode(b"odd\nname \xff,\".png")
 
@@ -76,6 +77,20 @@ def test_all_but_the_best_are_moved_and_come_back(place: Path) -> None:
     assert times == {path: path.stat().st_mtime_ns for path in times}, "the collection knows them as before"
     assert list((place / "aside").iterdir()) == []
     assert find(place) == found
+
+
+def test_files_that_were_moved_to_below_the_photos_are_forgotten_too(place: Path, make_stub: Any) -> None:
+    before = tree(place / "photos")
+    aside = place / "photos/2019/duplicates"
+    move_duplicates(find(place), aside)
+    with Collection.open(place / "c.delf", make_stub()) as collection:
+        report = collection.add([place / "photos"], prune=True)
+        assert (report.moved, report.pruned, collection.files()) == (0, 3, 3)
+    assert find(place).groups == ()
+    undo_moves(aside)
+    aside.rmdir()
+    aside.parent.rmdir()
+    assert tree(place / "photos") == before
 
 
 def test_nothing_is_overwritten(place: Path) -> None:

@@ -202,3 +202,28 @@ def test_no_path_leads_out_of_the_folder(name: str, tmp_path: Path) -> None:
 
 def test_a_container_says_what_it_needs() -> None:
     assert all(isinstance(one, Container) for one in CONTAINERS.values())
+
+
+def test_two_processes_do_not_make_one_file_at_once(tmp_path: Path) -> None:
+    with Parts(tmp_path / "f.h5", "one", ".txt") as parts:
+        parts.path("a").write_text("done")
+        for about in ("one", "another"):  # what the other one makes otherwise is not thrown away either
+            with pytest.raises(DelfError, match="another process is working on"):
+                Parts(tmp_path / "f.h5", about, ".txt")
+        assert parts.has("a")
+    with Parts(tmp_path / "f.h5", "one", ".txt") as parts:
+        assert parts.has("a")
+
+
+def test_parts_that_the_file_holds_already_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process may be killed between writing the file and deleting its parts."""
+    path, name = tmp_path / f"f{next(iter(CONTAINERS))}", next(iter(IMAGES))
+    with monkeypatch.context() as patch, Gathering(path, "made") as gathering:
+        patch.setattr(Parts, "remove", lambda self: None)
+        gathering.add(name, IMAGES[name])
+        gathering.finish()
+    assert (tmp_path / f".{path.name}.parts").is_dir()
+    with Gathering(path, "made") as gathering:
+        assert gathering.has(name)
+        gathering.finish()
+    assert [one.name for one in tmp_path.iterdir()] == [path.name]

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from delf.duplicates.table import write_moves
 from delf.errors import ImageError, OptionError
-from delf.images import PassedOver, display_path, find_images, named_paths, photo_extensions
+from delf.images import PassedOver, display_path, find_images, is_walked, named_paths, photo_extensions
 
 
 def touch(*paths):
@@ -77,6 +78,19 @@ def test_hidden_and_collections_are_skipped(tmp_path):
     )
     assert names(tmp_path) == ["a.jpg", "other.delf/a.jpg"]
     assert names(tmp_path / ".thumbs") == ["a.jpg"]
+
+
+def test_what_delf_itself_keeps_is_skipped_whatever_it_is_called(tmp_path):
+    touch(*(tmp_path / name for name in ["a.jpg", "places/catalogue.sqlite", "places/segments/x/a.npy",
+                                         "places/previews/1/b.jpg", "places/uploads/c.jpg", "sqlite/catalogue.sqlite",
+                                         "sqlite/d.jpg", "aside/2019/e.jpg", "mine/f.jpg", "mine/undo.csv"]))
+    write_moves(tmp_path / "aside", [])
+    assert names(tmp_path) == ["a.jpg", "mine/f.jpg", "sqlite/d.jpg"]
+    assert names(tmp_path, exclude=["*.csv"]) == ["a.jpg", "mine/f.jpg", "sqlite/d.jpg"]
+    assert names(tmp_path / "aside") == ["2019/e.jpg"]
+    for name in ("places/previews/1/b.jpg", "aside/2019/e.jpg"):
+        assert not is_walked(tmp_path / name, tmp_path)
+    assert is_walked(tmp_path / "sqlite/d.jpg", tmp_path)
 
 
 KEPT_BY_PROGRAMS = [

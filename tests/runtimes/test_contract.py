@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -293,6 +294,22 @@ def test_eight_bits_are_taken_where_they_are_of_the_model(attentive: Path, tmp_p
     for other in (find_model("delf-r18-int8").require("onnx").read_bytes(), b"", b"no model", b"\x72\x05abc"):
         (tmp_path / "seeded-int8.onnx").write_bytes(other)
         assert choose_runtime(find_model(tmp_path)) == "onnx"
+
+
+@pytest.mark.parametrize(("runtime", "cure"), [("onnx", r"delf export \S+/seeded\.safetensors"),
+                                               ("onnx-int8", r"delf export \S+/seeded\.onnx --int8 PHOTOS")])
+def test_files_of_two_models_are_told_apart(attentive: Path, tmp_path: Path, runtime: str, cure: str) -> None:
+    """As a training leaves them that was killed when it had written one of them."""
+    from delf.network.export import write_config
+
+    for path in attentive.iterdir():
+        shutil.copy(path, tmp_path)
+    assert open_runtime(tmp_path, runtime).name == runtime
+    write_config(tmp_path / "seeded.safetensors", replace(open_runtime(tmp_path, runtime).config, fingerprint="ff"))
+    with pytest.raises(ModelError, match=f"is of another model than .* make it again with: {cure}"):
+        open_runtime(tmp_path, runtime)
+    (tmp_path / "seeded.safetensors").write_bytes(b"damaged")
+    assert open_runtime(tmp_path, runtime).name == runtime, "it is not what is computed"
 
 
 def test_a_model_in_single_precision_is_not_rounded(make_files: Any, tmp_path: Path,

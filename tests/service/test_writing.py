@@ -14,6 +14,12 @@ import pytest
 
 from delf.cli import main
 from delf.collection import Collection
+from delf.errors import BeingWrittenError, CollectionError
+from delf.service import adding, writing
+from delf.service.adding import add_waiting
+from delf.service.library import Library
+from delf.service.options import ServiceOptions
+from delf.service.spool import Waiting
 
 
 def total(served: Any) -> int:
@@ -174,3 +180,78 @@ def test_what_keeps_it_from_starting(service: Any, collection: Any, tmp_path: Pa
     assert said.err.startswith("delf: ") and "Traceback" not in said.err
     for word in words:
         assert word in said.err
+
+
+@pytest.fixture
+def shelf(stub: Any, tmp_path: Path) -> tuple[Library, ServiceOptions]:
+    """An empty collection whose features cost nothing, and a folder for uploads; no service."""
+    Collection.create(tmp_path / "shelf.delf", stub).close()
+    (tmp_path / "shelf").mkdir()
+    return Library(tmp_path / "shelf.delf", stub, ["delf"]), ServiceOptions(token=16 * "t", uploads=tmp_path / "shelf")
+
+
+def _sent(path: Path, name: str) -> Waiting:
+    return Waiting(1, Path(shutil.copy(path, path.with_name(name))), path.stat().st_size)
+
+
+def _add(shelf: tuple[Library, ServiceOptions], photo: Path, many: bool) -> Any:
+    if many:
+        return add_waiting(*shelf, [_sent(photo, "sent")], {"album": "Rome"}, lambda done: True)
+    return writing.add(*shelf, photo.read_bytes(), {"album": "Rome"})
+
+
+def _shown(shelf: tuple[Library, ServiceOptions]) -> list[Any]:
+    snapshot = shelf[0].state.snapshot
+    return [snapshot.image(ordinal) for ordinal in range(len(snapshot.alive)) if snapshot.alive[ordinal]]
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_nobody_else_writes_between_the_steps_of_adding(shelf: Any, many: bool, draw: Any, tmp_path: Path,
+                                                        monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+
+    def building(collection: Collection) -> None:
+        with pytest.raises(BeingWrittenError), Collection.open(tmp_path / "shelf.delf") as other:
+            other.remove(tmp_path / "shelf")
+        tried.append(collection.folder)
+
+    monkeypatch.setattr(adding if many else writing, "build_index", building)
+    _add(shelf, draw("a.png", 1), many)
+    assert tried
+    assert [photo.metadata for photo in _shown(shelf)] == [{"album": "Rome"}]
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_what_fails_later_leaves_the_file_of_a_photo_that_was_added(shelf: Any, many: bool, draw: Any,
+                                                                    monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise CollectionError("the disk is full")
+
+    photo = draw("a.png", 1)
+    with monkeypatch.context() as patch, pytest.raises(CollectionError, match="the disk is full"):
+        if many:  # at the latest possible moment of adding itself
+            patch.setattr(Collection, "_merge_newest", full)
+        patch.setattr(writing, "build_index", full)
+        _add(shelf, photo, many)
+    shelf[0].reload()
+    [there] = _shown(shelf)
+    assert there.file.read_bytes() == photo.read_bytes()
+    _add(shelf, photo, many)
+    shelf[0].reload()
+    assert [one.metadata for one in _shown(shelf)] == [{"album": "Rome"}]
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_a_photo_whose_file_is_gone_is_stored_again(shelf: Any, many: bool, draw: Any, tmp_path: Path) -> None:
+    photo = draw("in/a.png", 1)
+    with Collection.open(tmp_path / "shelf.delf", shelf[0].extractor) as collection:
+        collection.add(photo)
+    sent = Path(shutil.copy(photo, tmp_path / "kept.png"))
+    photo.unlink()
+    added = _add(shelf, sent, many)
+    assert added[0].added is False if many else added == (key_of(sent), False)
+    [there] = _shown(shelf)
+    assert there.file.parent == tmp_path / "shelf"
+    assert there.file.read_bytes() == sent.read_bytes()
+    _add(shelf, sent, many)
+    assert len(list((tmp_path / "shelf").iterdir())) == 1

@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 from delf.cli.app import app
 from delf.errors import DelfError, ModelError
 from delf.features import Delf
+from delf.files import locked_folder
 from delf.images import read_image
 from delf.models import PACKAGED, ModelConfig
 from delf.network.model import DelfModel
@@ -171,6 +172,14 @@ def test_other_photos_than_those_of_the_checkpoints_are_refused(labelled: list[L
         train_model(plan, more, target, start=trunk_file, validate=False)
     assert listed.read_bytes() == before
     train_model(plan, read_photos(listed), target, start=trunk_file, validate=False)
+
+
+def test_two_trainings_do_not_share_the_folder_of_a_run(trunk_file: Path, tmp_path: Path) -> None:
+    plan, run = recipe(tmp_path, CLASSIFY.format(steps=1)), tmp_path / "m.run"
+    run.mkdir()
+    with locked_folder(run), pytest.raises(DelfError, match=r"another process is working on .*m\.run"):
+        train_model(plan, [], tmp_path / "m.safetensors", start=trunk_file)
+    assert list(run.iterdir()) == []
 
 
 def test_a_model_is_finished_anew_without_training(labelled: list[LabelledPhoto], held: list[LabelledPhoto],

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from delf.errors import DelfError, OptionError
-from delf.files import write_atomically
+from delf.files import flush_file, replacing
 from delf.images import display_path
 from delf.spreadsheets import delimiter_of
 
@@ -74,9 +74,9 @@ def append_decision(path: Path, decision: Decision) -> Decision:
     """Add a line to a file, which is made if need be; what is there stays as it is. Returns it with its number.
 
     Raises:
-        DelfError: the file is no list of decisions, or cannot be written.
+        DelfError: the file is no list of decisions, cannot be written, or was changed meanwhile.
     """
-    text = _text(path)
+    before = text = _text(path)
     known = list(_parsed(path, text))
     if not text.strip():
         text = ",".join(COLUMNS) + "\n"
@@ -85,9 +85,10 @@ def append_decision(path: Path, decision: Decision) -> Decision:
     row = io.StringIO(newline="")
     csv.writer(row, delimiter=delimiter_of(text), lineterminator="\n").writerow(
         (decision.action, decision.first, decision.second, decision.note))
-    _write(path, text + row.getvalue())
-    written = read_decisions(path)
+    text += row.getvalue()
+    written = [one for one, _ in _parsed(path, text)]
     assert len(written) == len(known) + 1, "the line that was added is read again"
+    _write(path, text, before)
     return written[-1]
 
 
@@ -106,7 +107,7 @@ def undo_decision(path: Path, line: int | None = None) -> Decision | None:
         raise DelfError(f"{display_path(path)} has no decision in line {line}: look at it again, it may have changed")
     decision, rows = chosen[-1]
     lines = list(io.StringIO(text, newline=""))  # as the reader counts them
-    _write(path, "".join(lines[: rows.start - 1] + lines[rows.stop - 1 :]))
+    _write(path, "".join(lines[: rows.start - 1] + lines[rows.stop - 1 :]), text)
     return decision
 
 
@@ -152,5 +153,11 @@ def _text(path: Path) -> str:
         raise DelfError(f"{display_path(path)} cannot be read ({error.strerror or error}): check what it is") from error
 
 
-def _write(path: Path, text: str) -> None:
-    write_atomically(path, text.encode("utf-8", "surrogateescape"))
+def _write(path: Path, text: str, before: str) -> None:
+    """Write the file, unless somebody has changed it since it was read."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(text.encode("utf-8", "surrogateescape"))
+        flush_file(temporary)  # so that nothing is left to do but to rename it
+        if _text(path) != before:
+            raise DelfError(f"{display_path(path)} has just been changed by somebody else, and nothing was written: "
+                            "decide again")

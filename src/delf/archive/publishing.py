@@ -19,6 +19,7 @@ An ID is the first 16 hexadecimal digits of the SHA-256 of a photo, so that it i
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from collections import defaultdict
@@ -54,11 +55,13 @@ def write_split(split: Split, folder: str | Path, *, copy: bool = False, about: 
         progress: called with (photos done, photos to do) of images/.
 
     Raises:
-        DelfError: the folder holds something else, a photo is gone, or the place cannot be written.
+        DelfError: the folder holds something else, or photos of this data set; a photo is gone; or the place cannot be
+            written. Nothing was changed in the first three cases.
     """
     folder = Path(folder)
     if folder.exists() and not (folder.is_dir() and ((folder / CARD).is_file() or not any(folder.iterdir()))):
         raise DelfError(f"{display_path(folder)} holds other files: name a new folder, or one that was split before")
+    _require_photos(split, folder)
     names = short_names(split)
     (folder / "images").mkdir(parents=True, exist_ok=True)
     card = card_of(split, about or {})
@@ -80,6 +83,19 @@ def short_names(split: Split) -> dict[str, str]:
     return {key: key[:length] for key in split.photos}
 
 
+def _require_photos(split: Split, folder: Path) -> None:
+    """Make sure that the photos are there, and that none of them would be replaced by a link to itself, or deleted."""
+    images = os.path.realpath(folder / "images")
+    for row in split.photos.values():
+        if os.path.realpath(row.file).startswith(f"{images}{os.sep}"):
+            raise DelfError(f"{display_path(row.file)} is a photo of this data set and lies in {display_path(images)}, "
+                            "which is written anew: name another folder")
+    for row in split.of("index", "query"):
+        if not Path(row.file).is_file():
+            raise DelfError(f"{display_path(row.file)} is gone: run 'delf dataset build' with the photos again, with "
+                            "--prune, from the folder in which you are now")
+
+
 def _write_images(split: Split, folder: Path, names: Mapping[str, str], copy: bool, progress: Progress) -> None:
     rows = split.of("index", "query")
     wanted = {f"{names[row.key]}{Path(row.file).suffix.lower()}": Path(row.file) for row in rows}
@@ -88,9 +104,6 @@ def _write_images(split: Split, folder: Path, names: Mapping[str, str], copy: bo
         if ours and (path.name not in wanted or path.is_symlink()):  # of another split, or of photos that have moved
             path.unlink()
     for done, (name, source) in enumerate(wanted.items(), start=1):
-        if not source.is_file():
-            raise DelfError(f"{display_path(source)} is gone: run 'delf dataset build' with the photos again, with "
-                            "--prune, from the folder in which you are now")
         _put(source, folder / name, copy)
         progress(done, len(wanted))
 

@@ -31,6 +31,7 @@ from delf.cli.images import attention, extract, match
 from delf.cli.indexing import index
 from delf.cli.models import calibrate, export, pairs, train
 from delf.cli.opening import open
+from delf.cli.outputs import Command
 from delf.cli.rejection import reject
 from delf.cli.reproduce import reproduce
 from delf.cli.serving import serve
@@ -57,11 +58,11 @@ def _version(version: bool = typer.Option(False, "--version", help="Print the ve
 for command in (open, index, search, serve, match, explore, duplicates, photos, describe, attention, extract, retrieve,
                 convert, info, remove, compact, check, evaluate, score, reject, reproduce, benchmark, demo, train,
                 calibrate, pairs, codebook, export):
-    app.command()(command)
-dataset.command()(build)
-dataset.command()(review)
-dataset.command()(clean)
-dataset.command()(split)
+    app.command(cls=Command)(command)
+dataset.command(cls=Command)(build)
+dataset.command(cls=Command)(review)
+dataset.command(cls=Command)(clean)
+dataset.command(cls=Command)(split)
 app.add_typer(colmap)
 app.add_typer(dataset)
 app.add_typer(weights)

@@ -90,7 +90,7 @@ def build(
     for remark in built.remarks:
         say(f"Note: {remark}", quiet)
     print_json(built.to_json()) if json else _print_built(built)
-    report_passed_over(built.added.passed_over)
+    report_passed_over(built.added.passed_over, quiet)
     report_skipped(built.added.skipped, strict)
 
 
@@ -232,14 +232,10 @@ def clean(
     [bold]delf train cpu --data clean.csv --start resnet18.safetensors -o landmarks.safetensors[/bold]
     """
     from delf.archive import CleanOptions, clean_photos
-    from delf.errors import OptionError
     from delf.images import display_path
     from delf.settings import with_settings
     from delf.training.photos import SplitOptions, read_photos
 
-    if output.absolute() == photos.absolute():
-        raise OptionError(f"the photos that stay would take the place of the whole list {display_path(photos)}: name "
-                          "another file with -o")
     silent = quiet or json
     extraction, others = extraction_options(settings)
     options = with_settings(CleanOptions(), others)

@@ -122,7 +122,7 @@ def _from_lines(path: Path) -> dict[str | Path, dict[str, Any] | None]:
 
     metadata: dict[str | Path, dict[str, Any] | None] = {}
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")  # `splitlines` would cut texts in two, as at U+2028
     except (OSError, UnicodeDecodeError) as error:
         raise DelfError(f"{display_path(path)} cannot be read ({error}); it is text in UTF-8, with a JSON object a "
                         "line") from error

@@ -20,6 +20,7 @@ from delf.cli.options import (
     Threads,
     load_stored_extractor,
 )
+from delf.cli.outputs import Command, ImportCommand
 
 colmap = typer.Typer(
     name="colmap", no_args_is_help=True, rich_markup_mode="rich",
@@ -90,7 +91,7 @@ def convert(
     report_skipped(report.skipped, strict, "image")
 
 
-@colmap.command("export")
+@colmap.command("export", cls=Command)
 def export_(
     features: Annotated[Path, typer.Argument(metavar="FEATURES", help="Read the .h5 or .parquet file that 'delf "
                                                                       "extract' wrote.")],
@@ -126,7 +127,7 @@ def export_(
     report_skipped(report.skipped, strict, "pair or focal length")
 
 
-@colmap.command("import")
+@colmap.command("import", cls=ImportCommand)
 def import_(
     database: Annotated[Path, typer.Argument(metavar="DATABASE", help="Read this .db file of COLMAP.")],
     output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FEATURES", help=

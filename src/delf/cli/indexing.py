@@ -135,15 +135,18 @@ def index(
         loaded = extractor_as_before(folder, extractor, model, runtime, device, threads, quiet or json, options)
         opened = Collection.open_or_create(folder, loaded, storage=storage)
     with opened as collection:
-        renewed = _renewed(collection, loaded, prune, storage, json, quiet) if renew else None
-        report = _added(collection, paths, prune, exclude or (), videos, json or quiet)
-        if addresses and not report.interrupted:
-            report = fetched(collection, addresses, iiif, report, json or quiet)
+        with collection.writing():  # nobody else changes it until the index fits what was added
+            renewed = _renewed(collection, loaded, prune, storage, json, quiet) if renew else None
+            report = _added(collection, paths, prune, exclude or (), videos, json or quiet)
+            if addresses and not report.interrupted:
+                report = fetched(collection, addresses, iiif, report, json or quiet)
+            if not report.interrupted:
+                _build(collection, kind, json or quiet)
         if not report.interrupted:
-            _prepare(collection, loaded, kind, json or quiet)
+            _prepare(collection, loaded, json or quiet)
         _print_added(collection, report, renewed, json)
         if watch and not report.interrupted:
-            _watch(collection, paths, loaded, kind, exclude or (), json, quiet)
+            _watch(collection, paths, loaded, exclude or (), json, quiet)
     report_passed_over(report.passed_over, quiet)
     report_skipped((*(renewed.skipped if renewed else ()), *report.skipped), strict and not report.interrupted)
     if report.interrupted:
@@ -210,8 +213,8 @@ def _added(collection: Collection, photos: list[Path], prune: bool, exclude: Seq
         return collection.add(photos, progress=update, prune=prune, exclude=exclude, videos=videos)
 
 
-def _watch(collection: Collection, photos: list[Path], extractor: Extractor, kind: str | None, exclude: Sequence[str],
-           json: bool, quiet: bool) -> None:
+def _watch(collection: Collection, photos: list[Path], extractor: Extractor, exclude: Sequence[str], json: bool,
+           quiet: bool) -> None:
     """Follow the folders until Ctrl-C."""
     from delf.watching import watch
 
@@ -219,20 +222,24 @@ def _watch(collection: Collection, photos: list[Path], extractor: Extractor, kin
     try:
         for report in watch(collection, photos, exclude=exclude, told=say):
             if not report.interrupted and report.added + report.moved + report.pruned + report.duplicates:
-                _prepare(collection, extractor, kind, quiet=True)
+                _prepare(collection, extractor, quiet=True)
                 _print_added(collection, report, None, json)
                 report_skipped(report.skipped, strict=False)
     except KeyboardInterrupt:
         return
 
 
-def _prepare(collection: Collection, extractor: Extractor, kind: str | None, quiet: bool) -> None:
-    """Build the index, and what the recommended method searches by."""
+def _build(collection: Collection, kind: str | None, quiet: bool) -> None:
     from delf.indexing import build_index
-    from delf.search import SearchEngine
 
     with progress("Indexing", "segments", quiet) as update:
         build_index(collection, kind=kind, progress=update)
+
+
+def _prepare(collection: Collection, extractor: Extractor, quiet: bool) -> None:
+    """Make what the recommended method searches by."""
+    from delf.search import SearchEngine
+
     with progress("Preparing", "segments", quiet) as update:
         SearchEngine(collection, extractor, progress=update)
 

@@ -74,7 +74,7 @@ def compact(
                               "out")
         compact_store(collection, grace, json, quiet)
         return
-    with Collection.open(collection) as opened:
+    with Collection.open(collection) as opened, opened.writing():
         before, converted = sum(opened.bytes_by_kind().values()), 0
         if to is not None:
             with progress("Converting", "images", quiet or json) as update:

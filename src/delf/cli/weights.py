@@ -9,6 +9,7 @@ import typer
 
 from delf.cli.console import counted, print_json, say
 from delf.cli.options import Json, Quiet
+from delf.cli.outputs import Command
 
 if TYPE_CHECKING:
     from delf.models import ModelConfig
@@ -70,7 +71,7 @@ def get(
             "weights import'.", quiet)
 
 
-@weights.command("import")
+@weights.command("import", cls=Command)
 def import_(
     source: Source,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="MODEL", help="Write the model to this "
@@ -125,7 +126,7 @@ def import_(
         print(f"{output}: {_described(model.config)}; R-MAC has no .onnx file, so that it needs --runtime torch")
 
 
-@weights.command()
+@weights.command(cls=Command)
 def export(
     model: AnyModel,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE or FOLDER", help=

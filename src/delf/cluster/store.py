@@ -159,7 +159,7 @@ class Store:
         """Fetch a shared file into a local folder, and compare it with its digest. Raises as `place`."""
         path = folder / file.name
         if not path.is_file() or stored_file(path) != file:
-            with whole_file(path) as temporary:
+            with whole_file(path, locked=False) as temporary:
                 temporary.unlink()
                 self._fetch(f"{SHARED}/{file.name}", file, temporary)
         return path

@@ -20,6 +20,7 @@ from delf.collection.reading import Reading
 from delf.collection.renewal import renewed
 from delf.collection.snapshot import Snapshot, read_snapshot
 from delf.collection.storage import Storage, chosen, require_storage
+from delf.collection.writer import Writer
 from delf.errors import CollectionError, OptionError
 from delf.extractors import Own, as_extractor
 from delf.images import ImageSource, VideoOptions, display_path, find_images, named_paths
@@ -43,7 +44,7 @@ class Collection(Reading):
     """
 
     def __init__(self, folder: Path, catalogue: Catalogue, extractor: Own | None) -> None:
-        self.folder, self._catalogue = folder, catalogue
+        self.folder, self._catalogue, self._writer = folder, catalogue, Writer(folder)
         self._extractor = None if extractor is None else as_extractor(extractor)
         self._snapshot: Snapshot | None = None
         self.refresh()
@@ -147,14 +148,14 @@ class Collection(Reading):
         """The catalogue, for writing: the only way to change a collection.
 
         One process at a time may write. The leftovers of an interrupted process are removed first, and the collection
-        is refreshed before and after.
+        is refreshed before and after. A change of several steps (`add`, then `build_index`) is done in one such block,
+        or another process may write between them.
 
         Raises:
             CollectionError: another process is writing (the message says which, and since when), or the folder cannot
                 be written.
         """
-        with WriterLock(self.folder), Catalogue.open(self.folder) as catalogue:
-            upkeep.remove_leftovers(self.folder, catalogue)
+        with self._writer.catalogue(lambda new: upkeep.remove_leftovers(self.folder, new)) as catalogue:
             self.refresh()
             yield catalogue
             self.refresh()

@@ -21,10 +21,11 @@ from pathlib import Path
 
 from delf.collection.catalogue import Catalogue
 from delf.duplicates.finding import DuplicateFile, Duplicates, look_at
-from delf.duplicates.table import UNDO, Move, read_moves, write_moves
+from delf.duplicates.table import Move, read_moves, write_moves
 from delf.errors import DelfError
 from delf.files import flush_folder, locked_folder, move_file, tidy_folder
 from delf.images import display_path
+from delf.images.passing import UNDO
 
 Progress = Callable[[int, int], None]
 

@@ -13,9 +13,7 @@ from typing import Any
 from delf.errors import DelfError
 from delf.files import write_atomically
 from delf.images import display_path
-
-UNDO = "undo.csv"
-COLUMNS = ("source", "target", "bytes", "sha256")
+from delf.images.passing import UNDO, UNDO_COLUMNS
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,7 @@ def table_bytes(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
 
 def write_moves(folder: Path, moves: Iterable[Move]) -> None:
     """Put the moves into the `UNDO` of a folder."""
-    write_table(folder / UNDO, COLUMNS, ((str(one.source), str(one.target), one.size, one.key) for one in moves))
+    write_table(folder / UNDO, UNDO_COLUMNS, ((str(one.source), str(one.target), one.size, one.key) for one in moves))
 
 
 def read_moves(folder: Path) -> list[Move]:
@@ -64,8 +62,8 @@ def read_moves(folder: Path) -> list[Move]:
         raise DelfError(f"{display_path(path)} cannot be read ({error.strerror}); check its permissions") from error
     try:
         rows = list(csv.reader(io.StringIO(data.decode("utf-8", "surrogateescape"), newline=""), strict=True))
-        if not rows or tuple(rows[0]) != COLUMNS:
-            raise ValueError(f"its first line is not {','.join(COLUMNS)}")
+        if not rows or tuple(rows[0]) != UNDO_COLUMNS:
+            raise ValueError(f"its first line is not {','.join(UNDO_COLUMNS)}")
         return [_move(row) for row in rows[1:]]
     except (csv.Error, ValueError) as error:
         raise DelfError(f"{display_path(path)} is no list of moves, or damaged ({error}); nothing was moved: name the "
@@ -73,7 +71,7 @@ def read_moves(folder: Path) -> list[Move]:
 
 
 def _move(row: Sequence[str]) -> Move:
-    if len(row) != len(COLUMNS):
+    if len(row) != len(UNDO_COLUMNS):
         raise ValueError(f"a row has {len(row)} columns")
     source, target, size, key = row
     inside = PurePosixPath(target)

@@ -27,7 +27,8 @@ class Gathering:
         """path: a suffix of `CONTAINERS`. about: what the features are made by, as JSON.
 
         Raises:
-            DelfError: the file is there and was made otherwise, or its folder cannot be written.
+            DelfError: the file is there and was made otherwise, its folder cannot be written, or another process makes
+                the same file.
             MissingDependencyError: what writes the format is not installed.
         """
         if path.suffix.lower() not in CONTAINERS:
@@ -46,7 +47,11 @@ class Gathering:
                 self._stack.close()
                 raise DelfError(f"{str(path)!r} is there already, made with another model, with other options or by "
                                 "another program: choose another name, or delete it.")
-        self._parts = Parts(path, about, ".npz")
+        try:
+            self._parts = Parts(path, about, ".npz")
+        except DelfError:
+            self._stack.close()
+            raise
 
     def __enter__(self) -> Gathering:
         return self
@@ -54,6 +59,7 @@ class Gathering:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
         self._parts.remove_if_empty()
+        self._parts.close()
 
     def has(self, name: str, newer_than: int = 0) -> bool:
         """Whether an image is there, and was written after a time (nanoseconds, as of `st_mtime_ns`)."""
@@ -83,6 +89,8 @@ class Gathering:
         if self._new or not self.path.exists():
             write_images(self.path, self._all(), self._about)
             self._parts.remove()
+        else:  # a run that was killed when it had written the file left them
+            self._parts.forget(older_than=self._written)
         return len(self._new.union(self._old))
 
     def _all(self) -> Iterator[tuple[str, Features]]:

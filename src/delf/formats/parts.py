@@ -12,36 +12,56 @@ import shutil
 from pathlib import Path
 
 from delf.errors import DelfError
-from delf.files import write_atomically
+from delf.files import locked_folder, write_atomically
 
 _ABOUT = "about.json"
 
 
 class Parts:
-    """The parts of the file at a path, which another run may have left.
+    """The parts of the file at a path, which another run may have left. One process at a time has them.
 
-        parts = Parts(Path("features.h5"), about, suffix=".npz")
-        if not parts.has("a.jpg"):
-            npz.write(parts.path("a.jpg"), features)
+        with Parts(Path("features.h5"), about, suffix=".npz") as parts:
+            if not parts.has("a.jpg"):
+                npz.write(parts.path("a.jpg"), features)
     """
 
     def __init__(self, path: Path, about: str, suffix: str) -> None:
         """about: all that decides what the parts hold; those of another run, with anything else, are thrown away.
 
         Raises:
-            DelfError: the folder cannot be made.
+            DelfError: the folder cannot be made, or another process makes the same file.
         """
         self.folder = path.with_name(f".{path.name}.parts")
         self._suffix = suffix
+        self._held = contextlib.ExitStack()
         try:
-            if self.folder.is_dir() and self._about() != about:
+            self._make()
+            if self._about() != about and any(self.folder.iterdir()):
                 shutil.rmtree(self.folder)
-            self.folder.mkdir(parents=True, exist_ok=True)
+                self.close()
+                self._make()
         except (OSError, ValueError) as error:
+            self.close()
             raise DelfError(f"the folder {str(self.folder)!r} cannot be made ({error}): choose a folder that you may "
                             "write to.") from error
         if self._about() != about:
             write_atomically(self.folder / _ABOUT, about.encode("utf-8"))
+
+    def __enter__(self) -> Parts:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let another process have the parts."""
+        self._held.close()
+
+    def _make(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if self.folder.is_symlink():
+            raise OSError("it is a link")
+        self._held.enter_context(locked_folder(self.folder))
 
     def _about(self) -> str | None:
         try:
@@ -61,10 +81,16 @@ class Parts:
         except OSError:
             return False
 
+    def forget(self, older_than: int) -> None:
+        """Delete the parts from before a time (as for `has`), which the file holds by then."""
+        with contextlib.suppress(OSError):
+            for path in self.folder.iterdir():
+                if path.suffix == self._suffix and path.stat().st_mtime_ns <= older_than:
+                    path.unlink()
+
     def remove(self) -> None:
         """Delete the folder, when the file is there."""
         shutil.rmtree(self.folder, ignore_errors=True)
-
 
     def remove_if_empty(self) -> None:
         """Delete the folder where no part is in it."""

@@ -24,6 +24,9 @@ VIDEO_EXTENSIONS = frozenset({
     ".3g2", ".3gp", ".asf", ".avi", ".flv", ".insv", ".m2t", ".m2ts", ".m4v", ".mkv", ".mod", ".mov", ".mp4", ".mpeg",
     ".mpg", ".mts", ".ogv", ".tod", ".vob", ".webm", ".wmv",
 })
+CATALOGUE = "catalogue.sqlite"  # in each of our collections
+UNDO = "undo.csv"  # says where files were that `delf.duplicates` has moved
+UNDO_COLUMNS = ("source", "target", "bytes", "sha256")
 _PACKAGES = {"raw": "rawpy", "video": "av"}  # by the extra that brings them
 
 # Names of folders, in lower case. (What begins with a dot is hidden, and passed over anyway.)
@@ -55,6 +58,21 @@ def is_kept_by_programs(name: str, *, in_library: bool) -> bool:
     if in_library:
         return lower not in _ORIGINALS
     return lower.startswith(".") or bool(_FOLDERS.fullmatch(lower))
+
+
+def is_collection(folder: str | os.PathLike[str]) -> bool:
+    """Whether a folder is one of our own collections, in which there may be reduced copies of photos."""
+    return os.path.isfile(os.path.join(folder, CATALOGUE)) and (  # noqa: PTH113, PTH118
+        os.fspath(folder).endswith(".delf") or os.path.isdir(os.path.join(folder, "segments")))  # noqa: PTH112, PTH118
+
+
+def is_aside(folder: str | os.PathLike[str]) -> bool:
+    """Whether a folder has files that were moved aside as duplicates, and would be taken for photos that have moved."""
+    try:
+        with open(os.path.join(folder, UNDO), "rb") as file:  # noqa: PTH118, PTH123
+            return file.readline(100).rstrip() == ",".join(UNDO_COLUMNS).encode()
+    except OSError:
+        return False
 
 
 class Exclusion:

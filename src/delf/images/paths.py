@@ -9,11 +9,15 @@ from pathlib import Path
 
 from delf.errors import ImageError
 from delf.images.passing import (
+    CATALOGUE,
     RAW_EXTENSIONS,
+    UNDO,
     VIDEO_EXTENSIONS,
     Exclusion,
     PassedOver,
     has_extra,
+    is_aside,
+    is_collection,
     is_kept_by_programs,
     is_library,
 )
@@ -81,10 +85,10 @@ def find_images(
       be read although its name says image (a broken link, a pipe) is yielded too, so that reading it reports it. RAW
       files of cameras and videos that do not count are counted in `passed_over`.
     - Passed over are hidden files and folders (a name that starts with a dot), what programs keep beside photos
-      (`delf.images.passing`: thumbnails, previews, bins), our own collections (folders named `*.delf` that
-      hold a `catalogue.sqlite`), and what a pattern of `exclude` matches: its name, its path relative to the
-      root, or its absolute path. A root that is one of these itself is walked; a root that is a file is not
-      yielded where a pattern matches its name.
+      (`delf.images.passing`: thumbnails, previews, bins), our own collections, folders to which duplicates were
+      moved, and what a pattern of `exclude` matches: its name, its path relative to the root, or its absolute path.
+      A root that is one of these itself is walked; a root that is a file is not yielded where a pattern matches its
+      name.
     - Links are followed, except to a folder that is being walked already. A folder with two names below one root is
       walked twice; what lies inside of two roots, however they are written, is yielded once, at the first of them.
 
@@ -107,7 +111,7 @@ def is_walked(path: Path, root: Path, exclude: Iterable[str] = ()) -> bool:
     folder, relative = root, ""
     for part in parts:
         if (is_kept_by_programs(part, in_library=is_library(folder)) or exclusion.excludes(root, relative + part)
-                or (folder.name.endswith(".delf") and (folder / "catalogue.sqlite").exists())):
+                or is_collection(folder) or (relative and is_aside(folder))):
             return False
         folder, relative = folder / part, f"{relative}{part}/"
     return True
@@ -195,10 +199,12 @@ class _Walk:
         """The files and folders to visit in a folder, in the order of the bytes of their names."""
         in_library = is_library(folder)
         with os.scandir(folder) as scan:
-            entries = [entry for entry in scan if not is_kept_by_programs(entry.name, in_library=in_library)
-                       and not self.exclusion.excludes(root, relative + entry.name)]
-        if os.fspath(folder).endswith(".delf") and any(entry.name == "catalogue.sqlite" for entry in entries):
+            found = list(scan)
+        names = {entry.name for entry in found if entry.name in (CATALOGUE, UNDO)}
+        if (CATALOGUE in names and is_collection(folder)) or (UNDO in names and relative and is_aside(folder)):
             return []
+        entries = [entry for entry in found if not is_kept_by_programs(entry.name, in_library=in_library)
+                   and not self.exclusion.excludes(root, relative + entry.name)]
         return sorted(entries, key=lambda entry: os.fsencode(entry.name))
 
 

@@ -16,8 +16,18 @@ from pathlib import Path
 from typing import Protocol
 
 from delf.errors import ModelError, OptionError
-from delf.models import DEFAULT_MODEL, METADATA_KEY, PCA, ModelConfig, ModelFiles, Whitening, find_model
+from delf.models import (
+    DEFAULT_MODEL,
+    EIGHT_BIT,
+    METADATA_KEY,
+    PCA,
+    ModelConfig,
+    ModelFiles,
+    Whitening,
+    find_model,
+)
 from delf.models.digest import read_metadata
+from delf.models.metadata import safetensors_metadata
 from delf.types import FloatArray
 
 
@@ -88,14 +98,34 @@ def open_runtime(model: str | Path = DEFAULT_MODEL, runtime: str = "auto", devic
         device: "cpu", or a device that torch knows, such as "cuda" or "mps".
 
     Raises:
-        OptionError: unknown runtime. ModelError: unknown or damaged model. MissingDependencyError: torch is needed.
+        OptionError: unknown runtime. ModelError: unknown or damaged model, or its files are of two models.
+        MissingDependencyError: torch is needed.
     """
     files = find_model(model)
     if runtime == "auto":
         runtime = choose_runtime(files, device)
     if runtime not in RUNTIMES:
         raise OptionError(f"unknown runtime {runtime!r}; known are auto, {', '.join(RUNTIMES)}")
-    return RUNTIMES[runtime](files, device)
+    opened = RUNTIMES[runtime](files, device)
+    if not runtime.startswith("torch") and files.safetensors is not None:
+        _require_pair(opened.config, files.safetensors, eight_bit=runtime == "onnx-int8")
+    return opened
+
+
+def _require_pair(config: ModelConfig, safetensors: Path, *, eight_bit: bool) -> None:
+    """Make sure that the ONNX file that was opened is of the model that lies beside it: training writes one after the
+    other, and may be killed in between, so that an older model would be computed.
+    """
+    try:
+        beside = ModelConfig.from_json(safetensors_metadata(safetensors).get(METADATA_KEY, ""), safetensors)
+    except ModelError:  # it is not what is computed, and may be no model of delf
+        return
+    if beside.fingerprint not in ("", config.fingerprint):
+        onnx = safetensors.with_suffix(".onnx")
+        opened, cure = (safetensors.with_name(f"{safetensors.stem}{EIGHT_BIT}"), f"delf export {onnx} --int8 PHOTOS"
+                        ) if eight_bit else (onnx, f"delf export {safetensors}")
+        raise ModelError(f"{opened} is of another model than {safetensors} beside it, as where training was cut "
+                         f"short between the two: make it again with: {cure}")
 
 
 def choose_runtime(files: ModelFiles, device: str = "cpu") -> str:

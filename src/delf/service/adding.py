@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from delf.collection import AddReport, Collection
-from delf.errors import ImageError
+from delf.errors import CollectionError, ImageError
 from delf.files import publish
 from delf.images import load
 from delf.indexing import build_index
@@ -18,7 +18,7 @@ from delf.service.library import Library
 from delf.service.options import ServiceOptions
 from delf.service.problems import problem_of
 from delf.service.spool import Waiting
-from delf.service.writing import suffix_of, uploads_of
+from delf.service.writing import has_file, suffix_of, uploads_of
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def add_waiting(library: Library, options: ServiceOptions, photos: Sequence[Wait
     Raises:
         BeingWrittenError: another process is writing; nothing was moved. CollectionError: the disk cannot be written.
     """
-    with Collection.open(library.folder, library.extractor) as collection:
+    with Collection.open(library.folder, library.extractor) as collection, collection.writing():
         run = _Run(collection, options, library.extractor.longest_side, counted)
         try:
             report = collection.add_files(run.files(photos), len(photos), run.progress)
@@ -68,6 +68,7 @@ class _Run:
         self._folder = uploads_of(options).absolute()
         self._settled: list[Outcome] = []  # without being read by the collection
         self._moved: dict[str, tuple[int, Path]] = {}  # by key
+        self._known = set[str]()  # of these
         self._done = 0  # by the collection
 
     def has(self, key: str) -> bool:
@@ -80,10 +81,12 @@ class _Run:
             if not self._counted(len(self._settled) + self._done):
                 return
             data, found = self._read(photo)
-            if found.key is None or found.key in self._moved or self.has(found.key):
+            if found.key is None or found.key in self._moved or has_file(self._collection, found.key):
                 self._settled.append(found)
                 continue
             path = self._folder / f"{found.key}{suffix_of(data)}"
+            if self.has(found.key):  # all of its files are gone, whose place this one takes
+                self._known.add(found.key)
             publish(photo.path, path)
             self._moved[found.key] = photo.number, path
             yield path, os.fsencode(path)
@@ -94,7 +97,11 @@ class _Run:
         self._counted(len(self._settled) + done)
 
     def take_back(self) -> None:
-        """Delete the files of photos that the collection does not have in the end."""
+        """Delete the files of photos that the collection does not have in the end, whatever ended the work."""
+        try:
+            self._collection.refresh()
+        except CollectionError:  # what it has is not known
+            return
         for key, (_, path) in self._moved.items():
             if not self.has(key):
                 path.unlink(missing_ok=True)
@@ -104,7 +111,7 @@ class _Run:
         found = list(self._settled)
         for key, (number, _) in self._moved.items():
             if self.has(key):
-                found.append(Outcome(number, key, added=True))
+                found.append(Outcome(number, key, added=key not in self._known))
             else:
                 why = next((one for one in report.skipped if key in one), "it was removed again meanwhile")
                 found.append(Outcome(number, problem=why))

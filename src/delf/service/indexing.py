@@ -10,7 +10,6 @@ from pathlib import Path
 from delf.collection import AddReport, Collection
 from delf.errors import DelfError
 from delf.extractors import Own
-from delf.indexing import build_index
 from delf.watching import watch
 
 IMAGES_PER_SEGMENT = 64  # few, so that the first photos can soon be looked at; many small segments are merged
@@ -62,8 +61,6 @@ class Indexing:
             with Collection.open(self._folder, self._extractor) as collection:
                 for report in watch(collection, self._photos, images_per_segment=IMAGES_PER_SEGMENT, stop=self._stop,
                                     progress=self._count, told=self._told):
-                    if not report.interrupted:
-                        build_index(collection)
                     self._changed()
                     self._done(_sentence(report), report.skipped[:_LISTED], worth_showing=_is_news(report))
             return

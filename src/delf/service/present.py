@@ -47,7 +47,7 @@ def add_present(library: Library, photos: Sequence[Waiting], metadata: Mapping[s
                 counted: Callable[[int], bool]) -> list[Outcome]:
     """Add photos that stay where they lie, as `delf index` does, and as `adding.add_waiting` has it otherwise."""
     run = _Run(photos, counted)
-    with Collection.open(library.folder, library.extractor) as collection:
+    with Collection.open(library.folder, library.extractor) as collection, collection.writing():
         before = collection.snapshot
         report = collection.add_files(run.files(), len(photos), run.progress)
         build_index(collection)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from delf.collection import Collection
+from delf.collection.adding import is_gone
 from delf.errors import CollectionError, DelfError
 from delf.files import write_atomically
 from delf.images import load
@@ -36,31 +37,37 @@ def add(library: Library, options: ServiceOptions, data: bytes,
     uploads = uploads_of(options)
     load(data, shrink_to=library.extractor.longest_side, options=options.images)  # whole, before it is stored
     key = hashlib.sha256(data).hexdigest()
-    with Collection.open(library.folder, library.extractor) as collection:
-        if collection.snapshot.ordinal_of_key(key) is not None:
-            if metadata is not None:
-                collection.describe({key: metadata})
-            return key, False
-        path = (uploads / f"{key}{suffix_of(data)}").absolute()
-        try:
-            write_atomically(path, data)
-        except DelfError as error:
-            raise Problem(507, "storage", f"the photo cannot be stored: {error}") from error
-        try:
-            report = collection.add(path)
-            if report.skipped:
-                raise Problem(422, "image", report.skipped[0])
-            build_index(collection)
-            if metadata is not None:
-                collection.describe({key: metadata})
-        except DelfError:
-            path.unlink(missing_ok=True)
-            raise
+    with Collection.open(library.folder, library.extractor) as collection, collection.writing():
         known = collection.snapshot.ordinal_of_key(key) is not None
+        if not has_file(collection, key):
+            _store(collection, (uploads / f"{key}{suffix_of(data)}").absolute(), key, data)
+        if metadata is not None:
+            collection.describe({key: metadata})
     library.reload()
-    if not known:
-        raise Problem(409, "collection", "the photo was removed again meanwhile")
-    return key, True
+    return key, not known
+
+
+def has_file(collection: Collection, key: str) -> bool:
+    """Whether a collection has a photo, and a file of it, or cannot tell that these are gone."""
+    return not all(map(is_gone, collection.snapshot.paths_of(key)))
+
+
+def _store(collection: Collection, path: Path, key: str, data: bytes) -> None:
+    """Write a photo to a file and add that; where it cannot be added, nothing stays."""
+    try:
+        write_atomically(path, data)
+    except DelfError as error:
+        raise Problem(507, "storage", f"the photo cannot be stored: {error}") from error
+    try:
+        report = collection.add(path)
+        if report.skipped:
+            raise Problem(422, "image", report.skipped[0])
+        build_index(collection)
+    except DelfError:
+        collection.refresh()
+        if collection.snapshot.ordinal_of_key(key) is None:  # else the collection has it, and the file belongs to it
+            path.unlink(missing_ok=True)
+        raise
 
 
 def uploads_of(options: ServiceOptions) -> Path:

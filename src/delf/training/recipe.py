@@ -13,6 +13,7 @@ import json
 import os
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, fields, is_dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -22,7 +23,7 @@ import torch
 from torch import distributed
 
 from delf.errors import DelfError, ModelError, OptionError
-from delf.files import write_atomically
+from delf.files import locked_folder, write_atomically
 from delf.models import ModelConfig
 from delf.network.model import DelfModel
 from delf.network.own import GivenTrunk, TrunkOptions, configured, digest_of
@@ -33,7 +34,7 @@ from delf.training.calibration import calibrate, write_reliability
 from delf.training.classification import ClassificationOptions, ClassificationStage
 from delf.training.correspondences import CorrespondenceOptions, Correspondences, CorrespondenceStage
 from delf.training.distillation import DistillationOptions, DistillationStage
-from delf.training.engine import LoopOptions, Part, Progress, run_stage
+from delf.training.engine import LoopOptions, Part, Progress, TrainingError, run_stage
 from delf.training.extraction import extractor_of
 from delf.training.finish import FinishOptions, finish
 from delf.training.joint import JointOptions, JointStage
@@ -163,10 +164,10 @@ def train_model(recipe: Recipe, photos: Sequence[LabelledPhoto], output: Path, *
         DelfError: with a sentence on what is wrong and what to do.
     """
     run, recipe = run or output.with_suffix(".run"), of_trunk(recipe, trunk)
-    with known(trunk):
-        run.mkdir(parents=True, exist_ok=True)
+    run.mkdir(parents=True, exist_ok=True)
+    join_processes(device)
+    with known(trunk), alone(run):
         torch.manual_seed(0)
-        join_processes(device)
         trainer = _Trainer(recipe, photos, run, correspondences, held, own_device(device), report, start)
         model = starting_model(start, recipe, trunk)
         trainer.begun = digest_of(model.trunk) if trunk is not None else ""
@@ -191,6 +192,13 @@ def train_model(recipe: Recipe, photos: Sequence[LabelledPhoto], output: Path, *
                 finished.save_pretrained(output)
         if distributed.is_initialized():
             distributed.barrier()
+
+
+def alone(run: Path) -> AbstractContextManager[None]:
+    """While the block runs, no other training has the folder of a run, whose checkpoints and logs would get mixed up.
+    Processes that `torchrun` has started share it.
+    """
+    return nullcontext() if Part.own().rank else locked_folder(run, error=TrainingError)
 
 
 def join_processes(device: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from delf.models import ModelConfig, ModelFiles
 from delf.weights.checkpoint import sha256
 
+MARK = "library_name: delf-retrieval"  # a line of each card
 
 def model_card(files: ModelFiles, config: ModelConfig, *, repository: str = "NAME") -> str:
     """The card of a model. repository: what a reader loads it by.
@@ -13,7 +14,7 @@ def model_card(files: ModelFiles, config: ModelConfig, *, repository: str = "NAM
         ModelError: a file cannot be read.
     """
     there = [path for path in (files.safetensors, files.onnx, files.eight_bit) if path is not None]
-    lines = ["---", "library_name: delf-retrieval", "pipeline_tag: image-feature-extraction",
+    lines = ["---", MARK, "pipeline_tag: image-feature-extraction",
              *([f"license_name: {config.licence}", "license: other"] if config.licence else []), "tags:",
              "- image-retrieval", "- delf", "---", "", f"# {config.name}", "",
              config.about or "Nobody has said what it was trained from.", "",

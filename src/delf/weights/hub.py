@@ -14,8 +14,10 @@ from delf.errors import ModelError, OptionError, missing_dependency
 from delf.files import replacing, write_atomically
 from delf.models import METADATA_KEY, ModelConfig, ModelFiles, find_model
 from delf.models.digest import read_metadata
-from delf.weights.card import model_card
+from delf.models.metadata import safetensors_metadata
+from delf.weights.card import MARK, model_card
 
+CARD, CONFIG = "README.md", "config.json"
 _SUFFIXES = {"safetensors": ".safetensors", "onnx": ".onnx", "eight_bit": "-int8.onnx"}
 
 
@@ -26,7 +28,7 @@ def config_of(files: ModelFiles) -> ModelConfig:
         ModelError: the file is damaged, or of no model of this package.
     """
     path = files.onnx or files.require("safetensors")
-    text = read_metadata(path).get(METADATA_KEY) if files.onnx else _safetensors_metadata(path)
+    text = (read_metadata(path) if files.onnx else safetensors_metadata(path)).get(METADATA_KEY)
     if text is None:
         raise ModelError(f"{path} is not of a delf model; make one with 'delf weights import'")
     return ModelConfig.from_json(text, path)
@@ -39,10 +41,12 @@ def write_hub_folder(model: str | Path, folder: Path, *, repository: str = "OWNE
         model: as for `find_model`. folder: is made, if it is not there. repository: which the card names.
 
     Raises:
-        ModelError: there is no such model, or it is damaged.
+        ModelError: there is no such model, it is damaged, or the folder has a README.md or config.json of something
+            else.
     """
     files = find_model(model)
     config = config_of(files)
+    _require_ours(folder)
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for kind, suffix in _SUFFIXES.items():
@@ -55,12 +59,22 @@ def write_hub_folder(model: str | Path, folder: Path, *, repository: str = "OWNE
                 temporary.write_bytes(source.read_bytes())
                 temporary.chmod(0o644)
         written.append(target)
-    texts = {"README.md": model_card(files, config, repository=repository),
-             "config.json": json.dumps(json.loads(config.to_json()), indent=2) + "\n"}
+    texts = {CARD: model_card(files, config, repository=repository),
+             CONFIG: json.dumps(json.loads(config.to_json()), indent=2) + "\n"}
     for name, text in texts.items():
         write_atomically(folder / name, text.encode(), error=ModelError)
         written.append(folder / name)
     return written
+
+
+def _require_ours(folder: Path) -> None:
+    """Make sure that a card and a configuration may be written into a folder."""
+    card = folder / CARD
+    ours = card.is_file() and MARK.encode() in card.read_bytes()
+    other = next((folder / name for name in (CARD, CONFIG) if (folder / name).exists()), None)
+    if other is not None and not ours:
+        raise ModelError(f"{other} is there already, and is not of a model: name a new folder, since a model for the "
+                         f"hub has a {other.name} of its own")
 
 
 def push_to_hub(model: str | Path, repository: str, *, private: bool = False, message: str = "A model of delf") -> str:
@@ -88,13 +102,3 @@ def push_to_hub(model: str | Path, repository: str, *, private: bool = False, me
         except Exception as error:  # the hub client raises many unrelated classes
             raise ModelError(f"{repository!r} could not be written on the hub: {error}") from error
     return f"https://huggingface.co/{repository}"
-
-
-def _safetensors_metadata(path: Path) -> str | None:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="np") as file:
-            return (file.metadata() or {}).get(METADATA_KEY)
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path} cannot be read as a safetensors file ({error}); get it again") from error
