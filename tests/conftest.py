@@ -6,7 +6,6 @@ import os
 import shutil
 import stat
 import sys
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +16,7 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
-from remembering import FOLDER, asking, remembering
+from remembering import FOLDER, asking, folder_of_this_run, remembering
 
 from delf.types import Features, ImageArray
 
@@ -94,7 +93,7 @@ def one_runtime() -> Iterator[None]:
 def pytest_configure(config: pytest.Config) -> None:
     """Make the folder of what the network has said, for all processes and for as long as the tests run."""
     if not hasattr(config, "workerinput"):
-        os.environ[FOLDER] = tempfile.mkdtemp(prefix="delf-tests-")
+        os.environ[FOLDER] = str(folder_of_this_run())
         config.add_cleanup(lambda: shutil.rmtree(os.environ.pop(FOLDER), ignore_errors=True))
 
 

@@ -19,7 +19,7 @@ from delf.errors import ImageError
 from delf.features.rootsift import RootSiftExtractor
 from delf.images import image_bytes, load, preview, read_image, read_reduced
 
-KINDS = ("path", "text", "bytes", "file", "pillow", "array")
+KINDS = ("path", "text", "bytes", "file", "pillow", "array", "alpha")
 
 
 def pillow_image(path: Path) -> Image.Image:
@@ -31,7 +31,8 @@ def given(kind: str, path: Path) -> Any:
     """The same photo, in the hands of a caller."""
     return {"path": lambda: path, "text": lambda: str(path), "bytes": path.read_bytes,
             "file": lambda: io.BytesIO(path.read_bytes()), "pillow": lambda: pillow_image(path),
-            "array": lambda: read_image(path)}[kind]()
+            "array": lambda: read_image(path), "alpha": lambda: np.dstack([
+                read_image(path), np.full(read_image(path).shape[:2], 255, np.uint8)])}[kind]()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -82,9 +83,11 @@ def test_bytes_to_send_are_those_of_the_file_or_have_the_very_pixels(photos: Pat
     np.testing.assert_array_equal(read_image(image_bytes(pixels)), pixels)
 
 
-@pytest.mark.parametrize("wrong", [42, None, io.StringIO("text"), b"no picture"])
+@pytest.mark.parametrize("wrong", [42, None, io.StringIO("text"), b"no picture", np.zeros((3, 30, 30), np.uint8),
+                                   np.full((30, 30, 3), 2.0), np.zeros((1, 30, 30, 3), np.uint8),
+                                   np.zeros((30, 30), np.int16)])
 def test_what_is_no_image_is_refused_in_a_sentence(wrong: Any, extractor: Delf) -> None:
-    with pytest.raises(ImageError, match=r"cannot be read|is not an image|does not give bytes"):
+    with pytest.raises(ImageError, match=r"cannot be read|is not an image|does not give bytes|between 0 and 1"):
         extractor.extract(wrong)
     with pytest.raises(ImageError):
         match(wrong, wrong, extractor)

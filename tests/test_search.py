@@ -544,7 +544,7 @@ def test_words_beside_a_model_file_of_ones_own_are_found(collection: Any, tmp_pa
     extractor = Delf.load(own)
     with Collection.open(kept) as opened:
         assert not SearchEngine(opened, extractor, method="asmk").retriever.learnt, "the packaged words of its space"
-        monkeypatch.setattr("delf.models.PACKAGED", tmp_path / "packaged")
+        monkeypatch.setattr("delf.models.finding.PACKAGED", tmp_path / "packaged")
         assert SearchEngine(opened, extractor, method="asmk").retriever.learnt, "there are none yet"
         shutil.copy(PACKAGED / "delf-r18.words", tmp_path / "own.words")
         assert not SearchEngine(opened, extractor, method="asmk").retriever.learnt

@@ -24,8 +24,10 @@ ANSWERS = {
 
 
 def similarity(score: float) -> str:
-    """A score to be compared with its neighbours, where it is no probability: two digits after the point, or none."""
-    return f"{score:,.2f}" if abs(score) < 100 else f"{score:,.0f}"
+    """A score to be compared with its neighbours, where it is no probability: two digits after the point; four of one
+    that is small, and none of one that is large.
+    """
+    return f"{score:,.{4 if abs(score) < 0.1 else 2 if abs(score) < 100 else 0}f}"
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import faulthandler
 import os
+import shutil
 import signal
 import socket
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -64,7 +66,8 @@ def object_store_port() -> Iterator[int]:
 def cluster(object_store_port: int) -> Iterator[Any]:
     """Two nodes, to which this process is connected. Ray has its own processes for each."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in QUIET.items():
+        left = tempfile.mkdtemp(prefix="ray-")  # for what nodes leave behind; a short name, as Ray has sockets there
+        for name, value in {**QUIET, "RAY_TMPDIR": left, "TMPDIR": left}.items():
             patch.setenv(name, value)
         paths = [path for path in sys.path if path]  # workers find the modules that tests do
         patch.setenv("PYTHONPATH", os.pathsep.join(paths))
@@ -81,6 +84,7 @@ def cluster(object_store_port: int) -> Iterator[Any]:
         finally:
             ray.shutdown()
             made.shutdown()
+            shutil.rmtree(left, ignore_errors=True)
 
 
 @pytest.fixture

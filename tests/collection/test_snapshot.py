@@ -135,6 +135,25 @@ def test_a_key_names_a_photo_for_ever(four: Collection, draw: Draw) -> None:
         assert four.snapshot.ordinal_of_key(nonsense) is None
 
 
+def test_a_photo_that_is_replaced_is_there_all_the_time(four: Collection, stub: Any, draw: Draw) -> None:
+    """Another thread or process replaces what is behind a path and a key; nobody has refreshed this state."""
+    path = draw("photos/3.png", 3)  # "x/photos/3.png" and "photos/3.png1" are not this path
+    draw("photos/x/photos/3.png", 30)
+    four.add([path.parent])
+    four.add(draw("photos/3.png1", 31).read_bytes(), key="shop")
+    old = [four[which].key for which in (path, "shop")]
+    with Collection.open(four.folder, stub) as other:
+        other.add([draw("photos/3.png", 40)])
+        other.add(draw("41.png", 41).read_bytes(), key="shop")
+        assert [four[which].key for which in (path, "shop")] == old and path in four and path in four.snapshot
+        new = [other[which].key for which in (path, "shop")]
+        assert not set(old) & set(new)
+        other.remove(path)
+        assert path not in four  # and this is what is so now
+    four.refresh()
+    assert four["shop"].key == new[1] and path not in four
+
+
 def test_an_old_snapshot_knows_its_keys_when_segments_have_other_numbers(four: Collection, draw: Draw) -> None:
     before = four.snapshot
     keys = [before.key_of(ordinal) for ordinal in range(4)]

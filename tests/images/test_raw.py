@@ -87,6 +87,24 @@ def test_a_file_that_is_cut_short_is_told(photo: ImageArray, tmp_path, length: i
         read_image(path)
 
 
+@pytest.mark.parametrize("kept", [0.95, 0.5, 0.1])
+def test_a_mosaic_that_is_cut_short_is_not_developed(tmp_path, kept: float) -> None:
+    """LibRaw would make what is missing black, without a word."""
+    size, path = (320, 240), tmp_path / "a.dng"
+    whole = dng(None, sensor=size)
+    missing = int((1 - kept) * 2 * size[0] * size[1])  # the directory is behind the mosaic: its end is shifted out
+    path.write_bytes(whole.replace(np.uint32(2 * size[0] * size[1]).tobytes(),
+                                   np.uint32(2 * size[0] * size[1] + missing + 999).tobytes()))
+    with pytest.raises(ImageError, match=r"a\.dng is a RAW file of a camera that cannot be read \(it ends too early\)"):
+        read_image(path)
+    path.write_bytes(whole)
+    assert read_image(path).shape == (120, 160, 3)
+
+
+def test_a_camera_is_named_up_to_a_zero(photo: ImageArray) -> None:
+    assert load(dng(encoded(photo), (720, 480), model="Testcam One\0\x01rest\0")).metadata.camera == "Testcam One"
+
+
 def test_hostile_bytes_end_in_a_sentence(photo: ImageArray) -> None:
     whole = dng(encoded(photo), (720, 480), sensor=(72, 48))
     rng = np.random.default_rng(3)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -14,7 +16,7 @@ from filming import Shot, film, pictures, turned
 
 from delf.errors import ImageError
 from delf.images import ImageOptions, VideoOptions, image_bytes, load, read_image, read_metadata
-from delf.images.video import clock, read_frame, scene_frames
+from delf.images.video import _Video, clock, read_frame, scene_frames
 from delf.types import ImageArray
 
 av = pytest.importorskip("av")
@@ -130,6 +132,14 @@ def test_what_is_taken_is_read_again(video: Path) -> None:
     for frame in scene_frames(str(video), OPTIONS):
         again = read_frame(str(video), frame.second)
         assert again.second == frame.second and np.array_equal(again.pixels, frame.pixels)
+
+
+def test_what_is_damaged_by_a_leap_is_read_from_the_beginning(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As 4:4:4 video of old versions of x264 is: its decoder learns what to do from the first packet alone."""
+    wanted, decoded, calls = read_frame(str(video), 9.0), _Video._decoded, itertools.count()
+    monkeypatch.setattr(_Video, "_decoded", lambda self: decoded(self) if next(calls) else iter(
+        [(second, SimpleNamespace(is_corrupt=True)) for second in (8.0, 9.0, 9.1)]))
+    np.testing.assert_array_equal(read_frame(str(video), 9.0).pixels, wanted.pixels)
 
 
 def test_it_goes_on_after_what_is_known(video: Path) -> None:

@@ -44,6 +44,15 @@ def test_the_packaged_model() -> None:
         assert files.require(kind).is_file()
 
 
+def test_a_file_in_8_bits_is_no_model_of_its_own_and_can_be_asked_for() -> None:
+    assert not [name for name in packaged_models() if name.endswith("-int8")]
+    for name in packaged_models():
+        in_8_bits = find_model(name).require("eight_bit")
+        assert find_model(f"{name}-int8").require("onnx") == in_8_bits
+    with pytest.raises(ModelError, match=r"no model 'delf-r18-int9': give a packaged name \(delf-lite, delf-r18\)"):
+        find_model("delf-r18-int9")
+
+
 def test_either_file_finds_both(tmp_path: Path) -> None:
     touch(tmp_path, "my.model.onnx", "my.model.safetensors", "other.onnx")
     for name in ("my.model.onnx", "my.model.safetensors"):

@@ -61,7 +61,7 @@ def lists(folder: Path) -> list[Path]:
 @pytest.mark.parametrize("options", [HOW, DETECT_TO_RETRIEVE, RADENOVIC_2018], ids=["how", "d2r", "radenovic"])
 def test_photos_are_found(collection: Collection, query_features: dict[str, Features], queries: dict[str, Any],
                           options: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("delf.models.PACKAGED", tmp_path)  # so that words are learnt
+    monkeypatch.setattr("delf.models.finding.PACKAGED", tmp_path)  # so that words are learnt
     shutil.copytree(collection.folder, tmp_path / "copy.delf")
     learn = CodebookOptions(words=256, iterations=5)
     with Collection.open(tmp_path / "copy.delf") as opened:
@@ -192,7 +192,7 @@ def test_the_words_of_the_model_come_first(drawn: Collection, tmp_path: Path, st
     assert not AsmkRetriever(drawn, AsmkRetrieval(words=FEW, model=tmp_path / "model.onnx")).learnt
     package = tmp_path / "packaged"
     package.mkdir()
-    monkeypatch.setattr("delf.models.PACKAGED", package)
+    monkeypatch.setattr("delf.models.finding.PACKAGED", package)
     assert find_codebook(drawn, options=FEW).learnt, "there are no packaged words"
     packaged.save(package / "stub.words")
     assert not find_codebook(drawn, options=FEW).learnt

@@ -8,12 +8,13 @@ itself are without (`asking`).
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,29 @@ from delf.runtimes.onnx import OnnxRuntime
 FOLDER = "DELF_TESTS_REMEMBERED"  # the variable of the environment that names the folder
 SPARED = 2 * 2**30  # bytes of the disk that are left free
 
+_PREFIX = "delf-remembered-"  # of the names of these folders
+
 _asked = False
+
+
+def folder_of_this_run() -> Path:
+    """A new folder for what the network says. Those that killed runs have left are removed: a run that goes on holds a
+    lock on its own.
+    """
+    for left in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        with suppress(OSError):  # it is used, or somebody else's
+            _locked(left)
+            shutil.rmtree(left, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+    _locked(folder)
+    return folder
+
+
+def _locked(folder: Path) -> int:
+    """The descriptor of a folder that nobody else has locked; the lock ends with this process. Raises `OSError`."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return descriptor
 
 
 @contextmanager

@@ -154,7 +154,7 @@ def extract(
 
 
 def attention(
-    photo: Annotated[Path, typer.Argument(metavar="PHOTO", help="Match this photo.")],
+    photo: Annotated[Path, typer.Argument(metavar="PHOTO", help="Draw what the model sees in this photo.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="PICTURE", help="Write this .png or .jpg file.")],
     max_features: MaxFeatures = None, model: Model = MODEL, extractor: Own = None, settings: Settings = None,
     runtime: Runtime = "auto", device: Device = "cpu", threads: Threads = None, quiet: Quiet = False,

@@ -204,10 +204,10 @@ def calibrate(
     queries: Annotated[int, typer.Option(min=20, help="Search with at most this many of the photos.")] = 140,
     eight_bit: Annotated[bool, typer.Option("--eight-bit", help="Compute with the -int8.onnx file, which takes two "
                                             "fifths of the time.")] = False,
-    alike: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Classes whose names begin with NAME show one "
-                                                    "place or thing, as the floors of a tower do: their photos are "
-                                                    "neither right nor wrong for each other. May be given several "
-                                                    "times, as in '--alike tower_ --alike eur'.")] = None,
+    alike: Annotated[list[str] | None, typer.Option(
+        metavar="NAME", help="Take classes whose names begin with NAME for one place or thing, such as the floors of a "
+                             "tower: their photos are neither right nor wrong for each other. You may repeat this: "
+                             "--alike tower_ --alike eur.")] = None,
     threads: Threads = None, quiet: Quiet = False,
 ) -> None:
     """Fit again how sure a model may be that two photos show the same thing, on classes that it was not trained on.

@@ -8,6 +8,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -144,8 +145,8 @@ def index_piece(job: Job, piece: Piece) -> Iterator[int | PieceReport]:
     began = time.monotonic()
     location = location_of(job.store)
     _require_reachable(piece)
-    with tempfile.TemporaryDirectory(prefix="delf-piece-") as scratch:
-        work = _Work(job.here(), _packing(job.manifest, location, Path(scratch)))
+    with _packing(job.manifest, location) as packing:
+        work = _Work(job.here(), packing)
         yield from work.images(piece.photos)
         entry = work.written(location)
     copies = sum(len(content.files) - 1 for content in work.contents.values())
@@ -168,11 +169,19 @@ def described(extractor: Extractor, photos: tuple[FileRecord, ...], each: int) -
     return np.concatenate(codes)
 
 
-def _packing(manifest: Manifest, location: Location, scratch: Path) -> Packing:
-    """The packing of the store's features, with the visual words of the store if the model brings none."""
-    for file in manifest.shared if manifest.storage else ():
-        Store(location, manifest).fetch_shared(file, scratch)
-    return packing_of(manifest.about, scratch)
+@contextmanager
+def _packing(manifest: Manifest, location: Location) -> Iterator[Packing]:
+    """The packing of the store's features, with the visual words of the store if the model brings none.
+
+    Full storage has no words, and needs no temporary folder, which a worker that is killed would leave behind.
+    """
+    if not manifest.storage:
+        yield packing_of(manifest.about, Path())
+        return
+    with tempfile.TemporaryDirectory(prefix="delf-piece-") as scratch:
+        for file in manifest.shared:
+            Store(location, manifest).fetch_shared(file, Path(scratch))
+        yield packing_of(manifest.about, Path(scratch))
 
 
 def _require_reachable(piece: Piece) -> None:

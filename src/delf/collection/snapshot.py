@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -174,8 +175,7 @@ class Snapshot(MadeBy, Container):
 
     def ordinal_of(self, path: str | Path) -> int | None:
         """The ordinal of the image in a file, or None if the file is not in the collection."""
-        key = self.lookup.key_of(os.fsencode(os.path.abspath(path)))  # noqa: PTH100 (resolve would follow links)
-        return None if key is None else self.ordinal_of_key(key.hex())
+        return self._ordinal_at(os.fsencode(os.path.abspath(path)))  # noqa: PTH100 (resolve would follow links)
 
     def ordinal_of_key(self, key: str) -> int | None:
         """The ordinal of the image with a key, or None if the image was never in the collection, or was removed."""
@@ -197,8 +197,19 @@ class Snapshot(MadeBy, Container):
 
     def ordinal_of_own_key(self, key: str) -> int | None:
         """The ordinal of the image that was added from memory under a caller's key, or None."""
-        found = self.lookup.key_of(path_of_key(key))
-        return None if found is None else self.ordinal_of_key(found.hex())
+        return self._ordinal_at(path_of_key(key))
+
+    def _ordinal_at(self, path: bytes) -> int | None:
+        """The ordinal of the image that the catalogue has at a path; if that image came after the snapshot, as another
+        thread or process has replaced the photo, then of the image that was there before.
+        """
+        key = self.lookup.key_of(path)
+        found = None if key is None else self.ordinal_of_key(key.hex())
+        if key is None or found is not None:
+            return found
+        places = (base + position for segment, base in zip(self.segments, self.bases.tolist(), strict=False)
+                  for position in _positions_at(segment, path))
+        return next((place for place in places if self.alive[place]), None)
 
     def has_known(self, key: str) -> bool:
         """Whether there is or was an image with a key."""
@@ -335,6 +346,13 @@ def read_snapshot(folder: Path, catalogue: Catalogue, rows: Sequence[tuple[int, 
         array.flags.writeable = False
     return Snapshot(folder, about, ids, segments, bases, np.concatenate([*starts, row_bases[-1:]]), alive,
                     catalogue.indexes(), catalogue, packing)
+
+
+def _positions_at(segment: Segment, path: bytes) -> list[int]:
+    """The images of a segment that were indexed from an absolute path. It reads the paths of all its images."""
+    ends = [found.end() for found in re.finditer(re.escape(b"\0" + path), segment.paths.tobytes())]
+    positions = np.searchsorted(segment.path_ends, ends).tolist()
+    return [position for position, end in zip(positions, ends, strict=True) if segment.path_ends[position] == end]
 
 
 def _placed(path: bytes) -> tuple[Path, float | None]:

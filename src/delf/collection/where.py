@@ -210,8 +210,8 @@ class _Parser:
         token = self._token
         there = "it ends" if token.kind == "end" else f"there is {token.value[:40]!r}"
         return OptionError(f"the condition {self._text[:200]!r} is not understood: {there} at character "
-                           f"{token.place + 1}, where {expected} was expected. One that is: \"date >= 2019 and camera "
-                           "contains canon\"")
+                           f"{token.place + 1}, where {expected} was expected. A condition looks like this: "
+                           "date >= 2019 and camera contains canon")
 
 
 def _tokens(text: str) -> list[_Token]:
@@ -278,7 +278,8 @@ def _of_folder(name: str, sign: str, value: _Token | None) -> _Made:
     if sign not in ("=", "!="):
         raise OptionError(f"a folder is compared by =, != or in, not by {sign!r}: folder = holidays/2019")
     if not value.value:
-        raise OptionError("a folder has a name, as in 'folder = holidays/2019'; leave it out where any will do")
+        raise OptionError("a folder has a name, as in 'folder = holidays/2019'; to look in all folders, leave the "
+                          "condition out")
     inside = f"/{named}/" if (named := value.value.strip("/")) else "/"
     if value.value.startswith("/"):
         sql, values = f"substr({_PATH}, 1, ?) = ?", [len(inside), inside]

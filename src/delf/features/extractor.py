@@ -25,7 +25,7 @@ from delf.features.reduction import reduce
 from delf.features.rootsift import RootSift, in_original
 from delf.features.suppression import suppress
 from delf.features.texture import shows_something
-from delf.images import ImageSource, read_reduced
+from delf.images import ImageSource, is_rgb, read_reduced
 from delf.models import DEFAULT_MODEL, PACKAGED, find_model, on_hub
 from delf.models.receptive_field import receptive_field
 from delf.pools import Pool, available_cores
@@ -224,13 +224,14 @@ class Delf:
         """The features of one image, best score first.
 
         Args:
-            image: a path, the bytes of a file, a binary file object, a Pillow image, or an (H, W, 3) array.
+            image: a path, the bytes of a file, a binary file object, a Pillow image, or an array, as `delf.read_image`
+                takes them; an (H, W, 3) uint8 array is taken as it is.
             image_size: (width, height) of the original, if `image` is a reduced copy: keypoints are in its pixels.
 
         Raises:
             ImageError: it cannot be read.
         """
-        if not isinstance(image, np.ndarray):
+        if not is_rgb(image):
             image, size = read_reduced(image, shrink_to=self.longest_side)
             image_size = image_size or size
         return next(self._gather([(0, image, image_size)], self._submit([image])))[1]
@@ -293,7 +294,7 @@ class Delf:
     def _submit(self, images: Sequence[ImageArray]) -> _Work:
         """Start on all levels of images of one size, the largest first so that the cores finish together."""
         for image in images:
-            if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+            if not is_rgb(image):
                 raise ImageError(f"an image is an (H, W, 3) uint8 RGB array, not {image.dtype} of shape {image.shape}: "
                                  "read it with delf.read_image")
         sizes = self.level_sizes(images[0])

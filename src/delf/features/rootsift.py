@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from delf.errors import ImageError, OptionError
-from delf.images import ImageSource, limit_size, read_reduced, resize
+from delf.images import ImageSource, is_rgb, limit_size, read_reduced, resize
 from delf.pools import Pool, available_cores
 from delf.settings import Options
 from delf.types import Features, FloatArray, ImageArray
@@ -172,10 +172,9 @@ class RootSiftExtractor:
 
     def extract(self, image: ImageSource, *, image_size: tuple[int, int] | None = None) -> Features:
         """The features of one image, strongest first; it takes and gives what `Delf.extract` does."""
-        if not isinstance(image, np.ndarray):
+        if not is_rgb(image):
             image, size = read_reduced(image, shrink_to=self.longest_side)
             image_size = image_size or size
-        require_image(image)
         height, width = image.shape[:2]
         if self.longest_side is not None:
             image = resize(image, limit_size(width, height, self.longest_side))

@@ -135,7 +135,7 @@ def _focal(exif: Mapping[int, Any]) -> float | None:
 def _camera(exif: Image.Exif) -> str | None:
     """Maker and model; cameras whose model begins with the maker's name have it once."""
     with suppress(Exception):
-        maker, model = (printable(str(exif.get(tag) or "")).strip(" \0")[:100]
+        maker, model = (printable(str(exif.get(tag) or "").partition("\0")[0]).strip()[:100]
                         for tag in (ExifTags.Base.Make, ExifTags.Base.Model))
         return _named_once(maker, model)
     return None

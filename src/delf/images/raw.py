@@ -16,9 +16,11 @@ from typing import Any
 
 from delf.errors import ImageError
 from delf.images.paths import printable
+from delf.images.tiff_directory import HEADS, is_cut_short
 from delf.types import ImageArray
 
 SMALL = 640  # pixels: a preview with a shorter longest side is for the display of the camera
+_PIXELS_A_BYTE = 50  # of a mosaic, at most: what is compressed most has about eight
 _SIGNATURES = re.compile(
     rb"....ftypcrx |FUJIFILMCCD-RAW|IIR[OS]|MMOR|IIU\0|\0MRM|FOVb|II\x1a\0\0\0HEAPCCDR", re.DOTALL)
 _ORIENTATIONS = (1, 2, 4, 3, 5, 8, 6, 7)  # in EXIF, by LibRaw's flip, whose bit 4 says that the sides change places
@@ -53,8 +55,15 @@ def open_raw(data: bytes, name: str) -> RawPicture:
 
 
 def develop(data: bytes, name: str) -> ImageArray:
-    """(H, W, 3) uint8 RGB, upright: the mosaic at half its size, with the white balance of the camera."""
+    """(H, W, 3) uint8 RGB, upright: the mosaic at half its size, with the white balance of the camera.
+
+    Raises:
+        ImageError: it cannot be read; or parts of it are missing, which LibRaw develops as black.
+    """
     with _opened(data, name) as raw:
+        if len(data) * _PIXELS_A_BYTE < raw.sizes.raw_width * raw.sizes.raw_height or (
+                data[:4] in HEADS and is_cut_short(data)):
+            raise EOFError("it ends too early")
         pixels: ImageArray = raw.postprocess(half_size=True, use_camera_wb=True)
         return pixels
 

@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeGuard, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,6 +85,11 @@ def read_image(source: ImageSource, *, options: ImageOptions = _DEFAULTS) -> Ima
     data, name = _encoded(source, options)
     pixels, metadata = decode(data, name, options, shrink_to=None)
     return resize(pixels, (metadata.width, metadata.height))  # which only a preview has not got already
+
+
+def is_rgb(image: object) -> TypeGuard[ImageArray]:
+    """Whether something is an (H, W, 3) uint8 array, as `read_image` returns it."""
+    return isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3
 
 
 def read_reduced(source: ImageSource, *, shrink_to: int | None = None,

@@ -21,9 +21,8 @@ from PIL import Image, TiffImagePlugin
 
 from delf.errors import ImageError
 from delf.images.pixels import eight_bit
-from delf.images.tiff_directory import Tag, Tags, directories, is_reduced, number, numbers, with_directory
+from delf.images.tiff_directory import HEADS, Tag, Tags, directories, is_reduced, number, numbers, with_directory
 
-_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _RAW, _LZW, _JPEG, _PACKBITS = 1, 5, 7, 32773
 _FAX = frozenset({2, 3, 4})
 _PREDICTABLE = frozenset({_LZW, 8, 32946, 34925, 50000})  # and Deflate, LZMA, Zstandard
@@ -189,7 +188,7 @@ def _places(kind: _Kind) -> tuple[Tag, Tag]:
 
 def is_camera_raw(data: bytes) -> bool:
     """Whether a file is a RAW file of a camera in the form of TIFF."""
-    if data[:4] not in _HEADS:
+    if data[:4] not in HEADS:
         return False
     pages = [tags for _, tags in directories(data)]
     chosen = next((tags for tags in pages if not is_reduced(tags)), pages[0] if pages else {})
@@ -200,7 +199,7 @@ def is_camera_raw(data: bytes) -> bool:
 
 def tiff_exif(data: bytes) -> Image.Exif | None:
     """The first directory of a TIFF file; None for other files."""
-    first = next(directories(data), None) if data[:4] in _HEADS else None
+    first = next(directories(data), None) if data[:4] in HEADS else None
     return None if first is None else _exif_at(data, first[0])
 
 

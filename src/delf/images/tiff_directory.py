@@ -9,6 +9,7 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
+HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # how a TIFF file begins
 _MOST_PAGES = 64  # looked at for the first one that is no thumbnail
 _MOST_ENTRIES = 4096
 _MOST_VALUES = 1 << 20  # of a tag: more strips than any picture has; all tags could point to the same bytes
@@ -76,14 +77,16 @@ def is_reduced(tags: Tags) -> bool:
     return bool(number(tags, Tag.NEW_SUBFILE_TYPE, 0) & 5) or number(tags, Tag.SUBFILE_TYPE, 0) == 2
 
 
-def directories(tiff: bytes) -> Iterator[tuple[int, Tags]]:
-    """Where each page's directory begins, and the tags in it that we know; ends at what cannot be understood."""
+def directories(tiff: bytes, start: int | None = None) -> Iterator[tuple[int, Tags]]:
+    """Where each page's directory begins, and the tags in it that we know; ends at what cannot be understood. start:
+    where the first one is; by default as the head of the file says.
+    """
     order, big = "<" if tiff[:1] == b"I" else ">", tiff[2:4].strip(b"\0") == b"+"
     word, size = ("Q", 8) if big else ("I", 4)
     head = 8 if big else 4
     seen: set[int] = set()
     try:
-        (position,) = struct.unpack_from(order + word, tiff, head)
+        (position,) = struct.unpack_from(order + word, tiff, head) if start is None else (start,)
         while position and position not in seen and len(seen) < _MOST_PAGES:
             seen.add(position)
             (count,) = struct.unpack_from(order + ("Q" if big else "H"), tiff, position)
@@ -97,6 +100,19 @@ def directories(tiff: bytes) -> Iterator[tuple[int, Tags]]:
             (position,) = struct.unpack_from(order + word, tiff, first + count * length)
     except (struct.error, OverflowError):  # the file ends here, or lies about where it goes on
         return
+
+
+def is_cut_short(tiff: bytes) -> bool:
+    """Whether a page, or one below a page, has strips or tiles that lie beyond the end of the file."""
+    pages = [tags for _, tags in directories(tiff)]
+    below = [int(place) for tags in pages for place in numbers(tags, Tag.SUB_DIRECTORIES)[:_MOST_PAGES]]
+    pages += [tags for place in below[:_MOST_PAGES] for _, tags in directories(tiff, place)]
+    for tags in pages:
+        for offsets, sizes in ((numbers(tags, Tag.STRIP_OFFSETS), numbers(tags, Tag.STRIP_SIZES)),
+                               (numbers(tags, Tag.TILE_OFFSETS), numbers(tags, Tag.TILE_SIZES))):
+            if 0 < len(offsets) == len(sizes) and float((offsets + 0.99 * sizes).max()) > len(tiff):
+                return True  # a hundredth is spared, for sizes that are rounded up
+    return False
 
 
 def _read_entry(tiff: bytes, entry: int, form: str, size: int, tags: Tags) -> None:

@@ -236,12 +236,16 @@ class _Video:
         self._rewind()
 
     def frames(self, second: float) -> Iterator[tuple[float, Any]]:
-        """The frames with their times, in order: all from a time on, and some before."""
+        """The frames with their times, in order: all from a time on, and some before.
+
+        What cannot be decoded from a keyframe on is decoded from the beginning: the first packet of H.264 may say what
+        its decoder has to know (which old x264 coded it).
+        """
         if second > 0:
             self._container.seek(int(second / self._base) + self._start, stream=self._stream)
             decoded = self._decoded()
             first = next(decoded, None)
-            if first is not None and first[0] <= second + _SAME_TIME:
+            if first is not None and first[0] <= second + _SAME_TIME and not first[1].is_corrupt:
                 yield from itertools.chain([first], decoded)
                 return
             self._rewind()

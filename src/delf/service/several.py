@@ -84,7 +84,7 @@ def _front(services: Mapping[str, Service]) -> ASGIApp:
 
 
 def _list_of(collections: list[dict[str, Any]]) -> str:
-    items = "".join(f'<li><a href="{escape(one["address"])}">{escape(one["name"])}</a> '
-                    f'<span class="quiet">{one["images"]:,} {"photo" if one["images"] == 1 else "photos"}</span></li>'
-                    for one in collections)
-    return f'<h1>Collections</h1>\n<nav aria-label="Collections"><ul>{items}</ul></nav>'
+    counted = [f"{one['images']:,} {'photo' if one['images'] == 1 else 'photos'}" for one in collections]
+    items = "".join(f'<li><a href="{escape(one["address"])}">{escape(one["name"])} <span class="quiet">{photos}</span>'
+                    "</a></li>" for one, photos in zip(collections, counted, strict=True))
+    return f'<h1>Collections</h1>\n<nav class="collections" aria-label="Collections"><ul>{items}</ul></nav>'

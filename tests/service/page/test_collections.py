@@ -125,6 +125,7 @@ def test_no_card_contradicts_the_headline(look: Any, odd: str, queries: Any, ver
     sure = [card for card in cards if "same thing" in card or "perhaps" in card]
     assert cards[: len(sure)] == sure, "they come first, apart from the others"
     assert one.page.locator(".cards.dim .card").count() == len(cards) - len(sure)
+    assert one.page.locator(".cards .rank").all_text_contents() == ["1", "2", "3", "4"], "by their places on the page"
 
 
 def test_an_empty_collection_says_how_to_fill_it(look: Any, hosted_on: Any, extractor: Any, tmp_path: Path) -> None:

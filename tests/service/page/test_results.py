@@ -69,6 +69,34 @@ def test_a_result_says_where_its_file_is_and_opens_it(look: Any, stubbed: Any, p
     expect(menu.get_by_role("status")).to_have_text("The folder is opened on this computer.")
 
 
+def test_a_page_of_an_archive_leads_there(look: Any, stubbed: Any, pictures: Path) -> None:
+    """It is called by its label and its book, and its file is no original."""
+    one = found(look, stubbed, pictures / "0.png", (0.97, 40))
+    made = answer_of(stubbed.url, (0.97, 40), (0.3, 9))
+    for place, result in enumerate(made["results"]):
+        said = {"title": "A book of many words", "label": f"f. {place}r", "manifest": "https://a.example/m",
+                "canvas": "javascript:alert(1)", "image": f"https://a.example/{place}.jpg"}
+        result |= {"name": f"A book of many words, f. {place}r", "image": f"A book of many words, f. {place}r",
+                   "metadata": {"iiif": said}, "file": f"/c.delf/previews/ab/preview-{result['key']}.jpg"}
+    one.page.route("**/api/v1/search", lambda route: route.fulfill(json=made))
+    one.page.set_input_files("#file", pictures / "1.png")
+    expect(one.page.locator(".card .name").first).to_have_text("f. 0r")
+    expect(one.page.locator(".card .folder").first).to_have_text("A book of many words")
+    card = one.page.locator(".card").first
+    card.get_by_role("button", name="File of f. 0r").click()
+    assert card.locator(".file-menu a").all_text_contents() == [
+        "Open the reduced copy", "Download the reduced copy", "Open the image in its archive",
+        "Open the manifest in its archive"]
+    one.at_rest()
+    one.accessible()
+    one.page.keyboard.press("Escape")
+    card.locator(".open").click()
+    expect(one.page.locator("#detail-facts .links")).to_have_text("In its archive: image, manifest")
+    assert one.page.locator("#detail-facts a").first.get_attribute("href") == "https://a.example/0.jpg"
+    one.at_rest()
+    one.accessible()
+
+
 @pytest.mark.parametrize("phone", [False, True])
 def test_a_very_long_name_leaves_room_for_what_closes_it(look: Any, stubbed: Any, pictures: Path, phone: bool) -> None:
     one = found(look, stubbed, pictures / "0.png", (0.97, 40), phone=phone)

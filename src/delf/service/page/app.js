@@ -9,7 +9,7 @@ import { dropping } from "./dropping.js";
 import { offer } from "./files.js";
 import { background, pointPlaces } from "./map.js";
 import { Queries, refusal } from "./query.js";
-import { answered, countdown, headline, inOrder, stopped, waiting } from "./results.js";
+import { answered, countdown, headline, inOrder, numbered, stopped, waiting } from "./results.js";
 import { shareLink } from "./sharing.js";
 import { Start } from "./start.js";
 import { fromAddress, hasQuery, queryState, toAddress } from "./state.js";
@@ -230,7 +230,7 @@ async function answerOf(method, signal, say) {
   const form = queries.form(state);
   for (const [name, value] of Object.entries({ method, top: state.top ?? TOP, points: true })) form.set(name, value);
   if (state.where) form.set("where", state.where);
-  const answer = await ask("search", { form, signal, onwait: (wait) => countdown(wait, say, signal) });
+  const answer = numbered(await ask("search", { form, signal, onwait: (wait) => countdown(wait, say, signal) }));
   answers.set(key, answer);
   if (answers.size > KEPT) answers.delete(answers.keys().next().value);
   if (state.upload) {

@@ -1,10 +1,10 @@
 // A result, opened: the evidence, looked at closely.
 
 import { ask, isCancelled, picture } from "./api.js";
-import { $ } from "./dom.js";
+import { $, h } from "./dom.js";
 import { fileButton } from "./files.js";
 import { Stage } from "./stage.js";
-import { copies, counted, degrees, folder, kindOf, percent, taken } from "./words.js";
+import { addresses, copies, counted, degrees, folder, kindOf, percent, taken } from "./words.js";
 
 const SWIPE = 56; // pixels
 
@@ -98,7 +98,8 @@ export class Detail {
     const facts = [`${percent(evidence.probability)} ${evidence.verdict}`.trim(),
       evidence.probability === null ? null : evidence.tentative ? `${counted(evidence.inliers, "inlier")} of ${counted(evidence.tentative, "match")}`
         : counted(evidence.inliers, "inlier"),
-      method, `${result.size[0]} × ${result.size[1]}`, taken(result.taken), result.gps && degrees(result.gps), folder(result) && `in ${folder(result)}`, copies(result)];
+      folder(result) && `in ${folder(result)}`, taken(result.taken), result.gps && degrees(result.gps), copies(result),
+      `${result.size[0]} × ${result.size[1]}`, method];
     $("detail-facts").replaceChildren(...facts.filter(Boolean).map((fact, i) => {
       const part = document.createElement("span");
       part.textContent = fact;
@@ -195,10 +196,6 @@ export class Detail {
 
 /** Where a picture that came from an archive on the web is to be found there. */
 function links(result) {
-  const said = result.metadata?.iiif ?? {};
-  return ["canvas", "manifest"].filter((what) => /^https?:\/\//.test(said[what])).map((what) => {
-    const link = document.createElement("a");
-    Object.assign(link, { href: said[what], textContent: `${what} in its archive`, target: "_blank", rel: "noopener noreferrer" });
-    return link;
-  });
+  const found = addresses(result).map(([what, href]) => h("a", { href, target: "_blank", rel: "noopener noreferrer" }, what));
+  return found.length ? [h("span", { class: "links" }, "In its archive: ", found.flatMap((link, i) => (i ? [", ", link] : [link])))] : [];
 }

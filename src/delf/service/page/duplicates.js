@@ -3,7 +3,7 @@
 import { ask, thumbnail, whyNot } from "./api.js";
 import { $, announce, arrowKeys, h, pictured } from "./dom.js";
 import { themeButton } from "./theme-button.js";
-import { bytes, counted, sentence, taken } from "./words.js";
+import { bytes, counted, folder, sentence, taken } from "./words.js";
 
 const KINDS = { copy: "exact copies", near: "nearly the same picture" };
 const state = { groups: [], next: null, into: null, moved: [], at: null, busy: false };
@@ -13,7 +13,7 @@ async function load(offset = 0, limit = 40) {
   state.groups = offset ? [...state.groups, ...page.groups] : page.groups;
   Object.assign(state, { next: page.next, into: page.into });
   $("collection").replaceChildren(h("b", {}, page.folder), h("span", {}, ` ${counted(page.total, "group")}`));
-  const aside = page.into === null ? "Start it with --move FOLDER to move files aside here." : `${counted(page.moved, "file")} moved to ${page.into}.`;
+  const aside = page.into === null ? "Start it with --move FOLDER to move files aside here." : `What you move aside goes to ${page.into}: ${page.moved ? counted(page.moved, "file") : "nothing"} so far.`;
   $("about").textContent = `${counted(page.spare, "file")} to spare, ${bytes(page.bytes)}. The best file of each group comes first and is kept, unless you choose another one. Nothing is deleted. ${aside}`;
   $("left").hidden = !page.left_out.length;
   $("left").querySelector("summary").textContent = `${counted(page.left_out.length, "file")} left out`;
@@ -43,13 +43,12 @@ function drawnGroup(group) {
 function drawnFile(group, file, place, moved) {
   const name = file.file.split(/[\\/]/).pop();
   const word = file.moved ? "moved aside" : place === 0 ? "kept" : "";
-  const facts = [`${file.width} × ${file.height}, ${bytes(file.bytes)}`, taken(file.captured_at)].filter(Boolean).join(" · ");
-  const folder = file.file.slice(0, -name.length);
+  const facts = [`${file.width} × ${file.height}, ${bytes(file.bytes)}`, taken(file.captured_at)].filter(Boolean);
   return h("li", { class: `tile${file.moved ? " out" : ""}${place === 0 ? " kept" : ""}` },
     h("button", { type: "button", class: "open", data: { key: `${group.number} ${file.file}` }, "aria-pressed": String(place === 0), title: file.file,
-      "aria-label": `Keep ${name}, ${facts}${word && `, ${word}`}`, onclick: () => (moved ? tell("Move the group back first, then choose another file.") : keep(group, place)) },
+      "aria-label": `Keep ${name}, ${facts.join(", ")}${word && `, ${word}`}`, onclick: () => (moved ? tell("Move the group back first, then choose another file.") : keep(group, place)) },
     h("span", { class: "frame" }, pictured({ src: thumbnail(file), alt: "", loading: "lazy", decoding: "async" }, whyNot)),
-    h("span", { class: "tile-facts" }, h("b", {}, name), h("span", {}, folder), h("span", {}, facts), h("span", { class: place === 0 ? "keep-word" : "" }, word || "\u00a0"))));
+    h("span", { class: "tile-facts" }, h("b", {}, name), h("span", { class: "where" }, folder({ image: file.file })), facts.map((fact) => h("span", {}, fact)), h("span", { class: place === 0 ? "keep-word" : "" }, word || "\u00a0"))));
 }
 
 // --- changes, one at a time

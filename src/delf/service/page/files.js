@@ -2,6 +2,9 @@
 
 import { ask, mayWrite, original, picture } from "./api.js";
 import { announce, h, icon } from "./dom.js";
+import { addresses } from "./words.js";
+
+const REDUCED = /[\\/]previews[\\/]..[\\/]preview-[0-9a-f]{64}\.jpg$/; // of a photo that was added from memory
 
 let offered = { originals: false, local: false }; // what the service does with files
 
@@ -33,8 +36,15 @@ function choices(image, menu) {
     words.textContent = text;
     announce(text);
   };
+  const there = addresses(image).map(([what, href]) => h("a", { class: "button plain small", href, target: "_blank", rel: "noopener noreferrer" }, `Open the ${what} in its archive`));
   const [href, name] = offered.originals ? [original(image), image.name] : [picture(image, 2048), `${image.name.replace(/\.\w+$/, "")}.jpg`];
-  const kind = offered.originals ? "the original" : "a picture";
+  const reduced = REDUCED.test(image.file);
+  const kind = reduced ? "the reduced copy" : offered.originals ? "the original" : "a picture";
+  if (reduced) {
+    return [
+      h("a", { class: "button plain small", href, target: "_blank", rel: "noopener" }, `Open ${kind}`),
+      h("a", { class: "button plain small", href, download: `${image.key.slice(0, 16)}.jpg` }, `Download ${kind}`), ...there, words];
+  }
   return [
     h("p", { class: "path" }, image.file),
     h("a", { class: "button plain small", href, target: "_blank", rel: "noopener" }, `Open ${kind}`),

@@ -103,6 +103,7 @@ export class Gallery {
     } catch (error) {
       if (wish !== this.wish) return false;
       $("gallery-count").textContent = "";
+      $("jump").closest("label").hidden = true;
       this.fail(error);
       return false;
     } finally {

@@ -87,6 +87,12 @@ export function groups(answer) {
   return [found, rest.filter((result) => !saysNothing(result)), rest.filter(saysNothing)];
 }
 
+/** Numbers the results by their places on the page, which those that come first whatever their rank have changed. */
+export function numbered(answer) {
+  for (const [i, result] of groups(answer).flat().entries()) result.rank = i + 1;
+  return answer;
+}
+
 /** The results that are on the screen, in order: what is folded away is no next one. */
 export function inOrder(answer, open) {
   const [found, rest, nothing] = groups(answer);
@@ -159,7 +165,7 @@ function card(result, { answer, links, called, box, places }) {
       h("p", { class: "name", title: result.image }, name),
       folder(result) && h("p", { class: "folder", title: result.image }, folder(result)),
       also && h("p", { class: "also", title: also }, also),
-      looked && h("p", { class: "inliers" }, counted(result.inliers, "inlier"))),
+      looked && h("p", { class: "inliers", title: "Points of the two photos that match and lie alike" }, counted(result.inliers, "inlier"))),
     h("div", { class: "card-tools" },
       h("a", { class: "again", href: links.search(result), "data-route": true, "aria-label": `Search with ${name}` },
         icon("search"), h("span", null, "Search with this")),
@@ -181,6 +187,7 @@ function moved(result, places) {
   if (there === undefined) return h("span", { class: "moved new" }, "only here");
   const by = there - result.rank;
   if (!by) return null;
-  return h("span", { class: `moved ${by > 0 ? "up" : "down"}`, "aria-label": `${Math.abs(by)} ${by > 0 ? "higher" : "lower"} than there` },
+  const words = `${Math.abs(by)} ${by > 0 ? "higher" : "lower"} than in the other list`;
+  return h("span", { class: `moved ${by > 0 ? "up" : "down"}`, role: "img", "aria-label": words, title: words },
     `${by > 0 ? "↑" : "↓"} ${Math.abs(by)}`);
 }

@@ -49,10 +49,25 @@ export function degrees([latitude, longitude], digits = 5) {
   return `${one(latitude, "N", "S")}, ${one(longitude, "E", "W")}`;
 }
 
-/** By key, what photos are called: by the name of their file, with as many folders as tell equal names apart. */
+/** What is known of a picture of an archive on the web: `title` of the manifest, `label` of the canvas, and addresses. */
+export function archived(image) {
+  const said = image.metadata?.iiif;
+  return said !== null && typeof said === "object" ? said : {};
+}
+
+/** The addresses of a picture in its archive, by what they are of. */
+export function addresses(image) {
+  const said = archived(image);
+  return ["image", "canvas", "manifest"].filter((what) => /^https?:\/\//.test(said[what])).map((what) => [what, said[what]]);
+}
+
+/**
+ * By key, what photos are called: by the name of their file, with as many folders as tell equal names apart; pages of an
+ * archive by their labels, as `folder` says of which book they are.
+ */
 export function names(images) {
   const parts = new Map(images.map((image) => [image.key, image.image.split(/[\\/]/).filter(Boolean)]));
-  const called = new Map(images.map((image) => [image.key, image.name]));
+  const called = new Map(images.map((image) => [image.key, (archived(image).title && archived(image).label) || image.name]));
   for (let depth = 2; depth < 12; depth += 1) {
     const count = new Map();
     for (const name of called.values()) count.set(name, (count.get(name) ?? 0) + 1);
@@ -63,15 +78,16 @@ export function names(images) {
   return called;
 }
 
-/** The folder that a photo lies in, by its last parts. */
+/** The folder that a photo lies in, by its last parts; of a page of an archive, its book. */
 export function folder(image) {
+  if (archived(image).label && archived(image).title) return archived(image).title;
   const parts = image.image.split(/[\\/]/).slice(0, -1).filter(Boolean);
   return parts.length > 3 ? `…/${parts.slice(-3).join("/")}` : parts.join("/");
 }
 
 /** A score to be compared with its neighbours, where it is no probability: as delf.verdicts says it. */
 export function similarity(score) {
-  const digits = Math.abs(score) < 100 ? 2 : 0;
+  const digits = Math.abs(score) < 0.1 ? 4 : Math.abs(score) < 100 ? 2 : 0;
   return score.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
 }
 
