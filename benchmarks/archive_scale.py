@@ -1,147 +1,290 @@
-"""What `delf dataset build` takes of ten thousand photos: seconds of a processor, memory, and pairs that it verifies.
+"""What `delf dataset build` takes of ten thousand photos, from the first to the last: seconds of a processor, memory,
+pairs that it looks at, and the groups beside the true classes.
 
-    delf index PHOTOS -o photos.delf --storage compact
-    python benchmarks/archive_scale.py photos.delf --folder RUNS [--counts 1000 10000] [--looked 100]
+    python benchmarks/archive_scale.py MANIFEST.csv [MORE.csv] --others FOLDER... --folder RUNS
+        [--model delf-lite] [--counts 1000 2500 5000 10000] [--more 100] [--side 480] [--features 1000]
 
-The photos are made of the stored features of real ones (`making.py`). Each step is a process of its own, and extraction
-is left out, as it takes the same for each photo. First some photos are looked at, each among all, and then Ctrl-C
-comes, as it may. What these take is more than later ones do: a pair is verified once, by the photo that is looked at
-first. Then pairs are drawn at random, nine of ten in groups of `GROUP` photos, so that nothing is left to match, and
-the same command joins them and writes all tables.
+A manifest has `file,class,split`; other photos are of no class. Where there are fewer than the largest count, mirrored
+copies of real ones are the rest: they match each other as the originals do, but the originals only where a thing is
+symmetrical. Whole classes are taken, in an order that their names give, so that groups are as large in a small archive
+as in a large one. The archive grows from count to count, and new photos join what is there. Last, real photos of known
+classes join that were kept back.
+
+Seconds are those of all threads of a process. Each step is a process of its own; what was measured is
+kept in RUNS/scale.json, and whatever ends the work, the same command goes on. The cost of a new photo among n is
+a + b n, fitted to all counts but the largest, and compared with that.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
+import shutil
 import sqlite3
 import subprocess
 import sys
 import time
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from archive import print_groups
 from growth import _memory
-from making import Pool, grow
+from holdout import number
+from PIL import Image, ImageOps
+from quality import progress
 
-from delf.archive import BuildOptions, build_dataset
-from delf.archive.tables import PAIRS
+from delf.archive import BuildOptions, Built, build_dataset, read_photos
+from delf.archive.tables import PHOTOS
 from delf.collection import Collection
 from delf.features import Delf
-from delf.grouping import Pairs
-from delf.grouping.carrying import write_carried
+from delf.files import write_atomically
+from delf.images import find_images
 
-GROUP, LIKELY = 12, 6  # photos of a group; pairs of each photo with others of it
+KNOWN = 1e-3  # seconds that a photo takes at most that was matched before
+KEPT = 100  # photos after which what was measured is written down
+FEWEST = 10  # photos of a class of which some are kept back
+OTHER, MIRRORED = "", "mirrored"  # in the place of a class
+LIST, MEASURED = "photos.csv", "scale.json"
 Figures = dict[str, float]
+Named = list[tuple[Path, str, str]]  # a file, its class, its split
 
 
 def main() -> None:
-    """Print the table."""
+    """Measure what was not yet, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("photos", type=Path, help="a collection of compact storage")
-    parser.add_argument("--folder", type=Path, required=True, help="where the collection is made, and stays")
-    parser.add_argument("--counts", type=int, nargs="+", default=[1000, 10_000])
-    parser.add_argument("--looked", type=int, default=100, help="photos that are looked at, or fewer where there are "
-                        "not so many")
+    parser.add_argument("manifests", type=Path, nargs="+", metavar="MANIFEST.csv", help="file,class,split")
+    parser.add_argument("--others", type=Path, nargs="*", default=[], help="folders of photos of no class")
+    parser.add_argument("--folder", type=Path, required=True, help="where all that is made lies, and stays")
+    parser.add_argument("--model", default="delf-lite")
+    parser.add_argument("--side", type=int, default=480, help="pixels of the longest side of larger photos")
+    parser.add_argument("--features", type=int, default=1000, help="of a photo, at most")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--without-details", action="store_true", help="extract no RootSIFT features")
+    parser.add_argument("--counts", type=int, nargs="+", default=[1000, 2500, 5000, 10_000])
+    parser.add_argument("--more", type=int, default=100, help="photos that come later")
     parser.add_argument("--step", choices=STEPS, help=argparse.SUPPRESS)
     parser.add_argument("--count", type=int, default=0, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.step:
-        print(json.dumps(STEPS[arguments.step](arguments)))
+        STEPS[arguments.step](arguments)
         return
     arguments.folder.mkdir(parents=True, exist_ok=True)
-    for count in sorted(arguments.counts):
+    counts = sorted(arguments.counts)
+    if not (arguments.folder / LIST).exists():
+        write_list(arguments.folder, counts[-1], arguments)
+    counts.append(counts[-1] + arguments.more)
+    for count in counts:
         for step in STEPS:
-            command = [sys.executable, __file__, str(arguments.photos), "--folder", str(arguments.folder), "--looked",
-                       str(arguments.looked), "--step", step, "--count", str(count)]
-            found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
-            print(f"{count:,} photos, {step}: " + ", ".join(f"{name} {value:,.3g}" if value < 1000 else
-                                                            f"{name} {value:,.0f}" for name, value in found.items()),
-                  flush=True)
+            command = [sys.executable, *sys.argv, "--step", step, "--count", str(count)]
+            subprocess.run(command, check=True)
+    print_cost(measured(arguments.folder), counts)
+    for count in counts[-2:]:
+        print_quality(arguments.folder, count)
 
 
-def make(arguments: argparse.Namespace) -> Figures:
-    """Grow the collection, and make its lists."""
-    with Collection.open(arguments.photos) as source, _grown(arguments) as collection:
-        start = time.process_time()
-        grow(collection, Pool.of(source.snapshot), arguments.count, (arguments.folder / "made").absolute())
-        return {"seconds": time.process_time() - start, "MiB": _memory(), "photos": len(collection)}
+def write_list(folder: Path, most: int, arguments: argparse.Namespace) -> None:
+    """Choose the photos, those that are kept back last, and make those that are missing."""
+    named: Named = []
+    for manifest in arguments.manifests:
+        with manifest.open(newline="") as file:
+            named += [(manifest.parent / row["file"], row["class"], row["split"]) for row in csv.DictReader(file)]
+    sizes = Counter(label for _, label, _ in named)
+    back = sorted((one for one in named if sizes[one[1]] >= FEWEST), key=lambda one: number(str(one[0])))
+    back = back[: arguments.more]
+    kept = [one for one in named if one not in set(back)]
+    kept += [(path, OTHER, "") for path in find_images(arguments.others)]
+    units: dict[tuple[str, str], Named] = defaultdict(list)
+    for path, label, split in kept:
+        units[label, "" if label else path.name].append((path, label, split))
+    classed = sorted((one for one in kept if one[1]), key=lambda one: (number(f"{MIRRORED} {one[1]}"), one[0]))
+    for path, label, _ in classed[: max(0, most - len(kept))]:
+        units[label, MIRRORED].append((mirrored(path, folder / MIRRORED / label), label, MIRRORED))
+    chosen = [one for _, some in sorted(units.items(), key=lambda one: number(repr(one[0]))) for one in some]
+    if len(chosen) < most:
+        sys.exit(f"there are {len(chosen):,} photos, and {most:,} are needed: name more folders")
+    lines = "".join(f"{path.absolute()},{label},{split}\n" for path, label, split in [*chosen[:most], *back])
+    write_atomically(folder / LIST, f"file,class,split\n{lines}".encode())
 
 
-def match(arguments: argparse.Namespace) -> Figures:
-    """Build, until so many photos were looked at."""
-    started: list[float] = []
+def mirrored(path: Path, folder: Path) -> Path:
+    """The mirrored copy of a photo, which is made where it is not there."""
+    copy = folder / f"{path.parent.parent.name}-{path.stem}.jpg"
+    if not copy.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        with Image.open(path) as image:
+            ImageOps.mirror(image.convert("RGB")).save(copy, quality=92)
+    return copy
+
+
+def listed(folder: Path) -> Named:
+    """The photos in their order."""
+    with (folder / LIST).open(newline="") as file:
+        return [(Path(row["file"]), row["class"], row["split"]) for row in csv.DictReader(file)]
+
+
+class Kept:
+    """What was measured of a step: sums over the processes that did it, and the largest memory."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._file, self._name = folder / MEASURED, name
+        self.before = measured(folder).get(name, {})
+
+    def write(self, done: bool, **sums: float) -> None:
+        """Keep what this process has measured so far. done: whether nothing is left to do."""
+        found = {key: self.before.get(key, 0) + value for key, value in sums.items()}
+        found |= {"MiB": max(_memory(), self.before.get("MiB", 0)), "done": float(done)}
+        every = measured(self._file.parent) | {self._name: found}
+        write_atomically(self._file, f"{json.dumps(every, indent=1)}\n".encode())
+
+
+def measured(folder: Path) -> dict[str, Figures]:
+    """What was measured, by the step and its count."""
+    file = folder / MEASURED
+    return json.loads(file.read_bytes()) if file.exists() else {}
+
+
+def extract(arguments: argparse.Namespace) -> None:
+    """Have the collection hold the first so many photos."""
+    kept = Kept(arguments.folder, f"extract {arguments.count}")
+    if kept.before.get("done"):
+        return
+    with _grown(arguments) as collection:
+        start, show = time.process_time(), progress("extracting")
+
+        def extracting(done: int, total: int) -> None:
+            show(done, total)
+            if done % KEPT == 0:
+                kept.write(False, seconds=time.process_time() - start)
+
+        report = collection.add(photos_of(arguments), progress=extracting)
+        kept.write(not report.interrupted, seconds=time.process_time() - start)
+    sys.exit(130 if report.interrupted else 0)
+
+
+def photos_of(arguments: argparse.Namespace) -> list[Path]:
+    """The first so many photos; beyond the largest count, those that were kept back."""
+    most, every = max(arguments.counts), [path for path, *_ in listed(arguments.folder)]
+    return every[: min(arguments.count, most)] + (every[-arguments.more :] if arguments.count > most else [])
+
+
+def build(arguments: argparse.Namespace) -> None:
+    """Match the photos that are new, join all, and keep the table that says of what groups they are."""
+    folder, after = arguments.folder / "set", arguments.folder / f"photos-{arguments.count}.csv"
+    kept = Kept(arguments.folder, f"build {arguments.count}")
+    if kept.before.get("done"):
+        return
+    extractor, start, show = _extractor(arguments), time.process_time(), progress("matching")
+    times: list[float] = []
 
     def matching(done: int, total: int) -> None:
-        started.append(time.process_time())
-        if done == arguments.looked + 1:  # the first one is for what is made once
-            raise KeyboardInterrupt
+        show(done, total)
+        times.append(time.process_time())
+        if done % KEPT == 0:
+            kept.write(False, **matched(times))
 
-    built = _build(arguments, matching)
-    judged, confirmed = _judged(arguments.folder / "grown.delf")
-    return {"seconds a photo": (started[-1] - started[0]) / (len(started) - 1), "before the first": started[0],
-            "MiB": _memory(), "looked at": built.matched[0], "verified a photo": judged / built.matched[0],
-            "confirmed a photo": confirmed / built.matched[0]}
-
-
-def join(arguments: argparse.Namespace) -> Figures:
-    """Build where nothing is left to match: groups, and tables."""
-    options, whole, (first, second) = BuildOptions(), _extractor(), _pairs(arguments.count)
-    judged_by = repr((asdict(options.pairs), dict(sorted(whole.weights().items()))))  # as `match_collection` has it
-    rng = np.random.default_rng(1)
-    (arguments.folder / "set").mkdir(exist_ok=True)
-    with _grown(arguments) as collection:
-        images = len(collection)
-        probability, share, area = (rng.uniform(low, high, len(first)).astype(np.float32)
-                                    for low, high in ((0.5, 1), (0, 0.3), (0, 0.5)))
-        pairs = Pairs(first, second, np.full(len(first), 40), probability, share, area, np.ones_like(share), images,
-                      images)
-        write_carried(arguments.folder / "set" / PAIRS, collection, judged_by, range(images), pairs)
-        for file in collection.folder.glob("pairs-*.sqlite*"):  # what `match` has found
-            file.unlink()
-    start = time.process_time()
-    built = _build(arguments, lambda done, total: None)
-    return {"seconds": time.process_time() - start, "MiB": _memory(), "pairs": len(first),
-            "groups": len(built.landmarks), "bridges": len(built.bridges)}
+    known = groups_of(folder) if (folder / PHOTOS).exists() else {}
+    built = build_dataset([], folder, extractor, collection=arguments.folder / "grown.delf", matching=matching)
+    if built.interrupted:
+        kept.write(False, **matched(times))
+        sys.exit(130)
+    shutil.copy(folder / PHOTOS, after)
+    judged, confirmed, likely = _judged(arguments.folder / "grown.delf")
+    kept.write(True, preparing=times[0] - start, joining=time.process_time() - times[-1], judged=judged,
+               confirmed=confirmed, likely=likely, groups=len(built.landmarks), bridges=len(built.bridges),
+               **matched(times), **changes(known, built))
 
 
-STEPS: dict[str, Callable[[argparse.Namespace], Figures]] = {"make": make, "match": match, "join": join}
+def matched(times: list[float]) -> Figures:
+    """The photos that were matched, and the seconds that they took; those that are known take none."""
+    took = [later - before for before, later in pairwise(times) if later - before > KNOWN]
+    return {"matched": len(took), "matching": sum(took)}
 
 
-def _extractor() -> Delf:
-    return Delf.load("delf-r18-int8", threads=1)
+def groups_of(folder: Path) -> dict[str, int | None]:
+    """The group of each photo."""
+    return {row.file: row.group for row in read_photos(folder)}
+
+
+def changes(before: dict[str, int | None], built: Built) -> Figures:
+    """What became of photos that were there, and of new ones."""
+    new = [row for row in built.photos if row.file not in before]
+    old = [row for row in built.photos if row.file in before]
+    known = set(before.values()) - {None}
+    return {"new": len(new), "joined": sum(row.group in known for row in new),
+            "in new groups": sum(row.group is not None and row.group not in known for row in new),
+            "changed": sum(row.group != before[row.file] for row in old)}
+
+
+STEPS: dict[str, Callable[[argparse.Namespace], None]] = {"extract": extract, "build": build}
+
+
+def _extractor(arguments: argparse.Namespace) -> Delf:
+    without: dict[str, Any] = {"details": None} if arguments.without_details else {}
+    return Delf.load(arguments.model, threads=arguments.threads, max_image_size=arguments.side,
+                     max_features=arguments.features, **without)
 
 
 def _grown(arguments: argparse.Namespace) -> Collection:
-    return Collection.open_or_create(arguments.folder / "grown.delf", _extractor(), storage="compact")
+    return Collection.open_or_create(arguments.folder / "grown.delf", _extractor(arguments), storage="compact")
 
 
-def _build(arguments: argparse.Namespace, matching: Callable[[int, int], None]) -> Any:
-    return build_dataset([], arguments.folder / "set", _extractor(), collection=arguments.folder / "grown.delf",
-                         matching=matching)
-
-
-def _judged(collection: Path) -> tuple[int, int]:
-    """How many pairs were verified, and how many of them have more inliers than chance gives."""
+def _judged(collection: Path) -> tuple[int, int, int]:
+    """How many pairs were verified, how many of them have more inliers than chance gives, and how many are likely."""
     [file] = collection.glob("pairs-*.sqlite")
+    options = BuildOptions()
     with closing(sqlite3.connect(file)) as connection:
-        [row] = connection.execute("SELECT count(*), sum(inliers >= ?) FROM pairs", [BuildOptions().pairs.confirmed])
-    return row[0], row[1] or 0
+        [row] = connection.execute("SELECT count(*), sum(inliers >= ?), sum(probability >= ?) FROM pairs",
+                                   [options.pairs.confirmed, options.joining.likely])
+    return row[0], row[1] or 0, row[2] or 0
 
 
-def _pairs(count: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """(P,) and (P,) ends of pairs, the lower first: of each photo with some of its group, and one in ten beyond."""
-    rng = np.random.default_rng(0)
-    photos = np.repeat(np.arange(count), LIKELY // 2)
-    others = photos // GROUP * GROUP + rng.integers(GROUP, size=len(photos))
-    others = np.where(rng.random(len(photos)) < 0.1, rng.integers(count, size=len(photos)), others)
-    ends = np.unique(np.sort(np.column_stack([photos, others]), axis=1), axis=0)
-    ends = ends[(ends[:, 0] < ends[:, 1]) & (ends[:, 1] < count)]
-    return ends[:, 0], ends[:, 1]
+def print_cost(every: dict[str, Figures], counts: list[int]) -> None:
+    """What each count took, and what the model says."""
+    print("photos  new  s to extract one  MiB  s to prepare  s to match one  pairs looked at  of one  of all  likely"
+          "  s to join  MiB  groups  bridges  in old groups  in new groups  changed")
+    before, confirmed, looked, costs = 0, 0.0, 0.0, []
+    for count in counts:
+        one, taken, new = every[f"build {count}"], every[f"extract {count}"], count - before
+        looked += (now := one["judged"] - confirmed)  # the build takes over pairs that are confirmed
+        costs.append(one["matching"] / one["matched"])
+        print(f"{count:,}  {new:,}  {taken['seconds'] / new:.3f}  {taken['MiB']:.0f}  {one['preparing']:.1f}  "
+              f"{costs[-1]:.4f}  {now:,.0f}  {now / new:.1f}  {200 * looked / count / (count - 1):.2f} %  "
+              f"{one['likely']:,.0f}  {one['joining']:.2f}  {one['MiB']:.0f}  {one['groups']:,.0f}  "
+              f"{one['bridges']:,.0f}  {one['joined']:,.0f}  {one['in new groups']:,.0f}  {one['changed']:,.0f}")
+        before, confirmed = count, one["confirmed"]
+    small, largest = slice(0, len(counts) - 2), len(counts) - 2
+    if largest > 1:
+        slope, constant = np.polyfit(counts[small], costs[small], 1)
+        million = constant + slope * 1e6
+        print(f"a new photo among n: {constant:.4f} s + {1e6 * slope:.2f} s n / 1,000,000; at {counts[largest]:,} it "
+              f"says {constant + slope * counts[largest]:.4f} s, measured {costs[largest]:.4f}; among a million "
+              f"{million:.3f} s, and all of them {(constant + slope * 5e5) * 1e6 / 86400:.1f} days of a core")
+
+
+def print_quality(folder: Path, count: int) -> None:
+    """The groups beside the true classes of real photos; those of no class are wrong in any group of one."""
+    labels = {str(path): (label, split) for path, label, split in listed(folder)}
+    with (folder / f"photos-{count}.csv").open(newline="") as file:
+        rows = [(*labels[row["file"]], int(row["group"]) if row["group"] else None) for row in csv.DictReader(file)]
+    known = [(label, group) for label, split, group in rows if split != MIRRORED]
+    print(f"of {count:,} photos, {len(known):,} of them real\n"
+          "classes  photos  groups  mixed  precision  recall  information")
+    for name, some in classes(rows).items():
+        print_groups(name, known, some)
+
+
+def classes(rows: list[tuple[str, str, int | None]]) -> dict[str, set[str]]:
+    """The classes of some photos: all, those that are no rooms of one tower, and of these those that no model saw."""
+    every = {label for label, *_ in rows} - {OTHER}
+    outside = {label for label in every if not label.startswith("ie_tower_")}
+    return {"all": every, "no tower": outside,
+            "unseen": outside & {label for label, split, _ in rows if split == "holdout"}}
 
 
 if __name__ == "__main__":

@@ -5,8 +5,9 @@
     python benchmarks/found_groups.py MANIFEST.csv [MORE.csv] --whitening runs/judge runs/judge.delf
     python benchmarks/holdout.py --manifest MANIFEST.csv --pairs verified.csv --most 18 --others 60 -o runs/few
     python benchmarks/found_groups.py MANIFEST.csv [MORE.csv] --attention runs/few --start TRUNK.safetensors
+    python benchmarks/found_groups.py MANIFEST.csv [MORE.csv] --pairs runs/few --start TRUNK.safetensors
 
-    more options: [--without "ie_tower_*"] [--most 8] [--seeds 0 1] [--folder runs/found]
+    more options: [--without "ie_tower_*"] [--most 8] [--seeds 0 1] [--folder runs/found] [--model delf-lite]
 
 A manifest has `file,class,split`. The photos of its held-out classes are left out: they judge. Of each other class at
 most so many photos are taken, by a hash of their names, and `build` gets them without a label. Then the same is learnt
@@ -20,6 +21,9 @@ from each of these, at the same cost:
 (`delf.training.whitening`), from five draws of pairs of one class, and ranks by it; a PCA of all photos knows no class.
 `--attention` trains the paper's second stage on the frozen ImageNet trunk (`ablation/found.toml`), as many steps of as
 many crops each, and ranks by votes, with 300 features of a photo; the model without training chooses by their norm.
+`--pairs` trains descriptors from the points that match (`ablation/found_pairs.toml`), in as many steps of as many pairs
+each, and ranks as `--attention` does. The pairs are those that `delf pairs` finds in the groups, and in the true
+classes; how far they are the same is printed.
 
 Judged is mAP Easy / Medium / Hard on the folder that `holdout.py` makes. "worse" is how often the mean over queries,
 drawn anew (1,000 times), is below that of the groups for Medium. What was trained already is not trained again.
@@ -44,6 +48,7 @@ from quality import SHARED, progress
 from delf import Collection
 from delf.archive import build_dataset, collection_of, read_photos
 from delf.archive.splitting import POSITIVE
+from delf.archive.tables import PHOTOS
 from delf.evaluate import evaluate_folder
 from delf.evaluation import Scores, read_ground_truth, read_ranking, score_ranks
 from delf.features import Delf
@@ -51,13 +56,16 @@ from delf.features.pooling import whiten
 from delf.models import Whitening
 from delf.network.export import export_onnx
 from delf.network.model import DelfModel
+from delf.training.correspondences import Correspondences
 from delf.training.finish import principal
-from delf.training.photos import LabelledPhoto, write_photos
+from delf.training.pairs import make_correspondences
+from delf.training.photos import LabelledPhoto
 from delf.training.recipe import Recipe, train_model
 from delf.training.whitening import WhiteningOptions, discriminative, same_class_pairs
 from delf.types import FloatArray
 
-RECIPE = Path(__file__).parent / "ablation" / "found.toml"
+RECIPES = Path(__file__).parent / "ablation"
+ATTENTION, PAIRS = RECIPES / "found.toml", RECIPES / "found_pairs.toml"
 MINIMUM = 3  # different photos of a group that is learnt from, as `delf dataset split` has it
 FEATURES, SCALES = 300, (0.25, 0.3536, 0.5, 0.7071, 1.0)
 FOUND = "found groups"
@@ -74,18 +82,16 @@ def main() -> None:
     parser.add_argument("--whitening", type=Path, nargs=2, metavar=("JUDGE", "COLLECTION"),
                         help="a folder that holdout.py has made, and a collection of its images")
     parser.add_argument("--attention", type=Path, metavar="JUDGE", help="a folder that holdout.py has made")
+    parser.add_argument("--pairs", type=Path, metavar="JUDGE", help="a folder that holdout.py has made")
+    parser.add_argument("--model", default="delf-r18-int8", help="what groups, and pairs, are found with")
     parser.add_argument("--without", nargs="*", default=[], help="classes that are left out, with * for any letters")
     parser.add_argument("--most", type=int, default=8, help="photos of a class")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--folder", type=Path, default=Path("runs/found"))
     arguments = parser.parse_args()
     labels = chosen(arguments.manifests, arguments.without, arguments.most)
-    start = time.process_time()
-    built = build_dataset(list(labels), arguments.folder / "landmarks", Delf.load("delf-r18-int8", threads=1),
-                          extracting=progress("extracting"), matching=progress("matching"))
-    if built.interrupted:
-        sys.exit("interrupted: the same command goes on")
-    print(f"built in {time.process_time() - start:.0f} s of a processor", file=sys.stderr)
+    if not (arguments.folder / "landmarks" / PHOTOS).exists():
+        build(labels, arguments)
     found = groups_of(arguments.folder / "landmarks")
     sets = {FOUND: found, "true classes of these photos": {path: labels[path] for path in found},
             "true classes": labels}
@@ -93,12 +99,22 @@ def main() -> None:
     if arguments.whitening:
         print_scores(whitened(sets, arguments.folder / "landmarks", *arguments.whitening), sets)
     if arguments.attention:
-        files = {"no training": [judged("untrained", {}, 0, arguments)]}
-        for name, some in sets.items():
-            files[name] = [judged(name.replace(" ", "-"), some, seed, arguments) for seed in arguments.seeds]
-        truth = read_ground_truth(arguments.attention / "gnd.json")
-        print_scores({name: [score_ranks(read_ranking(file, truth).ranks, truth) for file in some]
-                      for name, some in files.items()}, sets)
+        print_trained({"no training": {}, **sets}, arguments.attention, ATTENTION, arguments)
+    if arguments.pairs:
+        known = {name: paired(name, sets[name], arguments) for name in (FOUND, "true classes")}
+        print_pairs(known, labels)
+        print_trained({"no training": {}, **{name: sets[name] for name in known}}, arguments.pairs, PAIRS, arguments,
+                      known)
+
+
+def build(labels: Labels, arguments: argparse.Namespace) -> None:
+    """Group the photos without their labels."""
+    start = time.process_time()
+    built = build_dataset(list(labels), arguments.folder / "landmarks", Delf.load(arguments.model, threads=1),
+                          extracting=progress("extracting"), matching=progress("matching"))
+    if built.interrupted:
+        sys.exit("interrupted: the same command goes on")
+    print(f"built in {time.process_time() - start:.0f} s of a processor", file=sys.stderr)
 
 
 def chosen(manifests: list[Path], without: list[str], most: int) -> Labels:
@@ -163,23 +179,59 @@ def vectors_of(collection: Collection, files: list[Path]) -> FloatArray:
     return collection.global_descriptors()[[ordinal for ordinal in ordinals if ordinal is not None]]
 
 
-def judged(name: str, labels: Labels, seed: int, arguments: argparse.Namespace) -> Path:
+def paired(name: str, labels: Labels, arguments: argparse.Namespace) -> Correspondences:
+    """The points that match between photos of one label."""
+    file = Path(arguments.folder / f"pairs-{name.replace(' ', '-')}.npz")
+    if not file.is_file():
+        start, photos = time.process_time(), [LabelledPhoto(path, label) for path, label in labels.items()]
+        with Collection.open(collection_of(arguments.folder / "landmarks")) as collection:
+            make_correspondences(photos, Delf.load(arguments.model, threads=1), collection=collection,
+                                 progress=progress(f"pairs of {name}")).write(file, arguments.folder)
+        print(f"{name}: pairs in {time.process_time() - start:.0f} s of a processor", file=sys.stderr)
+    return Correspondences.read(file, arguments.folder)
+
+
+def print_pairs(known: dict[str, Correspondences], labels: Labels) -> None:
+    """How many pairs there are, of how many photos, and how many of them the others have, too."""
+    ends = {name: {frozenset((some.files[one], some.files[other])) for one, other in some.pairs.tolist()}
+            for name, some in known.items()}
+    for name, pairs in ends.items():
+        others = set().union(*(some for other, some in ends.items() if other != name))
+        wrong = sum(len({labels[path] for path in pair}) > 1 for pair in pairs)
+        print(f"{name}: {len(pairs)} pairs of {len(frozenset().union(*pairs))} photos; {len(pairs & others)} of them "
+              f"the others have, too; {wrong} are of two classes")
+
+
+def print_trained(sets: dict[str, Labels], judge: Path, recipe: Path, arguments: argparse.Namespace,
+                  pairs: dict[str, Correspondences] | None = None) -> None:
+    """Train and judge a model on each set of labels, and on none."""
+    truth, files = read_ground_truth(judge / "gnd.json"), {}
+    for name, labels in sets.items():
+        seeds = arguments.seeds if labels else [0]
+        files[name] = [judged(name, labels, seed, judge, recipe, arguments, (pairs or {}).get(name)) for seed in seeds]
+    print_scores({name: [score_ranks(read_ranking(file, truth).ranks, truth) for file in some]
+                  for name, some in files.items()}, sets)
+
+
+def judged(name: str, labels: Labels, seed: int, judge: Path, recipe_file: Path, arguments: argparse.Namespace,
+           pairs: Correspondences | None) -> Path:
     """The file of rankings of a model, trained on labels (or not, where there are none)."""
-    model = Path(arguments.folder / f"{name}-{seed}.safetensors")
+    kind = f"{recipe_file.stem}-" if labels else ""
+    model = Path(arguments.folder / f"{kind}{name.replace(' ', '-')}-{seed}.safetensors")
     ranking, exact = model.with_suffix(".json"), model.with_suffix(".onnx")
     if not model.is_file():
-        recipe, start = Recipe.read(RECIPE), time.process_time()
+        recipe, start = Recipe.read(recipe_file), time.process_time()
         stages = tuple(replace(plan, loop=replace(plan.loop, seed=seed)) for plan in recipe.stages if labels)
         photos = [LabelledPhoto(path, label) for path, label in labels.items()]
         some = photos or [LabelledPhoto(path, "") for path in groups_of(arguments.folder / "landmarks")]
-        write_photos(photos, model.with_suffix(".csv"))
-        train_model(replace(recipe, stages=stages), some, model, start=arguments.start, validate=False)
+        train_model(replace(recipe, stages=stages), some, model, start=arguments.start,
+                    correspondences=pairs, validate=False)
         print(f"{name}, seed {seed}: trained in {time.process_time() - start:.0f} s of a processor", file=sys.stderr)
     if not exact.is_file():
         export_onnx(DelfModel.from_pretrained(model), exact)
     if not ranking.is_file():
         extractor = Delf.load(exact, threads=1, max_features=FEATURES, scales=SCALES, details=None)
-        evaluate_folder(arguments.attention, extractor, method="delf-votes", save_predictions=ranking,
+        evaluate_folder(judge, extractor, method="delf-votes", save_predictions=ranking,
                         extracting=progress(f"{name} photos"), searching=progress(f"{name} queries"))
     return ranking
 

@@ -35,6 +35,15 @@ def test_what_people_write_is_understood(file: Path) -> None:
     assert read_decisions(file.with_name("absent.csv")) == ()
 
 
+@pytest.mark.parametrize(("text", "encoding"), [("action\tfirst\tsecond\nmerge\t12\t31\n", "utf-8"),
+                                                ("action\tfirst\tsecond\r\nmerge\t12\t31\r\n", "utf-16")])
+def test_what_spreadsheets_call_text_is_understood(file: Path, text: str, encoding: str) -> None:
+    file.write_bytes(text.encode(encoding))
+    assert read_decisions(file) == (Decision("merge", "12", "31", "", 2),)
+    assert append_decision(file, Decision("rename", "12", "Bridge")).line == 3
+    assert [one.action for one in read_decisions(file)] == ["merge", "rename"]
+
+
 def test_a_line_is_added_and_taken_away_and_the_rest_stays(file: Path) -> None:
     assert append_decision(file, Decision("merge", "1", "2")).line == 2
     assert file.read_text() == "action,first,second,note\nmerge,1,2,\n"

@@ -61,6 +61,8 @@ def test_the_date_line_and_the_pole_are_places_like_any_other() -> None:
     assert distances_km(positions[:1], positions[1:2])[0] == pytest.approx(0.02175, rel=1e-3)
     latitude, longitude = centre_of(positions[:2])
     assert (latitude, abs(longitude)) == pytest.approx((12.0, 180.0))
+    around = np.array([(89.9999, 0), (89.9999, 90), (89.9999, 180), (89.9999, -90), (-33.9, 151.2)])
+    assert distances_km(np.array([centre_of(around)]), around[:1])[0] < 0.02, "one wrong position does not move it"
 
 
 def test_thousands_at_one_point_are_one_cluster() -> None:

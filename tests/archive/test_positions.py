@@ -64,16 +64,19 @@ def test_clusters_are_those_of_all_haversine_distances(centre: tuple[float, floa
 @pytest.mark.parametrize("text", [
     "file;latitude;longitude\nin/0.png;48,85;2,35\n", "\ufefffile,latitude,longitude\r\nin/0.png,48.85,2.35\r\n",
     " Longitude,File , LATITUDE,camera\n2.35,in/0.png,48.85,x\n", 'file,latitude,longitude\n"0.png","48,85"," 2,35 "\n',
+    "file\tlatitude\tlongitude\nin/0.png\t48,85\t2,35\n", "file,latitude,longitude\nin/0.png,48.85,2.35,120\n",
     "file,latitude,longitude\n\n{absolute},48.85,2.35,more,cells\n./in/../in/0.png,48.85,2.35\n"])
 def test_what_spreadsheets_write_is_read(stub: Any, draw: Callable[..., Path], tmp_path: Path, text: str,
                                          monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     absolute = draw("in/0.png", 0)
     where = Path("in/where.csv" if '"0.png"' in text else "where.csv")  # names are relative to it as well
-    where.write_text(text.replace("{absolute}", str(absolute)), encoding="utf-8", newline="")
-    built = build_dataset(["in"], "out", stub, positions=where)
-    assert [(row.latitude, row.longitude) for row in built.photos] == [(48.85, 2.35)]
-    assert built.remarks == []
+    for encoding in ("utf-8", "utf-16"):
+        marked = text.removeprefix("\ufeff") if encoding == "utf-16" else text
+        where.write_text(marked.replace("{absolute}", str(absolute)), encoding=encoding, newline="")
+        built = build_dataset(["in"], "out", stub, positions=where)
+        assert [(row.latitude, row.longitude) for row in built.photos] == [(48.85, 2.35)]
+        assert built.remarks == []
 
 
 def test_lines_that_say_nothing_or_contradict_are_told(stub: Any, draw: Callable[..., Path], tmp_path: Path,
@@ -92,6 +95,19 @@ def test_lines_that_say_nothing_or_contradict_are_told(stub: Any, draw: Callable
         build_dataset([], "out", stub)
     Path("none.csv").write_text(HEAD)
     assert all(row.latitude is None for row in build_dataset([], "out", stub, positions="none.csv").photos)
+
+
+def test_numbers_with_commas_between_commas_are_no_position(stub: Any, draw: Callable[..., Path], tmp_path: Path,
+                                                            monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    draw("in/0.png", 0)
+    Path("where.csv").write_text(f"{HEAD}in/0.png,48,85,2,35\n")
+    built = build_dataset(["in"], "out", stub, positions="where.csv")
+    assert built.photos[0].latitude is None, "and not 48 degrees north, 85 east"
+    assert "semicolons between cells" in built.remarks[0]
+    Path("where.csv").write_text("file,lat,lon\nin/0.png,48,2\n")
+    with pytest.raises(DelfError, match=r"needs the columns file,latitude,longitude .* has 'file,lat,lon'"):
+        build_dataset([], "out", stub)
 
 
 def test_wrong_clocks_and_absurd_exif_change_nothing(stub: Any, draw: Callable[..., Path], tmp_path: Path) -> None:

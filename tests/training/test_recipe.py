@@ -19,6 +19,7 @@ import torch
 from safetensors.torch import load_file
 
 from delf.cli.app import app
+from delf.collection import Collection
 from delf.errors import DelfError, ModelError
 from delf.features import Delf
 from delf.files import locked_folder
@@ -336,7 +337,8 @@ def views(half_size: Path, tmp_path: Path) -> list[LabelledPhoto]:
     return listed
 
 
-def test_pairs_are_found_in_a_class(views: list[LabelledPhoto], extractor: Delf, tmp_path: Path) -> None:
+def test_pairs_are_found_in_a_class(views: list[LabelledPhoto], extractor: Delf, tmp_path: Path,
+                                    monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "damaged.jpg").write_bytes(b"nothing")
     sentences: list[str] = []
     photos = [*views, LabelledPhoto(tmp_path / "damaged.jpg", "rocket")]
@@ -353,6 +355,12 @@ def test_pairs_are_found_in_a_class(views: list[LabelledPhoto], extractor: Delf,
                 np.testing.assert_allclose(shift, (image.width // 10, image.height // 12), atol=3)
     found.write(tmp_path / "pairs.npz", tmp_path)
     assert np.array_equal(Correspondences.read(tmp_path / "pairs.npz", tmp_path).pairs, found.pairs)
+    with Collection.create(tmp_path / "views.delf", extractor) as collection:
+        collection.add([photo.path for photo in views])
+        with monkeypatch.context() as patch:
+            patch.setattr("delf.training.pairs.read_image", None)  # nothing is read again
+            known = make_correspondences(views, extractor, PairOptions(points=30), collection=collection)
+    assert np.array_equal(known.pairs, found.pairs)
     few = make_correspondences(photos, extractor, PairOptions(per_photo=1))
     assert max(np.bincount(few.pairs.ravel())) == 1
 

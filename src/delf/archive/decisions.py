@@ -27,12 +27,13 @@ from pathlib import Path
 from delf.errors import DelfError, OptionError
 from delf.files import flush_file, replacing
 from delf.images import display_path
-from delf.spreadsheets import delimiter_of
+from delf.spreadsheets import delimiter_of, text_of
 
 COLUMNS = ("action", "first", "second", "note")
 LINKS = ("merge", "split")
 ACTIONS = (*LINKS, "rename", "remove", "landmark", "no-landmark")
 TWO = (*LINKS, "rename")  # those that need `second`
+SHOWN = 60  # characters of a line that a message shows
 
 
 @dataclass(frozen=True)
@@ -140,13 +141,14 @@ def _columns(path: Path, cells: Sequence[str]) -> list[int]:
     """The place of each of `COLUMNS`, -1 for one that is not there."""
     names = [cell.lower() for cell in cells]
     if not set(COLUMNS[:3]) <= set(names):
-        raise DelfError(f"{display_path(path)} must begin with the line {','.join(COLUMNS)}, as docs/archive.md has it")
+        raise DelfError(f"{display_path(path)} must begin with the line {','.join(COLUMNS)}, and begins with "
+                        f"{display_path(','.join(cells)[:SHOWN])!r}: put that line before the others")
     return [names.index(name) if name in names else -1 for name in COLUMNS]
 
 
 def _text(path: Path) -> str:
     try:
-        return path.read_bytes().decode("utf-8-sig", "surrogateescape")
+        return text_of(path.read_bytes())
     except FileNotFoundError:
         return ""
     except OSError as error:

@@ -17,6 +17,7 @@ from delf.errors import OptionError
 from delf.types import IntArray
 
 EARTH_KM = 6371.0088  # the mean radius (IUGG)
+DIGITS = 7  # of degrees that are kept: a centimetre
 SMALLEST_KM = 0.02  # a phone is not more exact, and the numbers of cells have room
 BLOCK = 2048  # points that are compared at once with others
 
@@ -37,9 +38,12 @@ def distances_km(first: Floats, second: Floats) -> Floats:
 
 
 def centre_of(positions: Floats) -> tuple[float, float]:
-    """The middle of (N, 2) positions in degrees: the point of the sphere below their mean in space."""
-    x, y, z = unit_vectors(positions).mean(axis=0)
-    return float(np.degrees(np.arctan2(z, np.hypot(x, y)))), float(np.degrees(np.arctan2(y, x)))
+    """The middle of (N, 2) positions in degrees: the point of the sphere below their median in space, so that one photo
+    that says it was taken far away does not move it.
+    """
+    x, y, z = np.median(unit_vectors(positions), axis=0)
+    north, east = np.degrees([np.arctan2(z, np.hypot(x, y)), np.arctan2(y, x)]).round(DIGITS).tolist()
+    return float(north), float(east)
 
 
 def dense_clusters(positions: Floats, radius_km: float, minimum: int) -> IntArray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from delf.archive.geography import dense_clusters, distances_km
+from delf.archive.geography import DIGITS, dense_clusters, distances_km
 from delf.collection import Collection, Snapshot
 from delf.errors import DelfError, OptionError
 from delf.grouping import Pairs
@@ -22,6 +23,8 @@ from delf.types import IntArray
 
 COLUMNS = ("file", "latitude", "longitude")
 NAMED = 3  # lines that a sentence names
+WHOLE = re.compile(r"[-+]?[0-9]+")
+SHOWN = 60  # characters of a line that a message shows
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,7 @@ def find_places(collection: Collection, given: Mapping[str, tuple[float, float] 
             positions[image] = given[key] or (np.nan, np.nan)
         elif (facts := snapshot.lookup.facts_of(bytes.fromhex(key))) is not None and facts.latitude is not None:
             positions[image] = facts.latitude, facts.longitude
+    positions = np.round(positions, DIGITS)
     known = np.flatnonzero(np.isfinite(positions[:, 0]))
     points, inverse, counts = np.unique(positions[known], axis=0, return_inverse=True, return_counts=True)
     telling = np.zeros(len(positions), bool)
@@ -115,26 +119,30 @@ def read_positions(path: Path, snapshot: Snapshot) -> tuple[dict[str, tuple[floa
     """Positions from a CSV by the key of an image, and sentences on what is wrong with some lines.
 
     A file is named as it is found from here, or from the folder of the CSV; a photo without numbers has no position,
-    and of several lines on one photo the last counts.
+    and of several lines on one photo the last counts. `a.jpg,48,85,2,35`, where the numbers have commas, does not.
 
     Raises:
         DelfError: the file cannot be read, or has no such columns.
     """
     found: dict[str, tuple[float, float] | None] = {}
-    absent, absurd, contrary = [], [], []
-    for line, name, latitude, longitude in _rows(path):
+    absent, absurd, contrary, cut = [], [], [], []
+    for line, name, latitude, longitude, commas in _rows(path):
         key = next((snapshot.key_of(image) for place in (Path(name), path.parent / name)
                     if (image := snapshot.ordinal_of(place)) is not None), None)
         position = None if not (latitude or longitude) else _position(latitude, longitude)
         if key is None:
             absent.append(line)
+        elif commas:
+            cut.append(line)
         elif position is None and (latitude or longitude):
             absurd.append(line)
         else:
             if found.get(key, position) != position:
                 contrary.append(line)
             found[key] = position
-    told = ((absent, "no photo that is here has the name in"),
+    told = ((absent, "no photo that is here has the name (a path from here, or from the folder of that file) in"),
+            (cut, "more whole numbers than columns, as where each comma of a number ends a cell, and so no position "
+                  "(write points, or semicolons between cells), are in"),
             (absurd, "a position that is none (no numbers, zeros, or beyond 90 degrees of latitude or 180 of "
                      "longitude) is in"),
             (contrary, "another position for the same photo, of which the last one counts, is in"))
@@ -143,7 +151,8 @@ def read_positions(path: Path, snapshot: Snapshot) -> tuple[dict[str, tuple[floa
                    for lines, what in told if lines]
 
 
-def _rows(path: Path) -> Iterator[tuple[int, str, str, str]]:
+def _rows(path: Path) -> Iterator[tuple[int, str, str, str, bool]]:
+    """Each line: its number, file, latitude and longitude, and whether commas of numbers have cut it into cells."""
     try:
         sheet = read_sheet(path.read_bytes())
     except (OSError, csv.Error) as error:
@@ -151,10 +160,12 @@ def _rows(path: Path) -> Iterator[tuple[int, str, str, str]]:
                         "or name another one with --positions; one with nothing but the line "
                         f"{','.join(COLUMNS)} takes all positions of before away") from error
     if not set(COLUMNS) <= sheet.columns:
-        raise DelfError(f"{display_path(path)} needs the columns {','.join(COLUMNS)} in its first line")
-    for line, row in zip(sheet.lines, sheet.rows, strict=True):
+        raise DelfError(f"{display_path(path)} needs the columns {','.join(COLUMNS)} in its first line, which has "
+                        f"{display_path(','.join(sorted(sheet.columns))[:SHOWN]) or 'nothing'!r}: name them so")
+    for line, row, beyond in zip(sheet.lines, sheet.rows, sheet.beyond, strict=True):
         name, latitude, longitude = (row[column].strip() for column in COLUMNS)
-        yield line, name, latitude.replace(",", "."), longitude.replace(",", ".")
+        cut = len(beyond) > 1 and all(WHOLE.fullmatch(cell.strip()) for cell in (latitude, longitude, *beyond))
+        yield line, name, latitude.replace(",", "."), longitude.replace(",", "."), cut
 
 
 def _position(latitude: str, longitude: str) -> tuple[float, float] | None:

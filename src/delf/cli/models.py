@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -309,6 +310,9 @@ def pairs(
     images: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Read the names in a CSV file relative to this "
                                                                        "folder.")] = None,
     minimum_inliers: Annotated[int, typer.Option(min=8, help="Keep only pairs with at least this many inliers.")] = 24,
+    collection: Annotated[Path | None, typer.Option(help="Take the features of photos that are in this collection from "
+                                                         "there, such as that of 'delf dataset build'. It must be of "
+                                                         "the same model.")] = None,
     model: Model = MODEL, runtime: Runtime = "auto", device: Device = "cpu", threads: Threads = None,
     quiet: Quiet = False,
 ) -> None:
@@ -316,15 +320,19 @@ def pairs(
 
     Example: [bold]delf pairs photos/ -o pairs.npz[/bold], then
     [bold]delf train cpu --data photos/ --pairs pairs.npz --start resnet18.safetensors -o landmarks.safetensors[/bold]
+
+    Example: [bold]delf pairs benchmark/photos.csv -o pairs.npz --collection landmarks/collection.delf[/bold]
     """
     _require_torch("training")
+    from delf.collection import Collection
     from delf.training.pairs import PairOptions, make_correspondences
     from delf.training.photos import of_split, read_photos
 
     photos = of_split(read_photos(data, images, report=lambda sentence: say(sentence, quiet)), split)
     extractor = load_extractor(model, runtime, device, threads, quiet)
-    with progress("Matching", "photos", quiet) as update:
-        found = make_correspondences(photos, extractor, PairOptions(minimum_inliers=minimum_inliers),
+    with nullcontext() if collection is None else Collection.open(collection) as opened, \
+            progress("Matching", "photos", quiet) as update:
+        found = make_correspondences(photos, extractor, PairOptions(minimum_inliers=minimum_inliers), collection=opened,
                                      report=lambda sentence: say(f"left out: {sentence}", quiet), progress=update)
     found.write(output, images or (data if data.is_dir() else data.parent))
     print(f"{output}: {counted(len(found.pairs), 'pair')} with {counted(len(found.points), 'point')}")

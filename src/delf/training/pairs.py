@@ -13,6 +13,7 @@ from itertools import combinations
 
 import numpy as np
 
+from delf.collection import Collection
 from delf.errors import DelfError, ImageError
 from delf.features import Delf
 from delf.images import read_image
@@ -47,25 +48,28 @@ class _Pair:
 
 
 def make_correspondences(photos: Sequence[LabelledPhoto], extractor: Delf, options: PairOptions | None = None, *,
-                         report: Callable[[str], None] = lambda _: None,
+                         collection: Collection | None = None, report: Callable[[str], None] = lambda _: None,
                          progress: Callable[[int, int], None] = lambda done, total: None) -> Correspondences:
     """Verified point matches between photos of the same class.
 
     Args:
+        collection: one of the same model; photos that it has are not extracted again.
         report: is given a sentence for each photo that cannot be read. progress: photos done, and all; the features of
             one class are in memory at a time.
 
     Raises:
-        DelfError: no pair of photos verifies.
+        DelfError: no pair of photos verifies, or the collection is of another model.
     """
     options = options or PairOptions()
+    if collection is not None:
+        collection.require(extractor)
     classes: dict[str, list[int]] = defaultdict(list)
     for row, photo in enumerate(photos):
         classes[photo.label].append(row)
     found: list[_Pair] = []
     done = 0
     for number, (_, rows) in enumerate(sorted(classes.items())):
-        features = _features(photos, rows, extractor, report)
+        features = _features(photos, rows, extractor, collection, report)
         found += _verified(features, options, np.random.default_rng((options.seed, number)))
         done += len(rows)
         progress(done, len(photos))
@@ -78,12 +82,14 @@ def make_correspondences(photos: Sequence[LabelledPhoto], extractor: Delf, optio
                            np.concatenate([pair.points for pair in kept]), [photo.label for photo in photos])
 
 
-def _features(photos: Sequence[LabelledPhoto], rows: Sequence[int], extractor: Delf,
+def _features(photos: Sequence[LabelledPhoto], rows: Sequence[int], extractor: Delf, collection: Collection | None,
               report: Callable[[str], None]) -> dict[int, Features]:
     found = {}
     for row in rows:
+        image = None if collection is None else collection.snapshot.ordinal_of(photos[row].path)
         try:
-            found[row] = extractor.extract(read_image(photos[row].path))
+            found[row] = (extractor.extract(read_image(photos[row].path)) if collection is None or image is None
+                          else collection.features(image))
         except ImageError as error:
             report(str(error))
     return found
