@@ -73,7 +73,8 @@ def main() -> None:
         for one in sets:
             with Collection.open(one.features) as own:
                 append(collection, own.snapshot)
-        ask(collection, sets, arguments)
+        if len(collection) == len({ordinal for one in sets for ordinal in one.ordinals(collection)}):
+            ask(collection, sets, arguments)  # nothing else is there yet
         with Collection.open(arguments.others) as others:
             pool = Pool.of(others.snapshot)
             append(collection, others.snapshot)

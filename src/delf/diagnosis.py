@@ -64,7 +64,7 @@ def write_report(path: str | Path, observed: Observed, *,
         dataset=evaluation.dataset, method=named(evaluation), model=evaluation.model, images=evaluation.images,
         main=main_setting(protocol), map=evaluation.scores.map, mp=evaluation.scores.mp, seconds=evaluation.seconds,
         recalls=recalls, precision=curves, reliability=reliability(diagnoses), queries=queries,
-        files={key: benchmark.files[numbers[0]] for key, numbers in observed.numbers.items()})
+        files={key: benchmark.files[numbers[0]] for key, numbers in observed.database.numbers.items()})
     write_evaluation(path, page, load_image=read_image, options=options)
 
 
@@ -85,7 +85,7 @@ def diagnose(observed: Observed) -> list[Diagnosis]:
     setting = ranking_protocol(protocol).settings[main_setting(protocol)]
     method, settings = observed.evaluation.method, observed.evaluation.settings
     threshold = method_options(method, settings).minimum_probability if method in METHODS else MATCH_PROBABILITY
-    keys = {number: key for key, numbers in observed.numbers.items() for number in numbers}
+    keys = {number: key for key, numbers in observed.database.numbers.items() for number in numbers}
     diagnoses = []
     for answer, entry in zip(observed.answers, observed.benchmark.truth.entries, strict=True):
         right, junk = set(entry.indices(setting.positive).tolist()), set(entry.indices(setting.junk).tolist())
