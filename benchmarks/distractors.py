@@ -8,8 +8,9 @@
 Each folder is one of `holdout.py`, with a collection that has the features of its images. One collection of compact
 storage gets the images of all folders, then the real photos of other classes, and then as many made ones as a count
 says (`making.py`, from the photos of other classes); it is asked after each of these steps. What belongs to another
-folder is hidden from a query. Each query is asked as it is, and again without any photo of its class, as `delf reject`
-does; none is looked at turned. A run that begins again passes over what was answered.
+folder is hidden from a query, and so are made images beyond the count, where there are more already. Each query is
+asked as it is, and again without any photo of its class, as `delf reject` does; none is looked at turned. A run that
+begins again passes over what was answered.
 
 An answer is a line of JSON: `ap` by setting, and of the best images whether they are right, with all evidence. Where
 the photos of other classes show rooms of a building that queries show as well, a report does better without these.
@@ -36,7 +37,6 @@ from delf.evaluation.metrics import average_precision, mean_of_defined, positive
 from delf.evaluation.protocols import MEDIUM, Setting
 from delf.evaluation.rejection import Answer, Predictions, score_rejection
 from delf.features import Delf
-from delf.images import read_image
 from delf.looks import TurningOptions
 from delf.methods import METHODS
 from delf.query import Query
@@ -73,14 +73,22 @@ def main() -> None:
         for one in sets:
             with Collection.open(one.features) as own:
                 append(collection, own.snapshot)
-        ask(collection, sets, arguments)
+        if not later(collection, sets):  # of a collection that was made before, only the counts are asked for
+            ask(collection, sets, arguments, [])
         with Collection.open(arguments.others) as others:
             pool = Pool.of(others.snapshot)
             append(collection, others.snapshot)
+            real = [ordinal for image in others if (ordinal := collection.ordinal_of(image.file)) is not None]
         for count in arguments.counts:
             grow(collection, pool, count, arguments.collection.parent / "made",
                  lambda done, total: print(f"{done:,} of {total:,} made", file=sys.stderr, flush=True))
-            ask(collection, sets, arguments)
+            ask(collection, sets, arguments, later(collection, sets, real, count))
+
+
+def later(collection: Collection, sets: Sequence[Asked], real: Sequence[int] = (), count: int = 0) -> list[int]:
+    """What there is beside the images of all folders, some real photos, and so many made images."""
+    known = {ordinal for one in sets for ordinal in one.ordinals(collection)}.union(real)
+    return np.setdiff1d(np.arange(len(collection.alive)), list(known))[count:].tolist()
 
 
 # --- asking
@@ -100,7 +108,8 @@ class Asked:
         folder, features = text.split("=")
         benchmark = read_benchmark(folder)
         return cls(benchmark, Path(features), {
-            number: Query.of_features(extractor.extract(read_image(benchmark.queries[number])), f"{number}")
+            number: Query.of_features(Query.of_photo(
+                extractor, benchmark.queries[number], box=benchmark.truth.entries[number].box).features, f"{number}")
             for number in range(0, len(benchmark.queries), every)})
 
     def ordinals(self, collection: Collection) -> list[int]:
@@ -110,8 +119,8 @@ class Asked:
         return [int(one or 0) for one in found]
 
 
-def ask(collection: Collection, sets: Sequence[Asked], arguments: argparse.Namespace) -> None:
-    """Ask all queries of all folders by all methods, but what was asked before."""
+def ask(collection: Collection, sets: Sequence[Asked], arguments: argparse.Namespace, hide: Sequence[int]) -> None:
+    """Ask all queries of all folders by all methods, but what was asked before. hide: images that are not searched."""
     done = {(row["folder"], row["images"], row["query"], row["kind"]) for row in rows_of(arguments.output)}
     plain = {name: replace(METHODS[name], turning=TurningOptions()) for name in arguments.methods}
     start = time.process_time()
@@ -120,7 +129,7 @@ def ask(collection: Collection, sets: Sequence[Asked], arguments: argparse.Names
     own = [set(one.ordinals(collection)) for one in sets]
     with arguments.output.open("a", encoding="ascii") as file:
         for number, one in enumerate(sets):
-            hidden = sorted(set().union(*own[:number], *own[number + 1 :]) - own[number])
+            hidden = [*hide, *set().union(*own[:number], *own[number + 1 :]) - own[number]]
             images = len(collection) - len(hidden)
             for query in one.queries:
                 for kind in ("answerable", "hard"):

@@ -5,12 +5,13 @@
     python benchmarks/growth.py PHOTOS --counts 500 5000
 
 The first form makes a collection of compact storage of the entries of real photos (`making.py`) in RUNS, which grows
-from count to count. At each it is measured what a step takes, each in a process of its own, by the processor's clock
-(of all its threads), since others may use the machine, and how much memory: making lists, opening, searching, adding
-1,000 images while a reader searches, removing 1,000, merging after a kill, checking all files, matching an image with
-all others as `delf explore` does (of 40 images), and finding that all files are unchanged. Extraction is left out, as
-it does not depend on the size. What was measured is kept in RUNS/growth.json and not measured again. The model is
-a + b n, fitted to all counts but the largest (or to those up to --fitted), and compared with that.
+from count to count; of each count a copy stays, whose segments are links. At each it is measured what a step takes,
+each in a process of its own, by the processor's clock (of all its threads), since others may use the machine, and how
+much memory: making lists, opening, searching, adding 1,000 images while a reader searches, removing 1,000, merging
+after a kill, checking all files, matching an image with all others as `delf explore` does (of 40 images), and finding
+that all files are unchanged. Extraction is left out, as it does not depend on the size. What was measured is kept in
+RUNS/growth.json and not measured again. The model is a + b n, fitted to all counts but the largest (or to those up to
+--fitted), and compared with that.
 
 The second form indexes real pictures made by crops, flips and light, with few features each: whether peak memory of
 indexing depends on their number.
@@ -30,7 +31,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -39,6 +40,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from cost_model import ROWS, draw, show
 from making import BLOCK, FOLDER, Pool, entry, grow, made_file, publish
 
 from delf.checking import check_collection
@@ -64,6 +66,7 @@ def main() -> None:
     parser.add_argument("--counts", type=int, nargs="+", default=[500, 5000])
     parser.add_argument("--folder", type=Path, help="where the grown collection is made, and stays")
     parser.add_argument("--fitted", type=int, help="the largest count that the model is fitted to; all but the largest")
+    parser.add_argument("--others", type=int, nargs="*", default=(), help="sizes that the model is asked for as well")
     parser.add_argument("--plot", type=Path, help="a PNG to write the picture to")
     parser.add_argument("--openings", type=int, default=5, help="of which the median is told, of a folder of photos")
     parser.add_argument("--step", choices=(*STEPS, *PICTURES), help=argparse.SUPPRESS)
@@ -94,7 +97,7 @@ def grown(arguments: argparse.Namespace) -> None:
                 file.write_text(json.dumps(known, indent=1))
     table = {name: {count: known[str(count)][step][figure] for count in sorted(map(int, known))
                     if figure in known[str(count)].get(step, {})} for name, (step, figure, _) in ROWS.items()}
-    show(table, arguments.fitted)
+    show(table, arguments.fitted, arguments.others)
     if arguments.plot:
         draw(table, arguments.plot)
 
@@ -102,12 +105,17 @@ def grown(arguments: argparse.Namespace) -> None:
 def make(photos: Path, folder: Path, count: int) -> Figures:
     """Grow the collection to so many images."""
     with Collection.open(photos) as source:
-        pool = Pool.of(source.snapshot, QUERIES)
+        pool = Pool.of(source.snapshot, asked(source))
         with Collection.open_or_create(folder / "grown.delf", Delf.load(threads=1), storage="compact") as collection:
             start, before = time.process_time(), len(collection)
             grow(collection, pool, count, (folder / "made").absolute())
             return {"cpu": (time.process_time() - start) / max(1, count - before), "memory": _memory(),
                     "segments": len(collection.segments)}
+
+
+def asked(source: Collection) -> list[int]:
+    """The photos that are searched with, and that no image is made of: some of all classes."""
+    return np.linspace(0, len(source.alive) - 1, QUERIES).astype(int).tolist()
 
 
 def pack(photos: Path, folder: Path, count: int) -> Figures:
@@ -124,6 +132,7 @@ def lists(photos: Path, folder: Path, count: int) -> Figures:
         images = sum(part.images for part in collection.segments if not list(part.folder.glob(name)))
         cpu, _, _ = _timed(lambda: SearchEngine(collection, Delf.load(threads=1)))
         sizes = collection.bytes_by_kind()
+        _linked(collection.folder, _state(folder, count))
         return {"cpu": cpu / max(images, 1), "memory": _memory(), "bytes": sum(sizes.values()) / len(collection),
                 "lists": sizes["asmk"] / len(collection), "catalogue": sizes["catalogue"] / len(collection)}
 
@@ -131,31 +140,31 @@ def lists(photos: Path, folder: Path, count: int) -> Figures:
 def opening(photos: Path, folder: Path, count: int) -> Figures:
     """Open the collection, and then an engine."""
     extractor = Delf.load(threads=1)
-    cpu, wall, collection = _timed(lambda: Collection.open(folder / "grown.delf"))
+    cpu, wall, collection = _timed(lambda: Collection.open(_state(folder, count)))
     memory = _memory()
     engine, _, _ = _timed(lambda: SearchEngine(collection, extractor))
-    return {"cpu": cpu, "wall": wall, "engine": engine, "memory": memory, "with engine": _memory()}
+    return {"cpu": cpu, "wall": wall, "engine": engine, "memory": memory, "with engine": _memory(), "own": _own()}
 
 
 def searching(photos: Path, folder: Path, count: int) -> Figures:
     """Search by each method; medians of a query."""
     found: Figures = {}
-    with Collection.open(photos) as source, Collection.open(folder / "grown.delf") as collection:
-        queries = [source.features(len(source.alive) - 1 - number) for number in range(QUERIES)]
+    with Collection.open(photos) as source, Collection.open(_state(folder, count)) as collection:
+        queries = [source.features(number) for number in asked(source)]
         for name in SEARCHED:
             engine = SearchEngine(collection, Delf.load(threads=1), method=name, options=PLAIN[name])
             if PLAIN[name].candidates:
                 found[f"{name}, found"] = _median(engine.retrieve, queries)
             found[name] = _median(engine.search_features, queries)
-        found["memory"] = _memory()
+            found[f"{name}, memory"], found[f"{name}, own"] = _memory(), _own()
     return found
 
 
 def adding(photos: Path, folder: Path, count: int) -> Figures:
     """Add images to a copy while a reader searches, who sees nothing of it until it refreshes."""
-    copy, stop = _copy(folder), threading.Event()
+    copy, stop = _linked(_state(folder, count), folder / "copy.delf"), threading.Event()
     with Collection.open(photos) as source, Collection.open(copy) as collection, Collection.open(copy) as reader:
-        pool, query = Pool.of(source.snapshot, QUERIES), source.features(len(source.alive) - 1)
+        pool, query = Pool.of(source.snapshot, asked(source)), source.features(asked(source)[0])
         engine = SearchEngine(reader, Delf.load(threads=1), options=PLAIN["delf-asmk"])
         seen: list[list[tuple[str, int]]] = []
 
@@ -220,7 +229,7 @@ def checking(photos: Path, folder: Path, count: int) -> Figures:
 
 def exploring(photos: Path, folder: Path, count: int) -> Figures:
     """Match some images with all others through the lists; seconds of an image."""
-    with Collection.open(folder / "grown.delf") as collection, ThreadPoolExecutor(1) as pool:
+    with Collection.open(_state(folder, count)) as collection, ThreadPoolExecutor(1) as pool:
         matcher = _Matcher(collection, Delf.load(threads=1), PairOptions(), lambda done, total: None)
         ordinals = np.random.default_rng(0).permutation(len(collection))[:MATCHED].tolist()
         found = 0
@@ -232,9 +241,10 @@ def exploring(photos: Path, folder: Path, count: int) -> Figures:
 
 def scanning(photos: Path, folder: Path, count: int) -> Figures:
     """Walk the files of all images and find that nothing has changed."""
-    with Collection.open(folder / "grown.delf", Delf.load(threads=1)) as collection:
-        cpu, _, number = _timed(lambda: sum(1 for _ in find_images([folder / "made"])))
-        again, _, report = _timed(lambda: collection.add(folder / "made"))
+    with Collection.open(_state(folder, count), Delf.load(threads=1)) as collection:
+        files = [made_file((folder / "made").absolute(), number).parent for number in range(0, count, FOLDER)]
+        cpu, _, number = _timed(lambda: sum(1 for _ in find_images(files)))
+        again, _, report = _timed(lambda: collection.add(files))
         assert (number, report.unchanged) == (count, count), (number, report)
         return {"listing": cpu, "again": again, "memory": _memory()}
 
@@ -242,76 +252,18 @@ def scanning(photos: Path, folder: Path, count: int) -> Figures:
 STEPS: dict[str, Callable[[Path, Path, int], Figures]] = {
     "make": make, "pack": pack, "lists": lists, "open": opening, "search": searching, "add": adding,
     "remove": removing, "compact": compacting, "check": checking, "explore": exploring, "scan": scanning}
-ROWS = {  # of the table: which figure of which step, and what it is multiplied by
-    "s to pack 1,000 images": ("pack", "cpu", 1000), "s to store them": ("make", "cpu", 1000),
-    "s to make their lists": ("lists", "cpu", 1000), "MB while storing": ("make", "memory", 1),
-    "MB while making lists": ("lists", "memory", 1), "bytes an image": ("lists", "bytes", 1),
-    "bytes of that in lists": ("lists", "lists", 1),
-    "ms to open": ("open", "cpu", 1000), "ms to open lists": ("open", "engine", 1000),
-    "MB when open": ("open", "with engine", 1), "ms to find by words": ("search", "delf-asmk, found", 1000),
-    "ms of a search, delf-asmk": ("search", "delf-asmk", 1000), "ms of a search, asmk": ("search", "asmk", 1000),
-    "ms of a search, global": ("search", "global", 1000), "MB while searching": ("search", "memory", 1),
-    "s to add 1,000 images": ("add", "cpu", 1), "s until they are searched": ("add", "refresh", 1),
-    "s to remove 1,000 images": ("remove", "cpu", 1), "s to merge": ("compact", "cpu", 1),
-    "MB while merging": ("compact", "memory", 1), "s to check": ("check", "cpu", 1),
-    "ms to match an image with all": ("explore", "cpu", 1000), "s to list the files": ("scan", "listing", 1),
-    "s to find them unchanged": ("scan", "again", 1)}
-DRAWN = [name for name in ROWS if not name.startswith(("MB", "bytes")) and name.split()[2] not in ("pack", "store",
-         "make", "merge", "remove")]
-Table = dict[str, dict[int, float]]
 
 
-def show(table: Table, fitted: int | None) -> None:
-    """Print all, and the model beside the largest. fitted: as for `predicted`."""
-    counts = sorted({count for row in table.values() for count in row})
-    print(f"| | {' | '.join(f'{count:,}' for count in counts)} | by the model | measured / model |\n"
-          + "|---" * (len(counts) + 3) + "|")
-    for name, row in table.items():
-        scale, expected = ROWS[name][2], predicted(row, counts[-1], fitted)
-        cells = [f"{scale * row[count]:,.3g}" if count in row else "" for count in counts]
-        ends = ["", ""] if expected is None else [f"{scale * expected:,.3g}", f"{row[counts[-1]] / expected:.2f}"]
-        print(f"| {' | '.join([name, *cells, *ends])} |")
+def _state(folder: Path, count: int) -> Path:
+    """The collection when it had so many images."""
+    return folder / f"{count}.delf"
 
 
-def predicted(row: Mapping[int, float], count: int, fitted: int | None = None) -> float | None:
-    """What a + b n, neither negative, says of a count: fitted by least relative error to those up to `fitted`."""
-    smaller = {n: value for n, value in row.items() if n < count and n <= (fitted or count)}
-    if len(smaller) < 2 or count not in row or min(smaller.values()) <= 0:
-        return None
-    sizes, values = np.array(list(smaller), np.float64), np.array(list(smaller.values()))
-    one, zero = np.ones_like(sizes), np.zeros_like(sizes)
-    fits = []
-    for columns in ((one, sizes), (zero, sizes), (one, zero)):
-        matrix = np.stack(columns, axis=1) / values[:, None]
-        fit = np.linalg.lstsq(matrix, one, rcond=None)[0]
-        if (fit >= 0).all():
-            fits.append((float(np.square(matrix @ fit - 1).sum()), float(fit[0] * columns[0][0] + fit[1] * count)))
-    return min(fits)[1]
-
-
-def draw(table: Table, path: Path) -> None:
-    """Draw what takes time against the number of images, both logarithmic."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    for name in DRAWN:
-        counts = sorted(table[name])
-        axes.plot(counts, [table[name][count] for count in counts], marker="o", label=name.partition(" ")[2])
-    axes.set(xscale="log", yscale="log", xlabel="images", ylabel="seconds of a processor")
-    axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
-    axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=110)
-
-
-def _copy(folder: Path) -> Path:
-    """A collection to change, whose segments are links to those of the grown one."""
-    target = folder / "copy.delf"
+def _linked(source: Path, target: Path) -> Path:
+    """A copy of a collection, to keep or to change, whose segments are links to those of the other one."""
     shutil.rmtree(target, ignore_errors=True)
-    shutil.copytree(folder / "grown.delf" / "segments", target / "segments", copy_function=os.link)
-    for path in (folder / "grown.delf").iterdir():
+    shutil.copytree(source / "segments", target / "segments", copy_function=os.link)
+    for path in source.iterdir():
         if path.is_file():
             shutil.copy2(path, target)
     return target
@@ -395,6 +347,12 @@ def _child(step: str, photos: Path, *more: str | Path) -> Figures:
 def _memory() -> float:
     """Peak of the process, in MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _own() -> float:
+    """What the process holds but for pages of files, which the system may take back, in MiB."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1024
 
 
 if __name__ == "__main__":

@@ -41,7 +41,8 @@ Progress = Callable[[int, int], None]
 @dataclass(frozen=True, eq=False)
 class Pool:
     """The stored features of photos. rows: arrays of all, image after image. starts: (P + 1,) where each begins.
-    sizes: (P, 2). globals: (P, G). most: features that an image has at most. photos: how many are drawn from.
+    sizes: (P, 2). globals: (P, G). most: features that an image has at most. photos: the numbers of those that are
+    drawn from.
     """
 
     rows: Arrays
@@ -49,21 +50,22 @@ class Pool:
     sizes: IntArray
     globals: NDArray[np.float16]
     most: int
-    photos: int
+    photos: IntArray
 
     @classmethod
-    def of(cls, source: Snapshot, without: int = 0) -> Pool:
-        """Those of a collection of compact storage, but for so many of the last ones."""
+    def of(cls, source: Snapshot, without: Sequence[int] = ()) -> Pool:
+        """Those of a collection of compact storage, of which some are not drawn from."""
         parts = source.segments
         counts = np.concatenate([np.diff(part.ranges) for part in parts])
         return cls({name: np.concatenate([part.stored(name) for part in parts]) for name in ROWS},
                    np.concatenate([[0], np.cumsum(counts)]), np.concatenate([part.sizes for part in parts]),
-                   np.concatenate([part.globals for part in parts]), int(counts.max()), len(counts) - without)
+                   np.concatenate([part.globals for part in parts]), int(counts.max()),
+                   np.setdiff1d(np.arange(len(counts)), np.asarray(without, np.int64)))
 
     def images(self, block: int) -> Iterator[Packed]:
         """The `BLOCK` images of a number."""
         rng = np.random.default_rng([0, block])
-        photos = rng.integers(self.photos, size=(BLOCK, len(SHARES)))
+        photos = self.photos[rng.integers(len(self.photos), size=(BLOCK, len(SHARES)))]
         lengths = np.diff(self.starts)[photos.ravel()]
         ends = np.cumsum(lengths)
         rows = np.arange(ends[-1]) + np.repeat(self.starts[photos.ravel()] - (ends - lengths), lengths)

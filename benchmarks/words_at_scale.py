@@ -2,12 +2,14 @@
 
     delf index PHOTOS -o photos.delf
     python benchmarks/words_at_scale.py photos.delf --images 1000000 --lists LISTS [--queries 40] [--only-make]
+    python benchmarks/words_at_scale.py grown.delf --photos PHOTOS
 
-Some of the photos are the queries, and the images are made of all others: half of the words of one photo and a quarter
-of those of two others, with one bit in eight of each signature flipped. So what is near in the words of photos is near
-here as well, and a photo that shows the same place as a query is found in many images, as a famous one is. The lists
-take 10 kB an image and stay in the folder LISTS, of which a run that begins again makes only what is missing; they are
-of segments of 16,384 images. What an image is verified by are the features of the photo that gave it most.
+The second form searches a collection as it is, with the photos of a folder. In the first, some of the photos are the
+queries, and the images are made of all others: half of the words of one photo and a quarter of those of two others,
+with one bit in eight of each signature flipped. So what is near in the words of photos is near here as well, and a
+photo that shows the same place as a query is found in many images, as a famous one is. The lists take 10 kB an image
+and stay in the folder LISTS, of which a run that begins again makes only what is missing; they are of segments of
+16,384 images. What an image is verified by are the features of the photo that gave it most.
 
 Each query is searched once, which extracts its features, and then again, which is timed: all that is not extraction.
 The table says that for all queries, and for those without a match; how many bytes of lists their words have, and how
@@ -28,8 +30,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from delf.collection import Collection, Snapshot
+from delf.collection import Collection, Snapshot, Stored
 from delf.collection.packing import FULL
+from delf.images import find_images
 from delf.index import HOW, Asmk, scanning
 from delf.index.asmk import Aggregate, Block
 from delf.index.lists import SignatureLists
@@ -51,7 +54,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("collection", type=Path)
     parser.add_argument("--images", type=int, default=10_000)
-    parser.add_argument("--lists", type=Path, required=True)
+    parser.add_argument("--lists", type=Path)
+    parser.add_argument("--photos", type=Path)
     parser.add_argument("--queries", type=int, default=40)
     parser.add_argument("--held", type=int, help="bytes of lists that count as memory of the process at most")
     parser.add_argument("--numpy", action="store_true", help="do without numba")
@@ -62,18 +66,27 @@ def main() -> None:
         if extractor.model_file is None:
             raise SystemExit("The collection must be of a model that brings its visual words, such as delf-r18.")
         asmk = Asmk(find_codebook(collection, extractor.model_file).codebook, HOW)
-        asked = np.random.default_rng(0).permutation(len(collection.alive))[: arguments.queries]
-        many = made(collection.snapshot, asmk, arguments.images, arguments.lists,
-                    np.setdiff1d(np.arange(len(collection.alive)), asked))
+        if arguments.photos:
+            searched: Stored = collection
+            asked = list(find_images([arguments.photos]))
+        elif arguments.lists:
+            order = np.random.default_rng(0).permutation(len(collection.alive))
+            searched = made(collection.snapshot, asmk, arguments.images, arguments.lists,
+                            np.sort(order[arguments.queries :]))
+            asked = [collection.image(int(one)).file for one in order[: arguments.queries]]
+        else:
+            raise SystemExit("Either --lists or --photos is needed.")
         if arguments.only_make:
             return
         if arguments.numpy:
             scanning.COMPILED_FROM = sys.maxsize
         options = METHODS[DEFAULT_METHOD]
         options = replace(options, retrieval=replace(options.retrieval, held=arguments.held))
-        engine, seconds = timed(SearchEngine, many, extractor, options=options)
-        print(f"{len(many):,} images, opened in {seconds:.2f} s; memory {memory()}")
-        queries = [Query.of_photo(extractor, collection.image(int(one)).file) for one in asked]
+        computed = time.process_time()
+        engine, seconds = timed(SearchEngine, searched, extractor, options=options)
+        print(f"{len(searched):,} images, opened in {seconds:.2f} s ({time.process_time() - computed:.2f} s computed); "
+              f"memory {memory()}")
+        queries = [Query.of_photo(extractor, one) for one in asked]
         measure(engine, asmk, queries)
 
 

@@ -21,6 +21,7 @@ import pytest
 from PIL import Image
 
 from delf.collection import Collection
+from delf.diagnosis import Diagnosis, diagnose
 from delf.errors import CollectionError, EvaluationError, ImageError, OptionError
 from delf.evaluate import (
     Evaluation,
@@ -223,6 +224,25 @@ def test_exact_copies_stand_side_by_side(benchmark: Path, stub: Any, tmp_path: P
     ranks = json.loads((tmp_path / "ranks.json").read_text())["ranks"]
     assert ranks[0][:2] == [0, 3]
     assert all(len(row) == len(set(row)) for row in ranks)
+
+
+@pytest.mark.parametrize("copies", [False, True])
+def test_queries_are_diagnosed_by_few_of_many_results(benchmark: Path, stub: Any, monkeypatch: pytest.MonkeyPatch,
+                                                      copies: bool) -> None:
+    """Of a million results, to look each up would take minutes for a query."""
+    if copies:
+        shutil.copy(benchmark / "images/image0.png", benchmark / "images/image3.png")
+    found: list[Diagnosis] = []
+    for looked_at, looked_up in ((100, 1000), (1, 1)):
+        monkeypatch.setattr("delf.diagnosis.LOOKED_AT", looked_at)
+        monkeypatch.setattr("delf.search.LOOKED_UP", looked_up)
+        evaluate_methods(benchmark, stub, ["delf"], observe=lambda observed: found.extend(diagnose(observed)))
+    for one, few in zip(found[:3], found[3:], strict=True):
+        assert few.fates == one.fates
+        assert [few.truth[key] for key in few.truth] == [one.truth[key] for key in few.truth]
+        assert {key for key, shows in few.truth.items() if shows} == {key for key, shows in one.truth.items() if shows}
+        assert few.answer.results[0].key == one.answer.results[0].key
+    assert sum(len(one.answer.results) for one in found[3:]) < sum(len(one.answer.results) for one in found[:3])
 
 
 def test_an_index_that_learns_from_the_images_is_told(benchmark: Path, stub: Any) -> None:

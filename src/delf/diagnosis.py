@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from delf.evaluate import Evaluation, Observed
+from delf.evaluate import Benchmark, Database, Evaluation, Observed
 from delf.evaluation import precision_recall, protocol_of, ranking_protocol
 from delf.images import read_image
 from delf.methods import METHODS, method_options
@@ -23,8 +23,9 @@ from delf.report.evaluation import (
     Reliability,
     write_evaluation,
 )
-from delf.types import Result, SearchResult
+from delf.types import IntArray, Result, SearchResult
 
+LOOKED_AT = 100  # results of a query that are looked at at least, and as many wrong ones
 BEST = 10  # results of a query whose probabilities are held against the truth
 BINS = 10
 FOUND, RANKED_BELOW, NOT_VERIFIED, NOT_MATCHED, NOT_RETRIEVED = FATES
@@ -34,7 +35,8 @@ FOUND, RANKED_BELOW, NOT_VERIFIED, NOT_MATCHED, NOT_RETRIEVED = FATES
 class Diagnosis:
     """One query.
 
-    truth: whether an image shows the place of the query, by key; images that count as neither are not in it.
+    answer: with the results that say something. truth: whether an image shows the place of the query, by key; images
+    that count as neither are not in it, nor are wrong ones that are not among these results.
     fates: what became of each image that does, a key of `delf.report.evaluation.FATES`.
     """
 
@@ -64,8 +66,14 @@ def write_report(path: str | Path, observed: Observed, *,
         dataset=evaluation.dataset, method=named(evaluation), model=evaluation.model, images=evaluation.images,
         main=main_setting(protocol), map=evaluation.scores.map, mp=evaluation.scores.mp, seconds=evaluation.seconds,
         recalls=recalls, precision=curves, reliability=reliability(diagnoses), queries=queries,
-        files={key: benchmark.files[numbers[0]] for key, numbers in observed.numbers.items()})
+        files=_files(observed.database, benchmark))
     write_evaluation(path, page, load_image=read_image, options=options)
+
+
+def _files(database: Database, benchmark: Benchmark) -> dict[str, Path]:
+    """The photos of the ground truth, by the keys of their images."""
+    return {database.collection.snapshot.key_of(ordinal): file
+            for ordinal, file in zip(database.ordinals.tolist(), benchmark.images, strict=False) if ordinal >= 0}
 
 
 def named(evaluation: Evaluation) -> str:
@@ -85,13 +93,25 @@ def diagnose(observed: Observed) -> list[Diagnosis]:
     setting = ranking_protocol(protocol).settings[main_setting(protocol)]
     method, settings = observed.evaluation.method, observed.evaluation.settings
     threshold = method_options(method, settings).minimum_probability if method in METHODS else MATCH_PROBABILITY
-    keys = {number: key for key, numbers in observed.numbers.items() for number in numbers}
-    diagnoses = []
-    for answer, entry in zip(observed.answers, observed.benchmark.truth.entries, strict=True):
-        right, junk = set(entry.indices(setting.positive).tolist()), set(entry.indices(setting.junk).tolist())
-        truth = {key: number in right for number, key in keys.items() if number in right or number not in junk}
-        diagnoses.append(Diagnosis(answer, truth, fates_of(answer, truth, threshold)))
-    return diagnoses
+    return [_diagnosed(observed.database, answer, entry.indices(setting.positive), entry.indices(setting.junk),
+                       threshold)
+            for answer, entry in zip(observed.answers, observed.benchmark.truth.entries, strict=True)]
+
+
+def _diagnosed(database: Database, answer: SearchResult, positives: IntArray, junk: IntArray,
+               threshold: float) -> Diagnosis:
+    """What became of some images of the benchmark. Of a million results, only those that say something are looked up:
+    the first, the right ones, and the first wrong ones.
+    """
+    right = database.ordinals[positives]
+    shows = np.isin(answer.ordinals, right)
+    wrong = np.isin(answer.ordinals, database.ordinals) & ~shows & ~np.isin(answer.ordinals, database.ordinals[junk])
+    places = np.unique(np.concatenate([np.arange(len(shows))[:LOOKED_AT], np.flatnonzero(shows),
+                                       np.flatnonzero(wrong)[:LOOKED_AT]]))
+    found = replace(answer, results=tuple(answer.results[place] for place in places.tolist()))
+    truth = {one.name: False for one, is_wrong in zip(found.results, wrong[places].tolist(), strict=True) if is_wrong}
+    truth |= {database.collection.snapshot.key_of(ordinal): True for ordinal in right[right >= 0].tolist()}
+    return Diagnosis(found, truth, fates_of(found, truth, threshold))
 
 
 def fates_of(answer: SearchResult, truth: Mapping[str, bool],

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from delf.query import Query
 from delf.ranking import Candidates
 from delf.search import SearchEngine
 from delf.settings import Settings
-from delf.types import SearchResult, require_top
+from delf.types import IntArray, SearchResult, require_top
 
 Progress = Callable[[int, int], None]
 VERIFICATION_READS = ("keypoints", "scales", "scores", "descriptors")  # of a collection
@@ -122,7 +123,7 @@ def evaluate_methods(folder: str | Path, extractor: Own, methods: Sequence[str],
         facts = {engine.method: (database.bytes_for(engine), database.learnt_for(engine)) for engine in engines}
         peak, evaluations = _peak_bytes(), {}
         for method, answered in answers.items():
-            ranks = [[number for key in answer.keys for number in database.numbers.get(key, ())] for answer in answered]
+            ranks = [database.ranks_of(answer) for answer in answered]
             scores = score_ranks(ranks, benchmark.truth, protocol_of(benchmark.truth),
                                  distractors=len(benchmark.distractors))
             size, learnt = facts[method]
@@ -137,7 +138,7 @@ def evaluate_methods(folder: str | Path, extractor: Own, methods: Sequence[str],
                 about = {key: value for key, value in one.to_json().items() if key not in ("map", "mp")}
                 write_ranking(save_predictions[method], ranks,
                               {**about, "distractors": len(benchmark.distractors), **whole.identity})
-            observe(Observed(one, benchmark, answered, ranks, database.numbers))
+            observe(Observed(one, benchmark, answered, ranks, database))
     return evaluations
 
 
@@ -156,15 +157,14 @@ def _opened(collection: Collection, extractor: Extractor,
 class Observed:
     """The answers of one method, with what is known of them.
 
-    answers, ranks: of each query; the latter are numbers of the benchmark's images, best first. numbers: as in
-    `Database`.
+    answers, ranks: of each query; the latter are numbers of the benchmark's images, best first.
     """
 
     evaluation: Evaluation
     benchmark: Benchmark
     answers: Sequence[SearchResult]
-    ranks: Sequence[Sequence[int]]
-    numbers: Mapping[str, Sequence[int]]
+    ranks: Sequence[IntArray]
+    database: Database
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,19 +209,41 @@ def read_benchmark(folder: str | Path, *, limit: int | None = None,
 class Database:
     """The images of a benchmark, ready to be searched.
 
-    numbers: of the benchmark's images, by the key that a result has; exact copies share one result. index: its kind.
-    seconds: that their extraction took; extracted: how many that were, as a collection may hold some already.
-    index_seconds: that building the index took, which is next to nothing where it was there.
+    ordinals: (F,) int64, of the benchmark's images in the collection, -1 for one that could not be read; exact copies
+    have the same. index: its kind. seconds: that their extraction took; extracted: how many that were, as a collection
+    may hold some already. index_seconds: that building the index took, which is next to nothing where it was there.
     skipped: a sentence for each image that could not be read.
     """
 
     collection: Collection
-    numbers: Mapping[str, Sequence[int]]
+    ordinals: IntArray
     index: str
     seconds: float
     extracted: int
     skipped: tuple[str, ...]
     index_seconds: float = 0.0
+
+    @cached_property
+    def numbers(self) -> Mapping[str, Sequence[int]]:
+        """The numbers of the benchmark's images, by the key that a result has; exact copies share one."""
+        numbers: dict[str, list[int]] = {}
+        for number in np.flatnonzero(self.ordinals >= 0).tolist():
+            numbers.setdefault(self.collection.snapshot.key_of(int(self.ordinals[number])), []).append(number)
+        return numbers
+
+    @cached_property
+    def _in_order(self) -> tuple[IntArray, IntArray]:
+        """Numbers of the benchmark's images that have ordinals, in the order of these, and the ordinals."""
+        order = np.argsort(self.ordinals, kind="stable")[np.count_nonzero(self.ordinals < 0) :]
+        return order, self.ordinals[order]
+
+    def ranks_of(self, answer: SearchResult) -> IntArray:
+        """(R,) int64, the numbers of the benchmark's images in an answer, best first; of exact copies, all."""
+        order, ordinals = self._in_order
+        starts = np.searchsorted(ordinals, answer.ordinals)
+        counts = np.searchsorted(ordinals, answer.ordinals, side="right") - starts
+        ends = np.cumsum(counts)
+        return order[np.arange(counts.sum()) + np.repeat(starts - (ends - counts), counts)]
 
     def bytes_for(self, engine: SearchEngine) -> int:
         """Bytes on disk that a search has to do with; what only other methods read is left out."""
@@ -253,7 +275,9 @@ def indexed(benchmark: Benchmark, extractor: Own, *, collection: str | Path | No
             seconds = time.perf_counter() - start
             start = time.perf_counter()
             kind = build_index(opened, index)
-            yield Database(opened, _numbers(opened, benchmark.files), kind, seconds, report.added, report.skipped,
+            found = (opened.ordinal_of(path) for path in benchmark.files)
+            ordinals = np.array([-1 if ordinal is None else ordinal for ordinal in found], np.int64)
+            yield Database(opened, ordinals, kind, seconds, report.added, report.skipped,
                            time.perf_counter() - start)
 
 
@@ -355,15 +379,6 @@ def _search_all(engines: Sequence[SearchEngine], benchmark: Benchmark,
             answers[method].append(answer)
         progress(done, len(benchmark.queries))
     return answers
-
-
-def _numbers(collection: Collection, files: Sequence[Path]) -> dict[str, list[int]]:
-    numbers: dict[str, list[int]] = {}
-    for number, path in enumerate(files):
-        ordinal = collection.ordinal_of(path)
-        if ordinal is not None:
-            numbers.setdefault(collection.snapshot.key_of(ordinal), []).append(number)
-    return numbers
 
 
 def _latency(answers: Sequence[SearchResult]) -> dict[str, float]:

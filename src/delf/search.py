@@ -358,7 +358,7 @@ def _results(snapshot: Snapshot, ranked: _Ranked, top: int | None) -> Sequence[R
     def result(place: int) -> Result:
         return _result(ranked, place, snapshot.image(int(ranked.ordinals[place])))
 
-    return Results(len(ranked), result, partial(_key, snapshot, ranked),
+    return Results(ranked.ordinals, result, partial(_key, snapshot, ranked),
                    np.flatnonzero(np.isin(ranked.ordinals, list(ranked.matches))).tolist())
 
 

@@ -261,12 +261,13 @@ class Results(Sequence[Result]):
     is read at that moment, not at the time of the search. When the results are pickled, they become a tuple.
     """
 
-    def __init__(self, count: int, result: Callable[[int], Result], key: Callable[[int], str],
+    def __init__(self, ordinals: IntArray, result: Callable[[int], Result], key: Callable[[int], str],
                  examined: Sequence[int]) -> None:
-        """result, key: functions that make the result, and give its key, at a place from 0 on. examined: the places
-        of the images that geometry examined.
+        """ordinals: those of the results. result, key: functions that make the result, and give its key, at a place
+        from 0 on. examined: the places of the images that geometry examined.
         """
-        self._places, self._result, self._key = range(count), result, key
+        self.ordinals = ordinals
+        self._places, self._result, self._key = range(len(ordinals)), result, key
         self.examined = tuple(result(place) for place in examined)
         self._known = dict(zip(examined, self.examined, strict=True))
 
@@ -346,6 +347,13 @@ class SearchResult(Shown):
         if isinstance(self.results, Results):
             return self.results.keys()
         return (one.key for one in self.results)
+
+    @property
+    def ordinals(self) -> IntArray:
+        """(R,) int64, the ordinal of each result, best first, -1 for one that has none; nothing is looked up."""
+        if isinstance(self.results, Results):
+            return self.results.ordinals
+        return np.array([-1 if one.ordinal is None else one.ordinal for one in self.results], np.int64)
 
     @property
     def _examined(self) -> Sequence[Result]:

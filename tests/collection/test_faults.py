@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -13,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from delf.checking import check_collection
@@ -20,7 +22,7 @@ from delf.collection import Collection
 from delf.collection.catalogue import Catalogue
 from delf.errors import CollectionError
 from delf.index import CodebookOptions, IvfPqOptions
-from delf.index.storage import ArrayWriter
+from delf.index.storage import ArrayFile, ArrayWriter
 from delf.indexing import IndexOptions, build_index
 from delf.retrieval import lists
 from delf.retrieval.asmk import AsmkRetrieval, AsmkRetriever
@@ -81,6 +83,35 @@ def test_whatever_file_cannot_grow(stub: Any, photos_of: Any, tmp_path: Path, si
         assert build_index(collection) == "ivfpq"
     assert check_collection(folder).problems == ()
     assert not list(folder.rglob("*.partial")) + list(folder.rglob("*.spill")) + list(folder.glob("segments/.*"))
+
+
+@pytest.mark.parametrize("system", [True, False])
+def test_a_file_has_its_room_before_mapped_memory_is_filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                            system: bool) -> None:
+    """On a full disk, a process that writes to mapped memory without any would be ended by the system."""
+    if not system:
+        monkeypatch.delattr(os, "posix_fallocate")
+    monkeypatch.setattr("delf.index.storage.BLOCK", 1000)
+    with ArrayWriter(tmp_path / "x.lists", "asmk", {}) as writer:
+        writer.write(np.ones(5, np.uint8))
+        content = writer.reserve(300_000)
+        assert next(tmp_path.glob(".*")).stat().st_blocks * 512 >= 300_000
+        assert not content.any()
+        content[:] = 2
+    assert ArrayFile.open(tmp_path / "x.lists", "asmk").bytes().tolist() == [1] * 5 + [2] * 300_000
+
+
+def test_lists_that_a_full_disk_has_no_room_for(stub: Any, photos_of: Any, tmp_path: Path,
+                                                monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with Collection.create(tmp_path / "places.delf", stub) as collection:
+        collection.add(photos_of("photos", 2))
+        monkeypatch.setattr(os, "posix_fallocate", full)
+        with pytest.raises(CollectionError, match=r"No space left on device.*make room on the disk"):
+            AsmkRetriever(collection, AsmkRetrieval(words=FEW, model=tmp_path / "none.onnx"))
+    assert not list(tmp_path.rglob("*.partial"))
 
 
 def test_a_collection_that_cannot_be_made_leaves_nothing_in_the_way(stub: Any, photos_of: Any, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Rankings: names and indices, what is kept, what is refused."""
 
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -34,6 +35,18 @@ def test_written_rankings_come_back(tmp_path, truth):
     assert [row.tolist() for row in ranking.ranks] == [[4, 0], [1, 2]]
     assert ranking.metadata == {"model": "é"}
     assert list(tmp_path.glob("*.part")) == []
+
+
+def test_rankings_are_written_one_after_another(tmp_path):
+    """Of a million images each, all of them as Python's numbers and text would take gigabytes."""
+    path, ranks, about = tmp_path / "ranking.json", [np.arange(5000) for _ in range(40)], {"method": "delf"}
+    tracemalloc.start()
+    write_ranking(path, ranks, about)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    text = json.dumps({**about, "ranks": [row.tolist() for row in ranks]}) + "\n"
+    assert path.read_text() == text
+    assert peak < len(text)
 
 
 @pytest.mark.parametrize("metadata", [{"ranks": 1}, {"x": float("nan")}, {"x": object()}])

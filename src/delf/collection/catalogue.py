@@ -26,6 +26,7 @@ from delf.images import display_path
 NAME = "catalogue.sqlite"
 AGAIN = "put it back from a copy, or index the photos again into a new collection"
 FILES_AT_ONCE = 4096
+_BELOW = "SELECT path FROM files WHERE path = ? OR (path >= ? AND path < ?) OR (path >= ? AND path < ?)"
 # What options were before there was a choice: older collections do not name them.
 UNSAID = {"length_weight": 0.0, "texture": 0.0, "border": 0.0, "min_image_size": None}
 
@@ -185,10 +186,7 @@ class Catalogue(Describing):
 
     def files_below(self, path: bytes) -> list[bytes]:
         """The files at an absolute path or below it, and the frames of a video there, in order."""
-        start = path.rstrip(b"/") + b"/"
-        return [row[0] for row in self._rows("SELECT path FROM files WHERE path = ? OR (path >= ? AND path < ?) OR "
-                                             "(path >= ? AND path < ?) ORDER BY path", (bytes,), path, start,
-                                             start[:-1] + b"0", path + b"#t=", path + b"#t>")]
+        return [row[0] for row in self._rows(f"{_BELOW} ORDER BY path", (bytes,), *_bounds(path))]
 
     def frames_of(self, path: bytes) -> list[tuple[bytes, int, int]]:
         """(path, size, mtime_ns) of each frame of a video, by the size and time that its file had then."""
@@ -197,7 +195,7 @@ class Catalogue(Describing):
 
     def has_below(self, path: bytes) -> bool:
         """Whether there is a file at an absolute path or below it."""
-        return bool(self.files_below(path))
+        return self._row(f"{_BELOW} LIMIT 1", (bytes,), *_bounds(path)) is not None
 
     def files_of(self, image: int) -> list[bytes]:
         """The files of an image, in order."""
@@ -338,6 +336,12 @@ class Catalogue(Describing):
                                   "keep it open while results are looked at") from error
         except (sqlite3.DatabaseError, ValueError) as error:
             raise _damaged(folder, error) from error
+
+
+def _bounds(path: bytes) -> tuple[bytes, ...]:
+    """What `_BELOW` compares with: the path, what is in the folder of that name, and the frames of a video."""
+    start = path.rstrip(b"/") + b"/"
+    return path, start, start[:-1] + b"0", path + b"#t=", path + b"#t>"
 
 
 def exists(folder: Path) -> bool:

@@ -19,7 +19,7 @@ import numpy as np
 from delf.errors import EvaluationError, OptionError
 from delf.evaluation.files import AnyPath, parse_json_object, read_bytes, shown
 from delf.evaluation.ground_truth import GroundTruth
-from delf.files import write_atomically
+from delf.files import replacing
 from delf.types import IntArray
 
 Ranks = Sequence[Sequence[int | str] | IntArray]
@@ -66,13 +66,18 @@ def write_ranking(path: AnyPath, ranks: Ranks, metadata: Mapping[str, Any] | Non
     """
     if metadata and "ranks" in metadata:
         raise OptionError("The metadata of a ranking cannot have the key 'ranks'.")
-    rows = [row.tolist() if isinstance(row, np.ndarray) else
-            [item if isinstance(item, str) else int(item) for item in row] for row in ranks]
     try:
-        text = json.dumps({**(metadata or {}), "ranks": rows}, allow_nan=False)
+        about = json.dumps(dict(metadata or {}), allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise OptionError(f"The metadata of a ranking must be plain JSON: {error}.") from error
-    write_atomically(Path(os.fspath(path)), f"{text}\n".encode(), error=EvaluationError)
+    with (replacing(Path(os.fspath(path)), error=EvaluationError) as temporary,
+          temporary.open("w", encoding="ascii", newline="\n") as file):
+        file.write(f"{about[:-1]}{', ' if metadata else ''}\"ranks\": [")
+        for number, row in enumerate(ranks):  # of a million images each, maybe: one after another
+            items = row.tolist() if isinstance(row, np.ndarray) else [
+                item if isinstance(item, str) else int(item) for item in row]
+            file.write(f"{', ' if number else ''}{json.dumps(items)}")
+        file.write("]}\n")
 
 
 def resolve_ranks(ranks: Ranks, truth: GroundTruth, source: str = "the ranking",
@@ -111,7 +116,7 @@ def _indices(row: Any, index_of: Mapping[str, int], truth: GroundTruth, place: s
     quickly.
     """
     if isinstance(row, np.ndarray) and row.ndim == 1 and row.dtype.kind in "iu":
-        return row.astype(np.int64)
+        return row.astype(np.int64, copy=False)
     items = row.tolist() if isinstance(row, np.ndarray) else row
     if not isinstance(items, list | tuple):
         raise EvaluationError(f"The ranking for {place} must be a list, not {shown(items)}.")

@@ -132,7 +132,7 @@ class Asmk:
         starts = np.flatnonzero((np.diff(words, prepend=-1) != 0) | (np.diff(owners, prepend=-1) != 0))
         if not len(starts):
             return Aggregate(owners, words, np.zeros((0, self._width), np.uint8))
-        residuals = np.add.reduceat(descriptors[rows] - self.codebook.words[words], starts, axis=0)
+        residuals = _sums(descriptors[rows] - self.codebook.words[words], starts)
         kept = words[starts]
         if self.options.signatures == "signs":
             signatures = np.packbits(residuals > 0, axis=1)
@@ -337,6 +337,18 @@ def word_weights(images: IntArray, total: int) -> FloatArray:
     """
     shares = np.maximum(images, 1) / max(total, 1)
     return np.where(images > 0, np.maximum(np.log(shares) ** 2, LEAST_RARITY), 1.0).astype(np.float32)
+
+
+def _sums(rows: FloatArray, starts: IntArray) -> FloatArray:
+    """(S, D) the sums of runs of rows (N, D) that begin at `starts`, to the last bit those of `np.add.reduceat`, which
+    takes as long for a run of one row as for one of several. Most runs here are of one row.
+    """
+    counts, sums = np.diff(starts, append=len(rows)), rows[starts]
+    longer = counts > 1
+    if longer.any():
+        begins = np.cumsum(counts[longer]) - counts[longer]
+        sums[longer] = np.add.reduceat(rows[np.repeat(longer, counts)], begins, axis=0)
+    return sums
 
 
 def _rounded(values: Any, step: float) -> Any:

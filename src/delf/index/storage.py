@@ -8,6 +8,7 @@ takes absurd amounts of memory when fed hostile bytes.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
@@ -18,7 +19,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -27,6 +28,7 @@ from delf.errors import CollectionError
 from delf.files import whole_file
 
 MAGIC = b"delf index 1\n"
+BLOCK = 2**20  # bytes that are written at a time where a file cannot be given its room at once
 PAGE = 4096  # of the header, so that what follows is aligned to a page
 
 
@@ -50,9 +52,11 @@ class ArrayWriter:
         self._stream.write(np.ascontiguousarray(array).data)
 
     def reserve(self, nbytes: int) -> NDArray[np.uint8]:
-        """Append that many bytes, all zero, and map them into memory to be filled in any order."""
+        """Append that many bytes, all zero, and map them into memory to be filled in any order. Raises `OSError` where
+        the disk has no room for them.
+        """
         start = self._stream.tell()
-        self._stream.truncate(start + nbytes)
+        _allocate(self._stream, start, nbytes)
         self._stream.seek(start + nbytes)
         return _mapped(self._temporary, start, nbytes, "r+")
 
@@ -208,6 +212,23 @@ def _header(page: bytes, path: Path) -> dict[str, Any]:
     if not isinstance(header, dict):
         raise CollectionError(f"The header of the index file {path} is damaged; build the index again.")
     return header
+
+
+def _allocate(stream: BinaryIO, start: int, nbytes: int) -> None:
+    """Have a file take so many bytes of the disk, all zero. A file that only has the length has its room when mapped
+    memory is written to: on a full disk the system then ends the process, and nothing could be said.
+    """
+    stream.flush()
+    try:
+        if nbytes:
+            os.posix_fallocate(stream.fileno(), start, nbytes)
+    except (AttributeError, OSError) as error:  # neither macOS nor every file system has it
+        if isinstance(error, OSError) and error.errno not in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
+            raise
+        stream.seek(start)
+        for done in range(0, nbytes, BLOCK):
+            stream.write(bytes(min(BLOCK, nbytes - done)))
+        stream.flush()
 
 
 def _mapped(path: Path, offset: int, nbytes: int, mode: str) -> NDArray[np.uint8]:
