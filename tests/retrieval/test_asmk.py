@@ -189,13 +189,13 @@ def test_the_words_of_the_model_come_first(drawn: Collection, tmp_path: Path, st
         found = find_codebook(drawn, tmp_path / f"model{suffix}", FEW)
         assert (found.learnt, found.codebook.fingerprint) == (False, packaged.fingerprint)
     assert not AsmkRetriever(drawn, AsmkRetrieval(words=FEW, model=tmp_path / "model.onnx")).learnt
-    for module in ("delf.models", "delf.retrieval.words"):
-        monkeypatch.setattr(f"{module}.PACKAGED", tmp_path / "packaged")
+    monkeypatch.setattr("delf.models.PACKAGED", tmp_path / "packaged")
     (tmp_path / "packaged").mkdir()
     assert find_codebook(drawn, options=FEW).learnt, "there are no packaged words"
     packaged.save(tmp_path / "packaged" / "stub.words")
     assert not find_codebook(drawn, options=FEW).learnt
-    assert not find_codebook(drawn, tmp_path / "packaged" / "stub-int8.onnx", FEW).learnt, "another file of the model shares them"
+    for model in ("packaged/stub-int8.onnx", "hub/stub.onnx"):
+        assert not find_codebook(drawn, tmp_path / model, FEW).learnt, "another file of the model shares them"
     for other in (Codebook(packaged.words, model="another"), Codebook(packaged.words[:, :8], model=stub.fingerprint)):
         other.save(tmp_path / "packaged" / "stub.words")
         assert find_codebook(drawn, options=FEW).learnt

@@ -15,7 +15,7 @@ from delf.errors import CollectionError, OptionError
 from delf.index.storage import ArrayFile
 from delf.index.words import KIND, Codebook, CodebookOptions, read_header
 from delf.indexing import training_sample
-from delf.models import PACKAGED, WORDS, packaged_words, shares_words
+from delf.models import WORDS, packaged_words, shares_words
 from delf.settings import Options
 from delf.types import FloatArray
 
@@ -52,9 +52,9 @@ def find_codebook(collection: Stored, model: Path | None = None,
     """The codebook by which a collection is searched.
 
     It is the file of the options; or else `NAME.words` beside the model file, with the name of the file or of the
-    model, if it was learnt from descriptors of the collection's model and dimensions; or else one that is learnt from
-    the collection. The latter is kept in the folder of the collection, if that can be written, until the collection
-    could teach four times as many words.
+    model, or one in the package, if it was learnt from descriptors of the collection's model and dimensions; or else
+    one that is learnt from the collection. The latter is kept in the folder of the collection, if that can be written,
+    until the collection could teach four times as many words.
 
     Args:
         model: the model file of the collection; by default the packaged one of the same name.
@@ -85,12 +85,12 @@ def has_words(collection: Stored, model: Path | None = None) -> bool:
 
 
 def _beside(snapshot: Snapshot, model: Path | None) -> Path | None:
-    """The fitting words beside the model file: with the name of the file or that of the model, since a model may have
-    files of several precisions. Packaged models share the words in the package.
+    """The fitting words beside the model file, with the name of the file or that of the model, since a model may have
+    files of several precisions; or else those in the package, wherever the file of a packaged model lies.
     """
     name = Path(str(snapshot.about["model"]["name"])).name
-    words = packaged_words() if model is None or model.parent == PACKAGED else [
-        model.with_name(f"{stem}{WORDS}") for stem in dict.fromkeys((model.stem, name))]
+    words = [] if model is None else [model.with_name(f"{stem}{WORDS}") for stem in dict.fromkeys((model.stem, name))]
+    words += packaged_words()
     return next((path for path in words if path.is_file() and _fits(ArrayFile.open(path, KIND), snapshot)), None)
 
 
