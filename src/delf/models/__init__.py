@@ -391,6 +391,13 @@ def shares_words(model: Mapping[str, Any], learnt_from: object) -> bool:
     return learnt_from in (model["fingerprint"], model.get("space", model["fingerprint"]))
 
 
+def is_same_model(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether extractors and collections name one model. A model may come to say in whose space its descriptors lie,
+    which changes nothing about them: what was made before does not say it.
+    """
+    return {**one, "space": None} == {**other, "space": None}
+
+
 def _beside(path: Path) -> ModelFiles:
     pair = [path.with_suffix(suffix) for suffix in (".safetensors", ".onnx")]
     files = (*pair, path.with_name(f"{path.stem}{EIGHT_BIT}"))
