@@ -50,3 +50,15 @@ def test_other_files_are_written_as_before(delf: Callable[..., Any], draw: Calla
     picture = draw("old.png", 3)
     delf("match", draw("a.png", 1), draw("b.png", 2), "-o", picture, *TINY).ok()
     delf("match", tmp_path / "a.png", tmp_path / "a.png", *TINY).ok()
+
+
+def test_what_contradicts_itself_is_told_before_the_work(delf: Callable[..., Any], draw: Callable[..., Path],
+                                                         tmp_path: Path) -> None:
+    photo, folder = draw("in/a.png", 1), tmp_path / "c.delf"
+    delf("index", photo, "-o", folder, *TINY).ok()
+    before = sorted(path.name for path in tmp_path.iterdir())
+    delf("extract", photo, "-o", tmp_path / "f.h5", *TINY).failed("add --format h5, or name a folder", code=2)
+    delf("match", photo, photo, "-o", tmp_path / "x.gif", *TINY).failed("what kind of picture", code=2)
+    delf("codebook", folder, photo, "-o", tmp_path / "x.words", *TINY).failed("one collection, or from photos", code=2)
+    delf("index", photo, "-o", tmp_path / "d.delf", *TINY, "--max-features", 2**31).failed("max_features", code=2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == before

@@ -75,3 +75,11 @@ def test_words_that_were_learnt_from_it_will_do(delf: Run, few: Path) -> None:
     [words] = Path("sift.delf").glob("storage-*.words")
     words.unlink()
     delf("info", "sift.delf").failed("is stored by visual words that are not there", words.name)
+
+
+def test_what_makes_no_sense_is_refused_whatever_the_storage_is(delf: Any, draw: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "c.delf"
+    delf("index", draw("in/a.png", 1), "-o", folder, "--extractor", "rootsift").ok()
+    for _ in range(2):
+        delf("compact", folder, "--to", "other").failed("full or compact, not 'other'", code=2)
+        assert delf("compact", folder, "--to", "compact", "--json").object()["storage"] == "compact"

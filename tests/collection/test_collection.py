@@ -431,3 +431,24 @@ def test_what_is_not_added_and_what_the_report_says_of_it(tmp_path: Path, draw: 
     assert counts(empty.add([root, root / "deep"], exclude="private")) == (1, 2, 0, 0)
     assert counts(empty.add(root)) == (1, 3, 0, 0)
     assert counts(empty.add(root / "@eaDir")) == (1, 0, 0, 0), "it is asked for"
+
+
+def test_a_model_that_came_to_say_its_space_is_the_same_model(stub: Any, make_stub: Any, tmp_path: Path) -> None:
+    """As those have that were made before models said it."""
+    class Spaced(type(stub)):  # type: ignore[misc]
+        space = "of another"
+
+        @property
+        def identity(self) -> dict[str, Any]:
+            plain = super().identity
+            return {**plain, "model": {**plain["model"], "space": self.space}}
+
+    Collection.create(tmp_path / "old.delf", stub).close()
+    Collection.create(tmp_path / "new.delf", Spaced()).close()
+    for folder in ("old.delf", "new.delf"):
+        for extractor in (stub, Spaced()):
+            with Collection.open(tmp_path / folder, extractor) as opened:
+                assert opened.snapshot.is_of(extractor)
+        other = Spaced(fingerprint="11")
+        with pytest.raises(CollectionError, match="features of two models do not mix"):
+            Collection.open(tmp_path / folder, other)

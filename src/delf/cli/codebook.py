@@ -65,16 +65,21 @@ def codebook(
     Example: [bold]delf codebook training-photos/ -o places.words --words 16384[/bold]
     """
     from delf.collection import Collection
+    from delf.errors import OptionError
     from delf.files import replacing
     from delf.images import display_path, find_images
     from delf.index import Codebook, CodebookOptions
     from delf.indexing import training_sample
 
     options, size = CodebookOptions(words, iterations, seed), sample or PER_WORD * words
+    collections = [path for path in photos if Collection.exists(path)]
+    if collections and len(photos) > 1:
+        raise OptionError(f"words are learnt from one collection, or from photos: leave out "
+                          f"{display_path(collections[0])}, or all the others")
     skipped: list[str] = []
     with replacing(output) as temporary:  # says at once where it cannot be written
-        if len(photos) == 1 and Collection.exists(photos[0]):
-            with Collection.open(photos[0]) as opened:
+        if collections:
+            with Collection.open(collections[0]) as opened:
                 descriptors, fingerprint = training_sample(opened, size), opened.about["model"]["fingerprint"]
         else:
             own = load_any(extractor, model, runtime, device, threads, quiet or json,

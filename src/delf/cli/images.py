@@ -66,6 +66,10 @@ def match(
                                  param_hint="A and B")
     if features is not None or verified:
         raise typer.BadParameter("they go with --pairs", param_hint="--features and --verified")
+    if output is not None:
+        from delf.report.drawing import picture_format
+
+        picture_format(output)  # refuses another suffix before the work
     own = load_any(extractor, model, runtime, device, threads, quiet or json, **only_extraction(settings))
     _match_two(image0, image1, output, own, json, quiet)
 
@@ -136,6 +140,9 @@ def extract(
 
     suffix = f".{form}"
     one_file = suffix in CONTAINERS and output.suffix.lower() == suffix
+    if not one_file and output.suffix.lower() in CONTAINERS and not output.is_dir():
+        raise OptionError(f"{str(output)!r} is the name of one file, and --format {form} writes a folder of files: add "
+                          f"--format {output.suffix[1:].lower()}, or name a folder")
     if root is not None and not one_file:
         raise OptionError("--root goes with one file for many photos, such as -o features.h5 --format h5, not with "
                           f"{form!r} in a folder")

@@ -170,7 +170,7 @@ def extractor_as_before(output: Path, own: str | None, model: str | None, runtim
 
     from delf.collection import Collection
     from delf.features import EXTRACTORS, Delf, stored_options
-    from delf.models import packaged_models
+    from delf.models import is_same_model, packaged_models
 
     if not Collection.exists(output):
         return load_any(own, model, runtime, device, threads, quiet, **options)
@@ -181,7 +181,7 @@ def extractor_as_before(output: Path, own: str | None, model: str | None, runtim
         if own is not None:
             return load_stored_extractor(opened, own, model, runtime, device, threads, quiet, **options)
         extractor = load_any(None, model, runtime, device, threads, quiet, **options)
-        if isinstance(extractor, Delf) and opened.about["model"] == extractor.identity["model"]:
+        if isinstance(extractor, Delf) and is_same_model(opened.about["model"], extractor.identity["model"]):
             return extractor.changed(**{**asdict(stored_options(opened.about, output)), **options})
     return extractor
 

@@ -31,6 +31,7 @@ from delf.extractors import Extractor
 from delf.images import display_path
 from delf.index.words import Codebook
 from delf.indexing import sample_of_codes, share_of_codes
+from delf.models import is_same_model
 from delf.retrieval.words import GROWTH, WordOptions, codebook_path
 
 PHOTOS = 2048  # photos whose features teach the words of a new store
@@ -167,7 +168,7 @@ def _require_storage(store: Store, storage: Storage | None) -> None:
 
 def _require_same(store: Store, extractor: Extractor) -> None:
     own, other, name = store.manifest.model, extractor.identity["model"], display_path(store.url)
-    if own != other:
+    if not is_same_model(own, other):
         raise CollectionError(f"{name} was made with the model {own['name']} ({own['fingerprint'][:8]}), not "
                               f"{other['name']} ({other['fingerprint'][:8]}), and features of two models do not mix. "
                               "Use that model, or make a new store")

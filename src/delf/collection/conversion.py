@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from delf.collection.catalogue import Catalogue
-from delf.collection.storage import Storage, chosen
+from delf.collection.storage import Storage, chosen, require_storage
 from delf.collection.upkeep import repack_segments
 from delf.errors import CollectionError
 from delf.images import display_path
@@ -34,4 +34,6 @@ def converted(collection: Collection, catalogue: Catalogue, storage: Storage, mo
         raise CollectionError(f"{display_path(folder)} is compact, and what that left out of its features is in its "
                               "photos alone: to store them in full, read these again with 'delf index -o "
                               f"{display_path(folder)} --renew --storage full'")
+    else:
+        require_storage(storage, collection.about, folder)
     return repack_segments(collection.snapshot, catalogue, progress)

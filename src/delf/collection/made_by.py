@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from delf.errors import CollectionError
 from delf.images import display_path
-from delf.models import COMPARED, share_space
+from delf.models import COMPARED, is_same_model, share_space
 
 
 class Identified(Protocol):
@@ -32,7 +32,7 @@ class MadeBy:
 
     def is_of(self, extractor: Identified) -> bool:
         """Whether an extractor is the one that the collection was made with."""
-        return bool(extractor.identity["model"] == self.about["model"]) and not self._different(extractor)
+        return is_same_model(extractor.identity["model"], self.about["model"]) and not self._different(extractor)
 
     def is_comparable(self, extractor: Identified) -> bool:
         """Whether descriptors of an extractor can be compared with those of the collection: it made them, or its model
@@ -54,7 +54,7 @@ class MadeBy:
             CollectionError: its model or its options differ; the text says both, and what to do.
         """
         own, other = self.about["model"], extractor.identity["model"]
-        if own != other:
+        if not is_same_model(own, other):
             known = "by --model with its file" if own["name"] == other["name"] else (
                 f"by --model {own['name']} (searches find a packaged one by themselves), or by --extractor where it is "
                 "one of your own")

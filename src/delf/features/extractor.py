@@ -26,7 +26,7 @@ from delf.features.rootsift import RootSift, in_original
 from delf.features.suppression import suppress
 from delf.features.texture import shows_something
 from delf.images import ImageSource, is_rgb, read_reduced
-from delf.models import DEFAULT_MODEL, PACKAGED, find_model, on_hub
+from delf.models import DEFAULT_MODEL, PACKAGED, find_model, is_same_model, on_hub
 from delf.models.receptive_field import receptive_field
 from delf.pools import Pool, available_cores
 from delf.runtimes import Runtime, open_runtime
@@ -376,7 +376,7 @@ def _loaded(kind: type[Delf], model: str, runtime: str, device: str, options: di
             identity: dict[str, str]) -> Delf:
     """Load what `__reduce__` has pickled."""
     made = kind.load(model, runtime=runtime, device=device, threads=threads, **options)
-    if made.identity["model"] != identity:
+    if not is_same_model(made.identity["model"], identity):
         raise ModelError(f"the model {model!r} is another one here than where the extractor was pickled; get that of "
                          f"the fingerprint {identity['fingerprint'][:12]}")
     return made

@@ -28,6 +28,9 @@ FINGERPRINT = "rootsift-opencv-1"  # to be counted up where the same picture giv
 BYTES_PER_UNIT = 512.0  # as COLMAP stores them: few values are above a half, and those are cut
 
 
+MOST = 2**31 - 1  # features, which OpenCV counts in 32 bits
+
+
 @dataclass(frozen=True)
 class RootSiftOptions(Options):
     """Which features are found.
@@ -41,8 +44,8 @@ class RootSiftOptions(Options):
     edge: float = 10.0
 
     def __post_init__(self) -> None:
-        if type(self.max_features) is not int or self.max_features < 1:
-            raise OptionError(f"max_features must be 1 or more, and a whole number, not {self.max_features!r}")
+        if type(self.max_features) is not int or not 1 <= self.max_features <= MOST:
+            raise OptionError(f"max_features must be 1 to {MOST:,}, and a whole number, not {self.max_features!r}")
         for name in ("contrast", "edge"):
             value = getattr(self, name)
             if type(value) is bool or not isinstance(value, int | float) or not 0 <= value < float("inf"):

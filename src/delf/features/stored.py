@@ -21,7 +21,7 @@ from delf.features.extractor import Delf
 from delf.features.named import EXTRACTORS, load_named
 from delf.features.options import ExtractionOptions
 from delf.images import display_path
-from delf.models import COMPARED, packaged_models, share_space
+from delf.models import COMPARED, is_same_model, packaged_models, share_space
 
 UNLIMITED_SIDE = 4096  # what the longest side of a photo is taken for where it is not limited
 MOST_PIXELS = 2**27  # of all levels of a photo together
@@ -51,7 +51,8 @@ def load_stored(about: Mapping[str, Any], folder: Path, *, model: str | Path | N
     if model is None:
         return Delf.load(stored_model(about, folder), runtime=runtime, device=device, threads=threads, **stored)
     named = Delf.load(model, runtime=runtime, device=device, threads=threads)
-    if named.identity["model"] != about["model"] and share_space(about["model"], named.identity["model"]):
+    own = named.identity["model"]
+    if not is_same_model(own, about["model"]) and share_space(own, about["model"]):
         stored = {key: stored[key] for key in (*COMPARED, "details")}
     return named.changed(**stored)
 

@@ -35,13 +35,13 @@ from delf.models.finding import (
 )
 from delf.models.layouts import SHIPPED, TRUNKS, Layout, OpenLayout, TrunkLayout, resnet_layout
 from delf.models.receptive_field import receptive_field
-from delf.models.spaces import COMPARED, share_space, shares_words
+from delf.models.spaces import COMPARED, is_same_model, share_space, shares_words
 from delf.types import FloatArray
 
 __all__ = ["COMPARED", "CONVENTIONS", "DEFAULT_MODEL", "EIGHT_BIT", "METADATA_KEY", "OUTPUTS", "PACKAGED", "PCA",
            "PCA_KEYS", "POOLING_NAMES", "TRUNKS", "WHITENING_KEYS", "WORDS", "Layout", "ModelConfig", "ModelFiles",
-           "TrunkLayout", "Whitening", "find_model", "on_hub", "packaged_models", "packaged_words", "read_onnx",
-           "resnet_layout", "share_space", "shares_words"]
+           "TrunkLayout", "Whitening", "find_model", "is_same_model", "on_hub", "packaged_models", "packaged_words",
+           "read_onnx", "resnet_layout", "share_space", "shares_words"]
 
 METADATA_KEY = "delf"
 OUTPUTS = ("feature_map", "attention", "global_descriptor")  # of the ONNX graph, in this order

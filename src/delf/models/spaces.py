@@ -25,6 +25,13 @@ def share_space(model: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     return bool(_space(model) == _space(other))
 
 
+def is_same_model(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether extractors and collections name one model. A model may come to say in whose space its descriptors lie,
+    which changes nothing about them: what was made before does not say it.
+    """
+    return {**one, "space": None} == {**other, "space": None}
+
+
 def _space(model: Mapping[str, Any]) -> Any:
     """The fingerprint of the model in whose space the descriptors of a model lie."""
     return model.get("space", model["fingerprint"])

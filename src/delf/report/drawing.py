@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from delf.errors import DelfError, OptionError
+from delf.errors import OptionError
 from delf.files import write_atomically
 from delf.report.evidence import (
     Outlines,
@@ -152,12 +152,12 @@ def picture_format(path: str | Path) -> str:
     """"PNG" or "JPEG", by the suffix of `path`.
 
     Raises:
-        DelfError: the suffix is another one.
+        OptionError: the suffix is another one.
     """
     formats = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
     suffix = Path(path).suffix.lower()
     if suffix not in formats:
-        raise DelfError(f"{str(path)!r} does not say what kind of picture to write: end the name in .png or "
+        raise OptionError(f"{str(path)!r} does not say what kind of picture to write: end the name in .png or "
                         f".jpg.")
     return formats[suffix]
 

@@ -52,9 +52,9 @@ def find_codebook(collection: Stored, model: Path | None = None,
     """The codebook by which a collection is searched.
 
     It is the file of the options; or else `NAME.words` beside the model file, with the name of the file or of the
-    model, if it was learnt from descriptors of the collection's model and dimensions; or else one that is learnt from
-    the collection. The latter is kept in the folder of the collection, if that can be written, until the collection
-    could teach four times as many words.
+    model, or one in the package, if it was learnt from descriptors of the collection's model and dimensions; or else
+    one that is learnt from the collection. The latter is kept in the folder of the collection, if that can be written,
+    until the collection could teach four times as many words.
 
     Args:
         model: the model file of the collection; by default the packaged one of the same name.
