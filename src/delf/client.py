@@ -208,9 +208,9 @@ class Client:
     def add(self, photo: Photo, *, metadata: Mapping[str, Any] | None = None) -> str:
         """Add a photo, given as for `search`, and return its key. A photo that the collection has is not added again.
 
-        metadata: a JSON object that is stored with it and replaces the one before.
+        metadata: a JSON object that is stored with it and replaces the one before. Raises `OptionError` if it is none.
         """
-        form = {} if metadata is None else {"metadata": json.dumps(dict(metadata))}
+        form = _described(metadata)
         return str(self._json("POST", "/images", form, photo)["key"])
 
     def add_many(self, photos: Photo | Iterable[Photo], *, metadata: Mapping[str, Any] | None = None,
@@ -233,7 +233,7 @@ class Client:
         """
         from delf.uploading import Upload  # here, as in `_contents`
 
-        form = {} if metadata is None else {"metadata": json.dumps(dict(metadata))}
+        form = _described(metadata)
         return Upload(self._ask_of_jobs, form, self.info()["limits"], progress).run(photos)
 
     def add_paths(self, paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], *,
@@ -253,7 +253,7 @@ class Client:
         from delf.uploading import Upload
 
         named = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
-        form = {} if metadata is None else {"metadata": json.dumps(dict(metadata))}
+        form = _described(metadata)
         return Upload(self._ask_of_jobs, form, {}, progress).present([os.fspath(path) for path in named])
 
     def share(self, photo: Photo) -> SharedQuery:
@@ -354,6 +354,15 @@ def _form(query: Query, box: Box | None, method: str | None) -> dict[str, str]:
     if box is not None:
         fields["box"] = ",".join(repr(float(side)) for side in box)
     return fields if method is None else fields | {"method": method}
+
+
+def _described(metadata: Mapping[str, Any] | None) -> dict[str, str]:
+    """The field of a form for metadata. Raises `OptionError`."""
+    try:
+        return {} if metadata is None else {"metadata": json.dumps(dict(metadata), allow_nan=False)}
+    except (TypeError, ValueError, RecursionError) as error:
+        raise OptionError("the metadata of a photo are a JSON object, such as {\"album\": \"Rome\"}, and this is none: "
+                          f"{error}") from error
 
 
 def _contents(photo: Query | None) -> list[bytes]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import itertools
 import json
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -253,6 +255,36 @@ def test_documents_that_are_none(archive: Any, collection: Collection) -> None:
 def test_hostile_addresses(wrong: Any) -> None:
     with pytest.raises(DatasetError, match="no address"):
         checked(wrong)
+
+
+def test_what_servers_do_with_manifests(archive: Any, collection: Collection) -> None:
+    """Compressed though nobody asked for it, with a mark of its order, elsewhere, going in a circle, too slow."""
+    url = archive.manifest("/m", [archive.picture(1)])
+    whole = archive.answers["/m"][2]
+    archive.put("/gz", gzip.compress(whole), **{"Content-Encoding": "gzip"})
+    archive.put("/bom", b"\xef\xbb\xbf" + whole)
+    archive.answers["/moved"] = 302, {"Location": "/m"}, b""
+    good = [f"{archive.url}/{name}" for name in ("gz", "bom", "moved")]
+    assert add_manifests(collection, [url, *good], options=OPTIONS).added == 1  # one picture, under four addresses
+    assert len(keys(collection)) == 4
+    archive.put("/bomb", gzip.compress(bytes(200_000)))
+    archive.put("/torn", gzip.compress(whole)[:10] + b"\xff" * 50)
+    archive.answers["/circle"] = 302, {"Location": "/circle"}, b""
+    archive.put("/film", {"type": "Manifest", "items": [{"id": "c", "items": []}]})
+    archive.put("/info.json", {"type": "ImageService3"})
+    archive.answers["/slow"] = 200, {"Content-Type": "application/json"}, (time.sleep(0.05) or b" " for _ in range(40))
+    said = add_manifests(collection, [f"{archive.url}/{name}" for name in (
+        "bomb", "torn", "circle", "film", "info.json", "slow")], options=replace(OPTIONS, seconds=0.5)).skipped
+    for sentence, words in zip(said, ("more than 100,000 bytes", "is damaged", "without end", "films or sound",
+                                      "is no IIIF manifest", "longer than 0.5 seconds"), strict=True):
+        assert words in sentence and "\n" not in sentence and sentence.count(archive.url) == 1
+
+
+def test_why_a_picture_is_refused_is_told_first(archive: Any, collection: Collection) -> None:
+    url = archive.manifest("/m", [archive.picture(1)])
+    archive.answers["/image/1/full/1600,/0/default.jpg"] = 403, {}, b""
+    report = add_manifests(collection, [url], options=OPTIONS)
+    assert "answers 403" in report.skipped[0] and "info.json" not in report.skipped[0]
 
 
 def test_hostile_names_inside(archive: Any, collection: Collection) -> None:

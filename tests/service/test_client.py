@@ -319,3 +319,11 @@ def test_the_documentation_names_every_option_and_address(service: Any) -> None:
     for parameter in command.params:
         if parameter.name not in ("collection", "help", "runtime", "device", "threads", "quiet", "model"):
             assert parameter.opts[0] in text, parameter.opts[0]
+
+
+@pytest.mark.parametrize("wrong", [{"a": {1}}, {"a": float("nan")}, {"a": b"b"}, ["a"], 7])
+def test_metadata_that_are_no_json_are_refused_before_anything_is_sent(wrong: Any) -> None:
+    client = Client("http://127.0.0.1:9")  # nobody answers there
+    for add in (client.add, client.add_many, client.add_paths):
+        with pytest.raises(OptionError, match="the metadata of a photo are a JSON object"):
+            add(b"photo", metadata=wrong)  # type: ignore[operator]

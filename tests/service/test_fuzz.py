@@ -82,8 +82,13 @@ def try_all(url: str, cases: Any, photo: bytes, keys: list[str], token: str) -> 
 
 
 def make_meant(case: Any, photo: bytes, keys: list[str]) -> None:
-    """Let a request be about a photo, or one of the collection, that is there."""
+    """Let a request be about a photo, or one of the collection, that is there; a query is one of them."""
     if isinstance(case.body, dict):
+        if case.path.rpartition("/")[2] in ("search", "matches", "attention"):
+            first, *others = [name for name in ("image", "id", "shared") if name in case.body] or ["id"]
+            case.body.setdefault(first, "")
+            for name in others:
+                del case.body[name]
         case.body |= {"image": photo} if "image" in case.body else {}
         if "shared" in case.body:  # nothing is, so that it means a photo of the collection
             case.body["id"] = case.body.pop("shared")

@@ -139,7 +139,7 @@ def fetch_bytes(url: str, *, limit: int, seconds: float, options: DownloadOption
             while max(len(data), length or 0) <= limit and (part := _read(response, options.chunk)):
                 data += part
                 if time.monotonic() > end:
-                    raise DatasetError(f"{url} takes longer than {seconds:g} seconds: try again later")
+                    raise UnreachableError(f"{url} takes longer than {seconds:g} seconds: try again later")
         if max(len(data), length or 0) > limit:
             raise DatasetError(f"{url} has more than {in_bytes(limit)}, and no more are taken")
         if length is not None and len(data) < length:
@@ -266,7 +266,7 @@ def _opened(request: urllib.request.Request, options: DownloadOptions, hint: str
         response = cast(http.client.HTTPResponse, (opener or web_opener()).open(request, timeout=options.timeout))
     except urllib.error.HTTPError as error:
         with error:
-            _refused(error, hint, partial)
+            _refused(error, request.full_url, hint, partial)
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
         if isinstance(reason, ssl.SSLCertVerificationError):
@@ -280,12 +280,15 @@ def _opened(request: urllib.request.Request, options: DownloadOptions, hint: str
     return response
 
 
-def _refused(error: urllib.error.HTTPError, hint: str, partial: _Partial | None) -> NoReturn:
+def _refused(error: urllib.error.HTTPError, url: str, hint: str, partial: _Partial | None) -> NoReturn:
     if error.code == 416 and partial is not None:  # nothing of what was asked for: the file is another one now
         partial.remove()
         raise _Passing("the server has another file than the one that was begun")
     if error.code in _PASSING or (error.code >= 500 and error.code != 501):
         raise _Passing(f"{error.code} {error.reason}", _seconds(error.headers.get("Retry-After", "")))
+    if 300 <= error.code < 400:
+        raise DatasetError(f"{url} answers {error.code}, and leads from one address to another without end, or to one "
+                           f"that is not asked{hint}")
     raise DatasetError(f"{error.url} answers {error.code} {error.reason}{hint}")
 
 

@@ -15,7 +15,7 @@ from delf.datasets.registry import DatasetError
 from delf.errors import ImageError
 from delf.iiif.fetching import CACHE, Fetcher, IiifOptions, checked
 from delf.iiif.image_api import bounded, of_what_there_is
-from delf.iiif.presentation import Canvas, canvases, children, is_collection, pages
+from delf.iiif.presentation import Canvas, canvases, children, is_collection, is_manifest, pages
 from delf.images import LoadedImage, load, printable
 
 IMAGES_PER_SEGMENT = 64  # few, since each costs a request: what is stored need not be asked for again
@@ -97,7 +97,9 @@ class _Run:
         if not is_collection(document):
             found = list(canvases(document, address))
             if not found:
-                self.skipped.append(f"{address} has no canvas with a picture: check that it is a IIIF manifest")
+                self.skipped.append(f"{address} has no canvas with a picture: its canvases have films or sound, or "
+                                    "nothing" if is_manifest(document) else
+                                    f"{address} is no IIIF manifest: check the address")
             yield from found
         elif depth == self.options.depth:
             self.skipped.append(f"{address} lies deeper than {depth} collections in another: name it by itself")
@@ -153,18 +155,27 @@ class _Run:
 
     def _picture(self, fetcher: Fetcher, canvas: Canvas) -> tuple[LoadedImage, str]:
         side, address, data = self.options.side, bounded(canvas, self.options.side), None
+        refused: DatasetError | None = None
         if address is not None:
             try:
                 data = fetcher.picture(address)
             except UnreachableError:
                 raise
-            except DatasetError:  # the manifest may have said more of the service than is true
+            except DatasetError as error:  # the manifest may have said more of the service than is true
+                refused = error
                 if canvas.service is None:
                     raise
         if data is None and canvas.service is not None:
-            info = fetcher.document(checked(f"{canvas.service.id}/info.json"))
-            address = of_what_there_is(canvas.service, info, side)
-            data = fetcher.picture(address)
+            try:
+                info = fetcher.document(checked(f"{canvas.service.id}/info.json"))
+                address = of_what_there_is(canvas.service, info, side)
+                data = fetcher.picture(address)
+            except UnreachableError:
+                raise
+            except DatasetError:
+                if refused is not None:  # which says more than that nothing else is there either
+                    raise refused from None
+                raise
         assert address is not None and data is not None, "a canvas has a picture, or a service"
         try:
             return load(data, shrink_to=side), address
@@ -188,7 +199,7 @@ class _Run:
             unreachable = isinstance(error, UnreachableError)
             self.failures[host] = self.failures.get(host, 0) + 1 if unreachable else 0
             self.refusals[host] = self.refusals.get(host, 0) + 1
-            self.skipped.append(f"{printable(what[:300])}: {error}")
+            self.skipped.append(str(error) if what in str(error) else f"{printable(what[:300])}: {error}")
             return None
         self.failures[host] = self.refusals[host] = 0
         return found

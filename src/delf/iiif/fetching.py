@@ -16,6 +16,7 @@ import math
 import socket
 import time
 import urllib.request
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,7 +96,7 @@ class Fetcher:
         data = self._kept(kept) if self._guard.private is not None else None
         fetched = data is None
         if data is None:
-            data = self._bytes(address, self._options.manifest_bytes)
+            data = self._unpacked(self._bytes(address, self._options.manifest_bytes), address)
         try:
             found = json.loads(data)
         except (ValueError, RecursionError) as error:
@@ -110,6 +111,19 @@ class Fetcher:
     def picture(self, address: str) -> bytes:
         """The bytes of a picture. Raises `DatasetError`."""
         return self._bytes(address, self._options.image_bytes)
+
+    def _unpacked(self, data: bytes, address: str) -> bytes:
+        """What some servers send compressed although nobody asked for that."""
+        if data[:2] != b"\x1f\x8b":
+            return data
+        most = self._options.manifest_bytes
+        try:
+            found = zlib.decompressobj(wbits=31).decompress(data, most + 1)
+        except zlib.error as error:
+            raise DatasetError(f"{address} is damaged ({error}): try again later") from error
+        if len(found) > most:
+            raise DatasetError(f"{address} has more than {most:,} bytes, and no more are taken")
+        return found
 
     def _kept(self, path: Path) -> bytes | None:
         try:

@@ -56,6 +56,11 @@ def is_collection(document: dict[str, Any]) -> bool:
     return _type(document) in ("Collection", "sc:Collection")
 
 
+def is_manifest(document: dict[str, Any]) -> bool:
+    """Whether it calls itself one."""
+    return _type(document) in ("Manifest", "sc:Manifest")
+
+
 def children(document: dict[str, Any]) -> Iterator[str]:
     """The addresses of manifests and collections that a collection names; they may be anything."""
     for part in ("items", "members", "manifests", "collections"):

@@ -374,12 +374,17 @@ def batch_of(form: type[BaseModel]) -> dict[str, Any]:
 
 
 def either(form: type[BaseModel]) -> dict[str, Any]:
-    """As `form_of`, for a form with either a photo or the key of one; with a key it may be sent as JSON."""
+    """As `form_of`, for a form with either a photo or the key of one; with a key it may be sent as JSON.
+
+    That it is one of them is said in words: of schemas with `oneOf`, generators of clients make no class.
+    """
     body = form_of(form, required=False)
     content = body["requestBody"]["content"]
-    keys: list[dict[str, Any]] = [{"required": ["id"]}, {"required": ["shared"]}]
-    content["multipart/form-data"]["schema"]["oneOf"] = [{"required": ["image"]}, *keys]
-    content["application/json"] = {"schema": form.model_json_schema() | {"oneOf": keys}}
+    with_photo, by_key = content["multipart/form-data"]["schema"], form.model_json_schema()
+    with_photo["description"] += " One of `image`, `id` and `shared` is given."
+    by_key["description"] += " One of `id` and `shared` is given."
+    by_key["title"] = f"{by_key['title']}ByKey"
+    content["application/json"] = {"schema": by_key}
     return body
 
 
