@@ -16,6 +16,7 @@ from PIL import ExifTags, Image
 
 from delf.archive import build_dataset
 from delf.archive.geography import EARTH_KM, dense_clusters, distances_km
+from delf.cli.archive import _print_built
 from delf.errors import DelfError
 
 HEAD = "file,latitude,longitude\n"
@@ -125,8 +126,8 @@ def test_wrong_clocks_and_absurd_exif_change_nothing(stub: Any, draw: Callable[.
     assert {row.group for row in built.photos} == {None}
 
 
-def test_a_place_has_several_sights_and_a_sight_wrong_positions(photos: Path, extractor: Any, places: Path,
-                                                               tmp_path: Path) -> None:
+def test_a_place_has_several_sights_and_a_sight_wrong_positions(
+        photos: Path, extractor: Any, places: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Real photos, positions by hand: all sights in one square but for one photo of each, which says another continent;
     and a crowd of others at the same place.
     """
@@ -152,6 +153,8 @@ def test_a_place_has_several_sights_and_a_sight_wrong_positions(photos: Path, ex
     taken = {place: {Path(row.file).stem for row in built.photos if row.place == place} for place in (0, 1)}
     assert sorted(map(len, taken.values())) == [3, 9]
     assert [row.places for row in built.landmarks] == [2, 2, 2], "each was photographed in two places, so they say"
+    _print_built(built)
+    assert "12 of 12 photos have a position, in 2 places" in capsys.readouterr().out
 
 
 def test_exif_of_real_photos_over_the_date_line_and_at_the_pole(half_size: Path, extractor: Any,
