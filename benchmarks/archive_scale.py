@@ -46,7 +46,7 @@ from delf.features import Delf
 from delf.files import write_atomically
 from delf.images import find_images
 
-KNOWN = 1e-3  # seconds that a photo takes at most that was matched before
+KNOWN = 1e-3  # seconds that a photo takes at most that was extracted or matched before
 KEPT = 100  # photos after which what was measured is written down
 FEWEST = 10  # photos of a class of which some are kept back
 OTHER, MIRRORED = "", "mirrored"  # in the place of a class
@@ -155,15 +155,16 @@ def extract(arguments: argparse.Namespace) -> None:
     if kept.before.get("done"):
         return
     with _grown(arguments) as collection:
-        start, show = time.process_time(), progress("extracting")
+        times, show = [time.process_time()], progress("extracting")
 
         def extracting(done: int, total: int) -> None:
             show(done, total)
+            times.append(time.process_time())
             if done % KEPT == 0:
-                kept.write(False, seconds=time.process_time() - start)
+                kept.write(False, **taken(times))
 
         report = collection.add(photos_of(arguments), progress=extracting)
-        kept.write(not report.interrupted, seconds=time.process_time() - start)
+        kept.write(not report.interrupted, **taken(times))
     sys.exit(130 if report.interrupted else 0)
 
 
@@ -186,24 +187,24 @@ def build(arguments: argparse.Namespace) -> None:
         show(done, total)
         times.append(time.process_time())
         if done % KEPT == 0:
-            kept.write(False, **matched(times))
+            kept.write(False, **taken(times))
 
     known = groups_of(folder) if (folder / PHOTOS).exists() else {}
     built = build_dataset([], folder, extractor, collection=arguments.folder / "grown.delf", matching=matching)
     if built.interrupted:
-        kept.write(False, **matched(times))
+        kept.write(False, **taken(times))
         sys.exit(130)
     shutil.copy(folder / PHOTOS, after)
     judged, confirmed, likely = _judged(arguments.folder / "grown.delf")
     kept.write(True, preparing=times[0] - start, joining=time.process_time() - times[-1], judged=judged,
                confirmed=confirmed, likely=likely, groups=len(built.landmarks), bridges=len(built.bridges),
-               **matched(times), **changes(known, built))
+               **taken(times), **changes(known, built))
 
 
-def matched(times: list[float]) -> Figures:
-    """The photos that were matched, and the seconds that they took; those that are known take none."""
+def taken(times: list[float]) -> Figures:
+    """How many photos were worked on, and the seconds that they took; those that are known take none."""
     took = [later - before for before, later in pairwise(times) if later - before > KNOWN]
-    return {"matched": len(took), "matching": sum(took)}
+    return {"photos": len(took), "seconds": sum(took)}
 
 
 def groups_of(folder: Path) -> dict[str, int | None]:
@@ -246,25 +247,29 @@ def _judged(collection: Path) -> tuple[int, int, int]:
 
 def print_cost(every: dict[str, Figures], counts: list[int]) -> None:
     """What each count took, and what the model says."""
-    print("photos  new  s to extract one  MiB  s to prepare  s to match one  pairs looked at  of one  of all  likely"
-          "  s to join  MiB  groups  bridges  in old groups  in new groups  changed")
+    columns = ("photos", "new", "s to extract one", "MiB", "s to prepare", "s to match one", "pairs looked at",
+               "of one", "of all", "likely", "s to join", "MiB", "groups", "bridges", "in old groups", "in new groups",
+               "changed")
+    print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
     before, confirmed, looked, costs = 0, 0.0, 0.0, []
     for count in counts:
-        one, taken, new = every[f"build {count}"], every[f"extract {count}"], count - before
+        one, extracted, new = every[f"build {count}"], every[f"extract {count}"], count - before
         looked += (now := one["judged"] - confirmed)  # the build takes over pairs that are confirmed
-        costs.append(one["matching"] / one["matched"])
-        print(f"{count:,}  {new:,}  {taken['seconds'] / new:.3f}  {taken['MiB']:.0f}  {one['preparing']:.1f}  "
-              f"{costs[-1]:.4f}  {now:,.0f}  {now / new:.1f}  {200 * looked / count / (count - 1):.2f} %  "
-              f"{one['likely']:,.0f}  {one['joining']:.2f}  {one['MiB']:.0f}  {one['groups']:,.0f}  "
-              f"{one['bridges']:,.0f}  {one['joined']:,.0f}  {one['in new groups']:,.0f}  {one['changed']:,.0f}")
+        costs.append(one["seconds"] / one["photos"])
+        whole = (f"{one[name]:,.0f}" for name in ("MiB", "groups", "bridges", "joined", "in new groups", "changed"))
+        cells = (f"{count:,}", f"{new:,}", f"{extracted['seconds'] / extracted['photos']:.3f}",
+                 f"{extracted['MiB']:.0f}", f"{one['preparing']:.1f}", f"{costs[-1]:.3f}", f"{now:,.0f}",
+                 f"{now / new:.1f}", f"{200 * looked / count / (count - 1):.2f} %", f"{one['likely']:,.0f}",
+                 f"{one['joining']:.2f}", *whole)
+        print(f"| {' | '.join(cells)} |")
         before, confirmed = count, one["confirmed"]
-    small, largest = slice(0, len(counts) - 2), len(counts) - 2
-    if largest > 1:
-        slope, constant = np.polyfit(counts[small], costs[small], 1)
-        million = constant + slope * 1e6
-        print(f"a new photo among n: {constant:.4f} s + {1e6 * slope:.2f} s n / 1,000,000; at {counts[largest]:,} it "
-              f"says {constant + slope * counts[largest]:.4f} s, measured {costs[largest]:.4f}; among a million "
-              f"{million:.3f} s, and all of them {(constant + slope * 5e5) * 1e6 / 86400:.1f} days of a core")
+    most = len(counts) - 2  # what comes last are the few more photos
+    if most > 1:
+        slope, constant = np.polyfit(counts[:most], costs[:most], 1)
+        print(f"a new photo among n: {constant:.4f} s + {1e6 * slope:.2f} s n / 1,000,000; at {counts[most]:,} it says "
+              f"{constant + slope * counts[most]:.4f} s, measured {costs[most]:.4f}; among a million "
+              f"{constant + slope * 1e6:.3f} s, and all of them {(constant + slope * 5e5) * 1e6 / 86400:.1f} days of a "
+              "core")
 
 
 def print_quality(folder: Path, count: int) -> None:

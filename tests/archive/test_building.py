@@ -7,13 +7,14 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import ExifTags, Image
 
-from delf.archive import Decision, Review, append_decision, build_dataset, read_landmarks, read_photos
+from delf.archive import BuildOptions, Decision, Review, append_decision, build_dataset, read_landmarks, read_photos
 from delf.collection import Collection
 from delf.errors import DelfError, ImageError, OptionError
 from delf.grouping import pairs as matching
@@ -149,6 +150,20 @@ def test_copies_are_one_photo_and_damaged_ones_are_told(stub: Any, draw: Callabl
     assert all(Path(row.file).is_file() for row in read_photos(Path()))
     append_decision(Path("decisions.csv"), Decision("remove", str(tmp_path / "in" / "c.png")))
     assert {row.role for row in build_dataset([], ".", stub).photos} == {"removed", "alone"}
+
+
+def test_a_banner_in_all_photos_joins_none(half_size: Path, extractor: Any, tmp_path: Path) -> None:
+    banner = Image.open(half_size / "coins.jpg").convert("RGB").resize((256, 48))
+    (tmp_path / "in").mkdir()
+    for name in ("astronaut", "camera", "cat", "coffee", "rocket"):
+        photo = Image.open(half_size / f"{name}.jpg").convert("RGB").resize((256, 200))
+        photo.paste(banner, (0, 152))
+        photo.save(tmp_path / "in" / f"{name}.png")
+    usual = BuildOptions()
+    blind = replace(usual.pairs, verification=replace(usual.pairs.verification, overlays=None))
+    for options, groups in ((usual, {None}), (replace(usual, pairs=blind), {1})):
+        built = build_dataset([tmp_path / "in"], tmp_path / "out", extractor, options=options)
+        assert {row.group for row in built.photos} == groups
 
 
 def test_positions_are_believed_as_far_as_they_can_be(stub: Any, draw: Callable[..., Path], tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import csv
 import json
+import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -226,3 +227,29 @@ def test_photos_come_and_go(build: Build, draw: Callable[..., Path]) -> None:
     shutil.copy("in/a.png", "in/a2.png")
     build()
     assert groups_of(Path("out")) == {**before, "e": "5", "e2": "5"}, "what comes back has its number"
+
+
+@pytest.mark.parametrize("seed", [2, 6])
+def test_whatever_is_decided_is_honoured_or_told(build: Build, seed: int) -> None:
+    """Lines by chance, which contradict each other, name nothing, or one thing twice."""
+    build()
+    rng = random.Random(seed)
+    names = [f"in/{letter}{copy}.png" for letter in "abc" for copy in ("", "2")]
+    for _ in range(10):
+        lines = [(action, rng.choice([*names, "1", "4", "Tower", "absent.jpg"]), rng.choice(names))
+                 for action in rng.choices(["merge", "split", "remove", "landmark", "rename"], (4, 4, 1, 1, 1), k=5)]
+        lines = [(action, first, {"merge": second, "split": second, "rename": "Tower"}.get(action, ""))
+                 for action, first, second in lines]
+        try:
+            built = build("".join(f"{','.join(line)},\n" for line in lines))
+        except DelfError as error:
+            assert "contradicts itself" in str(error)
+            continue
+        groups = {row.file: row.group for row in built.photos}
+        removed = {row.file for row in built.photos if row.role == "removed"}
+        for number, (action, first, second) in enumerate(lines, start=2):
+            if action in ("merge", "split") and {first, second} <= groups.keys() - removed:
+                told = any(f"line {number} " in remark for remark in built.remarks)
+                together = groups[first] is not None and groups[first] == groups[second]
+                assert told or together == (action == "merge"), lines
+        assert {row.file: row.group for row in build().photos} == groups

@@ -16,6 +16,7 @@ from PIL import ExifTags, Image
 
 from delf.archive import build_dataset
 from delf.archive.geography import EARTH_KM, dense_clusters, distances_km
+from delf.cli.archive import _print_built
 from delf.errors import DelfError
 
 HEAD = "file,latitude,longitude\n"
@@ -125,8 +126,8 @@ def test_wrong_clocks_and_absurd_exif_change_nothing(stub: Any, draw: Callable[.
     assert {row.group for row in built.photos} == {None}
 
 
-def test_a_place_has_several_sights_and_a_sight_wrong_positions(photos: Path, extractor: Any, places: Path,
-                                                               tmp_path: Path) -> None:
+def test_a_place_has_several_sights_and_a_sight_wrong_positions(
+        photos: Path, extractor: Any, places: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Real photos, positions by hand: all sights in one square but for one photo of each, which says another continent;
     and a crowd of others at the same place.
     """
@@ -152,3 +153,27 @@ def test_a_place_has_several_sights_and_a_sight_wrong_positions(photos: Path, ex
     taken = {place: {Path(row.file).stem for row in built.photos if row.place == place} for place in (0, 1)}
     assert sorted(map(len, taken.values())) == [3, 9]
     assert [row.places for row in built.landmarks] == [2, 2, 2], "each was photographed in two places, so they say"
+    _print_built(built)
+    assert "12 of 12 photos have a position, in 2 places" in capsys.readouterr().out
+
+
+def test_exif_of_real_photos_over_the_date_line_and_at_the_pole(half_size: Path, extractor: Any,
+                                                                tmp_path: Path) -> None:
+    gps = {"coffee": ("N", 12.0, "E", 179.9999), "coffee-side": ("N", 12.0, "W", 179.9999),
+           "rocket": ("S", 90.0, "E", 10.0), "rocket-side": ("S", 89.9999, "W", 170.0),
+           "astronaut": ("N", 0.0, "E", 0.0), "astronaut-side": ("N", 95.0, "E", 200.0)}
+    (tmp_path / "in").mkdir()
+    for name, (north, latitude, east, longitude) in gps.items():
+        with Image.open(half_size / f"{name}.jpg") as image:
+            exif = image.getexif()
+            exif.get_ifd(ExifTags.IFD.GPSInfo).update({1: north, 2: (latitude, 0.0, 0.0), 3: east,
+                                                       4: (longitude, 0.0, 0.0)})
+            exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.DateTimeOriginal] = "2999:12:31 23:59:59"
+            image.save(tmp_path / "in" / f"{name}.jpg", exif=exif, quality=92)
+    built = build_dataset([tmp_path / "in"], tmp_path / "out", extractor)
+    middles = {Path(row.representative).stem.removesuffix("-side"): row for row in built.landmarks}
+    assert {name: row.photos for name, row in middles.items()} == dict.fromkeys(THINGS, 2)
+    assert (middles["coffee"].latitude, abs(middles["coffee"].longitude or 0)) == pytest.approx((12, 180))
+    assert middles["rocket"].latitude == pytest.approx(-90, abs=1e-4)
+    assert middles["astronaut"].latitude is None
+    assert {Path(row.file).stem: row.latitude for row in built.photos}["astronaut-side"] is None

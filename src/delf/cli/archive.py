@@ -103,6 +103,9 @@ def _print_built(built: Built) -> None:
     print(f"{display_path(built.folder)}: {counted(len(built.landmarks), 'group')} of {counted(grouped, 'photo')}, of "
           f"these {counted(roles.get('duplicate', 0), 'near-duplicate')} and "
           f"{copies:,} exact {'copy' if copies == 1 else 'copies'}; {len(built.photos) - grouped:,} in no group")
+    if placed := [row for row in built.photos if row.latitude is not None]:
+        print(f"{len(placed):,} of {counted(len(built.photos), 'photo')} have a position, in "
+              f"{counted(len({row.place for row in placed} - {None}), 'place')} where several were taken")
     if built.landmarks:
         print("photos  group  representative")
     for row in sorted(built.landmarks, key=lambda row: (-row.photos, row.group))[:SHOWN]:

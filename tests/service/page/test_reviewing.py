@@ -74,6 +74,7 @@ def test_a_doubtful_pair_is_looked_at_on_a_phone(look: Any, reviewed: Any, token
     one = look(phone=True, colours="dark", url=reviewed.url).start(f"#token={token}")
     expect(one.page.locator(".tile")).to_have_count(3)
     expect(one.page.locator(".plot .place")).to_have_count(3)
+    assert one.box(".plot")["width"] > 300, "the map is as wide as the page, with the list below"
     one.fits()
     one.at_rest()
     one.accessible()
