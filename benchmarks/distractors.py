@@ -62,13 +62,13 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=["delf-asmk"], choices=METHODS)
     parser.add_argument("-o", "--output", type=Path)
     parser.add_argument("--report", type=Path)
-    parser.add_argument("--without", default="/", help="leave out of the report what has this in the name of the query")
+    parser.add_argument("--without", default="/", help="leave out what has this in the name of the query")
     arguments = parser.parse_args()
     if arguments.report:
         report([row for row in rows_of(arguments.report) if arguments.without not in row["name"]])
         return
     extractor = Delf.load(threads=1)
-    sets = [Asked.read(text, extractor, arguments.every) for text in arguments.folders]
+    sets = [Asked.read(text, extractor, arguments.every, arguments.without) for text in arguments.folders]
     with Collection.open_or_create(arguments.collection, extractor, storage="compact") as collection:
         for one in sets:
             with Collection.open(one.features) as own:
@@ -103,14 +103,14 @@ class Asked:
     queries: Mapping[int, Query]
 
     @classmethod
-    def read(cls, text: str, extractor: Delf, every: int) -> Asked:
-        """FOLDER=COLLECTION; the features of the queries are extracted."""
+    def read(cls, text: str, extractor: Delf, every: int, without: str) -> Asked:
+        """FOLDER=COLLECTION; the features of the queries are extracted, but of those with a name with `without`."""
         folder, features = text.split("=")
         benchmark = read_benchmark(folder)
         return cls(benchmark, Path(features), {
             number: Query.of_features(Query.of_photo(
                 extractor, benchmark.queries[number], box=benchmark.truth.entries[number].box).features, f"{number}")
-            for number in range(0, len(benchmark.queries), every)})
+            for number in range(0, len(benchmark.queries), every) if without not in benchmark.queries[number].stem})
 
     def ordinals(self, collection: Collection) -> list[int]:
         """Of its images, in their order."""
