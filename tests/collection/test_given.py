@@ -13,7 +13,7 @@ from PIL import Image
 
 from delf.collection import Collection, NewPhoto
 from delf.collection.given import preview_path
-from delf.errors import CollectionError, MissingImageError, OptionError
+from delf.errors import CollectionError, ImageError, MissingImageError, OptionError
 from delf.images import load, read_image
 
 Draw = Callable[..., Path]
@@ -127,6 +127,11 @@ def test_what_makes_no_sense_is_refused(empty: Collection, draw: Draw) -> None:
         empty.add(paths, key="a")
     with pytest.raises(OptionError, match="two calls"):
         empty.add([paths[0], pixels(1)])
+    for nothing in (7, None, True):
+        with pytest.raises(ImageError, match="Photos cannot be added from"):
+            empty.add(nothing)  # type: ignore[arg-type]
+        with pytest.raises(ImageError, match="A path is a text"):
+            empty.add([paths[0], nothing])  # type: ignore[list-item]
     assert len(empty) == 0
 
 

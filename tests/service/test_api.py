@@ -205,7 +205,7 @@ def test_the_collection(service: Any, collection: Any) -> None:
     assert about["methods"][0]["name"] == "delf-asmk" and "Recommended" in about["methods"][0]["about"]
     assert [method["name"] for method in about["methods"]] == list(METHODS)
     assert all(len(method["about"]) > 20 for method in about["methods"]), "a new method is to be described"
-    assert about["writable"] is False and about["index"] == "exact" and about["bytes"] > 100_000
+    assert about["writable"] is about["listed"] is False and about["index"] == "exact" and about["bytes"] > 100_000
     assert about["limits"] == {"upload_bytes": 20_000_000, "pixels": 50_000_000, "top": 100, "batch_photos": 500}
 
 

@@ -45,6 +45,7 @@ def test_each_answers_for_its_own(two: Any, draw: Callable[..., Path]) -> None:
     places, shop = (Client(f"{two.url}/{name}", token=token) for name, token in TOKENS.items())
     key = shop.add(draw("new.png", 99))
     assert [len(list(one.images())) for one in (places, shop)] == [1, 3]
+    assert two.http.get("/places/api/v1/collection").json()["listed"] is True
     with pytest.raises(ServiceError) as missing:
         places.thumbnail(key)
     assert missing.value.status == 404

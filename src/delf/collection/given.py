@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from delf.errors import CollectionError, OptionError
+from delf.errors import CollectionError, ImageError, OptionError
 from delf.files import write_atomically
 from delf.images import ImageSource, LoadedImage, display_path, in_memory, preview
 
@@ -62,7 +62,11 @@ def from_memory(photos: Any, *, key: str | None, name: str | None, metadata: Map
 
     Raises:
         OptionError: there are several photos, with a key, name, metadata or preview for one, or with paths among them.
+        ImageError: this is neither a photo nor a list of photos or paths.
     """
+    if not in_memory(photos) and not isinstance(photos, NewPhoto | str | os.PathLike | Iterable):
+        raise ImageError(f"Photos cannot be added from {type(photos).__name__!r}: give files and folders, or the bytes "
+                         "of a file, a binary file, a Pillow image, an array or a NewPhoto.")
     single = kept or any(value is not None for value in (key, name, metadata))
     if isinstance(photos, NewPhoto):
         return [photos]

@@ -40,8 +40,13 @@ def photo_extensions(*, videos: bool = False) -> frozenset[str]:
 
 
 def named_paths(given: Iterable[str | os.PathLike[str]]) -> list[Path]:
-    """Paths of what was given. Raises `ImageError` for an empty text, which would be the folder that one is in."""
+    """Paths of what was given. Raises `ImageError` for what is no path, and for an empty text, which would be the
+    folder that one is in.
+    """
     named = list(given)
+    for one in named:
+        if not isinstance(one, str | os.PathLike):
+            raise ImageError(f"A path is a text or a pathlib.Path, not {type(one).__name__!r}.")
     if not all(map(os.fspath, named)):
         raise ImageError("A path is empty: give one, such as . for the folder that the program runs in.")
     return [Path(one) for one in named]

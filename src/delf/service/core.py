@@ -36,11 +36,13 @@ PICTURES_WAITING = 128  # a page asks for dozens at once
 class Service:
     """A library, the pools that work on it, what is kept for a while, and what is counted.
 
-    searching: where the model runs. drawing: for pictures and lists, which need no model. changing: one writer.
+    searching: where the model runs. drawing: for pictures and lists, which need no model. changing: one writer. listed:
+    whether it is one of several, which the page above it lists.
     """
 
-    def __init__(self, library: Library, options: ServiceOptions, indexing: Indexing | None = None) -> None:
-        self.library, self.options, self.indexing = library, options, indexing
+    def __init__(self, library: Library, options: ServiceOptions, indexing: Indexing | None = None, *,
+                 listed: bool = False) -> None:
+        self.library, self.options, self.indexing, self.listed = library, options, indexing, listed
         self.metrics = Metrics()
         self.queries = Queries(options.queries)
         self.folders = Folders()

@@ -12,7 +12,7 @@ from delf.errors import DelfError
 from delf.extractors import Own
 from delf.watching import watch
 
-IMAGES_PER_SEGMENT = 64  # few, so that the first photos can soon be looked at; many small segments are merged
+IMAGES_PER_SEGMENT = 16  # few: the first photos can be looked at after ten seconds or so; small segments are merged
 _LISTED = 20  # sentences on what was left out
 
 

@@ -298,6 +298,7 @@ class CollectionAnswer(BaseModel):
     index: str
     methods: list[Method]
     limits: Limits
+    listed: bool = Field(description="Whether it is one of several, which `../` lists.")
     writable: bool
     originals: bool = Field(description="Whether files of photos are given out as they are.")
     share_seconds: float | None = Field(description="How long a query that is shared is kept; null where none is.")

@@ -113,6 +113,7 @@ def _about(service: Service, state: State) -> dict[str, Any]:
                         for name in service.library.methods],
             "limits": {"upload_bytes": options.upload_bytes, "pixels": options.pixels, "top": options.top,
                        "batch_photos": options.batch_photos},
+            "listed": service.listed,
             "writable": options.token is not None and options.uploads is not None,
             "share_seconds": options.share_seconds or None, "originals": options.gives_originals,
             "local": options.local,

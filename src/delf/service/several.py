@@ -38,7 +38,7 @@ def create_apps(collections: Mapping[str, tuple[Library, ServiceOptions]]) -> AS
         if not NAME.fullmatch(name) or name in TAKEN:
             raise OptionError(f"{name!r} cannot be the name of a collection in an address: that has letters, digits, "
                               f"'.', '_' and '-', and is none of {', '.join(TAKEN)}")
-    services = {name: Service(library, options) for name, (library, options) in collections.items()}
+    services = {name: Service(library, options, listed=True) for name, (library, options) in collections.items()}
 
     @contextlib.asynccontextmanager
     async def life(_: Any) -> AsyncIterator[None]:
@@ -84,7 +84,7 @@ def _front(services: Mapping[str, Service]) -> ASGIApp:
 
 
 def _list_of(collections: list[dict[str, Any]]) -> str:
-    counted = [f"{one['images']:,} {'photo' if one['images'] == 1 else 'photos'}" for one in collections]
-    items = "".join(f'<li><a href="{escape(one["address"])}">{escape(one["name"])} <span class="quiet">{photos}</span>'
-                    "</a></li>" for one, photos in zip(collections, counted, strict=True))
+    items = "".join(f'<li><a href="{escape(one["address"])}">{escape(one["name"])}</a> '
+                    f'<span class="quiet">{one["images"]:,} {"photo" if one["images"] == 1 else "photos"}</span></li>'
+                    for one in collections)
     return f'<h1>Collections</h1>\n<nav class="collections" aria-label="Collections"><ul>{items}</ul></nav>'

@@ -25,6 +25,7 @@ def test_photos_are_added_filtered_and_removed(look: Any, writable: Any, token: 
     expect(one.page.locator("#work-words")).to_have_text("1 photo added, 1 there already, 1 not added.")
     expect(one.page.locator("#work-wrong")).to_contain_text("bad.jpg")
     expect(one.page.locator("#collection")).to_contain_text("13 photos")
+    expect(one.page.locator("#gallery a[aria-label^='Added photo ']")).to_have_count(1)
     one.accessible()
     one.page.fill("#where", "name contains side")
     one.page.keyboard.press("Enter")

@@ -138,6 +138,28 @@ def test_an_empty_collection_says_how_to_fill_it(look: Any, hosted_on: Any, extr
     one.accessible()
 
 
+def test_several_collections_are_listed_and_lead_back(look: Any, hosted: Any, make_stub: Any, draw: Any,
+                                                       tmp_path: Path) -> None:
+    from delf.service.library import Library
+    from delf.service.options import ServiceOptions
+    from delf.service.several import create_apps
+
+    served = {}
+    for name in ("places", "shop"):
+        with Collection.create(tmp_path / f"{name}.delf", make_stub()) as collection:
+            collection.add([draw(f"{name}/a.png", len(name))])
+        served[name] = Library(tmp_path / f"{name}.delf", make_stub(), ["global"]), ServiceOptions()
+    one = look(url=hosted(create_apps(served)).url, phone=True, colours="dark").start()
+    one.fits()
+    one.accessible()
+    one.page.get_by_role("link", name="shop").click()
+    expect(one.page.locator("#gallery a")).to_have_count(1)
+    one.at_rest()
+    one.accessible("header")
+    one.page.get_by_role("link", name="shop.delf").click()
+    expect(one.page.get_by_role("heading", name="Collections")).to_be_visible()
+
+
 @pytest.mark.parametrize("phone", [False, True])
 def test_the_description_of_the_api(look: Any, odd: str, phone: bool) -> None:
     one = look(url=odd, phone=phone).start()

@@ -352,7 +352,8 @@ async function recount() {
 }
 
 function count() {
-  $("collection").replaceChildren(h("b", null, about.name), " ", h("span", null, counted(about.images, "photo")));
+  const name = about.listed ? h("a", { href: "../", title: "All collections" }, about.name) : about.name;
+  $("collection").replaceChildren(h("b", null, name), " ", h("span", null, counted(about.images, "photo")));
   $("empty").hidden = about.images > 0;
   $("full").hidden = about.images === 0;
   $("empty-still").hidden = adding.shown !== false;

@@ -4,7 +4,7 @@ import { ask, isCancelled, thumbnail, whyNot } from "./api.js";
 import { $, h, pictured } from "./dom.js";
 import { Rows, readable } from "./rows.js";
 import { condition } from "./state.js";
-import { copies, counted, names } from "./words.js";
+import { copies, counted, nameOf, names } from "./words.js";
 
 const AT_ONCE = 100; // photos that one request lists
 const KEPT = 40; // such lists in memory
@@ -241,10 +241,10 @@ export class Gallery {
       tile.replaceChildren(h("span", { class: "ghost" }));
       return;
     }
-    tile.replaceChildren(h("a", { href: this.link(image.key), "data-route": true, data: { key: image.key }, "aria-label": image.name,
+    tile.replaceChildren(h("a", { href: this.link(image.key), "data-route": true, data: { key: image.key }, "aria-label": nameOf(image),
       title: [image.image, copies(image)].filter(Boolean).join(", ") },
       pictured({ src: thumbnail(image), alt: "", decoding: "async" }, whyNot),
-      h("span", { class: "tile-words", "aria-hidden": "true" }, image.name)));
+      h("span", { class: "tile-words", "aria-hidden": "true" }, nameOf(image))));
   }
 
   // --- what is asked for

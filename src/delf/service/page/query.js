@@ -1,7 +1,7 @@
 // What is searched with: a photo of the collection, one that was given to this page, or one that is shared by a link.
 
 import { ServiceError, ask, picture, sharedPicture, whyNot } from "./api.js";
-import { bytes, copies } from "./words.js";
+import { bytes, copies, nameOf } from "./words.js";
 
 /** Why a file is not searched with, as an error; null where it may be. limits: of the service. */
 export function refusal(file, limits) {
@@ -41,7 +41,7 @@ export class Queries {
   shown({ id, shared, upload }) {
     if (id !== null) {
       const image = this.known.get(id);
-      return { url: picture(image), name: image.name, title: [image.image, copies(image)].filter(Boolean).join(", "),
+      return { url: picture(image), name: nameOf(image), title: [image.image, copies(image)].filter(Boolean).join(", "),
         size: image.size, key: `id ${id}`, why: whyNot };
     }
     if (shared !== null) {

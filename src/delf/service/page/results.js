@@ -165,7 +165,7 @@ function card(result, { answer, links, called, box, places }) {
       h("p", { class: "name", title: result.image }, name),
       folder(result) && h("p", { class: "folder", title: result.image }, folder(result)),
       also && h("p", { class: "also", title: also }, also),
-      looked && h("p", { class: "inliers", title: "Points of the two photos that match and lie alike" }, counted(result.inliers, "inlier"))),
+      looked && h("p", { class: "inliers", title: "Points that match in both photos and fit together" }, counted(result.inliers, "inlier"))),
     h("div", { class: "card-tools" },
       h("a", { class: "again", href: links.search(result), "data-route": true, "aria-label": `Search with ${name}` },
         icon("search"), h("span", null, "Search with this")),

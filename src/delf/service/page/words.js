@@ -67,7 +67,7 @@ export function addresses(image) {
  */
 export function names(images) {
   const parts = new Map(images.map((image) => [image.key, image.image.split(/[\\/]/).filter(Boolean)]));
-  const called = new Map(images.map((image) => [image.key, (archived(image).title && archived(image).label) || image.name]));
+  const called = new Map(images.map((image) => [image.key, (archived(image).title && archived(image).label) || nameOf(image)]));
   for (let depth = 2; depth < 12; depth += 1) {
     const count = new Map();
     for (const name of called.values()) count.set(name, (count.get(name) ?? 0) + 1);
@@ -76,6 +76,11 @@ export function names(images) {
     for (const [key] of equal) called.set(key, parts.get(key).slice(-depth).join("/"));
   }
   return called;
+}
+
+/** The name of a file; of a photo that was added here, whose file is named by its digest, the beginning of that. */
+export function nameOf(image) {
+  return image.name.replace(/^([0-9a-f]{8})[0-9a-f]{56}\.[a-z]+$/, "Added photo $1");
 }
 
 /** The folder that a photo lies in, by its last parts; of a page of an archive, its book. */
