@@ -5,11 +5,11 @@
     python benchmarks/archive.py landmarks/ --labels LABELS.csv [--planted] [--placed]
 
 LABELS.csv has `file,class`, and `half` if you like; a photo is known by its path or the name of its file. Precision: of
-the pairs of photos that share a group, those of one class. Recall: of the pairs of one class, those that share one; a class is
-a site, which has sides and rooms that no photo shows together. A photo in no group is a group of its own in the
-normalised mutual information. Classes whose `half` is "choose" are those that options were chosen on, the others judge
-them; where the file does not say, every other class by name is of the first half. Pairs with photos of other classes
-count as wrong.
+the pairs of photos that share a group, those of one class. Recall: of the pairs of one class, those that share one; a
+class is a site, which has sides and rooms that no photo shows together. A photo in no group is a group of its own in
+the normalised mutual information. Classes whose `half` is "choose" are those that options were chosen on, the others
+judge them; where the file does not say, every other class by name is of the first half. Pairs with photos of other
+classes count as wrong.
 
 With `--planted`, a share of the photos gets the label of another class, by chance, and what stays by `delf dataset
 clean` is judged: its precision, and the share of the rightly labelled photos that stay. A linear classifier is trained
