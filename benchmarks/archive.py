@@ -2,19 +2,23 @@
 `delf.archive`.
 
     delf dataset build PHOTOS -o landmarks/
-    python benchmarks/archive.py landmarks/ --labels LABELS.csv [--planted]
+    python benchmarks/archive.py landmarks/ --labels LABELS.csv [--planted] [--placed]
 
-LABELS.csv has `file,class`, and `half` if you like; a photo is known by the name of its file. Precision: of the pairs
-of photos that share a group, those of one class. Recall: of the pairs of one class, those that share one; a class is
-a site, which has sides and rooms that no photo shows together. A photo in no group is a group of its own in the
-normalised mutual information. Classes whose `half` is "choose" are those that options were chosen on, the others judge
-them; where the file does not say, every other class by name is of the first half. Pairs with photos of other classes
-count as wrong.
+LABELS.csv has `file,class`, and `half` if you like; a photo is known by its path or the name of its file. Precision: of
+the pairs of photos that share a group, those of one class. Recall: of the pairs of one class, those that share one; a
+class is a site, which has sides and rooms that no photo shows together. A photo in no group is a group of its own in
+the normalised mutual information. Classes whose `half` is "choose" are those that options were chosen on, the others
+judge them; where the file does not say, every other class by name is of the first half. Pairs with photos of other
+classes count as wrong.
 
 With `--planted`, a share of the photos gets the label of another class, by chance, and what stays by `delf dataset
 clean` is judged: its precision, and the share of the rightly labelled photos that stay. A linear classifier is trained
 on the global descriptors of two thirds of the photos, with all their labels and with those that stay, and the other
 third, rightly labelled, says how often it is right. Mean of three draws.
+
+With `--placed`, positions are made up, since the photos have none: each class has a place, in a town of five kilometres
+or a country of five hundred, its photos lie some fifty metres around it, and a share of them at the place of another
+class. Photos are joined anew, with positions that count in several ways. Mean of three draws.
 """
 
 from __future__ import annotations
@@ -30,12 +34,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from delf import Collection
-from delf.archive import collection_of, judge_labels, read_photos
-from delf.grouping import Pairs
+from delf.archive import PlaceOptions, Places, collection_of, judge_labels, read_photos
+from delf.archive.geography import dense_clusters
+from delf.archive.positions import with_places
+from delf.grouping import Pairs, join_pairs
 from delf.grouping.carrying import load_carried
 from delf.training.photos import LabelledPhoto
 
 SHARES, DRAWS = (0.0, 0.1, 0.3, 0.5), 3
+WIDE, SPREAD, KM = {"town": 5.0, "country": 500.0}, 0.05, 111.2  # kilometres; those of a degree
+COUNTED = ((1.0, 1.0), (3.0, 0.1), (10.0, 0.1), (3.0, 0.01), (10.0, 0.01))  # near and far of `PlaceOptions`
 
 
 def main() -> None:
@@ -44,20 +52,24 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--labels", type=Path, required=True, help="file,class")
     parser.add_argument("--planted", action="store_true")
+    parser.add_argument("--placed", action="store_true")
     arguments = parser.parse_args()
     with arguments.labels.open(newline="") as file:
         labelled = list(csv.DictReader(file))
-    labels = {Path(row["file"]).name: row["class"] for row in labelled}
-    rows = read_photos(arguments.folder)
-    known = [(labels[Path(row.file).name], row.group) for row in rows if Path(row.file).name in labels]
+    labels = {row["file"]: row["class"] for row in labelled}
+    of_photo = {row: label for row in read_photos(arguments.folder)
+                if (label := labels.get(row.file, labels.get(Path(row.file).name)))}
+    known = [(label, row.group) for row, label in of_photo.items()]
     names = sorted({label for label, _ in known})
     half = {row["class"] for row in labelled if row.get("half") == "choose"} or set(names[::2])
     print("classes  photos  groups  mixed  precision  recall  information")
     for name, chosen in (("choose", half), ("judge", set(names) - half), ("all", set(names))):
         print_groups(name, known, chosen)
+    by_key = {row.key: label for row, label in of_photo.items()}
     if arguments.planted:
-        print_planted(arguments.folder, {row.key: labels[Path(row.file).name] for row in rows
-                                         if Path(row.file).name in labels})
+        print_planted(arguments.folder, by_key)
+    if arguments.placed:
+        print_placed(arguments.folder, by_key)
 
 
 def print_groups(name: str, known: list[tuple[str, int | None]], chosen: set[str]) -> None:
@@ -89,14 +101,55 @@ def information(pairs: list[tuple[str, str]]) -> float:
     return 2 * shared / sum(entropies) if sum(entropies) else 1.0
 
 
-def print_planted(folder: Path, labels: dict[str, str]) -> None:
-    """Lines for several shares of wrong labels."""
+def pairs_of(folder: Path) -> tuple[tuple[str, ...], Pairs]:
+    """The keys of the photos of a data set, and its pairs."""
     carried = load_carried(folder / "pairs.npz")
     assert carried is not None, "the folder was built"
-    place = {key: at for at, key in enumerate(carried.keys)}
     share, area, displacement = carried.values[1:]
-    pairs = Pairs(carried.pairs[:, 0], carried.pairs[:, 1], carried.inliers, carried.probability, share, area,
-                  displacement, len(carried.keys), len(carried.keys))
+    return carried.keys, Pairs(carried.pairs[:, 0], carried.pairs[:, 1], carried.inliers, carried.probability, share,
+                               area, displacement, len(carried.keys), len(carried.keys))
+
+
+def print_placed(folder: Path, labels: dict[str, str]) -> None:
+    """Lines for positions that are made up."""
+    keys, pairs = pairs_of(folder)
+    names = sorted(set(labels.values()))
+    of_class = np.array([names.index(labels[key]) if key in labels else -1 for key in keys])
+    print("where    wrong  near  far   precision  recall")
+    for world, width in WIDE.items():
+        for wrong in SHARES[:3]:
+            drawn = [made_up(of_class, len(names), width, wrong, np.random.default_rng(draw)) for draw in range(DRAWS)]
+            for near, far in COUNTED:
+                options = PlaceOptions(near=near, far=far)
+                scores = [joined(with_places(pairs, places, options), of_class) for places in drawn]
+                precision, recall = 100 * np.mean(scores, axis=0)
+                print(f"{world:<7}  {100 * wrong:>3.0f} %  {near:>4g}  {far:<4g}  {precision:>9.1f}  {recall:>6.1f}")
+
+
+def made_up(of_class: NDArray[np.int64], classes: int, width: float, wrong: float, rng: np.random.Generator) -> Places:
+    """Positions of photos of some classes, -1 for one of none, which has no position."""
+    middles = rng.uniform(-width / 2, width / 2, (classes, 2)) / KM
+    there = np.where(rng.random(len(of_class)) < wrong, rng.integers(classes, size=len(of_class)), of_class)
+    positions = middles[there] + rng.normal(0, SPREAD / KM, (len(of_class), 2)) + 10  # a degree there is as long
+    positions[of_class < 0] = np.nan
+    clusters, known = np.full(len(of_class), -1), of_class >= 0
+    clusters[known] = dense_clusters(positions[known], PlaceOptions().radius_km, PlaceOptions().minimum)
+    return Places(positions, clusters, known)
+
+
+def joined(pairs: Pairs, of_class: NDArray[np.int64]) -> tuple[float, float]:
+    """Precision and recall of the pairs that share a group."""
+    groups = [of_class[list(group)] for group in join_pairs(pairs).groups]
+    together = sum(len(group) * (len(group) - 1) // 2 for group in groups)
+    right = sum(int(count) * (int(count) - 1) // 2 for group in groups for count in np.bincount(group[group >= 0]))
+    possible = sum(int(count) * (int(count) - 1) // 2 for count in np.bincount(of_class[of_class >= 0]))
+    return right / max(1, together), right / max(1, possible)
+
+
+def print_planted(folder: Path, labels: dict[str, str]) -> None:
+    """Lines for several shares of wrong labels."""
+    keys, pairs = pairs_of(folder)
+    place = {key: at for at, key in enumerate(keys)}
     classes, rng = sorted(set(labels.values())), np.random.default_rng(0)
     with Collection.open(collection_of(folder)) as collection:
         every = collection.global_descriptors().astype(np.float64)

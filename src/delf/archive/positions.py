@@ -34,7 +34,8 @@ class PlaceOptions(Options):
     radius_km, minimum: as for `delf.archive.geography.dense_clusters`. crowd: photos at one very point from which that
     point says nothing of what they show: it is where a program puts photos of a town, or a position that was set once.
     near, far: what the odds of a pair are multiplied by where both photos were taken in one place, and where they are
-    `far_km` apart or more. Positions are wrong now and then, so that pairs outweigh them. (Guesses, not measured.)
+    `far_km` apart or more. Positions are wrong now and then, so that pairs outweigh them. (`benchmarks/CHOICES.md`
+    has what they do with positions that were made up.)
     """
 
     radius_km: float = 0.2
