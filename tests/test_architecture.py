@@ -110,7 +110,7 @@ def test_the_table_is_understood() -> None:
         named = re.findall(r"`([^`]+)`", words)
         assert words in known or set(named) <= set(rules()), f"{places}: {words}"
     assert rules()["collection"] == {"collection", "images", "models", "index", "types", "shown", "errors", "verdicts",
-                                     "places", "codes", "files", "privacy", "pools", "pickled", "extractors",
+                                     "places", "codes", "files", "mapped", "privacy", "pools", "pickled", "extractors",
                                      "factories", "settings", "spreadsheets"}
     assert "search" in rules()["evaluate"] and "cli" not in rules()["evaluate"]
     above: set[str] = set()

@@ -139,6 +139,8 @@ class Verifier:
 
     def looked_at(self, query: Features, ordinals: Sequence[int], thorough: Set[int], glance: bool) -> list[Verified]:
         """Verify some images, each alone, in parallel. thorough, glance: as for `look_at`."""
+        if self._snapshot is not None:
+            self._snapshot.expect(ordinals)
         return side_by_side(self._pool, lambda ordinal: self.look_at(
             query, ordinal, thorough=ordinal in thorough, glance=glance), ordinals)
 

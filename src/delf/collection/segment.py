@@ -50,6 +50,7 @@ from delf.collection.packing import DETAIL, FULL, ROWS, Kinds, Packed, Packing, 
 from delf.collection.records import Identity, identity_arrays
 from delf.errors import CollectionError
 from delf.files import flush_folder
+from delf.mapped import expect
 from delf.types import Features, FloatArray, IntArray
 
 FORMAT, DETAILED, JOINED = 2, 3, 4  # without and with details, and in one file
@@ -128,16 +129,22 @@ class Segment:
         known = self.identity(position)
         return os.fsdecode(known.shown), Path(os.fsdecode(known.path))
 
+    def expect(self, position: int) -> dict[str, NDArray[Any]]:
+        """The rows of an image in each array of features; the system begins to read them."""
+        rows = slice(int(self.ranges[position]), int(self.ranges[position + 1]))
+        parts = {name: self.stored(name)[rows] for name in ROWS}
+        expect(*parts.values(), self.globals[position : position + 1])
+        return parts
+
     def features(self, position: int) -> Features:
         """The features of the image at a position of this segment.
 
         Raises:
             CollectionError: they are damaged, which not every packing tells.
         """
-        rows = slice(int(self.ranges[position]), int(self.ranges[position + 1]))
-        width, height = (int(side) for side in self.sizes[position])
+        width, height = self.sizes[position].tolist()
         try:
-            features = self.packing.unpack({name: self.stored(name)[rows] for name in ROWS}, (width, height))
+            features = self.packing.unpack(self.expect(position), (width, height))
         except ValueError as error:
             raise CollectionError(f"{self.folder} is damaged ({error}); {CURE}") from error
         return replace(features, global_descriptor=self.globals[position].astype(np.float32),
@@ -185,8 +192,7 @@ def merge_segments(folder: Path, parts: Sequence[tuple[Segment, IntArray]], *, f
 
 def _blocks(name: str, parts: Sequence[tuple[Segment, IntArray]]) -> Iterator[NDArray[Any]]:
     for segment, positions in parts:
-        array = segment.stored(name)
-        yield from (array[rows] for rows in _runs(segment.ranges, positions))
+        yield from (segment.stored(name)[rows] for rows in _runs(segment.ranges, positions))
 
 
 def _merged_details(parts: Sequence[tuple[Segment, IntArray]]) -> dict[str, Planned]:
@@ -254,19 +260,16 @@ def open_segment(folder: Path, *, fingerprint: str, dimensions: int,
             the text names it.
     """
     _refuse_links(folder)
-    if packing is not FULL and (folder / WHOLE).exists():
-        segment = _open_joined(folder, packing)
-    else:
-        arrays: dict[str, Any] = _open_files(folder, identities)
-        segment = Segment(folder=folder, **arrays)
+    joined = packing is not FULL and (folder / WHOLE).exists()
+    segment = _open_joined(folder, packing) if joined else _open_files(folder, identities)
     _check_shapes(segment, dimensions)
     _check_manifest(segment, fingerprint)
     return segment
 
 
-def _open_files(folder: Path, identities: Callable[[], Sequence[Identity]]) -> dict[str, NDArray[Any]]:
+def _open_files(folder: Path, identities: Callable[[], Sequence[Identity]]) -> Segment:
     written = _read_manifest(folder)["format"]
-    arrays = identity_arrays(identities()) if written == 1 else {}
+    arrays: dict[str, Any] = identity_arrays(identities()) if written == 1 else {}
     for name, (dtype, axes) in _arrays_of(written).items():
         path = folder / f"{name}.npy"
         try:
@@ -274,10 +277,9 @@ def _open_files(folder: Path, identities: Callable[[], Sequence[Identity]]) -> d
         except (OSError, ValueError, EOFError, SyntaxError, tokenize.TokenError) as error:
             raise CollectionError(f"{path} cannot be read ({error}); {CURE}") from error
         if array.dtype != np.dtype(dtype) or array.ndim != axes:
-            raise CollectionError(f"{path} holds {array.ndim}-D {array.dtype}, not {axes}-D {dtype}; "
-                                  f"{CURE}")
+            raise CollectionError(f"{path} holds {array.ndim}-D {array.dtype}, not {axes}-D {dtype}; {CURE}")
         arrays[name] = array
-    return arrays
+    return Segment(folder=folder, **arrays)
 
 
 def _open_joined(folder: Path, packing: Packing) -> Segment:
@@ -285,6 +287,7 @@ def _open_joined(folder: Path, packing: Packing) -> Segment:
         arrays = open_joined(folder / WHOLE, _joined_kinds(packing))
     except (OSError, ValueError) as error:
         raise CollectionError(f"{folder / WHOLE} cannot be read ({error}); {CURE}") from error
+    expect(*(arrays[name] for name in ("path_ends", "offsets", "sizes")))  # which are read now
     kept, offsets = arrays["offsets"], packing.searched(arrays["offsets"])
     opened: dict[str, Any] = {**arrays, "kept": kept, "offsets": offsets,
                               "descriptors": packing.codes(arrays["descriptors"], kept, offsets, folder)}
@@ -319,8 +322,7 @@ def _arrays(images: Sequence[Packed]) -> dict[str, NDArray[Any]]:
 
 def _runs(offsets: IntArray, positions: IntArray) -> Iterator[slice]:
     """The rows of some images, neighbouring ones together, at most 64 at a time."""
-    breaks = np.flatnonzero(np.diff(positions) != 1) + 1
-    for run in np.split(positions, breaks):
+    for run in np.split(positions, np.flatnonzero(np.diff(positions) != 1) + 1):
         for start in range(0, len(run), 64):
             part = run[start : start + 64]
             yield slice(int(offsets[part[0]]), int(offsets[part[-1] + 1]))

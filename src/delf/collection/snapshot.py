@@ -131,6 +131,12 @@ class Snapshot(MadeBy, Container):
         segment, position = self._place(ordinal)
         return self.segments[segment].features(position)
 
+    def expect(self, ordinals: Sequence[int]) -> None:
+        """Have the system begin to read the features of images that are needed soon."""
+        for ordinal in ordinals:
+            segment, position = self._place(ordinal)
+            self.segments[segment].expect(position)
+
     def worth(self, ordinal: int) -> float:
         """How many inliers of an image that is stored in full an inlier of an image stands for."""
         segment, _ = self._place(ordinal)

@@ -16,7 +16,8 @@ from delf.codes import Codes
 from delf.index.bits import as_integers
 from delf.index.exact import checked
 from delf.index.filling import Spill, spilling
-from delf.index.storage import ArrayFile, ArrayWriter, InFile, Layout, release
+from delf.index.storage import ArrayFile, ArrayWriter, InFile, Layout
+from delf.mapped import expect, release
 from delf.types import IntArray
 
 LEAST_RARITY = 2.0**-20  # idf^2 of a word that all images have: it must not hide those that share nothing else
@@ -97,6 +98,7 @@ class SignatureLists(InFile):
         self._content = content
         if len(content) != layout.nbytes:
             raise file.damaged("its size is not that of its entries")
+        expect(layout.view(content, "sizes"), layout.view(content, "counts"))
         arrays = {name: np.asarray(layout.view(content, name)) for name in layout}
         self.sizes, self.counts, self.owners = arrays["sizes"], arrays["counts"], arrays["images"]
         self.signatures, self._bytes = as_integers(arrays["signatures"]), arrays["signatures"]

@@ -12,7 +12,6 @@ import errno
 import hashlib
 import json
 import math
-import mmap
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -183,15 +182,6 @@ class Layout:
         """An array in the bytes (nbytes,) of a file, not copied."""
         place, dtype, shape = self._arrays[name]
         return content[place].view(dtype).reshape(shape)
-
-
-def release(content: NDArray[np.uint8]) -> None:
-    """Have the pages of a mapped file that were read counted as the system's, not as this process's; they can be read
-    as before, by other threads at this moment as well.
-    """
-    mapped = getattr(content, "_mmap", None)  # an empty file is not mapped
-    if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
-        mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def is_of_another(path: Path, kind: str, quantiser: str) -> bool:
