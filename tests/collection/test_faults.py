@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from full_disk import files_of_at_most
 
 from delf.checking import check_collection
 from delf.collection import Collection
@@ -27,23 +28,10 @@ from delf.retrieval.asmk import AsmkRetrieval, AsmkRetriever
 from delf.retrieval.hqe import HqeRetrieval, HqeRetriever
 from delf.retrieval.words import WordOptions, find_codebook
 
-resource: Any = pytest.importorskip("resource")  # not on Windows
-
 Draw = Callable[..., Path]
 ACTORS = Path(__file__).with_name("actors.py")
 COARSE = IndexOptions("ivfpq", ivfpq=IvfPqOptions(words=2, bits=4, iterations=2))
 FEW = WordOptions(learn=CodebookOptions(words=4, iterations=2))
-
-
-@contextmanager
-def files_of_at_most(size: int) -> Iterator[None]:
-    """The system lets no file grow beyond so many bytes: every write fails there, SQLite's among them."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.fixture
