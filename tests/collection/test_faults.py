@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import zipfile
@@ -18,6 +19,7 @@ from full_disk import files_of_at_most
 
 from delf.checking import check_collection
 from delf.collection import Collection
+from delf.collection import catalogue as catalogue_module
 from delf.collection.catalogue import Catalogue
 from delf.errors import CollectionError
 from delf.index import CodebookOptions, IvfPqOptions
@@ -77,6 +79,25 @@ def test_a_collection_that_cannot_be_made_leaves_nothing_in_the_way(stub: Any, p
         Collection.create(folder, stub)
     with Collection.open_or_create(folder, stub) as collection:
         assert collection.add(photos_of("photos", 1)).added == 1
+
+
+def test_a_new_catalogue_is_whole_without_its_log(stub: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Closing moves the log into the file, and says nothing where it cannot, as on a full disk."""
+    others, store = [], catalogue_module.store_about
+
+    def watched(connection: sqlite3.Connection, about: Any) -> None:
+        store(connection, about)
+        [(_, _, path)] = connection.execute("PRAGMA database_list").fetchall()
+        others.append(sqlite3.connect(path))  # nothing is moved while another one has the log open
+        others[-1].execute("SELECT * FROM sqlite_master").fetchall()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(catalogue_module, "store_about", watched)
+        Collection.create(tmp_path / "c.delf", stub).close()
+    others[0].close()
+    with Collection.open(tmp_path / "c.delf", stub) as opened:
+        assert len(opened) == 0
+        assert opened.catalogue._connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
 def test_files_are_flushed_before_they_are_published(stub: Any, photos_of: Any, tmp_path: Path, disk: Any,

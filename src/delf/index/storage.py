@@ -8,6 +8,7 @@ takes absurd amounts of memory when fed hostile bytes.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
@@ -50,9 +51,14 @@ class ArrayWriter:
         self._stream.write(np.ascontiguousarray(array).data)
 
     def reserve(self, nbytes: int) -> NDArray[np.uint8]:
-        """Append that many bytes, all zero, and map them into memory to be filled in any order."""
+        """Append that many bytes, all zero, and map them into memory to be filled in any order.
+
+        Raises:
+            OSError: the disk has no room for them. Found out later, when they are filled, that would end the process.
+        """
         start = self._stream.tell()
         self._stream.truncate(start + nbytes)
+        _allocate(self._stream.fileno(), start, nbytes)
         self._stream.seek(start + nbytes)
         return _mapped(self._temporary, start, nbytes, "r+")
 
@@ -73,6 +79,16 @@ class ArrayWriter:
         header = json.dumps({**self._header, "bytes": length, "sha256": digest}, sort_keys=True)
         stream.seek(0)
         stream.write((MAGIC + header.encode()).ljust(PAGE))
+
+
+def _allocate(descriptor: int, start: int, nbytes: int) -> None:
+    """Have the room for some bytes of a file on the disk, where the system can tell."""
+    if nbytes and hasattr(os, "posix_fallocate"):
+        try:
+            os.posix_fallocate(descriptor, start, nbytes)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):  # of file systems without it
+                raise
 
 
 @dataclass(frozen=True)
