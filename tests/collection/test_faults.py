@@ -81,6 +81,22 @@ def test_a_collection_that_cannot_be_made_leaves_nothing_in_the_way(stub: Any, p
         assert collection.add(photos_of("photos", 1)).added == 1
 
 
+@pytest.mark.parametrize("kind", ["ivfpq", "lopq"])
+def test_an_index_that_has_no_room_is_told(kind: str, stub: Any, photos_of: Any, tmp_path: Path) -> None:
+    with Collection.create(tmp_path / "places.delf", stub) as collection:
+        collection.add(photos_of("photos", 3))
+        with files_of_at_most(10), pytest.raises(CollectionError, match=r"places\.delf"):
+            build_index(collection, IndexOptions(kind=kind, ivfpq=COARSE.ivfpq))
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(CollectionError, match="is searched as before"):
+            patch.setattr("delf.files.publish", _no_room)
+            build_index(collection, IndexOptions(kind=kind, ivfpq=COARSE.ivfpq))
+        assert build_index(collection, IndexOptions(kind=kind, ivfpq=COARSE.ivfpq)) == kind
+
+
+def _no_room(*_: Path) -> None:
+    raise OSError(28, "No space left on device")
+
+
 def test_a_new_catalogue_is_whole_without_its_log(stub: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Closing moves the log into the file, and says nothing where it cannot, as on a full disk."""
     others, store = [], catalogue_module.store_about
