@@ -17,6 +17,7 @@ from delf.collection import Collection, Stored
 from delf.collection.catalogue import Catalogue
 from delf.collection.segment import Segment
 from delf.errors import CollectionError, OptionError
+from delf.images import display_path
 from delf.index import ExactIndex, Index, IvfPqOptions, IvfPqQuantiser, Joined, LopqOptions, LopqQuantiser
 from delf.index.ivfpq import teachable_words
 from delf.index.lopq import lopq_words
@@ -80,9 +81,17 @@ def build_index(collection: Collection, options: IndexOptions | None = None, *, 
     Args:
         options: by default those of the last time, and `IndexOptions()` at first.
         kind: replaces the kind of the last time, if no options are given.
+
+    Raises:
+        CollectionError: the disk cannot be written, or another process is writing; what was searched by stays.
     """
-    with collection.writing() as catalogue:
-        return _build(collection, catalogue, options or _options_with(collection, kind), progress)
+    try:
+        with collection.writing() as catalogue:
+            return _build(collection, catalogue, options or _options_with(collection, kind), progress)
+    except OSError as error:
+        raise CollectionError(f"the index of {display_path(collection.folder)} cannot be written "
+                              f"({error.strerror or error}); it is searched as before, and the same command goes on "
+                              "when the disk is whole and not full") from error
 
 
 def _options_with(collection: Collection, kind: str | None) -> IndexOptions:

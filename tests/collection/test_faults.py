@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import zipfile
@@ -16,9 +17,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from full_disk import files_of_at_most
 
 from delf.checking import check_collection
 from delf.collection import Collection
+from delf.collection import catalogue as catalogue_module
 from delf.collection.catalogue import Catalogue
 from delf.errors import CollectionError
 from delf.index import CodebookOptions, IvfPqOptions
@@ -29,23 +32,10 @@ from delf.retrieval.asmk import AsmkRetrieval, AsmkRetriever
 from delf.retrieval.hqe import HqeRetrieval, HqeRetriever
 from delf.retrieval.words import WordOptions, find_codebook
 
-resource: Any = pytest.importorskip("resource")  # not on Windows
-
 Draw = Callable[..., Path]
 ACTORS = Path(__file__).with_name("actors.py")
 COARSE = IndexOptions("ivfpq", ivfpq=IvfPqOptions(words=2, bits=4, iterations=2))
 FEW = WordOptions(learn=CodebookOptions(words=4, iterations=2))
-
-
-@contextmanager
-def files_of_at_most(size: int) -> Iterator[None]:
-    """The system lets no file grow beyond so many bytes: every write fails there, SQLite's among them."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.fixture
@@ -120,6 +110,41 @@ def test_a_collection_that_cannot_be_made_leaves_nothing_in_the_way(stub: Any, p
         Collection.create(folder, stub)
     with Collection.open_or_create(folder, stub) as collection:
         assert collection.add(photos_of("photos", 1)).added == 1
+
+
+@pytest.mark.parametrize("kind", ["ivfpq", "lopq"])
+def test_an_index_that_has_no_room_is_told(kind: str, stub: Any, photos_of: Any, tmp_path: Path) -> None:
+    with Collection.create(tmp_path / "places.delf", stub) as collection:
+        collection.add(photos_of("photos", 3))
+        with files_of_at_most(10), pytest.raises(CollectionError, match=r"places\.delf"):
+            build_index(collection, IndexOptions(kind=kind, ivfpq=COARSE.ivfpq))
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(CollectionError, match="is searched as before"):
+            patch.setattr("delf.files.publish", _no_room)
+            build_index(collection, IndexOptions(kind=kind, ivfpq=COARSE.ivfpq))
+        assert build_index(collection, IndexOptions(kind=kind, ivfpq=COARSE.ivfpq)) == kind
+
+
+def _no_room(*_: Path) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def test_a_new_catalogue_is_whole_without_its_log(stub: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Closing moves the log into the file, and says nothing where it cannot, as on a full disk."""
+    others, store = [], catalogue_module.store_about
+
+    def watched(connection: sqlite3.Connection, about: Any) -> None:
+        store(connection, about)
+        [(_, _, path)] = connection.execute("PRAGMA database_list").fetchall()
+        others.append(sqlite3.connect(path))  # nothing is moved while another one has the log open
+        others[-1].execute("SELECT * FROM sqlite_master").fetchall()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(catalogue_module, "store_about", watched)
+        Collection.create(tmp_path / "c.delf", stub).close()
+    others[0].close()
+    with Collection.open(tmp_path / "c.delf", stub) as opened:
+        assert len(opened) == 0
+        assert opened.catalogue._connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
 def test_files_are_flushed_before_they_are_published(stub: Any, photos_of: Any, tmp_path: Path, disk: Any,

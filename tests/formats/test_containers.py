@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from full_disk import files_of_at_most
 
 from delf.errors import DelfError
 from delf.formats import CONTAINERS, Container, container, open_images, write_images
@@ -227,3 +228,14 @@ def test_parts_that_the_file_holds_already_go(tmp_path: Path, monkeypatch: pytes
         assert gathering.has(name)
         gathering.finish()
     assert [one.name for one in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("size", [100, 3000, 8000, 20_000])
+def test_a_full_disk_is_a_sentence_and_the_old_file_stays(path: Path, size: int) -> None:
+    """Of libraries that write by themselves, some raise errors of their own then, and HDF5 would end the process."""
+    write_images(path, [("z", make_features(3, seed=1))], "of old")
+    before = path.read_bytes()
+    with files_of_at_most(size), pytest.raises(DelfError, match="could not be written"):
+        write_images(path, ((f"{number}.jpg", make_features(200, seed=number)) for number in range(9)), "new")
+    assert path.read_bytes() == before
+    assert [one.name for one in path.parent.iterdir()] == [path.name]

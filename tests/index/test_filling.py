@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +30,7 @@ from delf.index import (
     packing,
 )
 from delf.index.filling import spilling
-from delf.index.storage import PAGE, ArrayFile
+from delf.index.storage import PAGE, ArrayFile, ArrayWriter
 
 DIMENSIONS, WORDS = 16, 5
 Entry = tuple[int, int, bytes]  # word, image or row, signature or code
@@ -211,3 +213,25 @@ def test_whatever_a_file_holds_it_is_searched_or_refused(tmp_path_factory: pytes
         path.write_bytes(bytes(content))
         with pytest.raises(CollectionError, match=r"a\.lists"):
             kind.open(path).verify()
+
+
+def test_what_is_filled_by_way_of_memory_has_its_room_on_the_disk(tmp_path: Path) -> None:
+    """On a disk that is full by then, the system would end the process instead of raising an error."""
+    with ArrayWriter(tmp_path / "a.lists", "test", {}) as writer:
+        writer.write(np.zeros(100, np.uint8))
+        reserved = writer.reserve(1_000_000)
+        [temporary] = tmp_path.iterdir()
+        assert temporary.stat().st_blocks * 512 >= 1_000_000
+        reserved[:] = 7
+        writer.reserve(0)
+    assert (ArrayFile.open(tmp_path / "a.lists", "test").bytes()[100:] == 7).all()
+
+
+def test_a_disk_without_room_for_it_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
+    with pytest.raises(OSError, match="No space left"), ArrayWriter(tmp_path / "a.lists", "test", {}) as writer:
+        writer.reserve(1_000_000)
+    assert list(tmp_path.iterdir()) == []

@@ -10,13 +10,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from full_disk import files_of_at_most
 
 from delf.errors import DelfError, MissingDependencyError, ModelError
 from delf.features.pooling import pool_rmac
+from delf.files import replacing
 from delf.models import METADATA_KEY, PCA_KEYS, Whitening
 from delf.models.digest import KEY
-from delf.network.export import export_onnx
+from delf.network.export import export_onnx, export_trunk
+from delf.network.exports import export_torchscript
 from delf.network.model import DelfModel
+from delf.network.saving import save_torch
 from delf.runtimes import open_runtime
 
 onnx = pytest.importorskip("onnx")
@@ -102,3 +106,22 @@ def test_a_failed_export_keeps_the_old_file(small: Any, tmp_path: Path, monkeypa
 def test_a_place_that_cannot_be_written(small: Any, tmp_path: Path) -> None:
     with pytest.raises(DelfError, match="choose a folder that exists"):
         export_onnx(small, tmp_path / "missing" / "m.onnx")
+
+
+WRITERS = {"model.safetensors": lambda model, path: model.save_pretrained(path), "trunk.pth": export_trunk,
+           "trunk.safetensors": export_trunk, "model.onnx": export_onnx, "model.pt": export_torchscript,
+           "checkpoint": lambda model, path: _save_checkpoint(model, path)}
+
+
+def _save_checkpoint(model: DelfModel, path: Path) -> None:
+    with replacing(path) as temporary:
+        save_torch(model.state_dict(), temporary)
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_full_disk_is_a_sentence_and_the_old_file_stays(name: str, small: Any, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"old")
+    with files_of_at_most(5000), pytest.raises(DelfError, match="free some space on the disk"):
+        WRITERS[name](small, tmp_path / name)
+    assert (tmp_path / name).read_bytes() == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == [name]

@@ -5,6 +5,7 @@ Both know files by their names below the store, with slashes, and write each who
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -211,7 +212,8 @@ class LocalLocation:
         try:
             yield
         except OSError as error:
-            what = self.folder if error.filename is None else error.filename
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) and error.filename2  # where it was copied
+            what = full or (self.folder if error.filename is None else error.filename)
             gone = isinstance(error, (FileNotFoundError, IsADirectoryError, NotADirectoryError))
             raise CollectionError(f"the store {display_path(self.folder)} cannot be used: {display_path(what)} "
                                   f"({error.strerror or error}); {'put it back from a copy' if gone else _CHECK}"

@@ -54,12 +54,13 @@ class Catalogue(Describing):
         # A collection either has a whole catalogue or none. SQLite takes its own locks, also on the new file.
         with cls._failures(folder), replacing(folder / NAME, locked=False, error=CollectionError) as temporary:
             connection = connect(temporary)
-            # A write-ahead log lets readers keep the state that they opened while another process writes.
-            connection.executescript(f"PRAGMA journal_mode = WAL; PRAGMA application_id = {APPLICATION_ID}; "
-                                     f"PRAGMA user_version = {FORMAT};")
-            connection.executescript(SCHEMA + REMOVED + DESCRIBED)
+            connection.executescript(f"BEGIN; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {FORMAT};"
+                                     f"{SCHEMA}{REMOVED}{DESCRIBED} COMMIT;")
             with connection:
                 store_about(connection, about)
+            # A write-ahead log lets readers keep the state that they opened while another process writes. It comes
+            # last: what is in one is lost where closing cannot move it into the file, as on a full disk.
+            connection.execute("PRAGMA journal_mode = WAL")
             connection.close()
         flush_folder(folder.parent)
         return cls.open(folder)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import io
 import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -113,8 +114,32 @@ def created(path: Path) -> Iterator[Any]:
         MissingDependencyError: h5py is not installed.
     """
     h5py = _h5py()
-    with replacing(path, locked=False) as temporary, _told(path), h5py.File(temporary, "w") as file:
-        yield file
+    with replacing(path) as temporary:
+        raw = _Raw(temporary, "r+")
+        try:
+            with _told(path), io.BufferedRandom(raw) as stream, h5py.File(stream, "w") as file:
+                yield file
+        except Exception:
+            if raw.failure is not None:
+                raise raw.failure from None
+            raise
+
+
+class _Raw(io.FileIO):
+    """A file that HDF5 writes to by way of Python: where the disk is full, it would otherwise end the process.
+
+    failure: why the file could not be written, which h5py says in many ways.
+    """
+
+    failure: OSError | None = None
+
+    def write(self, data: Any, /) -> int:
+        """As `io.FileIO` does."""
+        try:
+            return super().write(data) or 0
+        except OSError as error:
+            self.failure = error
+            raise
 
 
 @contextlib.contextmanager

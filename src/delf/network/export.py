@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from delf.errors import ModelError
@@ -17,6 +17,7 @@ from delf.models.digest import seal
 from delf.network.graph import GraphTrunk
 from delf.network.model import DelfModel
 from delf.network.own import OwnTrunk
+from delf.network.saving import save_torch
 from delf.network.tracing import halve_weights, joined, onnx_of, opset_of, traced
 from delf.privacy import quiet_onnxruntime
 
@@ -132,9 +133,9 @@ def export_trunk(model: DelfModel, path: Path) -> int:
     state = {key: tensor.detach().clone().contiguous() for key, tensor in model.trunk.state_dict().items()}
     with replacing(path) as temporary:
         if path.suffix == ".safetensors":
-            save_file(state, temporary)
+            temporary.write_bytes(save(state))
         else:
-            torch.save(state, temporary)
+            save_torch(state, temporary)
         temporary.chmod(0o644)
     return len(state)
 
@@ -152,7 +153,7 @@ def write_config(path: Path, config: ModelConfig) -> None:
             seal(temporary)
     else:
         with replacing(path) as temporary:
-            save_file(load_file(path), temporary, metadata={METADATA_KEY: config.to_json()})
+            temporary.write_bytes(save(load_file(path), metadata={METADATA_KEY: config.to_json()}))
             temporary.chmod(0o644)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from delf.errors import ModelError
@@ -151,8 +151,8 @@ class DelfModel(nn.Module):
         tensors |= {key: torch.from_numpy(array) for key, array in arrays}
         config = dataclasses.replace(self.config, name=path.stem, fingerprint=_fingerprint(tensors))
         with replacing(path) as temporary:
-            save_file({key: tensor.contiguous().clone() for key, tensor in tensors.items()}, temporary,
-                      metadata={METADATA_KEY: config.to_json()})
+            temporary.write_bytes(save({key: tensor.contiguous().clone() for key, tensor in tensors.items()},
+                                       metadata={METADATA_KEY: config.to_json()}))
             temporary.chmod(0o644)
 
 

@@ -120,7 +120,7 @@ def _require_pair(config: ModelConfig, safetensors: Path, *, eight_bit: bool) ->
         beside = ModelConfig.from_json(safetensors_metadata(safetensors).get(METADATA_KEY, ""), safetensors)
     except ModelError:  # it is not what is computed, and may be no model of delf
         return
-    if beside.fingerprint not in ("", config.fingerprint):
+    if beside.fingerprint != config.fingerprint and beside.fingerprint and config.fingerprint:
         onnx = safetensors.with_suffix(".onnx")
         opened, cure = (safetensors.with_name(f"{safetensors.stem}{EIGHT_BIT}"), f"delf export {onnx} --int8 PHOTOS"
                         ) if eight_bit else (onnx, f"delf export {safetensors}")

@@ -23,6 +23,7 @@ from torch import Tensor, distributed, nn
 
 from delf.errors import DelfError, OptionError
 from delf.files import replacing
+from delf.network.saving import save_torch
 from delf.settings import Options
 from delf.training.logs import MetricLog
 
@@ -302,7 +303,7 @@ class _Loop(Generic[Batch]):
         if self.log:
             self.log.flush()  # a checkpoint says that the log reaches as far
         with replacing(self.checkpoint) as temporary:
-            torch.save(state, temporary)
+            save_torch(state, temporary)
 
     def resume(self) -> None:
         """Go on from the checkpoint if there is one."""
