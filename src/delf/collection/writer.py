@@ -37,5 +37,5 @@ class Writer:
 
 
 def _who() -> object:
-    """This thread: a fork has its number, and not its lock."""
+    """The thread that runs: a fork has its number, and not its lock."""
     return os.getpid(), threading.get_ident()
