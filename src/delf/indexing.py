@@ -17,7 +17,6 @@ from delf.collection import Collection, Stored
 from delf.collection.catalogue import Catalogue
 from delf.collection.segment import Segment
 from delf.errors import CollectionError, OptionError
-from delf.images import display_path
 from delf.index import ExactIndex, Index, IvfPqOptions, IvfPqQuantiser, Joined, LopqOptions, LopqQuantiser
 from delf.index.ivfpq import teachable_words
 from delf.index.lopq import lopq_words
@@ -89,7 +88,7 @@ def build_index(collection: Collection, options: IndexOptions | None = None, *, 
         with collection.writing() as catalogue:
             return _build(collection, catalogue, options or _options_with(collection, kind), progress)
     except OSError as error:
-        raise CollectionError(f"the index of {display_path(collection.folder)} cannot be written "
+        raise CollectionError(f"the index of {collection.folder} cannot be written "
                               f"({error.strerror or error}); it is searched as before, and the same command goes on "
                               "when the disk is whole and not full") from error
 

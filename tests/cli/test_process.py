@@ -12,11 +12,13 @@ import time
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 from PIL import Image
 
+from delf.cli import main
 from delf.cli.console import stdout_for_results
 from delf.collection import AddReport, Collection
 from delf.demo.samples import read_sample
@@ -318,3 +320,21 @@ def test_what_others_print_gets_to_no_results(capsys: pytest.CaptureFixture[str]
     sys.stdout.write("and more\n")
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("found\nand more\n", "(raylet) a node died\n")
+
+
+@pytest.mark.parametrize("when", ["while it is imported", "before a command has begun"])
+def test_ctrl_c_before_anything_has_begun(when: str, monkeypatch: pytest.MonkeyPatch,
+                                          capsys: pytest.CaptureFixture[str]) -> None:
+    class Interrupted(ModuleType):
+        def __getattr__(self, name: str) -> Any:
+            raise KeyboardInterrupt
+
+    if when == "while it is imported":
+        monkeypatch.setitem(sys.modules, "delf.cli.app", Interrupted("delf.cli.app"))
+    else:
+        monkeypatch.setattr("delf.cli.app.app", interrupt)
+        monkeypatch.setattr(sys, "argv", ["delf", "info", "c.delf"])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 130
+    assert capsys.readouterr().err == "delf: interrupted\n"

@@ -20,7 +20,7 @@ from delf.models.digest import KEY
 from delf.network.export import export_onnx, export_trunk
 from delf.network.exports import export_torchscript
 from delf.network.model import DelfModel
-from delf.network.saving import save_torch
+from delf.network.saving import saved
 from delf.runtimes import open_runtime
 
 onnx = pytest.importorskip("onnx")
@@ -115,7 +115,7 @@ WRITERS = {"model.safetensors": lambda model, path: model.save_pretrained(path),
 
 def _save_checkpoint(model: DelfModel, path: Path) -> None:
     with replacing(path) as temporary:
-        save_torch(model.state_dict(), temporary)
+        temporary.write_bytes(saved(model.state_dict()))
 
 
 @pytest.mark.parametrize("name", WRITERS)

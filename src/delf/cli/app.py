@@ -124,6 +124,8 @@ def _run() -> int:
         app()
     except SystemExit as end:  # how the parser ends, well or not
         return _failed("interrupted", 130) if end.code == 130 else int(end.code or 0)
+    except KeyboardInterrupt:  # before the command has begun
+        return _failed("interrupted", 130)
     except OptionError as error:
         return _failed(str(error), 2)
     except DelfError as error:

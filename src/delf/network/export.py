@@ -17,7 +17,7 @@ from delf.models.digest import seal
 from delf.network.graph import GraphTrunk
 from delf.network.model import DelfModel
 from delf.network.own import OwnTrunk
-from delf.network.saving import save_torch
+from delf.network.saving import saved
 from delf.network.tracing import halve_weights, joined, onnx_of, opset_of, traced
 from delf.privacy import quiet_onnxruntime
 
@@ -135,7 +135,7 @@ def export_trunk(model: DelfModel, path: Path) -> int:
         if path.suffix == ".safetensors":
             temporary.write_bytes(save(state))
         else:
-            save_torch(state, temporary)
+            temporary.write_bytes(saved(state))
         temporary.chmod(0o644)
     return len(state)
 

@@ -20,7 +20,7 @@ from delf.files import replacing, write_atomically
 from delf.models import METADATA_KEY
 from delf.network.export import export_onnx, exportable
 from delf.network.model import DelfModel
-from delf.network.saving import save_script
+from delf.network.saving import saved_script
 
 
 def metadata_of(model: DelfModel) -> Mapping[str, str]:
@@ -47,7 +47,7 @@ def export_torchscript(model: DelfModel, path: Path) -> None:
         example = torch.zeros(1, 3, 224, 192)
         scripted = torch.jit.trace(network, example, check_trace=False)  # type: ignore[no-untyped-call]
         with replacing(path) as temporary:
-            save_script(scripted, temporary, dict(metadata_of(model)))
+            temporary.write_bytes(saved_script(scripted, dict(metadata_of(model))))
 
 
 def export_openvino(model: DelfModel, path: Path) -> None:

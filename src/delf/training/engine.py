@@ -23,7 +23,7 @@ from torch import Tensor, distributed, nn
 
 from delf.errors import DelfError, OptionError
 from delf.files import replacing
-from delf.network.saving import save_torch
+from delf.network.saving import saved
 from delf.settings import Options
 from delf.training.logs import MetricLog
 
@@ -303,7 +303,7 @@ class _Loop(Generic[Batch]):
         if self.log:
             self.log.flush()  # a checkpoint says that the log reaches as far
         with replacing(self.checkpoint) as temporary:
-            save_torch(state, temporary)
+            temporary.write_bytes(saved(state))
 
     def resume(self) -> None:
         """Go on from the checkpoint if there is one."""
