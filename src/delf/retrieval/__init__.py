@@ -19,7 +19,7 @@ from delf.retrieval.hqe import HqeRetrieval, HqeRetriever
 from delf.retrieval.votes import VoteOptions, VoteRetriever
 
 __all__ = ["RETRIEVERS", "AsmkRetrieval", "FusedRetrieval", "GlobalRetrieval", "HqeRetrieval", "Mask", "Retriever",
-           "VoteOptions", "open_retriever"]
+           "VoteOptions", "open_retriever", "reads_index"]
 
 RETRIEVERS: dict[type, Callable[[Stored, Any, Callable[[int, int], None]], Retriever]] = {
     VoteOptions: VoteRetriever, AsmkRetrieval: AsmkRetriever, GlobalRetrieval: GlobalRetriever,
@@ -40,3 +40,8 @@ def open_retriever(collection: Stored, options: Any, *, model_file: Path | None 
     if model_file is not None and getattr(options, "model", model_file) is None:
         options = replace(options, model=model_file)
     return RETRIEVERS[type(options)](collection, options, progress)
+
+
+def reads_index(options: Any) -> bool:
+    """Whether the retriever of some options reads the built index of a collection (`delf.indexing`)."""
+    return isinstance(options, VoteOptions) or isinstance(getattr(options, "local", None), VoteOptions)
