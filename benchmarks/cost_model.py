@@ -91,9 +91,10 @@ def draw(table: Table, path: Path) -> None:
     figure = Figure(figsize=(8, 5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    for name in DRAWN:
+    for number, name in enumerate(DRAWN):
         counts = sorted(table[name])
-        axes.plot(counts, [table[name][count] for count in counts], marker="o", label=name.partition(" ")[2])
+        axes.plot(counts, [table[name][count] for count in counts], marker="o", label=name.partition(" ")[2],
+                  linestyle="-" if number < 10 else "--")  # there are ten colours
     axes.set(xscale="log", yscale="log", xlabel="images", ylabel="seconds of a processor")
     axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     axes.grid(alpha=0.3)

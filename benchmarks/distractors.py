@@ -40,7 +40,7 @@ from delf.features import Delf
 from delf.looks import TurningOptions
 from delf.methods import METHODS
 from delf.query import Query
-from delf.ranking import SMALLEST, WORDS, probability
+from delf.ranking import LARGEST, SMALLEST, WORDS, probability
 from delf.search import SearchEngine
 from delf.types import Results, SearchResult
 
@@ -253,7 +253,7 @@ def told(one: dict[str, Any], images: int, weights: Mapping[str, float]) -> floa
         return 0.0
     if WORDS not in found or not one["inliers"]:
         return float(one["probability"])
-    return probability({**found, "images": float(np.log10(max(images, SMALLEST)))}, weights)
+    return probability({**found, "images": float(np.log10(min(max(images, SMALLEST), LARGEST)))}, weights)
 
 
 def reliability(images: int, rows: Sequence[dict[str, Any]], weights: Mapping[str, float]) -> str:

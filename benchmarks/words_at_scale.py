@@ -127,6 +127,9 @@ class MadeSegment:
         """Those of the photo that an image is made of."""
         return self.photos.features(int(self.sources[position]))
 
+    def expect(self, position: int) -> None:
+        """Nothing: photos are in memory soon."""
+
     def key(self, position: int) -> bytes:
         """As `features`."""
         return bytes.fromhex(self.photos.key_of(int(self.sources[position])))

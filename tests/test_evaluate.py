@@ -250,6 +250,16 @@ def test_an_index_that_learns_from_the_images_is_told(benchmark: Path, stub: Any
     assert evaluate_folder(benchmark, stub, method="delf", index=options).learnt == "ivfpq"
 
 
+@pytest.mark.parametrize(("method", "built"), [("delf-asmk", False), ("delf-votes", True), ("delf+global+qe", True)])
+def test_an_index_is_built_where_a_method_reads_it(benchmark: Path, stub: Any, monkeypatch: pytest.MonkeyPatch,
+                                                   method: str, built: bool) -> None:
+    """Of a million images that takes hours, and more room than the lists that `delf-asmk` reads."""
+    asked: list[Any] = []
+    monkeypatch.setattr("delf.evaluate.build_index", lambda *arguments: asked.append(arguments) or "exact")
+    evaluate_folder(benchmark, stub, method=method, limit=1)
+    assert bool(asked) == built
+
+
 def test_distractors_are_searched_and_wrong(benchmark: Path, stub: Any, tmp_path: Path) -> None:
     more = tmp_path / "more" / "jpg"
     more.mkdir(parents=True)

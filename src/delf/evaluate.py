@@ -23,6 +23,7 @@ from delf.indexing import IndexOptions, build_index
 from delf.methods import DEFAULT_METHOD, SearchOptions, method_options
 from delf.query import Query
 from delf.ranking import Candidates
+from delf.retrieval import reads_index
 from delf.search import SearchEngine
 from delf.settings import Settings
 from delf.types import IntArray, SearchResult, require_top
@@ -117,7 +118,8 @@ def evaluate_methods(folder: str | Path, extractor: Own, methods: Sequence[str],
     asking = whole if query_extractor is None else as_extractor(query_extractor)
     options = {method: method_options(method, settings) for method in methods}
     _forget_peak()
-    with indexed(benchmark, whole, collection=collection, index=index, progress=extracting) as database:
+    votes = index is not None or any(reads_index(one.retrieval) for one in options.values())
+    with indexed(benchmark, whole, collection=collection, index=index, votes=votes, progress=extracting) as database:
         engines, opened = _opened(database.collection, asking, options)
         answers = _search_all(engines, benchmark, searching)
         facts = {engine.method: (database.bytes_for(engine), database.learnt_for(engine)) for engine in engines}
@@ -263,8 +265,8 @@ class Database:
 
 @contextmanager
 def indexed(benchmark: Benchmark, extractor: Own, *, collection: str | Path | None = None,
-            index: IndexOptions | None = None, progress: Progress = ignored) -> Iterator[Database]:
-    """The images of a benchmark in a collection with its index, which is kept in a folder if one is given."""
+            index: IndexOptions | None = None, votes: bool = True, progress: Progress = ignored) -> Iterator[Database]:
+    """The images of a benchmark in a collection, kept in a folder if one is given. votes: whether it needs an index."""
     with nullcontext(str(collection)) if collection else tempfile.TemporaryDirectory() as place:
         target = Path(place) if collection else Path(place) / "benchmark.delf"
         with Collection.open_or_create(target, extractor) as opened:
@@ -274,7 +276,7 @@ def indexed(benchmark: Benchmark, extractor: Own, *, collection: str | Path | No
                 raise KeyboardInterrupt
             seconds = time.perf_counter() - start
             start = time.perf_counter()
-            kind = build_index(opened, index)
+            kind = build_index(opened, index) if votes else "exact"
             found = (opened.ordinal_of(path) for path in benchmark.files)
             ordinals = np.array([-1 if ordinal is None else ordinal for ordinal in found], np.int64)
             yield Database(opened, ordinals, kind, seconds, report.added, report.skipped,

@@ -19,7 +19,7 @@ from delf.retrieval.hqe import HqeRetrieval, HqeRetriever
 from delf.retrieval.votes import VoteOptions, VoteRetriever
 
 __all__ = ["RETRIEVERS", "AsmkRetrieval", "FusedRetrieval", "GlobalRetrieval", "HqeRetrieval", "Mask", "Retriever",
-           "VoteOptions", "open_retriever", "reads_global"]
+           "VoteOptions", "open_retriever", "reads_global", "reads_index"]
 
 RETRIEVERS: dict[type, Callable[[Stored, Any, Callable[[int, int], None]], Retriever]] = {
     VoteOptions: VoteRetriever, AsmkRetrieval: AsmkRetriever, GlobalRetrieval: GlobalRetriever,
@@ -45,3 +45,8 @@ def open_retriever(collection: Stored, options: Any, *, model_file: Path | None 
 def reads_global(options: Any) -> bool:
     """Whether a retriever compares global descriptors, which no two models have in common."""
     return isinstance(options, GlobalRetrieval | FusedRetrieval)
+
+
+def reads_index(options: Any) -> bool:
+    """Whether the retriever of some options reads the built index of a collection (`delf.indexing`)."""
+    return isinstance(options, VoteOptions) or isinstance(getattr(options, "local", None), VoteOptions)
