@@ -60,7 +60,8 @@ def lists(folder: Path) -> list[Path]:
 
 @pytest.mark.parametrize("options", [HOW, DETECT_TO_RETRIEVE, RADENOVIC_2018], ids=["how", "d2r", "radenovic"])
 def test_photos_are_found(collection: Collection, query_features: dict[str, Features], queries: dict[str, Any],
-                          options: Any, tmp_path: Path) -> None:
+                          options: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("delf.models.PACKAGED", tmp_path / "nothing")  # so that words are learnt from the collection
     shutil.copytree(collection.folder, tmp_path / "copy.delf")
     learn = CodebookOptions(words=256, iterations=5)
     with Collection.open(tmp_path / "copy.delf") as opened:
