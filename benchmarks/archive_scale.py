@@ -11,8 +11,8 @@ as in a large one. The archive grows from count to count, and new photos join wh
 classes join that were kept back.
 
 Seconds are those of all threads of a process. Each step is a process of its own; what was measured is
-kept in RUNS/scale.json, and whatever ends the work, the same command goes on. The cost of a new photo among n is
-a + b n, fitted to all counts but the largest, and compared with that.
+kept in RUNS/scale.json, and whatever ends the work, the same command goes on. What a photo costs is modelled as so much
+for each pair that is looked at, by all counts but the largest, and compared with that.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from archive import print_groups
 from growth import _memory
 from holdout import number
@@ -251,25 +250,26 @@ def print_cost(every: dict[str, Figures], counts: list[int]) -> None:
                "of one", "of all", "likely", "s to join", "MiB", "groups", "bridges", "in old groups", "in new groups",
                "changed")
     print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
-    before, confirmed, looked, costs = 0, 0.0, 0.0, []
+    before, confirmed, looked, costs, pairs = 0, 0.0, 0.0, [], []
     for count in counts:
         one, extracted, new = every[f"build {count}"], every[f"extract {count}"], count - before
         looked += (now := one["judged"] - confirmed)  # the build takes over pairs that are confirmed
         costs.append(one["seconds"] / one["photos"])
+        pairs.append(now / new)
         whole = (f"{one[name]:,.0f}" for name in ("MiB", "groups", "bridges", "joined", "in new groups", "changed"))
         cells = (f"{count:,}", f"{new:,}", f"{extracted['seconds'] / extracted['photos']:.3f}",
                  f"{extracted['MiB']:.0f}", f"{one['preparing']:.1f}", f"{costs[-1]:.3f}", f"{now:,.0f}",
-                 f"{now / new:.1f}", f"{200 * looked / count / (count - 1):.2f} %", f"{one['likely']:,.0f}",
+                 f"{pairs[-1]:.1f}", f"{200 * looked / count / (count - 1):.2f} %", f"{one['likely']:,.0f}",
                  f"{one['joining']:.2f}", *whole)
         print(f"| {' | '.join(cells)} |")
         before, confirmed = count, one["confirmed"]
     most = len(counts) - 2  # what comes last are the few more photos
-    if most > 1:
-        slope, constant = np.polyfit(counts[:most], costs[:most], 1)
-        print(f"a new photo among n: {constant:.4f} s + {1e6 * slope:.2f} s n / 1,000,000; at {counts[most]:,} it says "
-              f"{constant + slope * counts[most]:.4f} s, measured {costs[most]:.4f}; among a million "
-              f"{constant + slope * 1e6:.3f} s, and all of them {(constant + slope * 5e5) * 1e6 / 86400:.1f} days of a "
-              "core")
+    if most > 0:
+        pair = sum(costs[:most]) / sum(pairs[:most])
+        bound = BuildOptions().pairs.candidates
+        print(f"a pair that is looked at takes {1000 * pair:.2f} ms; so a photo among {counts[most]:,} takes "
+              f"{pair * pairs[most]:.4f} s, measured {costs[most]:.4f}, and with {bound} pairs at most "
+              f"{pair * bound:.3f} s, beside what the lists of visual words take (growth.py)")
 
 
 def print_quality(folder: Path, count: int) -> None:
