@@ -179,12 +179,14 @@ class _Pair:
 class _Agreement:
     """Where inliers lie in two pictures.
 
-    usual: whether overlays mostly lie so. there: (I,) which of the inliers lie so. gone: (M,) which of all matches lie
-    so. moved: brings points of the query to those of the database image.
+    usual: whether overlays mostly lie so. there: (I,) which of the inliers lie so. together: (I,) which of them one
+    place explains. gone: (M,) which of all matches lie so. moved: brings points of the query to those of the database
+    image.
     """
 
     usual: bool
     there: Mask
+    together: Mask
     gone: Mask
     moved: Callable[[Points], Points]
 
@@ -192,16 +194,16 @@ class _Agreement:
     def of(cls, pair: _Pair, source: Points, target: Points, points: tuple[Points, Points], threshold: float,
            options: OverlayOptions) -> _Agreement:
         """Of inliers, whose points are given first, among matches."""
-        place = pair.same_place(source, target, threshold, options)
+        place, every = pair.same_place(source, target, threshold, options), np.ones(len(source), np.bool_)
         if place is not None:
-            return cls(True, np.asarray(place.missed(source, target) <= threshold),
-                       np.asarray(place.missed(*points) <= options.reach * threshold), place)
+            there = np.asarray(place.missed(source, target) <= threshold)
+            return cls(True, there, there, np.asarray(place.missed(*points) <= options.reach * threshold), place)
         edges = pair.at_edges(source, target, options.slack * threshold, options.band)
         there = np.asarray(edges.any(axis=1))
         if np.mean(there) >= options.edges:
             beside = pair.at_edges(*points, np.inf, options.band)[:, edges.any(axis=0)]
-            return cls(True, there, np.asarray(beside.any(axis=1)), pair.mapped)
-        return cls(False, np.ones(len(source), np.bool_), np.zeros(len(points[0]), np.bool_), pair.mapped)
+            return cls(True, there, every, np.asarray(beside.any(axis=1)), pair.mapped)
+        return cls(False, every, every, np.zeros(len(points[0]), np.bool_), pair.mapped)
 
 
 def _near(points: Points, others: Points, distance: float) -> Mask:
@@ -217,7 +219,7 @@ def _is_content(pair: _Pair, inliers: IntArray, agreement: _Agreement, alike: fl
         content = not agreement.usual
     else:
         content = alike >= (options.same if agreement.usual else options.alike)
-    return content or (agreement.usual and _is_copy(pair, inliers[agreement.there], agreement.moved, options))
+    return content or (agreement.usual and _is_copy(pair, inliers[agreement.together], agreement.moved, options))
 
 
 def _is_copy(pair: _Pair, rows: IntArray, moved: Callable[[Points], Points], options: OverlayOptions) -> bool:

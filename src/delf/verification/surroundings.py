@@ -41,10 +41,9 @@ def likeness(query: Features, database: Features, found: Verification, threshold
     """
     assert found.transform is not None
     source = query.keypoints[found.inliers[:, 0]].astype(np.float64)
-    places = _finite(transformed(found.transform, query.keypoints[:MOST].astype(np.float64)))
+    places = _finite(transformed(found.transform, _finite(query.keypoints[:MOST])))
     inside = ((places >= 0) & (places < database.image_size)).all(axis=1)
-    inside[found.inliers[found.inliers[:, 0] < MOST, 0]] = False
-    rows = np.flatnonzero(inside)
+    rows = np.setdiff1d(np.flatnonzero(inside), found.inliers[:, 0])
     asked, cosines = _at_the_same_place(query, database, rows, places[rows], zoom(found.transform, source),
                                         WITHIN * threshold)
     unit = threshold * max(SMALL, *query.image_size) / SMALL / max(1.0, max(database.image_size) / LARGE)
