@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from delf.types import Features, Matches, Verification
+from delf.verification import VerificationOptions, verify
 from delf.verification.surroundings import likeness
 
 SIZE = (448, 336)
@@ -62,3 +63,14 @@ def test_points_that_are_no_numbers_lie_nowhere() -> None:
     places = database.keypoints.copy()
     places[60:70] = np.nan
     assert likeness(query, replace(database, keypoints=places), found, 10.0) == pytest.approx(1.1, abs=0.2)
+
+
+@pytest.mark.parametrize(("around", "there"), [(0.0, False), (0.7, True)], ids=["sign", "thing"])
+def test_what_lies_anywhere_is_content_where_the_pictures_look_alike_around_it(around: float, there: bool) -> None:
+    query, database, _ = pair(around)
+    turn = np.array([[np.cos(0.35), -np.sin(0.35)], [np.sin(0.35), np.cos(0.35)]]) * 0.9
+    places = query.keypoints @ turn.T + (110, -60) + np.random.default_rng(1).normal(0, 2, query.keypoints.shape)
+    database = replace(database, keypoints=places.astype(np.float32))
+    matches = Matches(np.arange(40), np.arange(40), np.linspace(1, 0.5, 40).astype(np.float32))
+    assert len(verify(query, database, matches, VerificationOptions(overlays=None))) >= 35
+    assert (len(verify(query, database, matches)) >= 35) == there
