@@ -8,6 +8,7 @@ from delf.settings import Options
 from delf.types import Features, Verification
 from delf.verification.geometry import VerificationOptions, verify
 from delf.verification.matching import MatchingOptions, match_features
+from delf.verification.overlays import OverlayOptions
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,8 @@ class DetailOptions(Options):
     """
 
     matching: MatchingOptions = field(default_factory=lambda: MatchingOptions(ratio=0.85))
-    verification: VerificationOptions = field(default_factory=lambda: VerificationOptions(threshold=6.0))
+    verification: VerificationOptions = field(default_factory=lambda: VerificationOptions(
+        threshold=6.0, overlays=OverlayOptions(alike=None)))
 
 
 def verify_details(query: Features, database: Features, options: DetailOptions) -> Verification | None:

@@ -6,6 +6,9 @@ of those that repeat themselves, somewhere along the same edge; or they are the 
 pictures share in one of these ways says nothing of what they show, unless the pictures around and between agree as
 well. Copies, crops and series of one camera agree all over, another view of a place in a few points all over, an
 overlay in a strip, along the border, or along its letters.
+
+Signs may lie anywhere. So what agrees is no content either where the pictures do not look alike around it at all
+(`verification.surroundings`).
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from delf.settings import Options
 from delf.types import Features, IntArray, Matches, Verification
 from delf.verification.placement import ANCHORS, Axis, Patch, Place, Size, anchored, mostly_pasted, pasted, width
 from delf.verification.plane import Points, angle, transformed
+from delf.verification.surroundings import likeness
 
 Mask = NDArray[np.bool_]
 WIDE = 4  # thresholds that points must span along an axis for its scale to be known
@@ -37,17 +41,18 @@ UPRIGHT = 2.5  # height over width of what no sign is
 class OverlayOptions(Options):
     """When agreement counts as an overlay. The figures were chosen in `benchmarks/CHOICES.md`, "Overlays".
 
-    minimum: inliers; fewer are not looked at. agreement: share of the inliers that must lie at the same place of both
-    pictures. stretch: of one axis against the other at most. near: share of a side within which half of the inliers
-    must lie of an edge that keeps its place, where the opposite one does not.
-    edges: share of the inliers that must lie at the same edge of both pictures, within a share `band` of the side, and
-    be as far from it, within `slack` thresholds. pasted: share of the threshold by which half of the inliers miss at
-    most where pixels were pasted; `exact` for a line of text. low, small: shares of the picture's height and area that
-    a patch covers at most that lies at the same share of both sides, within a share `apart` of them; a line, at most
-    half as high and `flat` times as high as it is wide, need only lie at the same height, since letters match other
-    letters. patched: as `pasted`, of such a patch, whose features see far beyond it. reach:
-    thresholds within which other matches at that place, or on the overlay, go with it. rounds: overlays that are looked
-    for.
+    minimum: inliers; fewer are not looked at. alike: how alike the pictures must be around what agrees
+    (`likeness`), wherever it lies, of `few` inliers or more; None for features that lie too sparse to say so, as
+    details do. agreement: share of the inliers that must lie at the same place of both pictures. stretch: of one
+    axis against the other at most. near: share of a side within which half of the inliers must lie of an edge that
+    keeps its place, where the opposite one does not. edges: share of the inliers that must lie at the same edge of
+    both pictures, within a share `band` of the side, and be as far from it, within `slack` thresholds. pasted:
+    share of the threshold by which half of the inliers miss at most where pixels were pasted; `exact` for a line of
+    text. low, small: shares of the picture's height and area that a patch covers at most that lies at the same
+    share of both sides, within a share `apart` of them; a line, at most half as high and `flat` times as high as it
+    is wide, need only lie at the same height, since letters match other letters. patched: as `pasted`, of such a
+    patch, whose features see far beyond it. reach: thresholds within which other matches at that place, or on the
+    overlay, go with it. rounds: overlays that are looked for.
 
     Such agreement is content all the same where
     - it is as dense as that of copies: `dense` is the share of the features of a part of the picture that must agree
@@ -62,6 +67,8 @@ class OverlayOptions(Options):
     """
 
     minimum: int = 5
+    few: int = 12
+    alike: float | None = 0.5
     agreement: float = 0.75
     stretch: float = 3.0
     near: float = 0.4
@@ -92,7 +99,9 @@ class OverlayOptions(Options):
                      "exact", "line", "letters", "long", "low", "small", "flat", "apart", "patched"):
             if not 0 <= getattr(self, name) <= 1:
                 raise OptionError(f"{name} is a share from 0 to 1, not {getattr(self, name)!r}")
-        for name in ("minimum", "stretch", "slack", "reach", "rounds", "parts"):
+        if self.alike is not None and not 0 <= self.alike <= 1:
+            raise OptionError(f"alike is a share from 0 to 1, or nothing, not {self.alike!r}")
+        for name in ("minimum", "few", "stretch", "slack", "reach", "rounds", "parts"):
             if not getattr(self, name) >= 1:
                 raise OptionError(f"{name} must be 1 or more, not {getattr(self, name)!r}")
 
@@ -125,11 +134,22 @@ def without_overlay(query: Features, database: Features, found: Verification, th
         there = np.ones_like(beside) if text else ~beside
         gone = np.asarray(pair.at_edges(*points, np.inf, options.band)[:, edges.any(axis=0)].any(axis=1))
     if content:
-        return None
+        if place is not None or not _stands_alone(query, database, found, threshold, options):
+            return None
+        there, gone = np.ones(len(found), np.bool_), np.zeros(len(matches), np.bool_)
     on_it = (_near(moved(points[0]), moved(source[there]), options.reach * threshold)
              & _near(points[1], target[there], options.reach * threshold))
     left = ~(gone | on_it)
     return Matches(matches.query[left], matches.database[left], matches.similarities[left]), found.inliers[there]
+
+
+def _stands_alone(query: Features, database: Features, found: Verification, threshold: float,
+                  options: OverlayOptions) -> bool:
+    """Whether the pictures do not look alike around what was found."""
+    if options.alike is None or len(found) < options.few:
+        return False
+    alike = likeness(query, database, found, threshold)
+    return alike is not None and alike < options.alike
 
 
 @dataclass(frozen=True, eq=False)

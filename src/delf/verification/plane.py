@@ -106,6 +106,12 @@ def angle(transform: Transform, points: Points) -> float:
     return math.degrees(math.atan2(yx - xy, xx + yy))
 
 
+def zoom(transform: Transform, points: Points) -> float:
+    """How many times larger a transform shows what lies at the middle of points (M, 2)."""
+    (xx, xy), (yx, yy) = _jacobian(transform.tolist(), *points.mean(axis=0).tolist())
+    return math.sqrt(abs(xx * yy - xy * yx))
+
+
 def _jacobian(rows: list[list[float]], x: float, y: float) -> tuple[tuple[float, float], tuple[float, float]]:
     """(2, 2): how the plane is scaled, turned and stretched at a point, the depth of which is not 0."""
     horizontal, vertical, depth = (row[0] * x + row[1] * y + row[2] for row in rows)

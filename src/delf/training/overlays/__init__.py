@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from delf.errors import OptionError
-from delf.training.overlays import around, marks
+from delf.training.overlays import around, marks, signs
 from delf.training.overlays.drawing import Placed
 from delf.types import ImageArray
 
@@ -30,6 +30,7 @@ OVERLAYS: dict[str, Callable[[Image.Image, random.Random], Placed]] = {
     "date stamp": marks.date_stamp,
     "logo": marks.logo,
     "logo anywhere": marks.logo_anywhere,
+    "sign": signs.sign,
     "phone": around.phone,
     "browser": around.browser,
     "frame": around.frame,
