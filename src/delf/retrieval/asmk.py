@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -131,9 +131,10 @@ class AsmkSearch(Retriever):
         """All images, with the support of confirmed images added to their scores; None if none is confirmed."""
         if self._images is None or self._support is None:
             return None
-        if max((len(one) * one.worth for _, one in verified), default=0) <= self._support.inliers:
+        if max((len(one) for _, one in verified), default=0) <= self._support.inliers:
             return None  # there are never more distinct inliers than inliers
-        inliers = distinct_inliers([verification for _, verification in verified])
+        # As many as there are, whatever they are worth: an image that is wrong raises all that resemble it.
+        inliers = distinct_inliers([replace(verification, worth=1.0) for _, verification in verified])
         images, weights = supporters(found.best(len(verified)), inliers, self._support)
         if not len(images):
             return None
