@@ -70,6 +70,15 @@ def test_what_pictures_show_is_found_behind_an_overlay(box: tuple[float, ...]) -
     assert len(set(found.matches.query.tolist()) & set(range(90))) < 10
 
 
+def test_two_pictures_in_one_window() -> None:
+    """Of the parts that show something nearly all agree, as in a copy, but none in the middle."""
+    places = within((0.0, 0.0, 1.0, 1.0), 1200)
+    window = places[(np.abs(places / SIZE - 0.5) > 0.28).any(axis=1)]
+    query, database, matches = scene([(window, window)], rest=200)
+    assert len(verify(query, database, matches)) < 8
+    assert len(verify(query, database, matches, VerificationOptions(overlays=None))) > 500
+
+
 def test_two_overlays_are_two() -> None:
     """A caption at the left and one at the right, of pictures of two widths, are two transforms."""
     other = (480, 480)

@@ -280,8 +280,7 @@ def _is_content(pair: _Pair, rows: IntArray, beside: Mask, moved: Callable[[Poin
     places = moved(pair.keypoints[0]), pair.keypoints[1]
     parts = [_Parts.of(points, rows[:, side], *box) for side, points in enumerate(places)]
     if all(one.area(options.dense) >= options.copies or
-           (len(one.features) >= options.parts and np.mean(one.agree(options.dense)) >= 1 - options.rest)
-           for one in parts):
+           (len(one.features) >= options.parts and one.share(options.dense) >= 1 - options.rest) for one in parts):
         return True
     missed = np.median(np.linalg.norm(places[0][rows[:, 0]] - places[1][rows[:, 1]], axis=1))
     return bool(missed > options.exact * threshold
@@ -323,6 +322,13 @@ class _Parts:
         """
         agree = self.agree(rate)
         return float(np.mean(agree)) * float(np.mean(agree[self.inner])) if self.inner.any() else 0.0
+
+    def share(self, rate: float) -> float:
+        """The share of the parts that agree; 0 where some in the middle show something and none of these agrees, as
+        where two pictures lie in one window.
+        """
+        agree = self.agree(rate)
+        return float(np.mean(agree)) if agree[self.inner].any() or not self.inner.any() else 0.0
 
     def features_there(self, rate: float) -> float:
         """The share of the features that lie in parts that agree, times the same for those in the middle."""
