@@ -117,7 +117,7 @@ def test_blank_and_small_pictures_have_few_or_none(any_extractor: Extractor) -> 
 def test_what_is_no_image_is_refused(any_extractor: Extractor) -> None:
     if any_extractor.name != "tiny":  # which need not look at what the package has read
         with pytest.raises(ImageError):
-            any_extractor.extract(np.zeros((9, 9, 4), np.uint8))
+            any_extractor.extract(np.zeros((9, 9, 5), np.uint8))
 
 
 def test_it_can_be_pickled(any_extractor: Extractor, samples: SimpleNamespace) -> None:

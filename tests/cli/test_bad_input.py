@@ -294,7 +294,7 @@ def test_collections_that_are_none(delf: Run, photos: Path, draw: Callable[..., 
         delf("search", path, photo).failed("is not a collection", "delf index")
         delf("info", path).failed("is not a collection")
     delf("index", photo, "-o", tmp_path / "in").failed(f"{tmp_path}/in is not empty")
-    delf("index", photo, "-o", photo).failed("cannot make a collection at", "photo.png")
+    delf("index", photo, "-o", photo).failed("would be written over", "photo.png", code=2)
     delf("index", photo, "-o", photo / "deep.delf").failed("cannot make a collection at")
     assert [path.name for path in (tmp_path / "in").iterdir()] == ["photo.png"]
 

@@ -218,7 +218,7 @@ def test_attention(delf: Run, photos: Path, tmp_path: Path) -> None:
     assert re.fullmatch(rf"{output}: [\d,]+ features?\n", delf("attention", photos / "cat.jpg", "-o", output).ok())
     with Image.open(output) as picture, Image.open(photos / "cat.jpg") as photo:
         assert picture.width > photo.width or picture.height > photo.height
-    delf("attention", photos / "cat.jpg", "-o", tmp_path / "attention.txt").failed("attention.txt")
+    delf("attention", photos / "cat.jpg", "-o", tmp_path / "attention.txt").failed("attention.txt", code=2)
     delf("attention", tmp_path / "no.jpg", "-o", output).failed("no.jpg")
 
 

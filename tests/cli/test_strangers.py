@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-import delf.models
 from delf.runtimes import open_runtime
 
 COMMANDS = {"index": ("index", "PHOTO", "-o", "FOLDER", "--model", "delf-r18-int8"),
@@ -25,7 +24,7 @@ def stranger(draw: Callable[..., Path], make_stub: Any, tmp_path: Path,
     """Makes a collection whose catalogue says something else; fetching a model ends the test."""
     from delf.collection import Collection
 
-    monkeypatch.setattr(delf.models, "_download", lambda name: pytest.fail(f"{name} is fetched"))
+    monkeypatch.setattr("delf.models.finding._download", lambda name: pytest.fail(f"{name} is fetched"))
 
     fingerprint = open_runtime("delf-r18-int8", "onnx").config.fingerprint
 

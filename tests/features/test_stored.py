@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-import delf.models
 from delf.errors import CollectionError, ModelError
 from delf.features import Delf, ExtractionOptions, load_stored, stored_model, stored_options
 from delf.models import PACKAGED, packaged_models
@@ -27,9 +26,9 @@ def nothing_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     def never(*arguments: Any, **options: Any) -> Any:
         pytest.fail(f"asked for {arguments}")
 
-    monkeypatch.setattr(delf.models, "_download", never)
-    monkeypatch.setattr(delf.models, "_beside", never)
-    monkeypatch.setattr(delf.models, "_in_folder", never)
+    monkeypatch.setattr("delf.models.finding._download", never)
+    monkeypatch.setattr("delf.models.finding._beside", never)
+    monkeypatch.setattr("delf.models.finding._in_folder", never)
     monkeypatch.setattr(socket.socket, "connect", never)
 
 
@@ -76,7 +75,7 @@ def test_options_that_make_sense_are_taken(options: dict[str, Any]) -> None:
 
 def test_dimensions_that_the_model_does_not_have() -> None:
     with pytest.raises(Exception, match="has 128 dimensions, not 4000"):
-        load_stored(about("delf-r18-int8", dimensions=4000), FOLDER)
+        load_stored(about("delf-r18", dimensions=4000), FOLDER)
 
 
 def test_a_model_that_the_user_names_is_taken(tmp_path: Path) -> None:

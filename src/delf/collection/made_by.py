@@ -38,9 +38,10 @@ class MadeBy:
         """Whether descriptors of an extractor can be compared with those of the collection: it made them, or its model
         has the same space as the model that made them, as a model has from which another one learnt.
         """
-        options, own = extractor.identity["options"], self.about["options"]
-        return self.is_of(extractor) or (share_space(self.about["model"], extractor.identity["model"])
-                                         and all(options.get(key) == own.get(key) for key in COMPARED))
+        model, options, own = extractor.identity["model"], extractor.identity["options"], self.about["options"]
+        if is_same_model(model, self.about["model"]):
+            return not self._different(extractor)
+        return share_space(model, self.about["model"]) and all(options.get(key) == own.get(key) for key in COMPARED)
 
     def _different(self, extractor: Identified) -> list[str]:
         """The options that differ, each with both values."""

@@ -47,9 +47,10 @@ def load_stored(about: Mapping[str, Any], folder: Path, *, model: str | Path | N
         if model is not None:
             raise CollectionError(f"{display_path(folder)} was made with {name}, which is no model; leave --model out")
         return load_shipped(about, folder, threads=threads)
+    own = stored_model(about, folder) if model is None else model
     stored = asdict(stored_options(about, folder))
     if model is None:
-        return Delf.load(stored_model(about, folder), runtime=runtime, device=device, threads=threads, **stored)
+        return Delf.load(own, runtime=runtime, device=device, threads=threads, **stored)
     named = Delf.load(model, runtime=runtime, device=device, threads=threads)
     own = named.identity["model"]
     if not is_same_model(own, about["model"]) and share_space(own, about["model"]):

@@ -19,10 +19,10 @@ def shares_words(model: Mapping[str, Any], learnt_from: object) -> bool:
 
 
 def share_space(model: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether descriptors of two models, as extractors and collections name them, can be compared: the models are the
-    same, one learnt in the space of the other, or both learnt in that of a third.
+    """Whether descriptors of two models, as extractors and collections name them, can be compared: one learnt in the
+    space of the other, or both learnt in that of a third.
     """
-    return bool(_space(model) == _space(other))
+    return bool("space" in {*model, *other} and _space(model) == _space(other))
 
 
 def is_same_model(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

@@ -67,12 +67,7 @@ class State:
     """One state of a collection, with the engines that search it; one for each method, made when it is asked for."""
 
     def __init__(self, snapshot: Snapshot, extractor: Extractor, keeper: object) -> None:
-        """keeper: as long as it lives, the catalogue of the snapshot is open.
-
-        Raises:
-            CollectionError: the collection was made with another extractor.
-        """
-        snapshot.require(extractor)  # photos are added with it
+        """keeper: as long as it lives, the catalogue of the snapshot is open."""
         self.snapshot, self._keeper = snapshot, keeper
         self.extractor = extractor
         self.extracted_by = json.dumps(extractor.identity, sort_keys=True)  # what its features can be compared with
@@ -220,6 +215,7 @@ class Library:
         self._open()
         self._seen = self._version()
         self._collection.refresh()
+        self._collection.require(as_extractor(extractor))  # photos are added with it
         self._state = State(self._collection.snapshot, as_extractor(extractor), self._keeper)
         prepared = tuple(dict.fromkeys([DEFAULT_METHOD] if methods is None else methods))
         for method in prepared:

@@ -79,8 +79,10 @@ class Look:
 
     def at_rest(self) -> None:
         """All that is to be drawn is drawn, and transitions are over."""
+        two_frames = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+        self.page.evaluate(two_frames)  # so that what has changed has begun to move
         self.page.wait_for_function("() => document.getAnimations().every((one) => one.playState !== 'running')")
-        self.page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        self.page.evaluate(two_frames)
 
 
 @pytest.fixture(scope="session")
