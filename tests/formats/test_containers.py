@@ -216,9 +216,9 @@ def test_two_processes_do_not_make_one_file_at_once(tmp_path: Path) -> None:
         assert parts.has("a")
 
 
-def test_parts_that_the_file_holds_already_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parts_that_the_file_holds_already_go(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process may be killed between writing the file and deleting its parts."""
-    path, name = tmp_path / f"f{next(iter(CONTAINERS))}", next(iter(IMAGES))
+    name = next(iter(IMAGES))
     with monkeypatch.context() as patch, Gathering(path, "made") as gathering:
         patch.setattr(Parts, "remove", lambda self: None)
         gathering.add(name, IMAGES[name])

@@ -166,7 +166,7 @@ def test_google_reads_and_writes_the_same_bytes(messages: dict[str, Any], featur
     assert list(datum.float_list.value) == array.ravel().tolist()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(data=st.data())
 def test_what_is_accepted_google_reads_alike(messages: dict[str, Any], tmp_path_factory: pytest.TempPathFactory,
                                              data: st.DataObject) -> None:
