@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,9 @@ def test_confirmed_images_speak_for_others(drawn: Collection, query: Features) -
     assert dict(zip(again.images.tolist(), again.scores.tolist(), strict=True)) == pytest.approx(
         {image: before.get(image, 0.0) + 0.5 * 0.5 * said.get(image, 0.0) for image in before.keys() | said.keys()})
     assert retriever.expanded(query, found, verified[1:], drawn.alive) is None
+    worth = [verified[0], (unsure, replace(verification(CHANCE), worth=1.25))]
+    same = retriever.expanded(query, found, worth, drawn.alive)
+    assert same is not None and np.array_equal(same.scores, again.scores), "so few say nothing, whatever they are worth"
     assert AsmkRetriever(drawn, AsmkRetrieval(DETECT_TO_RETRIEVE, FEW)).expanded(query, found, verified,
                                                                                  drawn.alive) is None
     alive = drawn.alive.copy()

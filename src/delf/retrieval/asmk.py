@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -133,9 +133,11 @@ class AsmkSearch(Retriever):
             return None
         if max((len(one) for _, one in verified), default=0) <= self._support.inliers:
             return None  # there are never more distinct inliers than inliers
-        # As many as there are, whatever they are worth: an image that is wrong raises all that resemble it.
-        inliers = distinct_inliers([replace(verification, worth=1.0) for _, verification in verified])
-        images, weights = supporters(found.best(len(verified)), inliers, self._support)
+        verifications = [verification for _, verification in verified]
+        inliers = distinct_inliers(verifications)
+        # An image that is wrong raises all that resemble it: so many inliers must be there, whatever they are worth.
+        few = inliers <= self._support.inliers * np.array([one.worth for one in verifications])
+        images, weights = supporters(found.best(len(verified)), np.where(few, 0.0, inliers), self._support)
         if not len(images):
             return None
         said = Said(self._images.stored(images), images, weights, self._support.gain)
