@@ -21,7 +21,8 @@ from typing import Any
 from quality import SETS, SHARED, print_table, progress, scores
 
 from delf.collection import Collection
-from delf.evaluate import evaluate_methods, find_named, names_of, truth_file
+from delf.datasets.folders import find_named, names_of, truth_file
+from delf.evaluate import evaluate_methods
 from delf.evaluation import read_ground_truth
 from delf.features import Delf
 from delf.features.reduction import normalise

@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from delf.evaluate import find_named, first_queries, names_of, truth_file
+from delf.datasets.folders import find_named, first_queries, names_of, truth_file
 from delf.evaluation import read_ground_truth
 from delf.extractors import Extractor
 from delf.features import load_named

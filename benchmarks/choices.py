@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from delf.evaluate import indexed, read_benchmark
+from delf.datasets.folders import read_benchmark
+from delf.evaluate import indexed
 from delf.evaluation import GroundTruth, score_ranks
 from delf.evaluation.ground_truth import Entry
 from delf.evaluation.metrics import mean_of_defined

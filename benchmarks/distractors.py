@@ -32,7 +32,7 @@ import numpy as np
 from making import Pool, append, grow
 
 from delf.collection import Collection
-from delf.evaluate import Benchmark, read_benchmark
+from delf.datasets.folders import Benchmark, read_benchmark
 from delf.evaluation.metrics import average_precision, mean_of_defined, positive_ranks
 from delf.evaluation.protocols import MEDIUM, Setting
 from delf.evaluation.rejection import Answer, Predictions, score_rejection

@@ -22,7 +22,8 @@ from choices import means
 from numpy.typing import NDArray
 
 from delf.collection import Collection
-from delf.evaluate import Benchmark, Database, indexed, read_benchmark
+from delf.datasets.folders import Benchmark, read_benchmark
+from delf.evaluate import Database, indexed
 from delf.evaluation import score_ranks
 from delf.features import Delf
 from delf.features.pooling import join_levels, pool_rmac

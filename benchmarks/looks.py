@@ -22,7 +22,8 @@ from pathlib import Path
 import numpy as np
 from choices import means
 
-from delf.evaluate import Database, indexed, read_benchmark
+from delf.datasets.folders import read_benchmark
+from delf.evaluate import Database, indexed
 from delf.evaluation import score_ranks
 from delf.features import Delf
 from delf.looks import TurningOptions

@@ -21,7 +21,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from delf.evaluate import evaluate_folder, read_benchmark
+from delf.datasets.folders import read_benchmark
+from delf.evaluate import evaluate_folder
 from delf.features import Delf
 from delf.images import read_image, resize
 from delf.models import find_model

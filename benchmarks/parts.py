@@ -13,7 +13,8 @@ import statistics
 from dataclasses import replace
 from pathlib import Path
 
-from delf.evaluate import indexed, read_benchmark
+from delf.datasets.folders import read_benchmark
+from delf.evaluate import indexed
 from delf.evaluation import score_ranks
 from delf.features import Delf
 from delf.looks import TurningOptions

@@ -21,7 +21,8 @@ from pathlib import Path
 
 from baselines import image_net_gem, root_sift_magsac
 
-from delf.evaluate import evaluate_methods, first_queries, read_benchmark, truth_file
+from delf.datasets.folders import first_queries, read_benchmark, truth_file
+from delf.evaluate import evaluate_methods
 from delf.evaluation import read_ground_truth, read_ranking, score_ranks, write_ranking
 from delf.features import Delf
 from delf.methods import METHODS

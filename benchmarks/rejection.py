@@ -18,7 +18,7 @@ import numpy as np
 from baselines import database_images, magsac_inliers, reduced, root_sift
 from quality import progress
 
-from delf.evaluate import read_benchmark
+from delf.datasets.folders import read_benchmark
 from delf.evaluation.rejection import QUANTITIES, Answer, Predictions, write_predictions
 from delf.images import crop, read_image
 from delf.rejection import DEPTH, Question, questions_of

@@ -28,7 +28,7 @@ import numpy as np
 from baselines import database_images, magsac_inliers, query_images, root_sift
 
 from delf.collection import Collection
-from delf.evaluate import find_named, first_queries, names_of, truth_file
+from delf.datasets.folders import find_named, first_queries, names_of, truth_file
 from delf.evaluation import read_ground_truth
 from delf.features import Delf
 from delf.methods import METHODS

@@ -26,7 +26,7 @@ import numpy as np
 
 from delf.collection import Collection, CompactOptions
 from delf.collection.compact import WordCodes
-from delf.evaluate import Benchmark, read_benchmark
+from delf.datasets.folders import Benchmark, read_benchmark
 from delf.evaluation import Scores, score_ranks
 from delf.features import Delf
 from delf.images import read_image

@@ -31,7 +31,7 @@ import numpy as np
 
 from delf.codes import Codes, decode
 from delf.collection import Collection
-from delf.evaluate import read_benchmark
+from delf.datasets.folders import read_benchmark
 from delf.evaluation.metrics import average_precision, mean_of_defined, positive_ranks
 from delf.evaluation.protocols import MEDIUM
 from delf.features import Delf

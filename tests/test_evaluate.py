@@ -21,17 +21,10 @@ import pytest
 from PIL import Image
 
 from delf.collection import Collection
+from delf.datasets.folders import find_named, read_benchmark, truth_file
 from delf.diagnosis import Diagnosis, diagnose
 from delf.errors import CollectionError, EvaluationError, ImageError, OptionError
-from delf.evaluate import (
-    Evaluation,
-    evaluate_folder,
-    evaluate_methods,
-    find_named,
-    indexed,
-    read_benchmark,
-    truth_file,
-)
+from delf.evaluate import Evaluation, evaluate_folder, evaluate_methods, indexed
 from delf.evaluation import score
 from delf.index import IvfPqOptions
 from delf.indexing import IndexOptions

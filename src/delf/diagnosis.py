@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from delf.evaluate import Benchmark, Database, Evaluation, Observed
+from delf.datasets.folders import Benchmark
+from delf.evaluate import Database, Evaluation, Observed
 from delf.evaluation import precision_recall, protocol_of, ranking_protocol
 from delf.images import read_image
 from delf.methods import METHODS, method_options

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from delf.evaluate import Benchmark, Database, Progress, answer_all, ignored, indexed, names_of, read_benchmark
+from delf.datasets.folders import Benchmark, names_of, read_benchmark
+from delf.evaluate import Database, Progress, answer_all, ignored, indexed
 from delf.evaluation.protocols import CLASSIC, MEDIUM, protocol_of
 from delf.evaluation.recognition import BEST, Landmarks, Recognised, landmark_curve, read_landmarks, score_landmarks
 from delf.evaluation.rejection import QUANTITIES, Curve

@@ -12,19 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from delf.evaluate import (
-    Benchmark,
-    Database,
-    Progress,
-    answer_all,
-    find_named,
-    first_queries,
-    ignored,
-    indexed,
-    names_of,
-    read_benchmark,
-    truth_file,
-)
+from delf.datasets.folders import Benchmark, find_named, first_queries, names_of, read_benchmark, truth_file
+from delf.evaluate import Database, Progress, answer_all, ignored, indexed
 from delf.evaluation import protocol_of, read_ground_truth
 from delf.evaluation.protocols import CLASSIC, MEDIUM
 from delf.evaluation.rejection import (

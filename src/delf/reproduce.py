@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from delf.datasets import DATASETS
+from delf.datasets.folders import first_queries, truth_file
 from delf.datasets.getting import make_truth
 from delf.errors import DelfError, EvaluationError, ModelError, OptionError
-from delf.evaluate import Progress, evaluate_folder, first_queries, ignored, truth_file
+from delf.evaluate import Progress, evaluate_folder, ignored
 from delf.evaluation import Ranking, protocol_of, read_ground_truth, read_ranking, score_ranks
 from delf.features import Delf
 from delf.images import display_path, find_images

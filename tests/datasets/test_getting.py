@@ -22,10 +22,10 @@ import numpy as np
 import pytest
 
 from delf.datasets import DATASETS, DatasetError, DownloadOptions, UnpackLimits, get_dataset
+from delf.datasets.folders import read_benchmark
 from delf.datasets.records import Records
 from delf.datasets.registry import Truth
 from delf.errors import EvaluationError, OptionError
-from delf.evaluate import read_benchmark
 from delf.evaluation import protocol_of
 
 ACTORS = Path(__file__).with_name("actors.py")

@@ -215,8 +215,9 @@ class Library:
         self._open()
         self._seen = self._version()
         self._collection.refresh()
-        self._collection.require(as_extractor(extractor))  # photos are added with it
-        self._state = State(self._collection.snapshot, as_extractor(extractor), self._keeper)
+        own = as_extractor(extractor)
+        self._collection.require(own)  # photos are added with it
+        self._state = State(self._collection.snapshot, own, self._keeper)
         prepared = tuple(dict.fromkeys([DEFAULT_METHOD] if methods is None else methods))
         for method in prepared:
             self._state.engine(method)
